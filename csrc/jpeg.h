@@ -1,0 +1,25 @@
+/* JPEG into a sink, through the libjpeg API. */
+#ifndef FL_JPEG_H
+#define FL_JPEG_H
+
+#include "kernel.h"
+#include "sink.h"
+
+/* Room for the longest message of libjpeg (JMSG_LENGTH_MAX) and our own. */
+#define FL_MESSAGE_BYTES 256
+
+typedef struct fl_jpeg fl_jpeg;
+
+fl_jpeg *fl_jpeg_new(void);
+void fl_jpeg_free(fl_jpeg *jpeg);
+
+bool fl_jpeg_recognises(const uint8_t *blob, size_t size);
+
+/* Pushes the picture into `sink`, which ends in `pixels`. Writes `message` unless FL_OK. */
+fl_status fl_jpeg_decode(fl_jpeg *jpeg, const uint8_t *blob, size_t size, const fl_limits *limits,
+                         fl_sink *sink, uint8_t *pixels, char message[FL_MESSAGE_BYTES]);
+
+/* "libjpeg-turbo 2.1.5" */
+extern const char fl_jpeg_library[];
+
+#endif

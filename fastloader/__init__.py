@@ -1,0 +1,33 @@
+"""Feeds training from images kept in a database: decoded and resized on all cores, no copies."""
+
+from ._version import __version__
+from .errors import (
+    ClosedError,
+    ConfigError,
+    FastloaderError,
+    FastloaderWarning,
+    PlanError,
+    RowError,
+    SourceError,
+    SupersededError,
+    WorkerDied,
+    WorkerError,
+)
+from .loader import FastLoader
+from .stats import Stats
+
+__all__ = [
+    "ClosedError",
+    "ConfigError",
+    "FastLoader",
+    "FastloaderError",
+    "FastloaderWarning",
+    "PlanError",
+    "RowError",
+    "SourceError",
+    "Stats",
+    "SupersededError",
+    "WorkerDied",
+    "WorkerError",
+    "__version__",
+]

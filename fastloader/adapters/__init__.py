@@ -1,0 +1,2 @@
+"""How a framework takes batches. Each module imports its framework inside the function that needs
+it."""

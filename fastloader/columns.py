@@ -1,0 +1,146 @@
+"""The columns of a batch: their types, and how a database's values become them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ConfigError
+
+TEXT = "text"
+_NAME_AND_DTYPE = re.compile(r"(?P<name>.+):(?P<dtype>[a-z]+[0-9]*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a batch beside the images.
+
+    name: of the database column.
+    dtype: a NumPy dtype's name, or ``"text"``: an array of ``str`` objects.
+    shape: of one row's value; ``()`` or ``(n,)``.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...] = ()
+
+    @property
+    def is_text(self) -> bool:
+        return self.dtype == TEXT
+
+
+def split_label(label: str) -> tuple[str, str | None]:
+    """``"column:dtype"`` -> ("column", "dtype"); ``"column"`` -> ("column", None)."""
+    match = _NAME_AND_DTYPE.fullmatch(label)
+    if match is None:
+        return label, None
+    name, dtype = match["name"], match["dtype"]
+    if dtype != TEXT:
+        try:
+            kind = np.dtype(dtype).kind
+        except TypeError:
+            kind = "?"
+        if kind not in "biuf":
+            raise ConfigError(
+                f"label {label!r}: {dtype!r} is no type for a label; use bool, text or a NumPy "
+                f"integer or float type such as int32 or float32"
+            )
+    return name, dtype
+
+
+def infer_column(name: str, dtype: str | None, declared: str, value: object) -> Column:
+    """The column for a first value, the type asked for (or None) and the column's declared type."""
+    if isinstance(value, bytes):
+        item = np.dtype(dtype or "uint8")
+        if len(value) == 0 or len(value) % item.itemsize:
+            raise ConfigError(
+                f"label {name!r}: a blob of {len(value)} bytes is no array of {item.name}; name "
+                f'the type of its numbers, e.g. label="{name}:float32"'
+            )
+        return Column(name, item.name, (len(value) // item.itemsize,))
+    if dtype is None:
+        if "BOOL" in declared.upper():
+            dtype = "bool"
+        elif isinstance(value, int):
+            dtype = "int64"
+        elif isinstance(value, float):
+            dtype = "float64"
+        else:
+            dtype = TEXT
+    return Column(name, dtype)
+
+
+def store(column: Column, values: Sequence[Any], target: NDArray[Any]) -> dict[int, str]:
+    """Writes ``values`` to ``target[:len(values)]``; says of each that does not fit why.
+
+    ``target`` has the column's dtype (object for text) and shape. Nothing is rounded, wrapped or
+    cut: such a value is reported instead, by its index.
+    """
+    convert = _converter(column)
+    bad: dict[int, str] = {}
+    for i, value in enumerate(values):
+        try:
+            target[i] = convert(value)
+        except (ValueError, TypeError):
+            bad[i] = f"column {column.name!r} holds {_describe(value)}, {_wanted(column)} is needed"
+    return bad
+
+
+def _converter(column: Column) -> Callable[[Any], Any]:
+    if column.is_text:
+        return _text
+    dtype = np.dtype(column.dtype)
+    if column.shape:
+        return lambda value: _vector(value, dtype, column.shape[0])
+    if dtype.kind == "f":
+        return _float
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return lambda value: _integer(value, int(low), int(high))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    value.encode()  # ValueError for what was no UTF-8 in the database
+    return value
+
+
+def _vector(value: Any, dtype: np.dtype[Any], length: int) -> NDArray[Any]:
+    if not isinstance(value, bytes) or len(value) != length * dtype.itemsize:
+        raise TypeError
+    return np.frombuffer(value, dtype)
+
+
+def _float(value: Any) -> float:
+    if not isinstance(value, (int, float)):
+        raise TypeError
+    return float(value)
+
+
+def _integer(value: Any, low: int, high: int) -> int:
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    if not isinstance(value, int) or not low <= value <= high:
+        raise TypeError
+    return value
+
+
+def _describe(value: object) -> str:
+    if value is None:
+        return "NULL"
+    if isinstance(value, bytes):
+        return f"a blob of {len(value)} bytes"
+    return repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "..."
+
+
+def _wanted(column: Column) -> str:
+    if column.shape:
+        size = column.shape[0] * np.dtype(column.dtype).itemsize
+        return f"a blob of {size} bytes ({column.shape[0]} x {column.dtype})"
+    return column.dtype

@@ -1,0 +1,116 @@
+"""Everything that fastloader raises. One root, picklable, and able to cross a pipe as JSON."""
+
+from __future__ import annotations
+
+import json
+
+
+class FastloaderError(Exception):
+    """The root of all exceptions of this package."""
+
+
+class ConfigError(FastloaderError, ValueError):
+    """An option, given as an argument or as an environment variable, cannot be used."""
+
+
+class SourceError(FastloaderError):
+    """The database said no: no such file, table or column, locked, unreadable."""
+
+
+class PlanError(FastloaderError):
+    """The keys of the table cannot be planned: none, NULL, duplicate or of an unsupported type."""
+
+
+class RowError(FastloaderError):
+    """A row that cannot be delivered, while ``on_error="raise"``.
+
+    ``key`` is the row's key and ``reason`` says what is wrong with it.
+    """
+
+    def __init__(self, key: int, reason: str) -> None:
+        super().__init__(key, reason)
+        self.key = key
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"row with key {self.key}: {self.reason}. Repair or delete the row, or pass "
+            f'on_error="skip" (drop such rows) or "fill" (keep them black); '
+            f"loader.bad_rows then lists them"
+        )
+
+
+class WorkerDied(FastloaderError):
+    """A worker process ended on its own more often than ``max_restarts`` allows in one epoch.
+
+    ``worker`` is its number, ``batch`` the first batch that it had not delivered, ``how`` its exit
+    code or signal in words and ``last_words`` the end of what it wrote to stderr.
+    """
+
+    def __init__(self, worker: int, batch: int, how: str, last_words: str) -> None:
+        super().__init__(worker, batch, how, last_words)
+        self.worker = worker
+        self.batch = batch
+        self.how = how
+        self.last_words = last_words
+
+    def __str__(self) -> str:
+        said = f" Its last words:\n{self.last_words}" if self.last_words else " It said nothing."
+        return (
+            f"worker {self.worker} {self.how} before it delivered batch {self.batch}, and "
+            f"max_restarts is used up. Killed by SIGKILL usually means out of memory: use fewer "
+            f"workers or slots, or a smaller batch_size.{said}"
+        )
+
+
+class WorkerError(FastloaderError):
+    """An exception that fastloader did not expect in a worker, with its traceback. A bug of ours."""
+
+
+class SupersededError(FastloaderError):
+    """An iterator was pulled after a newer iteration of the same loader had begun."""
+
+
+class ClosedError(FastloaderError, ValueError):
+    """The loader was closed, or belongs to another process."""
+
+
+class FastloaderWarning(UserWarning):
+    """Something works, but not as well as it could."""
+
+
+# Every fl_status of csrc/kernel.h: what is said of a row before the kernel's own message, and what
+# a user can do about it.
+KERNEL_STATUS: dict[int, tuple[str, str]] = {
+    1: ("empty image", ""),
+    2: ("unknown image format", ""),
+    3: ("corrupt image", ""),
+    4: ("truncated image", ""),
+    5: ("unsupported image", ""),
+    6: ("image too large", "raise max_pixels to allow it"),
+    7: ("image with too many scans", ""),
+    8: ("out of memory", "use fewer workers or a smaller batch_size"),
+}
+
+
+def kernel_reason(status: int, message: str) -> str:
+    """What the kernel's status and message mean for a row, in words."""
+    name, advice = KERNEL_STATUS[status]
+    return f"{name} ({message}{'; ' + advice if advice else ''})"
+
+
+_BY_NAME: dict[str, type[FastloaderError]] = {
+    cls.__name__: cls
+    for cls in (ConfigError, SourceError, PlanError, RowError, WorkerDied, WorkerError)
+}
+
+
+def to_json(error: FastloaderError) -> bytes:
+    """An exception on its way from a worker to the loader."""
+    return json.dumps([type(error).__name__, list(error.args)]).encode()
+
+
+def from_json(payload: bytes) -> FastloaderError:
+    """The exception that :func:`to_json` wrote."""
+    name, args = json.loads(payload)
+    return _BY_NAME[name](*args)

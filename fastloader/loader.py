@@ -1,0 +1,337 @@
+"""FastLoader: makes the plan, starts the workers, hands batches to whoever iterates."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .columns import Column
+from .config import UNSET, Config, make_config
+from .errors import ClosedError
+from .plan import Plan, check_keys
+from .producer import Producer
+from .ring import IMAGES, KEYS, Layout, create_memory
+from .source import open_source
+from .stats import Stats
+from .supervisor import Feeder, InProcess, RestartBudget, Supervisor, Taken
+from .worker import specification
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+logger = logging.getLogger("fastloader")
+
+
+class FastLoader:
+    """Batches of decoded images and labels from a table, in the order of its keys.
+
+    Iterating, and calling, begins the next epoch: every row once. A batch is ``(images, labels)``,
+    ``(images, labels, keys)`` with ``with_keys``; without labels ``images`` or ``(images, keys)``.
+
+    * ``images``: uint8 (n, height, width, 3), RGB. n is ``batch_size``, in the last batch and with
+      ``on_error="skip"`` maybe less.
+    * ``labels``: an array of n values, or a dict of them where ``label`` names several columns.
+      int64, float64, bool, ``str`` objects, or for blobs (n, length).
+    * ``keys``: int64 (n,).
+
+    The arrays alias shared memory and stay valid as long as anything refers to them. They are
+    writable; they are yours.
+
+    Every option can also be set by an environment variable, ``FASTLOADER_`` and its name in
+    capitals; an argument wins.
+
+    Args:
+        url: of the database, ``"sqlite:///photos.db"``, or a path.
+        table: to read from ("images"), or
+        query: a SELECT to read from instead.
+        key: column of unique integers ("id").
+        image: column of encoded images ("image_data").
+        label: column ("label"), list of columns or None. ``"name:dtype"`` asks for a type.
+        size: (height, width) in pixels ((224, 224)). Resized with antialiased bilinear filtering.
+        batch_size: rows (64).
+        workers: processes; None for the cores that this process may use, 0 for none.
+        slots: batches that each worker's ring holds (8, at least 2).
+        on_error: what happens to a row that cannot be delivered: "raise" (RowError), "skip" (drop
+            it from its batch) or "fill" (deliver it black, with zeros for labels).
+        max_restarts: workers that may die in one epoch (3).
+        drop_remainder: leave out a last batch of fewer than ``batch_size`` rows (False).
+        with_keys: deliver keys too (False).
+        prefetch: batches that :meth:`as_dataset` keeps ready (2).
+        max_pixels: refuse encoded pictures of more (178,956,970).
+
+    Raises:
+        ConfigError: an option cannot be used, or there is no memory for the rings.
+        SourceError: no such file, table or column.
+        PlanError: no rows, or keys that are NULL, not unique or no integers.
+    """
+
+    def __init__(
+        self,
+        url: str | os.PathLike[str] = UNSET,
+        *,
+        table: str | None = UNSET,
+        query: str | None = UNSET,
+        key: str = UNSET,
+        image: str = UNSET,
+        label: str | Sequence[str] | None = UNSET,
+        size: tuple[int, int] = UNSET,
+        batch_size: int = UNSET,
+        workers: int | None = UNSET,
+        slots: int | None = UNSET,
+        on_error: str = UNSET,
+        max_restarts: int = UNSET,
+        drop_remainder: bool = UNSET,
+        with_keys: bool = UNSET,
+        prefetch: int = UNSET,
+        max_pixels: int = UNSET,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name != "self"}
+        self._closed = True  # until there is something to close
+        self._config = make_config(given)
+        self._pid = os.getpid()
+        self._lock = threading.Lock()  # guards the epoch and the counts
+        self._epoch = -1
+        self._counts = {"batches": 0, "rows": 0, "bad_rows": 0, "passed_over": 0}
+        self._wait_s = 0.0
+        self._bad_rows: dict[int, str] = {}
+        self._budget = RestartBudget(self._config.max_restarts)
+        self._feeders: list[Feeder] = []
+        with contextlib.ExitStack() as undo:
+            self._open(undo)
+            undo.pop_all()
+        self._closed = False
+
+    def _open(self, undo: contextlib.ExitStack) -> None:
+        config = self._config
+        # The processes start before the keys are read: both take a moment, now the same one.
+        plan_memory = create_memory("plan")
+        undo.callback(plan_memory.close)
+        supervisors = []
+        for worker in range(config.workers):
+            supervisors.append(Supervisor(worker, config.workers, plan_memory, self._budget))
+            undo.callback(supervisors[-1].close)
+        keys, self._columns = _survey(config)
+        self._plan = Plan(keys, config.batch_size, config.drop_remainder)
+        layout = Layout.of(config.batch_size, _slot_columns(config, self._columns))
+        if config.workers == 0:
+            producer = Producer(config, self._plan, self._columns)
+            undo.callback(producer.close)
+            self._feeders = [InProcess(producer, layout, config.slots)]
+        _write(plan_memory, keys)
+        for worker, supervisor in enumerate(supervisors):
+            spec = specification(config, self._columns, layout, rows=len(keys), worker=worker)
+            supervisor.configure(spec, layout, config.slots)
+            self._feeders.append(supervisor)
+        self._plan_memory = plan_memory
+
+    # ---- iteration -----------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return len(self._plan)
+
+    def __iter__(self) -> Iterator[Any]:
+        """The next epoch. An iterator that is still under way ends with SupersededError at its
+        next pull."""
+        epoch = self._begin_epoch()
+        return (
+            element
+            for batch in range(len(self._plan))
+            for element in self._elements(epoch, batch)
+        )
+
+    def __call__(self) -> Iterator[Any]:
+        """The same as ``iter(loader)``: what ``tf.data.Dataset.from_generator`` wants."""
+        return iter(self)
+
+    def _begin_epoch(self) -> int:
+        self._check_usable()
+        with self._lock:
+            self._epoch += 1
+            self._budget.begin()
+            for feeder in self._feeders:
+                feeder.begin(self._epoch)
+            return self._epoch
+
+    def _elements_of(self, epoch: int, feeder: int) -> Iterator[Any]:
+        """The batches of one feeder, the empty ones too, for adapters that interleave them."""
+        for batch in self._plan.batches_of(feeder, len(self._feeders)):
+            yield self._element(self._take(epoch, batch))
+
+    def _elements(self, epoch: int, batch: int) -> Iterator[Any]:
+        """The batch, or nothing where all its rows were skipped."""
+        taken = self._take(epoch, batch)
+        if taken.rows:
+            yield self._element(taken)
+
+    def _take(self, epoch: int, batch: int) -> Taken:
+        self._check_usable()
+        start = time.perf_counter()
+        taken = self._feeders[batch % len(self._feeders)].take(epoch, batch)
+        waited = time.perf_counter() - start
+        with self._lock:
+            self._wait_s += waited
+            self._counts["batches"] += 1
+            self._counts["rows"] += taken.rows
+            self._counts["bad_rows"] += len(taken.bad)
+            self._counts["passed_over"] += taken.passed_over
+            new = [row for row in taken.bad if row[0] not in self._bad_rows]
+            self._bad_rows.update(new)
+        if new:
+            done = "dropped" if self._config.on_error == "skip" else "filled with black"
+            logger.warning(
+                "batch %d: %d bad rows %s; the first is key %d: %s (all: loader.bad_rows)",
+                batch, len(new), done, *new[0],
+            )  # fmt: skip
+        return taken
+
+    def _element(self, taken: Taken) -> Any:
+        """What the consumer gets for a batch."""
+        parts = [taken.arrays[IMAGES]]
+        if self._config.label is not None:
+            labels = {
+                column.name: np.array(taken.text[column.name], object)
+                if column.is_text
+                else taken.arrays[column.name]
+                for column in self._columns
+            }
+            single = isinstance(self._config.label, str)
+            parts.append(next(iter(labels.values())) if single else labels)  # type: ignore[arg-type]
+        if self._config.with_keys:
+            parts.append(taken.arrays[KEYS])
+        return parts[0] if len(parts) == 1 else tuple(parts)
+
+    # ---- what it is and has done -----------------------------------------------------------------
+
+    @property
+    def config(self) -> Config:
+        """The options in force."""
+        return self._config
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The label columns, with their types."""
+        return self._columns
+
+    @property
+    def bad_rows(self) -> list[tuple[int, str]]:
+        """(key, reason) of the rows that were dropped or filled so far, each once."""
+        with self._lock:
+            return list(self._bad_rows.items())
+
+    def stats(self) -> Stats:
+        """What the loader has done so far."""
+        with self._lock:
+            return Stats(
+                epochs=self._epoch + 1,
+                leases=sum(feeder.ring.leases for feeder in self._feeders),
+                copies=sum(feeder.ring.copies for feeder in self._feeders),
+                leased=sum(len(feeder.ring.leased) for feeder in self._feeders),
+                restarts=self._budget.total,
+                wait_s=self._wait_s,
+                **self._counts,
+            )
+
+    # ---- TensorFlow ----------------------------------------------------------------------------
+
+    @property
+    def output_signature(self) -> Any:
+        """For ``tf.data.Dataset.from_generator(loader, output_signature=...)``."""
+        from .adapters import tensorflow
+
+        return tensorflow.output_signature(self)
+
+    @property
+    def output_types(self) -> Any:
+        """For the older form of ``from_generator``, with ``output_shapes``."""
+        from .adapters import tensorflow
+
+        return tensorflow.output_types(self)
+
+    @property
+    def output_shapes(self) -> Any:
+        """For the older form of ``from_generator``, with ``output_types``."""
+        from .adapters import tensorflow
+
+        return tensorflow.output_shapes(self)
+
+    def as_dataset(self) -> tf.data.Dataset:
+        """A ``tf.data.Dataset`` of the batches, in the loader's order; each iteration of it is the
+        next epoch. See :func:`fastloader.adapters.tensorflow.as_dataset`."""
+        from .adapters import tensorflow
+
+        return tensorflow.as_dataset(self)
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Ends the workers. Batches that were handed out stay valid. May be called twice."""
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._closed = True
+        with contextlib.ExitStack() as closing:
+            closing.callback(self._plan_memory.close)
+            for feeder in self._feeders:
+                closing.callback(feeder.close)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise ClosedError("the loader is closed")
+        if os.getpid() != self._pid:
+            raise ClosedError(
+                f"this loader belongs to process {self._pid}, of which this one is a fork; make "
+                f"one loader in each process"
+            )
+
+    def __enter__(self) -> FastLoader:
+        self._check_usable()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if not getattr(self, "_closed", True) and os.getpid() == self._pid:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"epoch {self._epoch}"
+        return (
+            f"<FastLoader {self._config.url}: {len(self._plan.keys)} rows in {len(self)} batches, "
+            f"{self._config.workers} workers, {state}>"
+        )
+
+
+def _survey(config: Config) -> tuple[NDArray[np.int64], tuple[Column, ...]]:
+    """The keys and the label columns, read through a source of our own."""
+    with contextlib.closing(open_source(config)) as source:
+        keys = source.keys()
+        check_keys(keys, f"{config.url}, {config.table or 'query'}")
+        return keys, source.label_columns(keys)
+
+
+def _slot_columns(config: Config, labels: tuple[Column, ...]) -> list[Column]:
+    columns = [Column(IMAGES, "uint8", (*config.size, 3)), *labels]
+    if config.with_keys:
+        columns.append(Column(KEYS, "int64"))
+    return columns
+
+
+def _write(memory: io.FileIO, keys: NDArray[np.int64]) -> None:
+    data = memoryview(keys).cast("B")
+    while data:
+        data = data[memory.write(data) or 0 :]

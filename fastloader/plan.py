@@ -1,0 +1,69 @@
+"""Keys become batches, batches become key ranges: pure functions of the sorted key column.
+
+Batch ``j`` is the same whatever the number of workers; it belongs to worker ``j % workers``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import PlanError
+
+KeyRange = tuple[int, int]
+"""The first and the last key of a run of planned keys, both inclusive."""
+
+
+def check_keys(keys: NDArray[np.int64], where: str) -> None:
+    """Raises PlanError unless there are keys and each is greater than the one before.
+
+    keys: int64 (n,). where: what they are, for the message.
+    """
+    if len(keys) == 0:
+        raise PlanError(f"{where}: there are no rows to load")
+    steps = np.diff(keys)
+    if (keys[1:] > keys[:-1]).all():
+        return
+    i = int(np.flatnonzero(steps <= 0)[0])
+    if keys[i] == keys[i + 1]:
+        times = int((keys == keys[i]).sum())
+        raise PlanError(
+            f"{where}: {times} rows have the key {keys[i]}; keys must be unique. Use a column with "
+            f"unique values, such as SQLite's rowid, as key"
+        )
+    raise PlanError(f"{where}: keys came out of order ({keys[i]} before {keys[i + 1]})")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The batches of an epoch.
+
+    keys: int64 (n,), sorted, unique.
+    batch_size: rows in every batch but perhaps the last.
+    drop_remainder: leave the last batch out if it has fewer.
+    """
+
+    keys: NDArray[np.int64]
+    batch_size: int
+    drop_remainder: bool = False
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        whole, rest = divmod(len(self.keys), self.batch_size)
+        return whole + (rest > 0 and not self.drop_remainder)
+
+    def batch_keys(self, batch: int) -> NDArray[np.int64]:
+        """The keys of the batch's rows in the order of delivery, int64 (rows,)."""
+        return self.keys[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+    def key_ranges(self, batch: int) -> list[KeyRange]:
+        """The ranges to read for a batch, in its order."""
+        keys = self.batch_keys(batch)
+        return [(int(keys[0]), int(keys[-1]))]
+
+    def batches_of(self, worker: int, workers: int, first: int = 0) -> range:
+        """The batches of one worker, ascending, from ``first`` on."""
+        skipped = max(0, -(-(first - worker) // workers))
+        return range(worker + skipped * workers, len(self), workers)

@@ -1,0 +1,284 @@
+"""Slots in shared memory, leases on them, and the pipes that say whose turn it is.
+
+The contract
+------------
+A ring belongs to one worker and the training process. It is one nameless region of shared memory
+(``memfd_create``: nothing in ``/dev/shm``, nothing to leave behind, nothing to collide with),
+allocated in full when it is made, so that a lack of memory is an error then and not a SIGBUS later.
+It holds slots of equal size; each slot holds the columns of one batch, and each column starts on an
+address that is a multiple of ``ALIGNMENT``.
+
+A slot is FREE -> FILLING (worker) -> READY -> LEASED (training process) -> FREE. Only the worker
+touches FREE and FILLING slots, only the training process READY and LEASED ones. There is no lock in
+the shared memory, so a dying process cannot leave one held: the turn passes with a record on a pipe,
+READY one way and FREE the other. A pipe orders memory between processes, and its end-of-file
+reports a dead worker whatever its exit code.
+
+The arrays of a batch alias its slot. They hold the slot's lease through the buffer protocol: it ends
+when the last array, view or tensor over it is gone, in any order and on any thread. At most
+``slots - 1`` slots are leased at a time. Beyond that a batch is handed out as a copy and its slot is
+free at once, so the worker never waits for a consumer that keeps its batches.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import mmap
+import os
+import select
+import struct
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .columns import Column
+from .errors import ConfigError
+
+ALIGNMENT = 64
+"""TensorFlow aliases an array only if its address is a multiple of this (EIGEN_MAX_ALIGN_BYTES)."""
+
+# A colon keeps them apart from the names of label columns.
+IMAGES = ":images"
+KEYS = ":keys"
+
+Arrays = dict[str, NDArray[Any]]
+
+
+# ---- slots -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the columns of a batch lie in a slot.
+
+    batch_size: rows a slot has room for.
+    columns: without those of text, which travel on the pipe.
+    offsets: of the columns from the start of the slot, in bytes.
+    slot_bytes: a whole number of pages.
+    """
+
+    batch_size: int
+    columns: tuple[Column, ...]
+    offsets: tuple[int, ...]
+    slot_bytes: int
+
+    @classmethod
+    def of(cls, batch_size: int, columns: Sequence[Column]) -> Layout:
+        fixed = tuple(column for column in columns if not column.is_text)
+        offsets, end = [], 0
+        for column in fixed:
+            offsets.append(end)
+            row_bytes = np.dtype(column.dtype).itemsize * int(np.prod(column.shape, dtype=int))
+            end += -(-batch_size * row_bytes // ALIGNMENT) * ALIGNMENT
+        pages = -(-end // mmap.PAGESIZE)
+        return cls(batch_size, fixed, tuple(offsets), pages * mmap.PAGESIZE)
+
+    def arrays(self, buffer: Any, rows: int, offset: int = 0) -> Arrays:
+        """The first ``rows`` rows of the slot that starts at ``offset`` of ``buffer``."""
+        return {
+            column.name: np.ndarray(
+                (rows, *column.shape), np.dtype(column.dtype), buffer, offset + column_offset
+            )
+            for column, column_offset in zip(self.columns, self.offsets, strict=True)
+        }
+
+
+def create_memory(name: str) -> io.FileIO:
+    """A nameless file in memory of no size yet. ``name`` only shows in /proc."""
+    return io.FileIO(os.memfd_create(f"fastloader-{name}"), "r+")
+
+
+class Ring:
+    """The slots of one worker, mapped into this process.
+
+    memory: from :func:`create_memory`, of the right size already unless ``allocate``.
+    """
+
+    def __init__(self, memory: io.FileIO, layout: Layout, slots: int, *, allocate: bool) -> None:
+        self.layout = layout
+        self.slots = slots
+        size = layout.slot_bytes * slots
+        if allocate:
+            _allocate(memory, size)
+        self._map = mmap.mmap(memory.fileno(), size)
+        self._lease_type = ctypes.c_ubyte * layout.slot_bytes
+        # Callbacks of weak references run wherever the last array dies, maybe in the middle of any
+        # code of ours. Appending to a deque is all that they do: it needs no lock.
+        self._returned: deque[int] = deque()
+        self._leases: dict[int, weakref.ref[Any]] = {}
+        self.leases = 0  # handed out so far
+        self.copies = 0
+
+    def slot(self, slot: int) -> Arrays:
+        """The worker's view of a slot, all rows."""
+        return self.layout.arrays(self._map, self.layout.batch_size, slot * self.layout.slot_bytes)
+
+    @property
+    def leased(self) -> set[int]:
+        """The slots whose leases have not been taken back."""
+        return set(self._leases)
+
+    def take_back(self) -> list[int]:
+        """The slots whose leases ended since the last call. They are free now."""
+        slots = []
+        while self._returned:
+            slot = self._returned.popleft()
+            del self._leases[slot]
+            slots.append(slot)
+        return slots
+
+    def hand_out(self, slot: int, rows: int) -> tuple[Arrays, bool]:
+        """A READY slot's arrays, and whether they are a lease; if not, the slot is free at once."""
+        if len(self._leases) >= self.slots - 1:
+            self.copies += 1
+            return self._copy(slot, rows), False
+        self.leases += 1
+        # One exporting object for each lease: NumPy collapses chains of views onto the object at
+        # their root, so this, and only this, lives exactly as long as the last of them.
+        lease = self._lease_type.from_buffer(self._map, slot * self.layout.slot_bytes)
+        returned = self._returned
+        self._leases[slot] = weakref.ref(lease, lambda _: returned.append(slot))
+        return self.layout.arrays(lease, rows), True
+
+    def _copy(self, slot: int, rows: int) -> Arrays:
+        """Copies that start where a lease's arrays would, so that TensorFlow copies no more."""
+        buffer = np.empty(self.layout.slot_bytes + ALIGNMENT, np.uint8)
+        copies = self.layout.arrays(buffer, rows, -buffer.ctypes.data % ALIGNMENT)
+        slots = self.layout.arrays(self._map, rows, slot * self.layout.slot_bytes)
+        for name, target in copies.items():
+            np.copyto(target, slots[name])
+        return copies
+
+    def contains(self, address: int) -> bool:
+        """Whether an address lies in this process's mapping of the ring."""
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
+        return start <= address < start + len(self._map)
+
+
+def _allocate(memory: io.FileIO, size: int) -> None:
+    available = _available_bytes()
+    try:
+        if size > available:
+            raise MemoryError
+        os.posix_fallocate(memory.fileno(), 0, size)
+    except (OSError, MemoryError):
+        raise ConfigError(
+            f"the ring of a worker needs {size / 2**20:.0f} MiB of memory, and "
+            f"{available / 2**20:.0f} MiB are available: lower slots, batch_size, size or workers"
+        ) from None
+
+
+def _available_bytes() -> int:
+    """What may still be allocated: by the machine, and by the control group if there is one.
+
+    Over a control group's limit an allocation does not fail, the kernel kills somebody.
+    """
+    available = 1 << 62
+    with open("/proc/meminfo", encoding="ascii") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                available = int(line.split()[1]) * 1024
+    try:
+        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit:
+            most = int(limit.read())  # ValueError for "max"
+        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as current:
+            return min(available, most - int(current.read()))
+    except (OSError, ValueError):
+        return available
+
+
+# ---- pipes -----------------------------------------------------------------------------------
+
+SPEC, FREE, EPOCH = 1, 2, 3  # from the loader
+READY, ERROR = 4, 5  # from the worker
+
+
+class Record(NamedTuple):
+    """What travels on a pipe, the same both ways; fields that a kind does not name are 0.
+
+    SPEC: payload, the worker's specification as JSON. Comes first and once.
+    FREE: slot.
+    EPOCH: epoch, and batch, the worker's first in it. Whatever else it does it drops.
+    READY: epoch, batch, slot, rows; payload, the rest of the batch as JSON.
+    ERROR: epoch, batch that cannot be delivered; payload, the exception as JSON.
+    """
+
+    kind: int
+    epoch: int = 0
+    batch: int = 0
+    slot: int = 0
+    rows: int = 0
+    payload: bytes = b""
+
+
+class PipeBroken(Exception):
+    """What came through a pipe is no record."""
+
+
+class Channel:
+    """One process's ends of the two pipes between it and its peer."""
+
+    _HEADER = struct.Struct("<HHIqqII")
+    _MAGIC = 0xFA57
+
+    def __init__(self, incoming: io.FileIO, outgoing: io.FileIO) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._poll = select.poll()
+        self._poll.register(incoming.fileno(), select.POLLIN)
+        self._buffer = bytearray()
+
+    def send(self, record: Record) -> None:
+        """Raises BrokenPipeError once the peer is gone."""
+        data = memoryview(
+            self._HEADER.pack(
+                self._MAGIC, record.kind, record.slot, record.epoch, record.batch, record.rows,
+                len(record.payload),
+            )
+            + record.payload
+        )  # fmt: skip
+        while data:
+            data = data[self._outgoing.write(data) or 0 :]
+
+    def receive(self, timeout_s: float | None = None) -> Record | None:
+        """The next record, waiting for it. Raises EOFError once the peer is gone; None when
+        ``timeout_s`` has passed."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while (record := self._parsed()) is None:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+            if not self._poll.poll(left):
+                return None
+            data = self._incoming.read(65536)
+            if not data:
+                raise EOFError
+            self._buffer += data
+        return record
+
+    def _parsed(self) -> Record | None:
+        size = self._HEADER.size
+        if len(self._buffer) < size:
+            return None
+        magic, kind, slot, epoch, batch, rows, payload = self._HEADER.unpack_from(self._buffer)
+        if magic != self._MAGIC:
+            raise PipeBroken
+        if len(self._buffer) < size + payload:
+            return None
+        body = bytes(self._buffer[size : size + payload])
+        del self._buffer[: size + payload]
+        return Record(kind, epoch, batch, slot, rows, body)
+
+    def close_outgoing(self) -> None:
+        """Tells the peer that no more will come."""
+        self._outgoing.close()
+
+    def close(self) -> None:
+        """May be called twice."""
+        self._incoming.close()
+        self._outgoing.close()

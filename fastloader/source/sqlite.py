@@ -1,0 +1,240 @@
+"""Rows from a SQLite file, through the standard library's sqlite3, which reads without the GIL."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..columns import Column, infer_column, split_label
+from ..config import Config
+from ..errors import FastloaderWarning, PlanError, SourceError
+from . import Chunk
+
+BUSY_TIMEOUT_S = 30.0
+"""How long to wait for a writer that has locked the file."""
+
+CHUNK_BYTES = 1 << 20
+"""Blobs that are read ahead while others are decoded. Larger ones leave the processor's cache."""
+
+FIRST_ROWS = 100
+"""Rows to look at for a label that is not NULL."""
+
+
+class SQLiteSource:
+    """One read-only connection to a SQLite file. See :class:`fastloader.source.Source`.
+
+    Each key range is a statement of its own, so writers are never locked out for longer than it
+    takes to read a batch; a row that goes while the loader runs is missed by the producer.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._path = config.url.removeprefix("sqlite:///")
+        self._config = config
+        self._labels = [split_label(label) for label in config.labels]
+        self._connection: sqlite3.Connection | None = _connect(self._path)
+        with self._errors("look at its columns") as connection:
+            self._from, declared = self._find_rows(connection)
+            names = {name.lower(): name for name in declared}
+            wanted = [config.key, config.image, *(name for name, _ in self._labels)]
+            for name in wanted:
+                if name.lower() not in names:
+                    raise SourceError(
+                        f"{self._where}: no column {name!r}; there are {', '.join(declared)}"
+                    )
+            self._declared = {name: declared[names[name.lower()]] for name in wanted}
+
+    def keys(self) -> NDArray[np.int64]:
+        # Sorted here: without ORDER BY SQLite may scan a narrow index in place of the wide table.
+        sql = f"SELECT {_quoted(self._config.key)} FROM {self._from}"
+        parts = []
+        with self._errors("read the keys") as connection:
+            self._warn_without_index(connection)
+            cursor = connection.execute(sql)
+            while rows := cursor.fetchmany(65536):
+                keys = [key for (key,) in rows]
+                if set(map(type, keys)) != {int}:
+                    raise self._bad_key(connection, next(k for k in keys if type(k) is not int))
+                parts.append(np.array(keys, np.int64))
+        return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+
+    def label_columns(self, keys: NDArray[np.int64]) -> tuple[Column, ...]:
+        if not self._labels:
+            return ()
+        first: list[Any] = [None] * len(self._labels)
+        sql = self._select([name for name, _ in self._labels])
+        with self._errors("read the labels") as connection:
+            last = keys[min(FIRST_ROWS, len(keys)) - 1]
+            for row in connection.execute(sql, (int(keys[0]), int(last))):
+                first = [old if old is not None else new for old, new in zip(first, row, strict=True)]
+                if None not in first:
+                    break
+        columns = []
+        for (name, dtype), value in zip(self._labels, first, strict=True):
+            if value is None and dtype is None:
+                raise SourceError(
+                    f"{self._where}: column {name!r} is NULL in the first {FIRST_ROWS} rows, so "
+                    f'its type is not known; name it, e.g. label="{name}:int64"'
+                )
+            columns.append(infer_column(name, dtype, self._declared[name], value))
+        return tuple(columns)
+
+    def read(self, ranges: Iterable[tuple[int, int]]) -> Iterator[Chunk]:
+        names = [self._config.key, self._config.image, *(name for name, _ in self._labels)]
+        sql = self._select(names)
+        rows: list[tuple[Any, ...]] = []
+        size = 0
+        for first, last in ranges:
+            with self._errors(f"read keys {first} to {last}") as connection:
+                for row in connection.execute(sql, (first, last)):
+                    rows.append(row)
+                    size += len(row[1]) if isinstance(row[1], (bytes, str)) else 0
+                    if size >= CHUNK_BYTES:
+                        yield _chunk(rows)
+                        rows, size = [], 0
+        if rows:
+            yield _chunk(rows)
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._connection is None else "open"
+        return f"<SQLiteSource {self._where}, {state}>"
+
+    # ---- SQL -------------------------------------------------------------------------------------
+
+    def _find_rows(self, connection: sqlite3.Connection) -> tuple[str, dict[str, str]]:
+        """What to select from, and its columns with their declared types ("" where unknown)."""
+        config = self._config
+        if config.query is not None:
+            # A trailing semicolon would end the statement, a trailing comment hide the parenthesis.
+            query = re.sub(r"[;\s]+\Z", "", config.query)
+            source = f"({query}\n)"
+            cursor = connection.execute(f"SELECT * FROM {source} LIMIT 0")
+            declared = {name: "" for name, *_ in cursor.description}
+        else:
+            assert config.table is not None
+            source = _quoted(config.table)
+            info = connection.execute(f"PRAGMA table_xinfo({source})").fetchall()
+            declared = {name: kind for _, name, kind, *_ in info}
+            if not info:
+                tables = [
+                    name
+                    for (name,) in connection.execute(
+                        "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') "
+                        "AND name NOT LIKE 'sqlite_%' ORDER BY name"
+                    )
+                ]
+                there = ", ".join(tables) if tables else "none"
+                raise SourceError(
+                    f"{self._path}: no table {config.table!r}; there are: {there}"
+                )
+            if "rowid" not in map(str.lower, declared):
+                declared["rowid"] = "INTEGER"
+        return source, declared
+
+    def _warn_without_index(self, connection: sqlite3.Connection) -> None:
+        """Reading a key range must not mean reading the table."""
+        key = _quoted(self._config.key)
+        sql = f"EXPLAIN QUERY PLAN SELECT * FROM {self._from} WHERE {key} BETWEEN 0 AND 1"
+        steps = [detail for *_, detail in connection.execute(sql)]
+        if any(step.startswith("SEARCH") for step in steps):
+            return
+        table = self._config.table
+        advice = (
+            f"Run: CREATE UNIQUE INDEX {_quoted(table + '_key')} ON {self._from} ({key})"
+            if table is not None
+            else "Select a key that is indexed in its table"
+        )
+        warnings.warn(
+            f"{self._where}: no index serves the key column {self._config.key!r}, so every batch "
+            f"scans the whole table. {advice}",
+            FastloaderWarning,
+            stacklevel=2,
+        )
+
+    def _select(self, names: Iterable[str]) -> str:
+        key = _quoted(self._config.key)
+        columns = ", ".join(map(_quoted, names))
+        return f"SELECT {columns} FROM {self._from} WHERE {key} BETWEEN ? AND ? ORDER BY {key}"
+
+    # ---- errors ----------------------------------------------------------------------------------
+
+    @property
+    def _where(self) -> str:
+        return f"{self._path}, {self._config.table or 'query'}"
+
+    @contextmanager
+    def _errors(self, doing: str) -> Iterator[sqlite3.Connection]:
+        """The connection, whose errors become ours and say what was being done."""
+        if self._connection is None:
+            raise SourceError(f"{self._where}: cannot {doing}: the source is closed")
+        try:
+            yield self._connection
+        except sqlite3.Error as error:
+            raise SourceError(f"{self._where}: cannot {doing}: {error}") from error
+
+    def _bad_key(self, connection: sqlite3.Connection, key: object) -> PlanError:
+        column = self._config.key
+        if key is None:
+            sql = f"SELECT count(*) FROM {self._from} WHERE {_quoted(column)} IS NULL"
+            (nulls,) = connection.execute(sql).fetchone()
+            problem = f"is NULL in {nulls} {'row' if nulls == 1 else 'rows'}; every row needs a key"
+        else:
+            problem = f"holds {key!r}; keys must be integers"
+        return PlanError(
+            f"{self._where}: the key column {column!r} {problem}. Use another column as key, such "
+            f"as SQLite's own rowid"
+        )
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    """A read-only connection. SQLite itself would create a missing file."""
+    if not os.path.exists(path):
+        raise SourceError(f"{path}: there is no such file (relative paths start at {os.getcwd()})")
+    if os.path.isdir(path):
+        raise SourceError(f"{path} is a folder; pass the SQLite file in it")
+    uri = f"file:{quote(path)}?mode=ro"
+    try:
+        try:
+            return _opened(uri)
+        except sqlite3.OperationalError:
+            # A WAL database wants to write its -shm file. Where the folder is read-only and there
+            # is no -wal file either, nobody else is writing, and it can be read as it is.
+            if os.path.exists(path + "-wal") or os.access(os.path.dirname(path), os.W_OK):
+                raise
+            return _opened(uri + "&immutable=1")
+    except sqlite3.Error as error:
+        raise SourceError(f"{path}: cannot open it as a SQLite database: {error}") from error
+
+
+def _opened(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    # Bytes that are no UTF-8 are a matter of their row, not of the whole read.
+    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+    try:
+        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _chunk(rows: list[tuple[Any, ...]]) -> Chunk:
+    keys, images, *labels = zip(*rows, strict=True)
+    return Chunk(keys, images, labels)

@@ -1,0 +1,313 @@
+"""Keeps a ring filled: by a worker process that it starts and replaces, or in this process.
+
+Both kinds have the same four methods, and both give out the batches of one epoch at a time.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any, NamedTuple, Protocol
+
+from . import ring
+from .errors import ClosedError, FastloaderError, SupersededError, WorkerDied, from_json
+from .producer import Producer
+from .ring import Arrays, Channel, Layout, Record, Ring, create_memory
+
+# sys.path comes from the parent, so a worker finds what the parent finds, wherever it was started.
+BOOT = "import sys; sys.path[:] = sys.argv[6:]; from fastloader.worker import main; main()"
+
+# NumPy's linear algebra would start a thread for each core, in every worker, for nothing.
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+CLOSE_TIMEOUT_S = 1.0
+"""A worker that is in the middle of a chunk may finish it; then it is killed."""
+
+LAST_WORDS_BYTES = 2000
+
+
+class Taken(NamedTuple):
+    """A batch on its way to the consumer: its columns and what goes with them (``Filled``)."""
+
+    arrays: Arrays
+    rows: int
+    bad: list[tuple[int, str]]
+    text: dict[str, list[str]]
+    passed_over: int
+
+
+class Feeder(Protocol):
+    """What a loader asks of one ring's keeper. Safe to use from several threads."""
+
+    ring: Ring
+
+    def begin(self, epoch: int) -> None:
+        """Drops what is under way and starts on the epoch's batches."""
+
+    def take(self, epoch: int, batch: int) -> Taken:
+        """Waits for a batch. Raises SupersededError once another epoch has begun."""
+
+    def close(self) -> None:
+        """May be called twice."""
+
+
+class RestartBudget:
+    """How many workers may still be replaced in this epoch, over all of them."""
+
+    def __init__(self, max_restarts: int) -> None:
+        self._max_restarts = max_restarts
+        self._left = max_restarts
+        self.total = 0
+
+    def begin(self) -> None:
+        self._left = self._max_restarts
+
+    def spend(self) -> bool:
+        self._left -= 1
+        self.total += self._left >= 0
+        return self._left >= 0
+
+
+def _check(epoch: int, current: int, closed: bool) -> None:
+    if closed:
+        raise ClosedError("the loader is closed")
+    if epoch != current:
+        raise SupersededError(
+            f"this iteration (epoch {epoch}) has ended because a newer one (epoch {current}) of "
+            f"the same loader has begun; a loader serves one at a time. For two at once, make two "
+            f"loaders"
+        )
+
+
+def _taken(ring_: Ring, slot: int, rows: int, details: dict[str, Any]) -> tuple[Taken, bool]:
+    arrays, leased = ring_.hand_out(slot, rows)
+    bad = [(key, reason) for key, reason in details.get("bad", ())]
+    text = details.get("text", {})
+    return Taken(arrays, rows, bad, text, details.get("passed_over", 0)), leased
+
+
+class Supervisor:
+    """One worker process and its ring. The process starts at once, so that it is awake when
+    :meth:`configure` tells it what to do."""
+
+    ring: Ring
+
+    def __init__(self, worker: int, workers: int, plan: io.FileIO, budget: RestartBudget) -> None:
+        self._worker = worker
+        self._workers = workers
+        self._plan = plan
+        self._budget = budget
+        self._memory = create_memory(f"ring-{worker}")
+        self._closed = False
+        self._epoch = -1
+        self._expected = worker  # the first batch that the worker has not announced
+        self._ready: dict[int, Record] = {}  # announced and not taken, by batch
+        self._broken = False  # the process must be replaced before anything else
+        # _reading is held while waiting for the worker and guards _ready and the ring's leases.
+        # _lock is never held for long; it guards the epoch and what is sent to whom.
+        self._reading = threading.Lock()
+        self._lock = threading.Lock()
+        self._start()
+
+    def configure(self, spec: bytes, layout: Layout, slots: int) -> None:
+        """Allocates the ring and tells the worker. Raises ConfigError without memory for it."""
+        self.ring = Ring(self._memory, layout, slots, allocate=True)
+        self._spec = spec
+        with self._lock:
+            self._introduce(range(slots))
+
+    def begin(self, epoch: int) -> None:
+        with self._lock:
+            self._epoch, self._expected = epoch, self._worker
+            self._send(Record(ring.EPOCH, epoch, self._worker))
+
+    def take(self, epoch: int, batch: int) -> Taken:
+        with self._reading:
+            try:
+                return self._take(epoch, batch)
+            except FastloaderError:
+                raise
+            except BaseException:
+                # Ctrl-C may have come between any two steps: start over with a new process.
+                self._broken = True
+                raise
+
+    def close(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._channel.close_outgoing()
+        try:
+            self._process.wait(CLOSE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        with self._reading:  # whoever waited has been woken by the end of the pipe
+            self._channel.close()
+            self._stderr.close()
+            self._memory.close()
+            self._ready.clear()
+
+    # ---- batches -----------------------------------------------------------------------------
+
+    def _take(self, epoch: int, batch: int) -> Taken:
+        if self._broken:
+            _check(epoch, self._epoch, self._closed)
+            self._replace()
+        self._free(self.ring.take_back())
+        while True:
+            _check(epoch, self._epoch, self._closed)
+            self._drop_stale()
+            if batch in self._ready:
+                return self._hand_over(self._ready.pop(batch))
+            try:
+                record = self._channel.receive()
+            except (EOFError, ring.PipeBroken):
+                if not self._closed:
+                    self._bury(batch)
+                continue
+            assert record is not None
+            self._ready[record.batch] = record
+            with self._lock:
+                if record.epoch == self._epoch:
+                    self._expected = record.batch + self._workers
+
+    def _hand_over(self, record: Record) -> Taken:
+        if record.kind == ring.ERROR:
+            raise from_json(record.payload)
+        details = json.loads(record.payload) if record.payload else {}
+        taken, leased = _taken(self.ring, record.slot, record.rows, details)
+        if not leased:
+            self._free([record.slot])
+        return taken
+
+    def _drop_stale(self) -> None:
+        stale = [r for r in self._ready.values() if r.epoch != self._epoch]
+        for record in stale:
+            del self._ready[record.batch]
+        self._free([record.slot for record in stale if record.kind == ring.READY])
+
+    def _free(self, slots: list[int]) -> None:
+        with self._lock:
+            for slot in slots:
+                self._send(Record(ring.FREE, slot=slot))
+
+    def _send(self, record: Record) -> None:
+        try:
+            self._channel.send(record)
+        except (BrokenPipeError, ValueError):
+            pass  # dead or closed: the next one who reads finds out, and says so
+
+    # ---- the process -------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        to_worker, from_worker = os.pipe(), os.pipe()
+        self._stderr = create_memory("stderr")
+        fds = [to_worker[0], from_worker[1], self._memory.fileno(), self._plan.fileno()]
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", BOOT, "fastloader.worker", *map(str, fds), *sys.path],
+                stdin=subprocess.DEVNULL,
+                stdout=self._stderr,
+                stderr=self._stderr,
+                env={**os.environ, **ENVIRONMENT},
+                pass_fds=fds,
+            )
+        finally:
+            os.close(to_worker[0])
+            os.close(from_worker[1])
+            self._channel = Channel(
+                io.FileIO(from_worker[0], "r"), io.FileIO(to_worker[1], "w")
+            )
+
+    def _introduce(self, free: Any) -> None:
+        self._send(Record(ring.SPEC, payload=self._spec))
+        for slot in free:
+            self._send(Record(ring.FREE, slot=slot))
+
+    def _bury(self, batch: int) -> None:
+        """The worker died on its own: replaces it, or gives up."""
+        self._process.wait()
+        if not self._budget.spend():
+            self._broken = True  # a later epoch starts with a new process and a new budget
+            raise WorkerDied(self._worker, batch, _how(self._process), self._last_words())
+        self._replace()
+
+    def _replace(self) -> None:
+        """A new process goes on at the first batch that the old one had not announced."""
+        self._process.kill()
+        self._process.wait()
+        self._drop_stale()
+        with self._lock:
+            if self._closed:
+                return
+            self._channel.close()
+            self._stderr.close()
+            self._start()
+            self._broken = False
+            self.ring.take_back()
+            kept = self.ring.leased | {record.slot for record in self._ready.values()}
+            self._introduce(slot for slot in range(self.ring.slots) if slot not in kept)
+            self._send(Record(ring.EPOCH, self._epoch, self._expected))
+
+    def _last_words(self) -> str:
+        size = self._stderr.seek(0, os.SEEK_END)
+        self._stderr.seek(max(0, size - LAST_WORDS_BYTES))
+        return self._stderr.read().decode("utf-8", "replace").strip()
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"process {self._process.pid}"
+        return f"<Supervisor of worker {self._worker}, {state}>"
+
+
+def _how(process: subprocess.Popen[bytes]) -> str:
+    code = process.returncode
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+class InProcess:
+    """``workers=0``: fills its ring in the thread that asks for a batch, through the same code."""
+
+    def __init__(self, producer: Producer, layout: Layout, slots: int) -> None:
+        with create_memory("ring") as memory:
+            self.ring = Ring(memory, layout, slots, allocate=True)
+        self._producer = producer
+        self._epoch = -1
+        self._closed = False
+        self._filling = threading.Lock()
+
+    def begin(self, epoch: int) -> None:
+        self._epoch = epoch  # what is being filled notices, and gives the lock up
+        with self._filling:
+            if self._epoch == epoch:
+                self._producer.start(0)
+
+    def take(self, epoch: int, batch: int) -> Taken:
+        with self._filling:
+            self.ring.take_back()
+            _check(epoch, self._epoch, self._closed)
+            slot = next(s for s in range(self.ring.slots) if s not in self.ring.leased)
+            filled = self._producer.fill(self.ring.slot(slot), lambda: epoch != self._epoch)
+            _check(epoch, self._epoch, self._closed)
+            assert filled is not None, f"no batch {batch}"
+            return _taken(self.ring, slot, filled.rows, vars(filled))[0]
+
+    def close(self) -> None:
+        with self._filling:
+            if not self._closed:
+                self._closed = True
+                self._producer.close()
+
+    def __repr__(self) -> str:
+        return f"<InProcess, {'closed' if self._closed else 'open'}>"

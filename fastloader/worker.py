@@ -1,0 +1,155 @@
+"""A worker process: fills the slots of its ring while there are free ones.
+
+Started by the supervisor as ``python -c ... fastloader.worker FD FD FD FD``: the two pipes, the
+ring and the plan. Everything else, passwords included, comes through the pipe. Never imports a
+framework.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import io
+import json
+import os
+import signal
+import sys
+import traceback
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from . import ring
+from .columns import Column
+from .config import Config
+from .errors import FastloaderError, WorkerError, to_json
+from .plan import Plan
+from .producer import Filled, Producer
+from .ring import Channel, Layout, Record, Ring
+
+ORPHAN_CHECK_S = 1.0
+"""How often an idle worker looks whether its parent is still there. The end of the pipe says so at
+once, unless a process that the parent forked has kept the pipe open."""
+
+
+def specification(
+    config: Config, columns: tuple[Column, ...], layout: Layout, *, rows: int, worker: int
+) -> bytes:
+    """What :class:`Worker` is made of, as the payload of a SPEC record."""
+    return json.dumps(
+        {
+            "config": config.as_dict(),
+            "columns": [[c.name, c.dtype, c.shape] for c in columns],
+            "slot_columns": [[c.name, c.dtype, c.shape] for c in layout.columns],
+            "rows": rows,
+            "worker": worker,
+            "parent": os.getpid(),
+        }
+    ).encode()
+
+
+class Worker:
+    """One worker's state; :meth:`run` is its life."""
+
+    def __init__(self, channel: Channel, spec: bytes, memory: io.FileIO, plan: io.FileIO) -> None:
+        values = json.loads(spec)
+        config = Config.from_dict(values["config"])
+        keys = np.frombuffer(_mapped(plan), np.int64, values["rows"])
+        self._channel = channel
+        self._parent: int = values["parent"]
+        self._producer = Producer(
+            config,
+            Plan(keys, config.batch_size, config.drop_remainder),
+            _columns(values["columns"]),
+            worker=values["worker"],
+            workers=config.workers,
+        )
+        layout = Layout.of(config.batch_size, _columns(values["slot_columns"]))
+        self._ring = Ring(memory, layout, config.slots, allocate=False)
+        self._workers = config.workers
+        self._free: deque[int] = deque()
+        self._epoch = -1
+        self._batch = 0  # the one to fill next
+        self._working = False  # False between epochs, and after an error
+
+    def run(self) -> None:
+        """Until the loader closes its end of the pipe: EOFError or BrokenPipeError."""
+        while True:
+            self._listen(wait=not (self._working and self._free))
+            if self._working and self._free:
+                self._fill()
+
+    def _listen(self, *, wait: bool) -> None:
+        """Takes in what the loader has to say, waiting for at least one record if asked to."""
+        record = self._channel.receive(ORPHAN_CHECK_S if wait else 0)
+        while record is not None:
+            if record.kind == ring.FREE:
+                self._free.append(record.slot)
+            elif record.kind == ring.EPOCH:
+                self._epoch, self._batch = record.epoch, record.batch
+                self._working = True
+                self._producer.start(record.batch)
+            record = self._channel.receive(0)
+        if os.getppid() != self._parent:
+            raise EOFError
+
+    def _superseded(self, epoch: int) -> bool:
+        self._listen(wait=False)
+        return epoch != self._epoch
+
+    def _fill(self) -> None:
+        epoch, batch, slot = self._epoch, self._batch, self._free[0]
+        try:
+            filled = self._producer.fill(self._ring.slot(slot), lambda: self._superseded(epoch))
+        except (EOFError, BrokenPipeError):
+            raise
+        except FastloaderError as error:
+            self._fail(epoch, batch, error)
+            return
+        except Exception:
+            self._fail(epoch, batch, WorkerError(traceback.format_exc()))
+            return
+        if epoch != self._epoch:
+            return
+        if filled is None:
+            self._working = False
+            return
+        self._free.popleft()
+        self._batch += self._workers
+        self._channel.send(Record(ring.READY, epoch, batch, slot, filled.rows, _payload(filled)))
+
+    def _fail(self, epoch: int, batch: int, error: FastloaderError) -> None:
+        self._working = False
+        self._channel.send(Record(ring.ERROR, epoch, batch, payload=to_json(error)))
+
+
+def _columns(values: list[Any]) -> tuple[Column, ...]:
+    return tuple(Column(name, dtype, tuple(shape)) for name, dtype, shape in values)
+
+
+def _mapped(plan: io.FileIO) -> Any:
+    import mmap
+
+    return mmap.mmap(plan.fileno(), 0, prot=mmap.PROT_READ)
+
+
+def _payload(filled: Filled) -> bytes:
+    if not (filled.bad or filled.text or filled.passed_over):
+        return b""
+    return json.dumps(
+        {"bad": filled.bad, "text": filled.text, "passed_over": filled.passed_over}
+    ).encode()
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process
+    faulthandler.enable()
+    incoming, outgoing, memory, plan = map(int, sys.argv[2:6])
+    channel = Channel(io.FileIO(incoming, "r"), io.FileIO(outgoing, "w"))
+    try:
+        record = channel.receive()
+        assert record is not None
+        assert record.kind == ring.SPEC
+        Worker(channel, record.payload, io.FileIO(memory, "r+"), io.FileIO(plan, "r")).run()
+    except (EOFError, BrokenPipeError):
+        os._exit(0)  # the loader is gone or has closed; nothing here needs putting away
