@@ -37,7 +37,7 @@ class Decoder:
         blobs: Sequence[Any],
         pixels: NDArray[np.uint8],
     ) -> list[tuple[int, int, str]]:
-        """Writes blob ``i`` to ``pixels[i]``, uint8 of shape (n, height, width, 3), without the GIL.
+        """Writes blob ``i`` to ``pixels[i]``, uint8 (n, height, width, 3), without the GIL.
 
         Returns ``(i, status, message)`` for each blob that could not be decoded; the statuses are
         named in :data:`fastloader.errors.KERNEL_STATUS`. What such a blob left in ``pixels[i]`` is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,11 @@ class Column:
         return self.dtype == TEXT
 
 
+def columns_from(values: Iterable[Iterable[Any]]) -> tuple[Column, ...]:
+    """The columns whose fields went through JSON."""
+    return tuple(Column(name, dtype, tuple(shape)) for name, dtype, shape in values)
+
+
 def split_label(label: str) -> tuple[str, str | None]:
     """``"column:dtype"`` -> ("column", "dtype"); ``"column"`` -> ("column", None)."""
     match = _NAME_AND_DTYPE.fullmatch(label)
@@ -43,10 +48,10 @@ def split_label(label: str) -> tuple[str, str | None]:
     name, dtype = match["name"], match["dtype"]
     if dtype != TEXT:
         try:
-            kind = np.dtype(dtype).kind
+            usable = np.dtype(dtype).kind in "biuf"
         except TypeError:
-            kind = "?"
-        if kind not in "biuf":
+            usable = False
+        if not usable:
             raise ConfigError(
                 f"label {label!r}: {dtype!r} is no type for a label; use bool, text or a NumPy "
                 f"integer or float type such as int32 or float32"

@@ -114,7 +114,9 @@ def _url(value: Any) -> str:
         raise ValueError("must be a URL or a path")
     scheme, separator, rest = text.partition("://")
     if separator and scheme != "sqlite":
-        raise ValueError(f"names a database that is not supported yet: {scheme}; use sqlite:///path")
+        raise ValueError(
+            f"names a database that is not supported yet: {scheme}; use sqlite:///path"
+        )
     if separator:
         if not rest.startswith("/") or len(rest) < 2:
             raise ValueError("needs three slashes before a path, as in sqlite:///photos.db")
@@ -135,17 +137,16 @@ def _optional_name(value: Any) -> str | None:
 
 
 def _label(value: Any) -> str | tuple[str, ...] | None:
-    if value is None or isinstance(value, str):
-        names: tuple[str, ...] = () if value is None else (_name(value),)
-        value = names[0] if names else None
-    else:
-        value = names = tuple(_name(item) for item in value)
-        if not names:
-            raise ValueError("must name at least one column, or be None")
+    if value is None:
+        return None
+    if isinstance(value, str):
+        split_label(_name(value))
+        return value
+    names = tuple(_name(item) for item in value)
     columns = [split_label(name)[0] for name in names]
-    if len(set(columns)) != len(columns):
-        raise ValueError("must not name a column twice")
-    return value
+    if not names or len(set(columns)) != len(columns):
+        raise ValueError("must name at least one column and none of them twice, or be None")
+    return names
 
 
 def _size(value: Any) -> tuple[int, int]:

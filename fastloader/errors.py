@@ -64,7 +64,7 @@ class WorkerDied(FastloaderError):
 
 
 class WorkerError(FastloaderError):
-    """An exception that fastloader did not expect in a worker, with its traceback. A bug of ours."""
+    """An exception that fastloader did not expect in a worker, with its traceback: a bug."""
 
 
 class SupersededError(FastloaderError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
 import threading
@@ -13,17 +12,16 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .columns import Column
 from .config import UNSET, Config, make_config
-from .errors import ClosedError
-from .plan import Plan, check_keys
+from .errors import ClosedError, FastloaderWarning
+from .plan import Plan
 from .producer import Producer
-from .ring import IMAGES, KEYS, Layout, create_memory
-from .source import open_source
+from .ring import IMAGES, KEYS, Layout, create_memory, map_keys
 from .stats import Stats
 from .supervisor import Feeder, InProcess, RestartBudget, Supervisor, Taken
+from .survey import survey
 from .worker import specification
 
 if TYPE_CHECKING:
@@ -120,16 +118,22 @@ class FastLoader:
         for worker in range(config.workers):
             supervisors.append(Supervisor(worker, config.workers, plan_memory, self._budget))
             undo.callback(supervisors[-1].close)
-        keys, self._columns = _survey(config)
+        if supervisors:
+            found = supervisors[0].survey(config)
+            keys = map_keys(plan_memory)
+        else:
+            keys, found = survey(config)
+        for note in found.notes:
+            warnings.warn(note, FastloaderWarning, stacklevel=4)
+        self._columns = found.columns
         self._plan = Plan(keys, config.batch_size, config.drop_remainder)
         layout = Layout.of(config.batch_size, _slot_columns(config, self._columns))
-        if config.workers == 0:
+        if not supervisors:
             producer = Producer(config, self._plan, self._columns)
             undo.callback(producer.close)
             self._feeders = [InProcess(producer, layout, config.slots)]
-        _write(plan_memory, keys)
         for worker, supervisor in enumerate(supervisors):
-            spec = specification(config, self._columns, layout, rows=len(keys), worker=worker)
+            spec = specification(config, self._columns, layout, worker=worker)
             supervisor.configure(spec, layout, config.slots)
             self._feeders.append(supervisor)
         self._plan_memory = plan_memory
@@ -145,9 +149,7 @@ class FastLoader:
         next pull."""
         epoch = self._begin_epoch()
         return (
-            element
-            for batch in range(len(self._plan))
-            for element in self._elements(epoch, batch)
+            element for batch in range(len(self._plan)) for element in self._elements(epoch, batch)
         )
 
     def __call__(self) -> Iterator[Any]:
@@ -316,22 +318,8 @@ class FastLoader:
         )
 
 
-def _survey(config: Config) -> tuple[NDArray[np.int64], tuple[Column, ...]]:
-    """The keys and the label columns, read through a source of our own."""
-    with contextlib.closing(open_source(config)) as source:
-        keys = source.keys()
-        check_keys(keys, f"{config.url}, {config.table or 'query'}")
-        return keys, source.label_columns(keys)
-
-
 def _slot_columns(config: Config, labels: tuple[Column, ...]) -> list[Column]:
     columns = [Column(IMAGES, "uint8", (*config.size, 3)), *labels]
     if config.with_keys:
         columns.append(Column(KEYS, "int64"))
     return columns
-
-
-def _write(memory: io.FileIO, keys: NDArray[np.int64]) -> None:
-    data = memoryview(keys).cast("B")
-    while data:
-        data = data[memory.write(data) or 0 :]

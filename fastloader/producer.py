@@ -89,7 +89,9 @@ class Producer:
         if batch is None:
             return None
         keys = self._plan.batch_keys(batch).tolist()
-        text: dict[str, Any] = {c.name: np.empty(len(keys), object) for c in self._columns if c.is_text}
+        text: dict[str, Any] = {
+            c.name: np.empty(len(keys), object) for c in self._columns if c.is_text
+        }
         targets: Arrays = {**slot, **text}
         filled = Filled(len(keys))
         bad: dict[int, str] = {}

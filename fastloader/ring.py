@@ -1,4 +1,4 @@
-"""Slots in shared memory, leases on them, and the pipes that say whose turn it is.
+"""Slots in shared memory, and leases on them.
 
 The contract
 ------------
@@ -9,15 +9,15 @@ It holds slots of equal size; each slot holds the columns of one batch, and each
 address that is a multiple of ``ALIGNMENT``.
 
 A slot is FREE -> FILLING (worker) -> READY -> LEASED (training process) -> FREE. Only the worker
-touches FREE and FILLING slots, only the training process READY and LEASED ones. There is no lock in
-the shared memory, so a dying process cannot leave one held: the turn passes with a record on a pipe,
-READY one way and FREE the other. A pipe orders memory between processes, and its end-of-file
-reports a dead worker whatever its exit code.
+touches FREE and FILLING slots, only the training process READY and LEASED ones. There is no lock
+in the shared memory, so a dying process cannot leave one held: the turn passes with a record on a
+pipe, READY one way and FREE the other (``pipes.py``). A pipe orders memory between processes, and
+its end-of-file reports a dead worker whatever its exit code.
 
-The arrays of a batch alias its slot. They hold the slot's lease through the buffer protocol: it ends
-when the last array, view or tensor over it is gone, in any order and on any thread. At most
-``slots - 1`` slots are leased at a time. Beyond that a batch is handed out as a copy and its slot is
-free at once, so the worker never waits for a consumer that keeps its batches.
+The arrays of a batch alias its slot. They hold the slot's lease through the buffer protocol: it
+ends when the last array, view or tensor over it is gone, in any order, on any thread. At most
+``slots - 1`` slots are leased at a time. Beyond that a batch is handed out as a copy and its slot
+is free at once, so the worker never waits for a consumer that keeps its batches.
 """
 
 from __future__ import annotations
@@ -26,14 +26,11 @@ import ctypes
 import io
 import mmap
 import os
-import select
-import struct
-import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,9 +46,6 @@ IMAGES = ":images"
 KEYS = ":keys"
 
 Arrays = dict[str, NDArray[Any]]
-
-
-# ---- slots -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -93,6 +87,18 @@ class Layout:
 def create_memory(name: str) -> io.FileIO:
     """A nameless file in memory of no size yet. ``name`` only shows in /proc."""
     return io.FileIO(os.memfd_create(f"fastloader-{name}"), "r+")
+
+
+def map_keys(memory: io.FileIO) -> NDArray[np.int64]:
+    """The plan's keys in the memory that they were written to, int64 (n,), read-only."""
+    return np.frombuffer(mmap.mmap(memory.fileno(), 0, prot=mmap.PROT_READ), np.int64)
+
+
+def write_keys(memory: io.FileIO, keys: NDArray[np.int64]) -> None:
+    """Puts the plan's keys where every process of the loader can map them."""
+    data = keys.data.cast("B")
+    while data:
+        data = data[memory.write(data) or 0 :]
 
 
 class Ring:
@@ -192,93 +198,3 @@ def _available_bytes() -> int:
             return min(available, most - int(current.read()))
     except (OSError, ValueError):
         return available
-
-
-# ---- pipes -----------------------------------------------------------------------------------
-
-SPEC, FREE, EPOCH = 1, 2, 3  # from the loader
-READY, ERROR = 4, 5  # from the worker
-
-
-class Record(NamedTuple):
-    """What travels on a pipe, the same both ways; fields that a kind does not name are 0.
-
-    SPEC: payload, the worker's specification as JSON. Comes first and once.
-    FREE: slot.
-    EPOCH: epoch, and batch, the worker's first in it. Whatever else it does it drops.
-    READY: epoch, batch, slot, rows; payload, the rest of the batch as JSON.
-    ERROR: epoch, batch that cannot be delivered; payload, the exception as JSON.
-    """
-
-    kind: int
-    epoch: int = 0
-    batch: int = 0
-    slot: int = 0
-    rows: int = 0
-    payload: bytes = b""
-
-
-class PipeBroken(Exception):
-    """What came through a pipe is no record."""
-
-
-class Channel:
-    """One process's ends of the two pipes between it and its peer."""
-
-    _HEADER = struct.Struct("<HHIqqII")
-    _MAGIC = 0xFA57
-
-    def __init__(self, incoming: io.FileIO, outgoing: io.FileIO) -> None:
-        self._incoming = incoming
-        self._outgoing = outgoing
-        self._poll = select.poll()
-        self._poll.register(incoming.fileno(), select.POLLIN)
-        self._buffer = bytearray()
-
-    def send(self, record: Record) -> None:
-        """Raises BrokenPipeError once the peer is gone."""
-        data = memoryview(
-            self._HEADER.pack(
-                self._MAGIC, record.kind, record.slot, record.epoch, record.batch, record.rows,
-                len(record.payload),
-            )
-            + record.payload
-        )  # fmt: skip
-        while data:
-            data = data[self._outgoing.write(data) or 0 :]
-
-    def receive(self, timeout_s: float | None = None) -> Record | None:
-        """The next record, waiting for it. Raises EOFError once the peer is gone; None when
-        ``timeout_s`` has passed."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while (record := self._parsed()) is None:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-            if not self._poll.poll(left):
-                return None
-            data = self._incoming.read(65536)
-            if not data:
-                raise EOFError
-            self._buffer += data
-        return record
-
-    def _parsed(self) -> Record | None:
-        size = self._HEADER.size
-        if len(self._buffer) < size:
-            return None
-        magic, kind, slot, epoch, batch, rows, payload = self._HEADER.unpack_from(self._buffer)
-        if magic != self._MAGIC:
-            raise PipeBroken
-        if len(self._buffer) < size + payload:
-            return None
-        body = bytes(self._buffer[size : size + payload])
-        del self._buffer[: size + payload]
-        return Record(kind, epoch, batch, slot, rows, body)
-
-    def close_outgoing(self) -> None:
-        """Tells the peer that no more will come."""
-        self._outgoing.close()
-
-    def close(self) -> None:
-        """May be called twice."""
-        self._incoming.close()
-        self._outgoing.close()

@@ -5,6 +5,7 @@ Both kinds have the same four methods, and both give out the batches of one epoc
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -14,10 +15,13 @@ import sys
 import threading
 from typing import Any, NamedTuple, Protocol
 
-from . import ring
+from . import pipes
+from .config import Config
 from .errors import ClosedError, FastloaderError, SupersededError, WorkerDied, from_json
+from .pipes import Channel, Record
 from .producer import Producer
-from .ring import Arrays, Channel, Layout, Record, Ring, create_memory
+from .ring import Arrays, Layout, Ring, create_memory
+from .survey import Survey
 
 # sys.path comes from the parent, so a worker finds what the parent finds, wherever it was started.
 BOOT = "import sys; sys.path[:] = sys.argv[6:]; from fastloader.worker import main; main()"
@@ -114,6 +118,19 @@ class Supervisor:
         self._lock = threading.Lock()
         self._start()
 
+    def survey(self, config: Config) -> Survey:
+        """Has the worker look at the table; the keys are in the plan's memory then."""
+        self._send(Record(pipes.SURVEY, payload=json.dumps(config.as_dict()).encode()))
+        try:
+            record = self._channel.receive()
+        except EOFError:
+            self._process.wait()
+            raise WorkerDied(self._worker, 0, _how(self._process), self._last_words()) from None
+        assert record is not None
+        if record.kind == pipes.ERROR:
+            raise from_json(record.payload)
+        return Survey.from_json(record.payload)
+
     def configure(self, spec: bytes, layout: Layout, slots: int) -> None:
         """Allocates the ring and tells the worker. Raises ConfigError without memory for it."""
         self.ring = Ring(self._memory, layout, slots, allocate=True)
@@ -124,7 +141,7 @@ class Supervisor:
     def begin(self, epoch: int) -> None:
         with self._lock:
             self._epoch, self._expected = epoch, self._worker
-            self._send(Record(ring.EPOCH, epoch, self._worker))
+            self._send(Record(pipes.EPOCH, epoch, self._worker))
 
     def take(self, epoch: int, batch: int) -> Taken:
         with self._reading:
@@ -168,7 +185,7 @@ class Supervisor:
                 return self._hand_over(self._ready.pop(batch))
             try:
                 record = self._channel.receive()
-            except (EOFError, ring.PipeBroken):
+            except (EOFError, pipes.PipeBroken):
                 if not self._closed:
                     self._bury(batch)
                 continue
@@ -179,7 +196,7 @@ class Supervisor:
                     self._expected = record.batch + self._workers
 
     def _hand_over(self, record: Record) -> Taken:
-        if record.kind == ring.ERROR:
+        if record.kind == pipes.ERROR:
             raise from_json(record.payload)
         details = json.loads(record.payload) if record.payload else {}
         taken, leased = _taken(self.ring, record.slot, record.rows, details)
@@ -191,18 +208,17 @@ class Supervisor:
         stale = [r for r in self._ready.values() if r.epoch != self._epoch]
         for record in stale:
             del self._ready[record.batch]
-        self._free([record.slot for record in stale if record.kind == ring.READY])
+        self._free([record.slot for record in stale if record.kind == pipes.READY])
 
     def _free(self, slots: list[int]) -> None:
         with self._lock:
             for slot in slots:
-                self._send(Record(ring.FREE, slot=slot))
+                self._send(Record(pipes.FREE, slot=slot))
 
     def _send(self, record: Record) -> None:
-        try:
+        # To a worker that is dead or closed: the next one who reads finds out, and says so.
+        with contextlib.suppress(BrokenPipeError, ValueError):
             self._channel.send(record)
-        except (BrokenPipeError, ValueError):
-            pass  # dead or closed: the next one who reads finds out, and says so
 
     # ---- the process -------------------------------------------------------------------------
 
@@ -222,14 +238,12 @@ class Supervisor:
         finally:
             os.close(to_worker[0])
             os.close(from_worker[1])
-            self._channel = Channel(
-                io.FileIO(from_worker[0], "r"), io.FileIO(to_worker[1], "w")
-            )
+            self._channel = Channel(io.FileIO(from_worker[0], "r"), io.FileIO(to_worker[1], "w"))
 
     def _introduce(self, free: Any) -> None:
-        self._send(Record(ring.SPEC, payload=self._spec))
+        self._send(Record(pipes.SPEC, payload=self._spec))
         for slot in free:
-            self._send(Record(ring.FREE, slot=slot))
+            self._send(Record(pipes.FREE, slot=slot))
 
     def _bury(self, batch: int) -> None:
         """The worker died on its own: replaces it, or gives up."""
@@ -254,7 +268,7 @@ class Supervisor:
             self.ring.take_back()
             kept = self.ring.leased | {record.slot for record in self._ready.values()}
             self._introduce(slot for slot in range(self.ring.slots) if slot not in kept)
-            self._send(Record(ring.EPOCH, self._epoch, self._expected))
+            self._send(Record(pipes.EPOCH, self._epoch, self._expected))
 
     def _last_words(self) -> str:
         size = self._stderr.seek(0, os.SEEK_END)

@@ -15,17 +15,17 @@ import signal
 import sys
 import traceback
 from collections import deque
-from typing import Any
+from dataclasses import astuple
 
-import numpy as np
-
-from . import ring
-from .columns import Column
+from . import pipes
+from .columns import Column, columns_from
 from .config import Config
 from .errors import FastloaderError, WorkerError, to_json
+from .pipes import Channel, Record
 from .plan import Plan
 from .producer import Filled, Producer
-from .ring import Channel, Layout, Record, Ring
+from .ring import Layout, Ring, map_keys, write_keys
+from .survey import survey
 
 ORPHAN_CHECK_S = 1.0
 """How often an idle worker looks whether its parent is still there. The end of the pipe says so at
@@ -33,15 +33,14 @@ once, unless a process that the parent forked has kept the pipe open."""
 
 
 def specification(
-    config: Config, columns: tuple[Column, ...], layout: Layout, *, rows: int, worker: int
+    config: Config, columns: tuple[Column, ...], layout: Layout, *, worker: int
 ) -> bytes:
     """What :class:`Worker` is made of, as the payload of a SPEC record."""
     return json.dumps(
         {
             "config": config.as_dict(),
-            "columns": [[c.name, c.dtype, c.shape] for c in columns],
-            "slot_columns": [[c.name, c.dtype, c.shape] for c in layout.columns],
-            "rows": rows,
+            "columns": [astuple(column) for column in columns],
+            "slot_columns": [astuple(column) for column in layout.columns],
             "worker": worker,
             "parent": os.getpid(),
         }
@@ -54,17 +53,16 @@ class Worker:
     def __init__(self, channel: Channel, spec: bytes, memory: io.FileIO, plan: io.FileIO) -> None:
         values = json.loads(spec)
         config = Config.from_dict(values["config"])
-        keys = np.frombuffer(_mapped(plan), np.int64, values["rows"])
         self._channel = channel
         self._parent: int = values["parent"]
         self._producer = Producer(
             config,
-            Plan(keys, config.batch_size, config.drop_remainder),
-            _columns(values["columns"]),
+            Plan(map_keys(plan), config.batch_size, config.drop_remainder),
+            columns_from(values["columns"]),
             worker=values["worker"],
             workers=config.workers,
         )
-        layout = Layout.of(config.batch_size, _columns(values["slot_columns"]))
+        layout = Layout.of(config.batch_size, columns_from(values["slot_columns"]))
         self._ring = Ring(memory, layout, config.slots, allocate=False)
         self._workers = config.workers
         self._free: deque[int] = deque()
@@ -83,9 +81,9 @@ class Worker:
         """Takes in what the loader has to say, waiting for at least one record if asked to."""
         record = self._channel.receive(ORPHAN_CHECK_S if wait else 0)
         while record is not None:
-            if record.kind == ring.FREE:
+            if record.kind == pipes.FREE:
                 self._free.append(record.slot)
-            elif record.kind == ring.EPOCH:
+            elif record.kind == pipes.EPOCH:
                 self._epoch, self._batch = record.epoch, record.batch
                 self._working = True
                 self._producer.start(record.batch)
@@ -103,11 +101,9 @@ class Worker:
             filled = self._producer.fill(self._ring.slot(slot), lambda: self._superseded(epoch))
         except (EOFError, BrokenPipeError):
             raise
-        except FastloaderError as error:
-            self._fail(epoch, batch, error)
-            return
-        except Exception:
-            self._fail(epoch, batch, WorkerError(traceback.format_exc()))
+        except Exception as error:
+            self._working = False
+            self._channel.send(Record(pipes.ERROR, epoch, batch, payload=to_json(_ours(error))))
             return
         if epoch != self._epoch:
             return
@@ -116,21 +112,7 @@ class Worker:
             return
         self._free.popleft()
         self._batch += self._workers
-        self._channel.send(Record(ring.READY, epoch, batch, slot, filled.rows, _payload(filled)))
-
-    def _fail(self, epoch: int, batch: int, error: FastloaderError) -> None:
-        self._working = False
-        self._channel.send(Record(ring.ERROR, epoch, batch, payload=to_json(error)))
-
-
-def _columns(values: list[Any]) -> tuple[Column, ...]:
-    return tuple(Column(name, dtype, tuple(shape)) for name, dtype, shape in values)
-
-
-def _mapped(plan: io.FileIO) -> Any:
-    import mmap
-
-    return mmap.mmap(plan.fileno(), 0, prot=mmap.PROT_READ)
+        self._channel.send(Record(pipes.READY, epoch, batch, slot, filled.rows, _payload(filled)))
 
 
 def _payload(filled: Filled) -> bytes:
@@ -141,15 +123,32 @@ def _payload(filled: Filled) -> bytes:
     ).encode()
 
 
+def _survey(channel: Channel, payload: bytes, plan: io.FileIO) -> None:
+    try:
+        keys, found = survey(Config.from_dict(json.loads(payload)))
+        write_keys(plan, keys)
+        channel.send(Record(pipes.SURVEYED, payload=found.to_json()))
+    except Exception as error:
+        channel.send(Record(pipes.ERROR, payload=to_json(_ours(error))))
+
+
+def _ours(error: Exception) -> FastloaderError:
+    return error if isinstance(error, FastloaderError) else WorkerError(traceback.format_exc())
+
+
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process
     faulthandler.enable()
-    incoming, outgoing, memory, plan = map(int, sys.argv[2:6])
+    incoming, outgoing, memory_fd, plan_fd = map(int, sys.argv[2:6])
     channel = Channel(io.FileIO(incoming, "r"), io.FileIO(outgoing, "w"))
+    memory, plan = io.FileIO(memory_fd, "r+"), io.FileIO(plan_fd, "r+")
     try:
         record = channel.receive()
+        if record is not None and record.kind == pipes.SURVEY:
+            _survey(channel, record.payload, plan)
+            record = channel.receive()
         assert record is not None
-        assert record.kind == ring.SPEC
-        Worker(channel, record.payload, io.FileIO(memory, "r+"), io.FileIO(plan, "r")).run()
+        assert record.kind == pipes.SPEC
+        Worker(channel, record.payload, memory, plan).run()
     except (EOFError, BrokenPipeError):
         os._exit(0)  # the loader is gone or has closed; nothing here needs putting away

@@ -83,7 +83,7 @@ def as_dataset(loader: FastLoader) -> tf.data.Dataset:
         epoch, feeder = map(int, epoch_and_feeder)
         return loader._elements_of(epoch, feeder)
 
-    def dataset_of(epoch_and_feeder: Any) -> tf.data.Dataset:
+    def dataset_of(epoch_and_feeder: Any) -> Any:
         return tf.data.Dataset.from_generator(
             batches, output_signature=signature, args=(epoch_and_feeder,)
         )

@@ -74,7 +74,8 @@ class SQLiteSource:
         with self._errors("read the labels") as connection:
             last = keys[min(FIRST_ROWS, len(keys)) - 1]
             for row in connection.execute(sql, (int(keys[0]), int(last))):
-                first = [old if old is not None else new for old, new in zip(first, row, strict=True)]
+                pairs = zip(first, row, strict=True)
+                first = [new if old is None else old for old, new in pairs]
                 if None not in first:
                     break
         columns = []
@@ -137,9 +138,7 @@ class SQLiteSource:
                     )
                 ]
                 there = ", ".join(tables) if tables else "none"
-                raise SourceError(
-                    f"{self._path}: no table {config.table!r}; there are: {there}"
-                )
+                raise SourceError(f"{self._path}: no table {config.table!r}; there are: {there}")
             if "rowid" not in map(str.lower, declared):
                 declared["rowid"] = "INTEGER"
         return source, declared
