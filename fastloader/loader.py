@@ -18,7 +18,7 @@ from .config import UNSET, Config, make_config
 from .errors import ClosedError, FastloaderWarning
 from .plan import Plan
 from .producer import Producer
-from .ring import IMAGES, KEYS, Layout, create_memory, map_keys
+from .ring import IMAGES, KEYS, Layout, create_memory
 from .stats import Stats
 from .supervisor import Feeder, InProcess, RestartBudget, Supervisor, Taken
 from .survey import survey
@@ -120,16 +120,15 @@ class FastLoader:
             undo.callback(supervisors[-1].close)
         if supervisors:
             found = supervisors[0].survey(config)
-            keys = map_keys(plan_memory)
         else:
             keys, found = survey(config)
         for note in found.notes:
-            warnings.warn(note, FastloaderWarning, stacklevel=4)
+            warnings.warn(note, FastloaderWarning, stacklevel=3)
         self._columns = found.columns
-        self._plan = Plan(keys, config.batch_size, config.drop_remainder)
+        self._plan = Plan(found.rows, config.batch_size, config.drop_remainder)
         layout = Layout.of(config.batch_size, _slot_columns(config, self._columns))
         if not supervisors:
-            producer = Producer(config, self._plan, self._columns)
+            producer = Producer(config, keys, self._columns)
             undo.callback(producer.close)
             self._feeders = [InProcess(producer, layout, config.slots)]
         for worker, supervisor in enumerate(supervisors):
@@ -313,7 +312,7 @@ class FastLoader:
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"epoch {self._epoch}"
         return (
-            f"<FastLoader {self._config.url}: {len(self._plan.keys)} rows in {len(self)} batches, "
+            f"<FastLoader {self._config.url}: {self._plan.rows} rows in {len(self)} batches, "
             f"{self._config.workers} workers, {state}>"
         )
 

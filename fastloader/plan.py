@@ -40,30 +40,30 @@ def check_keys(keys: NDArray[np.int64], where: str) -> None:
 class Plan:
     """The batches of an epoch.
 
-    keys: int64 (n,), sorted, unique.
+    rows: of the table; the plan deals in positions in its sorted key column.
     batch_size: rows in every batch but perhaps the last.
     drop_remainder: leave the last batch out if it has fewer.
     """
 
-    keys: NDArray[np.int64]
+    rows: int
     batch_size: int
     drop_remainder: bool = False
 
     def __len__(self) -> int:
         """Batches in an epoch."""
-        whole, rest = divmod(len(self.keys), self.batch_size)
+        whole, rest = divmod(self.rows, self.batch_size)
         return whole + (rest > 0 and not self.drop_remainder)
 
-    def batch_keys(self, batch: int) -> NDArray[np.int64]:
-        """The keys of the batch's rows in the order of delivery, int64 (rows,)."""
-        return self.keys[batch * self.batch_size : (batch + 1) * self.batch_size]
-
-    def key_ranges(self, batch: int) -> list[KeyRange]:
-        """The ranges to read for a batch, in its order."""
-        keys = self.batch_keys(batch)
-        return [(int(keys[0]), int(keys[-1]))]
+    def positions(self, batch: int) -> slice:
+        """Where the batch's keys stand in the key column, in the order of delivery."""
+        return slice(batch * self.batch_size, min((batch + 1) * self.batch_size, self.rows))
 
     def batches_of(self, worker: int, workers: int, first: int = 0) -> range:
         """The batches of one worker, ascending, from ``first`` on."""
         skipped = max(0, -(-(first - worker) // workers))
         return range(worker + skipped * workers, len(self), workers)
+
+
+def key_ranges(keys: NDArray[np.int64]) -> list[KeyRange]:
+    """The ranges to read for a batch of these keys, int64 (rows,), in its order."""
+    return [(int(keys[0]), int(keys[-1]))]

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ._kernel import Decoder
 from .columns import Column, store
 from .config import MAX_SCANS, Config
 from .errors import RowError, kernel_reason
-from .plan import Plan
+from .plan import Plan, key_ranges
 from .ring import IMAGES, KEYS, Arrays
 from .source import Chunk, Source, open_source
 
@@ -43,21 +44,23 @@ class Filled:
 class Producer:
     """Reads, decodes and resizes the batches of one worker, one after the other.
 
-    config, plan: the loader's. columns: the label columns, as the source found them.
+    config: the loader's. keys: of the table, sorted, int64 (rows,).
+    columns: the label columns, as the survey found them.
     worker, workers: batches j with j % workers == worker are this producer's.
     """
 
     def __init__(
         self,
         config: Config,
-        plan: Plan,
+        keys: NDArray[np.int64],
         columns: tuple[Column, ...],
         *,
         worker: int = 0,
         workers: int = 1,
     ) -> None:
         self._config = config
-        self._plan = plan
+        self._keys = keys
+        self._plan = Plan(len(keys), config.batch_size, config.drop_remainder)
         self._columns = columns
         self._worker = worker
         self._workers = workers
@@ -74,7 +77,7 @@ class Producer:
     def start(self, first_batch: int) -> None:
         """Goes to the producer's first batch at or after ``first_batch``, whatever it was doing."""
         batches = self._plan.batches_of(self._worker, self._workers, first_batch)
-        ranges = (r for batch in batches for r in self._plan.key_ranges(batch))
+        ranges = (r for batch in batches for r in key_ranges(self._batch_keys(batch)))
         self._batches = iter(batches)
         self._chunk = None
         # The fetch that is under way, if any, ends first: there is one thread.
@@ -88,7 +91,7 @@ class Producer:
         batch = next(self._batches, None)
         if batch is None:
             return None
-        keys = self._plan.batch_keys(batch).tolist()
+        keys = self._batch_keys(batch).tolist()
         text: dict[str, Any] = {
             c.name: np.empty(len(keys), object) for c in self._columns if c.is_text
         }
@@ -118,6 +121,9 @@ class Producer:
             self._fetcher.submit(self._source.close)
             self._source = None
         self._fetcher.shutdown()
+
+    def _batch_keys(self, batch: int) -> NDArray[np.int64]:
+        return self._keys[self._plan.positions(batch)]
 
     # ---- rows --------------------------------------------------------------------------------
 

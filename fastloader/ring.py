@@ -22,6 +22,7 @@ is free at once, so the worker never waits for a consumer that keeps its batches
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import io
 import mmap
@@ -161,6 +162,11 @@ class Ring:
         for name, target in copies.items():
             np.copyto(target, slots[name])
         return copies
+
+    def close(self) -> None:
+        """Gives the memory back, or leaves that to the last lease. May be called twice."""
+        with contextlib.suppress(BufferError):
+            self._map.close()
 
     def contains(self, address: int) -> bool:
         """Whether an address lies in this process's mapping of the ring."""

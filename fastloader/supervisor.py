@@ -170,6 +170,8 @@ class Supervisor:
             self._stderr.close()
             self._memory.close()
             self._ready.clear()
+            if hasattr(self, "ring"):  # or configure() was never reached
+                self.ring.close()
 
     # ---- batches -----------------------------------------------------------------------------
 
@@ -322,6 +324,7 @@ class InProcess:
             if not self._closed:
                 self._closed = True
                 self._producer.close()
+                self.ring.close()
 
     def __repr__(self) -> str:
         return f"<InProcess, {'closed' if self._closed else 'open'}>"

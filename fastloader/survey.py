@@ -22,8 +22,9 @@ from .source import open_source
 
 @dataclass(frozen=True)
 class Survey:
-    """columns: the label columns, with their types. notes: warnings for the user."""
+    """rows: of the table. columns: the label columns, with their types. notes: warnings."""
 
+    rows: int
     columns: tuple[Column, ...]
     notes: tuple[str, ...]
 
@@ -33,7 +34,8 @@ class Survey:
     @classmethod
     def from_json(cls, payload: bytes) -> Survey:
         values = json.loads(payload)
-        return cls(columns_from(map(dict.values, values["columns"])), tuple(values["notes"]))
+        columns = columns_from(map(dict.values, values["columns"]))
+        return cls(values["rows"], columns, tuple(values["notes"]))
 
 
 def survey(config: Config) -> tuple[NDArray[np.int64], Survey]:
@@ -44,4 +46,4 @@ def survey(config: Config) -> tuple[NDArray[np.int64], Survey]:
             keys = source.keys()
             check_keys(keys, f"{config.url}, {config.table or 'query'}")
             columns = source.label_columns(keys)
-    return keys, Survey(columns, tuple(str(note.message) for note in caught))
+    return keys, Survey(len(keys), columns, tuple(str(note.message) for note in caught))

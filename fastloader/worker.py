@@ -22,7 +22,6 @@ from .columns import Column, columns_from
 from .config import Config
 from .errors import FastloaderError, WorkerError, to_json
 from .pipes import Channel, Record
-from .plan import Plan
 from .producer import Filled, Producer
 from .ring import Layout, Ring, map_keys, write_keys
 from .survey import survey
@@ -57,7 +56,7 @@ class Worker:
         self._parent: int = values["parent"]
         self._producer = Producer(
             config,
-            Plan(map_keys(plan), config.batch_size, config.drop_remainder),
+            map_keys(plan),
             columns_from(values["columns"]),
             worker=values["worker"],
             workers=config.workers,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sqlite3
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -32,8 +32,8 @@ FIRST_ROWS = 100
 class SQLiteSource:
     """One read-only connection to a SQLite file. See :class:`fastloader.source.Source`.
 
-    Each key range is a statement of its own, so writers are never locked out for longer than it
-    takes to read a batch; a row that goes while the loader runs is missed by the producer.
+    Each chunk is a statement of its own, so writers are never locked out for longer than it takes
+    to read one; a row that goes while the loader runs is missed by the producer.
     """
 
     def __init__(self, config: Config) -> None:
@@ -89,20 +89,39 @@ class SQLiteSource:
         return tuple(columns)
 
     def read(self, ranges: Iterable[tuple[int, int]]) -> Iterator[Chunk]:
-        names = [self._config.key, self._config.image, *(name for name, _ in self._labels)]
-        sql = self._select(names)
         rows: list[tuple[Any, ...]] = []
         size = 0
         for first, last in ranges:
-            with self._errors(f"read keys {first} to {last}") as connection:
-                for row in connection.execute(sql, (first, last)):
-                    rows.append(row)
-                    size += len(row[1]) if isinstance(row[1], (bytes, str)) else 0
-                    if size >= CHUNK_BYTES:
-                        yield _chunk(rows)
-                        rows, size = [], 0
+            start = first
+            while start <= last:
+                more, size = self._fetch(start, last, size)
+                rows += more
+                if size < CHUNK_BYTES:
+                    break
+                start = rows[-1][0] + 1
+                yield _chunk(rows)
+                rows, size = [], 0
         if rows:
             yield _chunk(rows)
+
+    def _fetch(self, first: int, last: int, size: int) -> tuple[list[tuple[Any, ...]], int]:
+        """Rows of the range until ``size``, to which their blobs are added, makes a chunk.
+
+        The statement ends here: an open one locks writers out, and a loader whose consumer is slow
+        may not ask for the next chunk for minutes.
+        """
+        names = [self._config.key, self._config.image, *(name for name, _ in self._labels)]
+        rows = []
+        with (
+            self._errors(f"read keys {first} to {last}") as connection,
+            contextlib.closing(connection.execute(self._select(names), (first, last))) as cursor,
+        ):
+            for row in cursor:
+                rows.append(row)
+                size += len(row[1]) if isinstance(row[1], (bytes, str)) else 0
+                if size >= CHUNK_BYTES:
+                    break
+        return rows, size
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -174,7 +193,7 @@ class SQLiteSource:
     def _where(self) -> str:
         return f"{self._path}, {self._config.table or 'query'}"
 
-    @contextmanager
+    @contextlib.contextmanager
     def _errors(self, doing: str) -> Iterator[sqlite3.Connection]:
         """The connection, whose errors become ours and say what was being done."""
         if self._connection is None:

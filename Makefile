@@ -1,0 +1,60 @@
+# Two commands: `make demo` shows what it does, `make test` shows that it works. Each does all of its
+# own set-up, in .venv. `make help` lists the rest.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+KERNEL := setup.py fastloader/_kernel.pyx fastloader/_kernel.pxd $(wildcard csrc/*.[ch])
+# The sanitizers: libasan has to be the first library that Python loads. Python itself keeps memory
+# until it ends, so leaks are looked for by a test of our own instead; it counts pages, hence the small
+# quarantine.
+ASAN := LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
+	ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 PYTHONMALLOC=malloc
+
+.PHONY: help demo test lint sanitize benchmarks clean
+
+help:
+	@echo "make demo                 train from a database, beside the usual generator"
+	@echo "     IMAGES=some/folder   with your own pictures (subfolder or labels.csv = label)"
+	@echo "make test                 lint, type check and the whole test suite"
+	@echo "make sanitize             the kernel and the corpora under ASan and UBSan"
+	@echo "make benchmarks           the README's figures (see benchmarks/)"
+	@echo "make clean                remove what the others made"
+
+demo: $(VENV)/demo.done
+	$(BIN)/python -m benchmarks.demo
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/test.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# A build of its own, so that the other one stays as fast as it is.
+sanitize: $(VENV)/test.done
+	FASTLOADER_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
+	$(ASAN) PYTHONPATH=build/sanitize/lib FASTLOADER_EXPECT_SANITIZED=1 \
+		$(BIN)/pytest --import-mode=append tests/test_kernel.py tests/test_corpora.py
+
+benchmarks: $(VENV)/test.done
+	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.end_to_end
+	$(BIN)/python -m benchmarks.handover
+	$(BIN)/python -m benchmarks.first_batch
+
+$(VENV)/created.done:
+	@tools/system-deps $(PYTHON)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --upgrade pip
+	@touch $@
+
+$(VENV)/%.done: $(VENV)/created.done pyproject.toml $(KERNEL)
+	$(PIP) install --editable ".[$*]"
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build demo *.egg-info fastloader/*.so
+	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,125 @@
+"""What the tests share: pictures, tables, and the reference that pixels are compared with."""
+
+from __future__ import annotations
+
+import io
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT.parent / "shared" / "data"
+
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no test pictures at {DATA}")
+
+
+def photos(count: int | None = None) -> list[Path]:
+    return sorted((DATA / "photos").glob("*.jpg"))[:count]
+
+
+# ---- pictures and tables -------------------------------------------------------------------------
+
+
+def jpeg(width: int = 32, height: int = 24, *, seed: int = 0, **options: Any) -> bytes:
+    """Smooth colours with some noise, so that resizing has something to get wrong."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (4, 4, 3), np.uint8)
+    image = Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
+    noisy = np.asarray(image, np.int16) + rng.integers(-20, 21, (height, width, 3))
+    out = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(out, "JPEG", **options)
+    return out.getvalue()
+
+
+def table(
+    path: Path | str,
+    rows: Iterable[tuple[Any, ...]],
+    *,
+    columns: str = "id INTEGER PRIMARY KEY, image_data BLOB, label INTEGER",
+    name: str = "images",
+) -> str:
+    """A SQLite file with these rows; its path."""
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(f'CREATE TABLE "{name}" ({columns})')
+        for row in rows:
+            connection.execute(f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(row))})', row)
+    connection.close()
+    return str(path)
+
+
+def simple_rows(count: int, *, gap: int = 1) -> list[tuple[int, bytes, int]]:
+    """Keys gap, 2 gap, ...; each label is ten times the row's number; eight different pictures."""
+    pictures = [jpeg(seed=seed) for seed in range(8)]
+    return [((i + 1) * gap, pictures[i % 8], i * 10) for i in range(count)]
+
+
+# ---- the reference -------------------------------------------------------------------------------
+
+
+def decoded(blob: bytes) -> NDArray[np.uint8]:
+    """Pillow's decode: libjpeg-turbo's accurate DCT and fancy upsampling."""
+    return np.asarray(Image.open(io.BytesIO(blob)).convert("RGB"))
+
+
+def weights(in_size: int, out_size: int) -> NDArray[np.float64]:
+    """Pillow's antialiased bilinear filter as a matrix (out_size, in_size), in float64."""
+    step = in_size / out_size
+    scale = max(1.0, step)
+    centre = (np.arange(out_size) + 0.5)[:, None] * step
+    position = np.arange(in_size)[None, :]
+    low = np.maximum(np.floor(centre - scale + 0.5), 0)
+    high = np.minimum(np.floor(centre + scale + 0.5), in_size)
+    weight = np.maximum(0.0, 1.0 - np.abs(position - centre + 0.5) / scale)
+    weight[(position < low) | (position >= high)] = 0.0
+    return weight / weight.sum(axis=1, keepdims=True)
+
+
+def resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float64]:
+    """Antialiased bilinear in float64, not rounded."""
+    tall = np.tensordot(weights(image.shape[0], height), image.astype(np.float64), (1, 0))
+    return np.tensordot(weights(image.shape[1], width), tall, (1, 1)).transpose(1, 0, 2)
+
+
+# ---- processes -----------------------------------------------------------------------------------
+
+
+def worker_processes(parent: int | None = None) -> list[psutil.Process]:
+    """The worker processes below this one."""
+    processes = psutil.Process(parent or os.getpid()).children(recursive=True)
+    return [p for p in processes if is_worker(p)]
+
+
+def is_worker(process: psutil.Process) -> bool:
+    try:
+        return "fastloader.worker" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Fails the test where the condition has not come true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.01)
+
+
+def open_files() -> list[str]:
+    """What this process's descriptors point to."""
+    found = []
+    for fd in os.listdir("/proc/self/fd"):
+        try:
+            found.append(os.readlink(f"/proc/self/fd/{fd}"))
+        except OSError:
+            continue  # the descriptor of the listing itself
+    return sorted(found)

@@ -1,0 +1,85 @@
+"""Values of the database become columns of a batch, or are said not to fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastloader.columns import Column, infer_column, split_label, store
+from fastloader.errors import ConfigError
+
+
+def stored(column: Column, values: list[Any]) -> tuple[list[Any], dict[int, str]]:
+    dtype = object if column.is_text else column.dtype
+    target = np.zeros((len(values), *column.shape), dtype)
+    bad = store(column, values, target)
+    return target.tolist(), bad
+
+
+@pytest.mark.parametrize(
+    ("dtype", "declared", "value", "column"),
+    [
+        (None, "INTEGER", 3, Column("c", "int64")),
+        (None, "BOOLEAN", 1, Column("c", "bool")),
+        (None, "REAL", 3.5, Column("c", "float64")),
+        (None, "TEXT", "cat", Column("c", "text")),
+        (None, "BLOB", b"12345678", Column("c", "uint8", (8,))),
+        ("float32", "BLOB", b"12345678", Column("c", "float32", (2,))),
+        ("int32", "INTEGER", 3, Column("c", "int32")),
+        ("float32", "INTEGER", 3, Column("c", "float32")),
+        ("int64", "", None, Column("c", "int64")),
+    ],
+)
+def test_types_follow_from_value_wish_and_declaration(
+    dtype: str | None, declared: str, value: object, column: Column
+) -> None:
+    assert infer_column("c", dtype, declared, value) == column
+
+
+def test_a_blob_that_is_no_array_of_the_type_is_refused() -> None:
+    with pytest.raises(ConfigError, match='7 bytes is no array of float32; .* label="c:float32"'):
+        infer_column("c", "float32", "", b"1234567")
+
+
+def test_names_may_contain_colons() -> None:
+    assert split_label("a:int32") == ("a", "int32")
+    assert split_label("a:b:int32") == ("a:b", "int32")
+    assert split_label("Größe") == ("Größe", None)
+
+
+def test_integers_are_stored_exactly_or_not_at_all() -> None:
+    values = [0, -128, 127, 128, 1.0, 1.5, "1", None, b"1", float("nan")]
+    got, bad = stored(Column("c", "int8"), values)
+    assert got[:3] == [0, -128, 127]
+    assert got[4] == 1
+    assert set(bad) == {3, 5, 6, 7, 8, 9}
+    assert bad[3] == "column 'c' holds 128, int8 is needed"
+    assert bad[7] == "column 'c' holds NULL, int8 is needed"
+
+
+def test_bools_are_zero_and_one() -> None:
+    got, bad = stored(Column("c", "bool"), [0, 1, 2])
+    assert got == [False, True, False]
+    assert set(bad) == {2}
+
+
+def test_floats_take_integers_but_no_text() -> None:
+    got, bad = stored(Column("c", "float64"), [1, 2.5, "2.5"])
+    assert got[:2] == [1.0, 2.5]
+    assert set(bad) == {2}
+
+
+def test_vectors_have_one_length() -> None:
+    values = [np.float32([1, 2]).tobytes(), b"1234", "12345678"]
+    got, bad = stored(Column("c", "float32", (2,)), values)
+    assert got[0] == [1.0, 2.0]
+    assert bad[1] == "column 'c' holds a blob of 4 bytes, a blob of 8 bytes (2 x float32) is needed"
+    assert set(bad) == {1, 2}
+
+
+def test_text_is_text() -> None:
+    got, bad = stored(Column("c", "text"), ["cat", "", "Größe", 3, None, "\udcff"])
+    assert got[:3] == ["cat", "", "Größe"]
+    assert set(bad) == {3, 4, 5}

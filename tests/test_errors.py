@@ -1,0 +1,49 @@
+"""Exceptions can be pickled, cross a pipe, and are caught by one root."""
+
+from __future__ import annotations
+
+import pickle
+import re
+
+import pytest
+
+import fastloader
+from fastloader import errors
+
+from .support import ROOT
+
+EXAMPLES = [
+    errors.ConfigError("a"),
+    errors.SourceError("a"),
+    errors.PlanError("a"),
+    errors.RowError(7, "torn"),
+    errors.WorkerDied(1, 5, "was killed by SIGKILL", "ouch"),
+    errors.WorkerError("a"),
+    errors.SupersededError("a"),
+    errors.ClosedError("a"),
+]
+
+
+def test_every_exception_has_an_example() -> None:
+    assert {type(e) for e in EXAMPLES} == set(errors.FastloaderError.__subclasses__())
+    assert {type(e).__name__ for e in EXAMPLES} <= set(fastloader.__all__)
+
+
+@pytest.mark.parametrize("error", EXAMPLES, ids=lambda e: type(e).__name__)
+def test_exceptions_can_be_pickled(error: errors.FastloaderError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert (str(again), vars(again)) == (str(error), vars(error))
+
+
+@pytest.mark.parametrize("error", EXAMPLES[:6], ids=lambda e: type(e).__name__)
+def test_exceptions_cross_the_pipe(error: errors.FastloaderError) -> None:
+    again = errors.from_json(errors.to_json(error))
+    assert type(again) is type(error)
+    assert (str(again), vars(again)) == (str(error), vars(error))
+
+
+def test_every_status_of_the_kernel_has_its_words() -> None:
+    header = (ROOT / "csrc" / "kernel.h").read_text()
+    names = re.findall(r"^    FL_[A-Z_]+", header[: header.index("} fl_status")], re.MULTILINE)
+    assert list(errors.KERNEL_STATUS) == list(range(1, len(names)))

@@ -1,0 +1,180 @@
+"""The kernel decodes what JPEG allows, to the pixels of the reference."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fastloader import _kernel
+from fastloader._kernel import Decoder
+from fastloader.errors import KERNEL_STATUS
+
+from .small_jpegs import HEIGHT, SMALL_JPEGS, WIDTH
+from .support import DATA, decoded, jpeg, needs_data, photos, resized
+
+LIMITS = {"max_pixels": 10**8, "max_scans": 100}
+
+
+@pytest.mark.skipif("FASTLOADER_EXPECT_SANITIZED" not in os.environ, reason="an ordinary build")
+def test_the_kernel_under_test_is_instrumented() -> None:
+    assert _kernel.sanitized
+
+
+def decode(blob: bytes, height: int, width: int, *, portable: bool = False) -> NDArray[np.uint8]:
+    pixels = np.full((1, height, width, 3), 77, np.uint8)
+    failures = Decoder(height, width, portable=portable, **LIMITS).decode([blob], pixels)
+    assert failures == []
+    return pixels[0]
+
+
+def failure(blob: bytes, **limits: int) -> tuple[str, str]:
+    pixels = np.zeros((1, 8, 8, 3), np.uint8)
+    [(index, status, message)] = Decoder(8, 8, **{**LIMITS, **limits}).decode([blob], pixels)
+    assert index == 0
+    return KERNEL_STATUS[status][0], message
+
+
+def worst(ours: NDArray[np.uint8], reference: NDArray[np.float64]) -> int:
+    """The largest difference from the rounded reference, in levels."""
+    return int(np.abs(ours.astype(int) - np.floor(reference + 0.5)).max())
+
+
+@pytest.mark.parametrize("kind", SMALL_JPEGS)
+def test_every_kind_of_jpeg_has_the_pixels_of_pillow(kind: str) -> None:
+    expected = decoded(SMALL_JPEGS[kind])
+    assert expected.shape == (HEIGHT, WIDTH, 3)
+    np.testing.assert_array_equal(decode(SMALL_JPEGS[kind], HEIGHT, WIDTH), expected)
+
+
+@pytest.mark.parametrize("portable", [False, True])
+@pytest.mark.parametrize("source", [(1, 1), (1, 9), (9, 1), (2, 3), (17, 23), (64, 64), (333, 500)])
+@pytest.mark.parametrize("target", [(1, 1), (1, 7), (7, 1), (16, 16), (17, 23), (224, 224)])
+def test_every_size_becomes_every_other_within_one_level(
+    source: tuple[int, int], target: tuple[int, int], portable: bool
+) -> None:
+    blob = jpeg(source[1], source[0], seed=sum(source), quality=95)
+    ours = decode(blob, *target, portable=portable)
+    assert worst(ours, resized(decoded(blob), *target)) <= 1
+
+
+def test_one_pixel_of_a_large_picture_is_its_mean_under_the_filter() -> None:
+    blob = jpeg(3000, 2000, seed=5)
+    assert worst(decode(blob, 1, 1), resized(decoded(blob), 1, 1)) <= 1
+
+
+def test_the_same_size_is_the_decoded_picture_itself() -> None:
+    blob = jpeg(101, 67, quality=98)
+    np.testing.assert_array_equal(decode(blob, 67, 101), decoded(blob))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_vector_and_portable_code_give_the_same_bytes(seed: int) -> None:
+    rng = random.Random(seed)
+    blob = jpeg(rng.randint(1, 700), rng.randint(1, 500), seed=seed)
+    target = rng.randint(1, 300), rng.randint(1, 300)
+    np.testing.assert_array_equal(decode(blob, *target), decode(blob, *target, portable=True))
+
+
+@needs_data
+def test_all_photographs_are_within_one_level_of_the_reference() -> None:
+    decoder = Decoder(224, 224, **LIMITS)
+    pixels = np.empty((1, 224, 224, 3), np.uint8)
+    different = 0
+    for path in photos():
+        assert decoder.decode([path.read_bytes()], pixels) == [], path
+        reference = resized(decoded(path.read_bytes()), 224, 224)
+        assert worst(pixels[0], reference) <= 1, path
+        different += int((pixels[0] != np.floor(reference + 0.5)).sum())
+    share = different / (len(photos()) * pixels.size)
+    print(f"{len(photos())} photographs; {share:.2%} of the values are one level off")
+    assert share < 0.01  # thanks to the 7 bits behind the point between the passes
+
+
+@needs_data
+@pytest.mark.parametrize("path", sorted(DATA.glob("large/*.jpg"))[:6], ids=lambda p: p.name)
+def test_large_photographs_are_within_one_level_of_the_reference(path: Path) -> None:
+    blob = path.read_bytes()
+    assert worst(decode(blob, 224, 160), resized(decoded(blob), 224, 160)) <= 1
+
+
+def test_a_decoder_goes_on_after_a_bad_blob() -> None:
+    good = SMALL_JPEGS["420_progressive"]
+    blobs = [good, b"", good[:200], b"GIF89a", good]
+    pixels = np.zeros((5, HEIGHT, WIDTH, 3), np.uint8)
+    failures = Decoder(HEIGHT, WIDTH, **LIMITS).decode(blobs, pixels)
+    assert [index for index, _, _ in failures] == [1, 2, 3]
+    np.testing.assert_array_equal(pixels[0], decoded(good))
+    np.testing.assert_array_equal(pixels[4], pixels[0])
+
+
+def test_a_decoder_leaves_the_bytes_around_its_picture_alone() -> None:
+    pixels = np.full((3, 5, 7, 3), 77, np.uint8)
+    assert Decoder(5, 7, **LIMITS).decode([SMALL_JPEGS["444"]], pixels[1:2]) == []
+    assert (pixels[0] == 77).all()
+    assert (pixels[2] == 77).all()
+
+
+def test_failures_have_a_status_and_say_what_is_wrong() -> None:
+    good = SMALL_JPEGS["420"]
+    assert failure(b"") == ("empty image", "the blob is empty")
+    assert failure(b"\x89PNG\r\n\x1a\n") == (
+        "unknown image format",
+        "not a JPEG; it starts with 89 50 4e 47 0d 0a 1a 0a",
+    )
+    assert failure(good[:-40]) == (
+        "truncated image",
+        f"the blob of {len(good) - 40} bytes ends before the picture does",
+    )
+    assert failure(good[:30])[0] == "truncated image"
+    assert failure(b"\xff\xd8\xff\xd9" * 10)[0] == "corrupt image"
+    assert failure(good, max_pixels=390) == ("image too large", "23 x 17 pixels, the limit is 390")
+    assert failure(SMALL_JPEGS["420_progressive"], max_scans=3) == (
+        "image with too many scans",
+        "more than 3 scans",
+    )
+
+
+def test_a_missing_end_marker_is_no_failure() -> None:
+    blob = SMALL_JPEGS["444"]
+    assert blob.endswith(b"\xff\xd9")
+    np.testing.assert_array_equal(decode(blob[:-2], HEIGHT, WIDTH), decoded(blob))
+
+
+def test_a_progressive_picture_without_its_last_scans_is_truncated() -> None:
+    blob = SMALL_JPEGS["420_progressive"]
+    last_scan = blob.rindex(b"\xff\xda")
+    assert failure(blob[:last_scan])[0] == "truncated image"
+
+
+def test_arguments_that_do_not_fit_are_refused() -> None:
+    decoder = Decoder(8, 8, **LIMITS)
+    with pytest.raises(ValueError, match="2 pictures of 8 x 8 need another array than"):
+        decoder.decode([b"", b""], np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="need another array"):
+        decoder.decode([b""], np.zeros((1, 8, 9, 3), np.uint8))
+    with pytest.raises(TypeError):
+        decoder.decode(["text"], np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="from 1 to 65535"):
+        Decoder(0, 8, **LIMITS)
+
+
+def test_decoding_keeps_no_memory() -> None:
+    """The same work three times over must not need more memory the third time."""
+    decoder = Decoder(64, 64, **LIMITS)
+    pixels = np.empty((4, 64, 64, 3), np.uint8)
+    blobs = [jpeg(400, 300), SMALL_JPEGS["cmyk"], jpeg(400, 300)[:500], b"no"]
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    sizes = []
+    for _ in range(3):
+        for _ in range(300):
+            decoder.decode(blobs, pixels)
+        sizes.append(resident())
+    assert sizes[2] - sizes[1] <= 16  # pages

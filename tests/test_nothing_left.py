@@ -1,0 +1,129 @@
+"""However a program ends, no process, descriptor, shared memory or file of ours remains."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fastloader import FastLoader, RowError
+
+from .support import is_worker, open_files, simple_rows, table, wait_until
+
+OPTIONS = {"size": (64, 64), "batch_size": 8, "workers": 2}
+
+PROGRAM = """
+import sys, time
+from fastloader import FastLoader
+loader = FastLoader(sys.argv[1], size=(64, 64), batch_size=8, workers=2)
+iterator = iter(loader)
+kept = [next(iterator) for _ in range(3)]
+print("running", *(feeder._process.pid for feeder in loader._feeders), flush=True)
+{end}
+"""
+
+ENDS = {
+    "normal end": ("loader.close()", None, 0),
+    "end without close": ("pass", None, 0),
+    "exception": ("raise SystemExit(3)", None, 3),
+    "Ctrl-C": ("time.sleep(30)", signal.SIGINT, -signal.SIGINT),
+    "SIGTERM": ("time.sleep(30)", signal.SIGTERM, -signal.SIGTERM),
+    "SIGKILL": ("time.sleep(30)", signal.SIGKILL, -signal.SIGKILL),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_nothing_is_left_of_a_program(end: str, small: str, tmp_path: Path) -> None:
+    code, sent, expected = ENDS[end]
+    shm = set(os.listdir("/dev/shm"))
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    program = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM.format(end=code), small],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=temporary,
+        env={**os.environ, "TMPDIR": str(temporary)},
+        start_new_session=True,
+    )
+    assert program.stdout is not None
+    word, *pids = program.stdout.readline().split()
+    assert word == b"running"
+    workers = [psutil.Process(int(pid)) for pid in pids] if sent else []
+    if sent is signal.SIGINT:
+        os.killpg(program.pid, sent)  # as a terminal does: the workers get it too
+        time.sleep(0.1)
+    elif sent:
+        program.send_signal(sent)
+    _, errors = program.communicate(timeout=20)
+    assert program.returncode == expected, errors.decode()
+    assert b"fastloader" not in errors.replace(b"KeyboardInterrupt", b""), errors.decode()
+    wait_until(lambda: not any(is_worker(p) for p in workers if p.is_running()))
+    wait_until(lambda: not [p for p in psutil.process_iter() if str(p.pid).encode() in pids])
+    assert list(temporary.iterdir()) == []
+    assert set(os.listdir("/dev/shm")) == shm
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_closing_gives_every_descriptor_back(small: str, workers: int) -> None:
+    before, threads = open_files(), psutil.Process().num_threads()
+    for _ in range(3):
+        with FastLoader(small, **{**OPTIONS, "workers": workers}) as loader:
+            list(loader)
+            next(iter(loader))
+    gc.collect()
+    assert open_files() == before
+    wait_until(lambda: psutil.Process().num_threads() == threads)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loader_that_cannot_be_made_gives_every_descriptor_back(
+    tmp_path: Path, workers: int
+) -> None:
+    path = table(tmp_path / "t.db", simple_rows(3))
+    before = open_files()
+    for options in ({"table": "no"}, {"size": (60000, 60000)}, {"label": "no"}):
+        with pytest.raises(Exception, match=r"no table|no column|MiB"):
+            FastLoader(path, **{"workers": workers, **options})
+    gc.collect()
+    assert open_files() == before
+
+
+def test_an_error_in_the_middle_leaves_nothing_after_close(tmp_path: Path) -> None:
+    rows = simple_rows(40)
+    rows[20] = (21, b"", 0)
+    path = table(tmp_path / "t.db", rows)
+    before = open_files()
+    with FastLoader(path, **OPTIONS) as loader:
+        for _ in range(3):
+            with pytest.raises(RowError):
+                list(loader)
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_third_epoch_needs_no_more_than_the_second(small: str, workers: int) -> None:
+    with FastLoader(small, **{**OPTIONS, "workers": workers}) as loader:
+
+        def after_some_epochs() -> tuple[int, int, int]:
+            for _ in range(20):
+                for _ in loader:
+                    pass
+            gc.collect()
+            processes = [psutil.Process(), *psutil.Process().children()]
+            return (
+                sum(p.memory_full_info().uss for p in processes),
+                sum(p.num_fds() for p in processes),
+                sum(p.num_threads() for p in processes),
+            )
+
+        _, second, third = (after_some_epochs() for _ in range(3))
+    assert third[1:] == second[1:]
+    assert third[0] - second[0] < 1 << 20

@@ -1,0 +1,128 @@
+"""The house is in order: who imports whom, and documents that say what is there."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastloader.config import Config
+
+from .support import ROOT
+
+PACKAGE = ROOT / "fastloader"
+
+# What each module may import of ours while it is being imported itself. What an adapter or a
+# method imports when it is called is not held to it.
+ALLOWED: dict[str, set[str]] = {
+    "_version": set(),
+    "errors": set(),
+    "stats": set(),
+    "columns": {"errors"},
+    "config": {"columns", "errors"},
+    "plan": {"errors"},
+    "pipes": set(),
+    "ring": {"columns", "errors"},
+    "source": {"columns", "config"},
+    "source.sqlite": {"columns", "config", "errors", "source"},
+    "survey": {"columns", "config", "plan", "source"},
+    "producer": {"_kernel", "columns", "config", "errors", "plan", "ring", "source"},
+    "worker": {"columns", "config", "errors", "pipes", "plan", "producer", "ring", "survey"},
+    "supervisor": {"config", "errors", "pipes", "producer", "ring", "survey"},
+    "loader": {
+        "columns", "config", "errors", "plan", "producer", "ring", "stats", "supervisor", "survey",
+        "worker",
+    },
+    "adapters": set(),
+    "adapters.tensorflow": {"errors"},
+    "": {"_version", "errors", "loader", "stats"},
+}  # fmt: skip
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imports_at_import(path: Path) -> set[str]:
+    """Names of our modules that the file imports at its top level."""
+    package = path.parent.relative_to(PACKAGE).parts
+    found = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1]
+            if node.module:
+                found.add(".".join((*base, node.module)))
+            else:
+                found |= {".".join((*base, alias.name)) for alias in node.names}
+    # ``from . import Name`` of a package's own __init__ is that package.
+    return {name if _is_module(name) else name.rpartition(".")[0] for name in found}
+
+
+def _is_module(name: str) -> bool:
+    path = PACKAGE.joinpath(*name.split("."))
+    return path.is_dir() or path.with_suffix(".py").exists() or path.with_suffix(".pyx").exists()
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py")}
+
+
+def test_every_module_has_its_rule() -> None:
+    assert set(MODULES) == set(ALLOWED)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_a_module_imports_only_what_it_may(module: str) -> None:
+    assert imports_at_import(MODULES[module]) <= ALLOWED[module]
+
+
+def test_the_kernel_knows_no_python() -> None:
+    for path in (ROOT / "csrc").iterdir():
+        assert "#include <Python.h>" not in path.read_text(), path
+
+
+def test_importing_has_no_effect_and_pulls_in_no_framework() -> None:
+    script = """
+import sys, threading, numpy, os
+fds, path = len(os.listdir("/proc/self/fd")), list(sys.path)
+import fastloader, fastloader.worker
+heavy = {"tensorflow", "torch", "jax", "ray", "PIL", "psycopg2", "tqdm", "pandas"}
+print(heavy & set(sys.modules), threading.active_count(), path == sys.path)
+print(len(os.listdir("/proc/self/fd")) - fds)
+"""
+    out = subprocess.check_output([sys.executable, "-c", script], text=True)
+    assert out.split("\n")[:2] == ["set() 1 True", "0"]
+
+
+def test_contributing_shows_the_tree_that_there_is() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    tree = text[text.index("```text") : text.index("```", text.index("```text") + 3)]
+    for folder in ("fastloader", "csrc"):
+        there = {
+            path.name
+            for path in (ROOT / folder).rglob("*")
+            if path.suffix in (".py", ".pyx", ".c") and path.name != "__init__.py"
+        }
+        named = set(re.findall(r"[\w]+\.(?:py|pyx|c)\b", tree))
+        assert there - named - {"_version.py", "__main__.py"} == set()
+        missing = {
+            name for name in named if not list(ROOT.rglob(name)) and not (ROOT / name).exists()
+        }
+        assert missing == set()
+
+
+def test_the_readme_lists_every_option_with_its_variable_and_default() -> None:
+    text = (ROOT / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(FASTLOADER_\w+)` \|", text, re.MULTILINE))
+    assert rows == {f.name: f"FASTLOADER_{f.name.upper()}" for f in dataclasses.fields(Config)}
+
+
+def test_nobody_reads_the_environment_but_config() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.name not in ("config.py", "supervisor.py"):  # which hands it on to its workers
+            assert "os.environ" not in path.read_text(), path

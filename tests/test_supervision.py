@@ -1,0 +1,242 @@
+"""Workers die. Rows arrive once each, in order, all the same."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fastloader import FastLoader, SupersededError, WorkerDied
+
+from .support import jpeg, table, wait_until, worker_processes
+
+ROWS = 400
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """400 rows that take about half a second to decode."""
+    pictures = [jpeg(600, 400, seed=seed) for seed in range(4)]
+    rows = [(key, pictures[key % 4], key) for key in range(ROWS)]
+    return table(tmp_path_factory.mktemp("supervision") / "t.db", rows)
+
+
+@pytest.fixture
+def loader(path: str) -> Iterator[FastLoader]:
+    options = {"size": (32, 32), "batch_size": 8, "workers": 2, "with_keys": True}
+    with FastLoader(path, slots=3, max_restarts=20, **options) as loader:
+        yield loader
+
+
+def keys_of(loader: FastLoader) -> list[int]:
+    return [key for *_, keys in loader for key in keys.tolist()]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_keys_come_once_in_order_though_workers_are_killed_at_random(
+    loader: FastLoader, seed: int
+) -> None:
+    rng = random.Random(seed)
+    stop = threading.Event()
+    killed = 0
+
+    def kill() -> None:
+        nonlocal killed
+        while not stop.wait(rng.uniform(0.0, 0.2 if killed else 0.05)) and killed < 15:
+            processes = worker_processes()
+            with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+                rng.choice(processes).kill()
+                killed += 1
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        assert keys_of(loader) == list(range(ROWS))
+    finally:
+        stop.set()
+        killer.join()
+    assert killed > 0
+    assert keys_of(loader) == list(range(ROWS))
+    assert 1 <= loader.stats().restarts <= killed
+
+
+def test_an_exit_with_code_0_in_the_middle_is_a_death_too(loader: FastLoader) -> None:
+    iterator = iter(loader)
+    seen = next(iterator)[2].tolist()
+    # SIGTERM's default action cannot give code 0; a debugger that calls exit(0) is not at hand, so
+    # the worker does it to itself: it ends with code 0 when its loader's end of the pipe closes.
+    supervisor = loader._feeders[0]
+    supervisor._channel.close_outgoing()
+    supervisor._process.wait(5)
+    assert supervisor._process.returncode == 0
+    seen += [key for *_, keys in iterator for key in keys.tolist()]
+    assert seen == list(range(ROWS))
+    assert loader.stats().restarts == 1
+
+
+def test_leased_and_announced_batches_survive_their_worker(loader: FastLoader) -> None:
+    iterator = iter(loader)
+    images, labels, keys = next(iterator)
+    before = images.copy()
+    wait_until(lambda: not any(p.status() == psutil.STATUS_RUNNING for p in worker_processes()))
+    for process in worker_processes():
+        process.kill()
+    rest = [key for *_, more in iterator for key in more.tolist()]
+    assert keys.tolist() + rest == list(range(ROWS))
+    assert (images == before).all()
+    assert labels.tolist() == keys.tolist()
+
+
+def test_too_many_deaths_are_an_error_with_batch_signal_and_last_words(path: str) -> None:
+    with FastLoader(path, workers=2, size=(32, 32), batch_size=8, max_restarts=1) as loader:
+        iterator = iter(loader)
+        next(iterator)
+
+        def kill_the_first() -> None:
+            supervisor = loader._feeders[0]
+            os.write(supervisor._stderr.fileno(), b"out of cheese\n")
+            supervisor._process.kill()
+            supervisor._process.wait()
+
+        kill_the_first()
+        with pytest.raises(WorkerDied) as caught:
+            for i, _ in enumerate(iterator):
+                if i % 2:
+                    kill_the_first()
+        assert caught.value.worker == 0
+        assert caught.value.how == "was killed by SIGKILL"
+        assert caught.value.batch % 2 == 0
+        assert "out of cheese" in str(caught.value)
+        assert "use fewer workers" in str(caught.value)
+        assert sum(len(images) for images, _ in loader) == ROWS, "the next epoch starts afresh"
+
+
+def test_a_crash_leaves_its_traceback_in_the_last_words(path: str) -> None:
+    with FastLoader(path, workers=1, size=(32, 32), batch_size=8, max_restarts=0) as loader:
+        iterator = iter(loader)
+        next(iterator)
+        loader._feeders[0]._process.send_signal(signal.SIGSEGV)
+        with pytest.raises(WorkerDied, match="killed by SIGSEGV") as caught:
+            for _ in iterator:
+                pass
+        assert "Fatal Python error: Segmentation fault" in caught.value.last_words
+
+
+def test_a_worker_that_cannot_start_is_an_error(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastloader.supervisor.BOOT", "raise SystemExit('no such module')")
+    with pytest.raises(WorkerDied, match=r"ended with exit code 1 (.|\n)*no such module"):
+        FastLoader(path, workers=2)
+
+
+def test_an_iterator_that_waits_is_woken_when_a_newer_one_begins(loader: FastLoader) -> None:
+    outcome: list[BaseException | None] = []
+    older = iter(loader)
+    next(older)
+    for process in worker_processes():
+        process.suspend()
+
+    def drain() -> None:
+        try:
+            for _ in older:
+                pass
+            outcome.append(None)
+        except SupersededError as error:
+            outcome.append(error)
+
+    waiting = threading.Thread(target=drain)
+    waiting.start()
+    time.sleep(0.2)
+    newer = iter(loader)
+    for process in worker_processes():
+        process.resume()
+    assert [key for *_, keys in newer for key in keys.tolist()] == list(range(ROWS))
+    waiting.join(10)
+    assert isinstance(outcome[0], SupersededError)
+
+
+def test_closing_wakes_who_waits(loader: FastLoader) -> None:
+    outcome: list[str] = []
+
+    def drain() -> None:
+        try:
+            for _ in loader:
+                pass
+        except Exception as error:
+            outcome.append(type(error).__name__)
+
+    for process in worker_processes():
+        process.suspend()
+    waiting = threading.Thread(target=drain)
+    waiting.start()
+    time.sleep(0.2)
+    start = time.monotonic()
+    loader.close()
+    waiting.join(10)
+    assert outcome == ["ClosedError"]
+    assert time.monotonic() - start < 6
+
+
+def test_an_interrupt_in_any_place_does_not_spoil_the_next_epoch(loader: FastLoader) -> None:
+    """Ctrl-C at random moments, as in a notebook: the next iteration is whole."""
+    rng = random.Random(1)
+    for _ in range(10):
+        timer = threading.Timer(rng.uniform(0, 0.15), signal.raise_signal, (signal.SIGINT,))
+        timer.start()
+        try:
+            for _ in range(1000):
+                for _ in loader:
+                    pass
+        except KeyboardInterrupt:
+            pass
+        timer.join()
+        assert keys_of(loader) == list(range(ROWS))
+
+
+def test_an_idle_worker_notices_that_its_parent_is_gone_though_a_fork_holds_the_pipes(
+    path: str, tmp_path: Path
+) -> None:
+    pid_file = tmp_path / "pids"
+    parent = os.fork()
+    if parent == 0:
+        try:
+            loader = FastLoader(path, workers=1, size=(32, 32), batch_size=8)
+            next(iter(loader))
+            if os.fork() == 0:
+                time.sleep(20)
+                os._exit(0)
+            worker = loader._feeders[0]._process.pid
+            fork = next(p.pid for p in psutil.Process().children() if p.pid != worker)
+            pid_file.write_text(f"{worker} {fork}")
+            time.sleep(20)
+        finally:
+            os._exit(1)
+    wait_until(lambda: pid_file.exists() and len(pid_file.read_text().split()) == 2)
+    worker, fork = map(int, pid_file.read_text().split())
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    try:
+        assert psutil.pid_exists(fork)
+        wait_until(lambda: not psutil.pid_exists(worker))
+    finally:
+        os.kill(fork, signal.SIGKILL)
+
+
+def test_a_consumer_that_pauses_does_not_lock_writers_out(path: str) -> None:
+    """Workers hold no lock on the database while they wait for a slot."""
+    with FastLoader(path, workers=2, size=(32, 32), batch_size=8, slots=2) as loader:
+        iterator = iter(loader)
+        next(iterator)
+        connection = sqlite3.connect(path, timeout=5)
+        with connection:
+            connection.execute("UPDATE images SET label = label WHERE id = 0")
+        connection.close()
+        assert sum(len(images) for images, _ in iterator) == ROWS - 8
