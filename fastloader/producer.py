@@ -141,13 +141,10 @@ class Producer:
         while self._chunk is None or self._offset == len(self._chunk.keys):
             if self._next is None:
                 return False
-            chunks, self._chunk, self._offset = self._chunks, self._next.result(), 0
-            if self._chunk is None:
-                self._next = None
-                return False
-            chunks = self._chunks
-            assert chunks is not None
-            self._next = self._fetcher.submit(next, chunks, None)
+            self._chunk, self._offset, fetched = self._next.result(), 0, self._chunks
+            assert fetched is not None
+            last = self._chunk is None
+            self._next = None if last else self._fetcher.submit(next, fetched, None)
         return True
 
     def _take(

@@ -124,7 +124,7 @@ class Supervisor:
         try:
             record = self._channel.receive()
         except EOFError:
-            self._process.wait()
+            self._end_process()
             raise WorkerDied(self._worker, 0, _how(self._process), self._last_words()) from None
         assert record is not None
         if record.kind == pipes.ERROR:
@@ -160,11 +160,7 @@ class Supervisor:
                 return
             self._closed = True
             self._channel.close_outgoing()
-        try:
-            self._process.wait(CLOSE_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._end_process()
         with self._reading:  # whoever waited has been woken by the end of the pipe
             self._channel.close()
             self._stderr.close()
@@ -242,6 +238,14 @@ class Supervisor:
             os.close(from_worker[1])
             self._channel = Channel(io.FileIO(from_worker[0], "r"), io.FileIO(to_worker[1], "w"))
 
+    def _end_process(self) -> None:
+        """Waits for a process that has no reason to live on, and sees to it if it does."""
+        try:
+            self._process.wait(CLOSE_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
     def _introduce(self, free: Any) -> None:
         self._send(Record(pipes.SPEC, payload=self._spec))
         for slot in free:
@@ -249,7 +253,7 @@ class Supervisor:
 
     def _bury(self, batch: int) -> None:
         """The worker died on its own: replaces it, or gives up."""
-        self._process.wait()
+        self._end_process()
         if not self._budget.spend():
             self._broken = True  # a later epoch starts with a new process and a new budget
             raise WorkerDied(self._worker, batch, _how(self._process), self._last_words())
