@@ -102,6 +102,13 @@ def write_keys(memory: io.FileIO, keys: NDArray[np.int64]) -> None:
         data = data[memory.write(data) or 0 :]
 
 
+class _Lease(weakref.ref[Any]):
+    """Outlives the object that exports a slot's memory, and knows which slot it was."""
+
+    __slots__ = ("slot",)
+    slot: int
+
+
 class Ring:
     """The slots of one worker, mapped into this process.
 
@@ -115,11 +122,12 @@ class Ring:
         if allocate:
             _allocate(memory, size)
         self._map = mmap.mmap(memory.fileno(), size)
-        self._lease_type = ctypes.c_ubyte * layout.slot_bytes
-        # Callbacks of weak references run wherever the last array dies, maybe in the middle of any
-        # code of ours. Appending to a deque is all that they do: it needs no lock.
-        self._returned: deque[int] = deque()
-        self._leases: dict[int, weakref.ref[Any]] = {}
+        self._exporter = ctypes.c_ubyte * layout.slot_bytes
+        # Filled by callbacks of weak references, which run wherever the last array dies, maybe in
+        # the middle of any code of ours. The callback is deque.append itself: it needs no lock,
+        # and there is no bytecode in it at which Ctrl-C could be raised, and then be swallowed.
+        self._returned: deque[_Lease] = deque()
+        self._leases: dict[int, _Lease] = {}
         self.leases = 0  # handed out so far
         self.copies = 0
 
@@ -136,7 +144,7 @@ class Ring:
         """The slots whose leases ended since the last call. They are free now."""
         slots = []
         while self._returned:
-            slot = self._returned.popleft()
+            slot = self._returned.popleft().slot
             del self._leases[slot]
             slots.append(slot)
         return slots
@@ -149,10 +157,10 @@ class Ring:
         self.leases += 1
         # One exporting object for each lease: NumPy collapses chains of views onto the object at
         # their root, so this, and only this, lives exactly as long as the last of them.
-        lease = self._lease_type.from_buffer(self._map, slot * self.layout.slot_bytes)
-        returned = self._returned
-        self._leases[slot] = weakref.ref(lease, lambda _: returned.append(slot))
-        return self.layout.arrays(lease, rows), True
+        exporter = self._exporter.from_buffer(self._map, slot * self.layout.slot_bytes)
+        lease = self._leases[slot] = _Lease(exporter, self._returned.append)
+        lease.slot = slot
+        return self.layout.arrays(exporter, rows), True
 
     def _copy(self, slot: int, rows: int) -> Arrays:
         """Copies that start where a lease's arrays would, so that TensorFlow copies no more."""
