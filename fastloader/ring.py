@@ -42,6 +42,10 @@ from .errors import ConfigError
 ALIGNMENT = 64
 """TensorFlow aliases an array only if its address is a multiple of this (EIGEN_MAX_ALIGN_BYTES)."""
 
+MOST_OF_MEMORY = 0.8
+"""What a ring may take of the memory that is available. Near the end of it the kernel does not
+refuse, it kills somebody."""
+
 # A colon keeps them apart from the names of label columns.
 IMAGES = ":images"
 KEYS = ":keys"
@@ -185,7 +189,7 @@ class Ring:
 def _allocate(memory: io.FileIO, size: int) -> None:
     available = _available_bytes()
     try:
-        if size > available:
+        if size > available * MOST_OF_MEMORY:
             raise MemoryError
         os.posix_fallocate(memory.fileno(), 0, size)
     except (OSError, MemoryError):

@@ -204,6 +204,14 @@ def test_an_interrupt_in_any_place_does_not_spoil_the_next_epoch(loader: FastLoa
     assert interrupted > 0
 
 
+def test_workers_do_not_mind_the_ctrl_c_that_a_terminal_sends_them_too(loader: FastLoader) -> None:
+    list(loader)
+    for process in worker_processes():
+        process.send_signal(signal.SIGINT)
+    assert keys_of(loader) == list(range(ROWS))
+    assert loader.stats().restarts == 0
+
+
 def test_an_idle_worker_notices_that_its_parent_is_gone_though_a_fork_holds_the_pipes(
     path: str, tmp_path: Path
 ) -> None:

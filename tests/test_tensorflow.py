@@ -217,6 +217,20 @@ def test_of_two_iterators_the_older_ends_with_an_error_that_keeps_its_text(small
         assert len(labels_of(newer)) == 99
 
 
+def test_autotuning_is_off_until_somebody_wants_it(loader: FastLoader) -> None:
+    dataset = loader.as_dataset()
+    assert dataset.options().autotune.enabled is False
+    options = tf.data.Options()
+    options.autotune.enabled = True
+    assert dataset.with_options(options).options().autotune.enabled is True
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 5])
+def test_any_prefetch_will_do(small: str, prefetch: int) -> None:
+    with FastLoader(small, prefetch=prefetch, **OPTIONS) as loader:
+        assert labels_of(loader.as_dataset()) == LABELS
+
+
 def test_signatures(small: str) -> None:
     def spec(**options: Any) -> Any:
         with FastLoader(small, **{**OPTIONS, **options}) as loader:

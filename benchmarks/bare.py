@@ -1,0 +1,85 @@
+"""Decoding with libjpeg-turbo and nothing else: ``bare_jpeg.c``, compiled where it is needed."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .measure import BUILD
+
+SOURCE = Path(__file__).with_name("bare_jpeg.c")
+LIBRARY = BUILD / "bare_jpeg.so"
+FLAGS = ["-O2", "-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-fPIC", "-shared"]
+
+
+def compiled() -> Path:
+    """The shared library, made if it is missing or older than its source."""
+    if not LIBRARY.exists() or LIBRARY.stat().st_mtime < SOURCE.stat().st_mtime:
+        BUILD.mkdir(parents=True, exist_ok=True)
+        unfinished = LIBRARY.with_suffix(f".{os.getpid()}")
+        command = [os.environ.get("CC", "cc"), *FLAGS, str(SOURCE), "-o", str(unfinished), "-ljpeg"]
+        try:
+            subprocess.run(command, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise SystemExit(
+                f"{SOURCE.name} cannot be compiled ({error}); it needs a C compiler and the "
+                f"headers of libjpeg-turbo (Debian: apt-get install gcc libjpeg-dev)"
+            ) from None
+        os.replace(unfinished, LIBRARY)
+    return LIBRARY
+
+
+def decoder(blobs: list[bytes]) -> Callable[[], None]:
+    """A function that decodes all the blobs once, in one call of C."""
+    library = ctypes.CDLL(str(compiled()))
+    library.bare_decode.restype = ctypes.c_size_t
+    pointers = (ctypes.c_char_p * len(blobs))(*blobs)
+    sizes = (ctypes.c_size_t * len(blobs))(*map(len, blobs))
+    count = ctypes.c_size_t(len(blobs))
+
+    def decode() -> None:
+        done = library.bare_decode(pointers, sizes, count)
+        if done != len(blobs):
+            raise SystemExit(f"libjpeg cannot decode blob {done} of {len(blobs)}")
+
+    return decode
+
+
+def on_all_cores(blobs: list[bytes], processes: int, *, epochs: int) -> dict[str, float]:
+    """Seconds until the last process is done with its share, and their CPU seconds together.
+
+    Each process decodes its share once to warm up; then they start the clock together.
+    """
+    context = multiprocessing.get_context("fork")  # the blobs are there, nothing has to be sent
+    start = context.Barrier(processes, timeout=600)  # one of them may die on its way there
+    results = context.SimpleQueue()
+    # Whole runs of the table: where each photo is there several times, the shares are equal.
+    bounds = [len(blobs) * i // processes for i in range(processes + 1)]
+    shares = [blobs[first:end] for first, end in itertools.pairwise(bounds)]
+    workers = [context.Process(target=_share, args=(s, start, results, epochs)) for s in shares]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+        if worker.exitcode != 0:
+            sys.exit(f"a process of the bare decoder ended with exit code {worker.exitcode}")
+    begins, ends, cpu = zip(*(results.get() for _ in workers), strict=True)
+    return {"seconds": max(ends) - min(begins), "cpu_s": sum(cpu)}
+
+
+def _share(blobs: list[bytes], start: Any, results: Any, epochs: int) -> None:
+    decode = decoder(blobs)
+    decode()
+    start.wait()
+    begin, cpu = time.monotonic(), time.process_time()
+    for _ in range(epochs):
+        decode()
+    results.put((begin, time.monotonic(), time.process_time() - cpu))

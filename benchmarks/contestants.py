@@ -1,0 +1,237 @@
+"""The ways from a SQLite table of JPEGs to batches in a training loop, each a function of its path.
+
+``python -m benchmarks.contestants NAME DATABASE`` runs one of them: an epoch to warm up, then the
+epochs that are measured, in a plain loop. It prints one line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import atexit
+import io
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .measure import Sample, cores, cpu_seconds
+from .photos import SELECT, Photo, rows_of
+
+BATCH = 64
+SIZE = (224, 224)
+
+Batches = Any
+"""An iterable of (images, labels), again and again."""
+
+
+# ---- fastloader ----------------------------------------------------------------------------------
+
+
+def fastloader(path: str) -> Batches:
+    """As its documentation says."""
+    return _loader(path).as_dataset()
+
+
+def fastloader_from_generator(path: str) -> Batches:
+    """In the place of a generator that was there before."""
+    import tensorflow as tf
+
+    loader = _loader(path)
+    dataset = tf.data.Dataset.from_generator(loader, output_signature=loader.output_signature)
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _loader(path: str) -> Any:
+    from fastloader import FastLoader
+
+    loader = FastLoader(path, batch_size=BATCH, size=SIZE, workers=cores())
+    atexit.register(loader.close)  # the process ends with the measurement
+    return loader
+
+
+# ---- Python decodes ------------------------------------------------------------------------------
+
+
+def pillow_batch(path: str) -> Batches:
+    """The usual advice: a generator of whole batches, and a prefetch behind it."""
+    import tensorflow as tf
+
+    def batches() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+        rows = rows_of(path)
+        while batch := list(itertools.islice(rows, BATCH)):
+            blobs, labels = zip(*batch, strict=True)
+            yield np.stack([pillow_pixels(blob) for blob in blobs]), np.array(labels, np.int64)
+
+    signature = (
+        tf.TensorSpec((None, *SIZE, 3), tf.uint8),
+        tf.TensorSpec((None,), tf.int64),
+    )
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def pillow_element(path: str) -> Batches:
+    """A generator of one picture after the other; TensorFlow puts them into batches."""
+    import tensorflow as tf
+
+    def elements() -> Iterator[tuple[NDArray[np.uint8], int]]:
+        return ((pillow_pixels(blob), label) for blob, label in rows_of(path))
+
+    signature = (tf.TensorSpec((*SIZE, 3), tf.uint8), tf.TensorSpec((), tf.int64))
+    dataset = tf.data.Dataset.from_generator(elements, output_signature=signature)
+    return dataset.batch(BATCH).prefetch(tf.data.AUTOTUNE)
+
+
+def pillow_pixels(blob: bytes) -> NDArray[np.uint8]:
+    """Pillow's decoded and resized picture, uint8 (height, width, 3)."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(blob)) as image:
+        picture = image.convert("RGB").resize(SIZE[::-1], Image.Resampling.BILINEAR)
+    return np.asarray(picture)
+
+
+# ---- TensorFlow decodes --------------------------------------------------------------------------
+
+
+def tf_map(path: str) -> Batches:
+    """A generator of blobs; TensorFlow decodes them on all cores."""
+    return _decoded(_generated_blobs(path), antialias=False)
+
+
+def tf_map_antialias(path: str) -> Batches:
+    """The same with the antialiasing that Pillow and fastloader always do."""
+    return _decoded(_generated_blobs(path), antialias=True)
+
+
+def sqldataset(path: str) -> Batches:
+    """TensorFlow reads the table too: the fastest that TensorFlow has, for SQLite only."""
+    import tensorflow as tf
+
+    types = (tf.string, tf.int64)
+    return _decoded(tf.data.experimental.SqlDataset("sqlite", path, SELECT, types), antialias=False)
+
+
+def _generated_blobs(path: str) -> Any:
+    import tensorflow as tf
+
+    def elements() -> Iterator[Photo]:
+        return rows_of(path)
+
+    signature = (tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.int64))
+    return tf.data.Dataset.from_generator(elements, output_signature=signature)
+
+
+def _decoded(dataset: Any, *, antialias: bool) -> Batches:
+    import tensorflow as tf
+
+    def decode(blob: Any, label: Any) -> tuple[Any, Any]:
+        image = tf.image.resize(tf.io.decode_jpeg(blob, channels=3), SIZE, antialias=antialias)
+        return tf.cast(image, tf.uint8), label
+
+    # Not AUTOTUNE: it starts with one call at a time and finds its way in seconds, or does not.
+    dataset = dataset.map(decode, num_parallel_calls=cores())
+    return dataset.batch(BATCH).prefetch(tf.data.AUTOTUNE)
+
+
+CONTESTANTS: dict[str, Callable[[str], Batches]] = {
+    "fastloader": fastloader,
+    "fastloader-from_generator": fastloader_from_generator,
+    "pillow-batch": pillow_batch,
+    "pillow-element": pillow_element,
+    "tf-map": tf_map,
+    "tf-map-antialias": tf_map_antialias,
+    "sqldataset": sqldataset,
+}
+
+NAMES = (*CONTESTANTS, "bare")
+"""``bare`` is no loader: one process for each core that only decodes (``bare.py``)."""
+
+
+# ---- running one ---------------------------------------------------------------------------------
+
+
+@dataclass
+class Clock:
+    """What the measured epochs took, without the time between them."""
+
+    rows: int = 0
+    seconds: float = 0.0
+    cpu_s: float = 0.0
+    training_cpu_s: float = 0.0
+    teardown_s: float = 0.0
+
+    def epoch(self, batches: Batches) -> None:
+        """Pulls an epoch; the clock runs from making the iterator to its end.
+
+        Not until the iterator is gone: TensorFlow 2.21 then wakes the thread of its autotuner a
+        moment too early, which goes back to sleep for up to as long as the epoch has lasted (60 s
+        at most), and waits for it. That happens to every pipeline, though not every time.
+        """
+        cpu, own, start = cpu_seconds(), time.process_time(), time.perf_counter()
+        iterator = iter(batches)
+        for images, _labels in iterator:
+            self.rows += images.shape[0]
+        end = time.perf_counter()
+        self.seconds += end - start
+        self.training_cpu_s += time.process_time() - own
+        self.cpu_s += cpu_seconds() - cpu
+        end = time.perf_counter()
+        del iterator
+        self.teardown_s += time.perf_counter() - end
+
+
+def run(batches: Batches, epochs: int) -> Sample:
+    """Pulls all batches ``1 + epochs`` times; counts from the second epoch on."""
+    warm_up, clock = Clock(), Clock()
+    warm_up.epoch(batches)
+    for _ in range(epochs):
+        clock.epoch(batches)
+    if clock.rows != warm_up.rows * epochs:
+        raise SystemExit(f"{warm_up.rows} rows in one epoch, {clock.rows} in the next {epochs}")
+    return _sample(clock)
+
+
+def run_bare(path: str, epochs: int) -> Sample:
+    """The blobs are in memory before the clock starts, and the pixels are thrown away."""
+    from . import bare
+
+    blobs = [blob for blob, _ in rows_of(path)]
+    found = bare.on_all_cores(blobs, cores(), epochs=epochs)
+    return _sample(Clock(len(blobs) * epochs, found["seconds"], found["cpu_s"]))
+
+
+def _sample(clock: Clock) -> Sample:
+    """CPU seconds per 1000 images are milliseconds of one core per image."""
+    return {
+        **asdict(clock),
+        "images_per_s": clock.rows / clock.seconds,
+        "cpu_ms_per_image": clock.cpu_s / clock.rows * 1000,
+        "training_cpu_ms_per_image": clock.training_cpu_s / clock.rows * 1000,
+    }
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(
+        prog="python -m benchmarks.contestants", description="Runs one contestant once."
+    )
+    arguments.add_argument("name", choices=NAMES)
+    arguments.add_argument(
+        "database", help="SQLite file with a table images(id, image_data, label)"
+    )
+    arguments.add_argument("--epochs", type=int, default=1, help="measured epochs (1)")
+    options = arguments.parse_args()
+    if options.name == "bare":
+        sample = run_bare(options.database, options.epochs)
+    else:
+        sample = run(CONTESTANTS[options.name](options.database), options.epochs)
+    print(json.dumps(sample))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,299 @@
+"""Trains a small model twice, from a plain Python generator and from fastloader, and compares.
+
+Run as ``python -m benchmarks.demo`` or ``make demo``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import random
+import sqlite3
+import sys
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """TensorFlow greets on descriptor 2 before it reads its own log level."""
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+try:
+    import numpy as np
+    from PIL import Image
+    from tqdm import tqdm
+
+    from fastloader import FastLoader, FastloaderError
+
+    from . import pictures
+
+    with _silent_stderr():
+        import tensorflow as tf
+except ImportError as missing:
+    sys.exit(f"demo: {missing}; run: pip install 'fastloader[demo]'")
+
+SIZE = (224, 224)
+SEED = 0
+
+WARM_UP = 10
+"""Steps that are not measured, while the first batches are on their way."""
+
+LEAST_STEPS = 60
+"""A third of them leaves ten to measure."""
+
+LOSS_STEPS = 10
+"""The loss that is shown is the mean of so many steps."""
+
+
+def main() -> None:
+    options = _options()
+    sys.stdout.reconfigure(line_buffering=True)  # each line when it is true, into a pipe too
+    try:
+        _demo(options)
+    except (pictures.PicturesError, FastloaderError, sqlite3.Error, OSError) as error:
+        sys.exit(f"demo: {error}")
+    except tf.errors.OpError as error:
+        # "{{function_node ...}} ErrorOfTheGenerator: words", and a traceback on the next lines
+        sys.exit(f"demo: {error.message.splitlines()[0].rpartition('}} ')[2]}")
+    except KeyboardInterrupt:
+        sys.exit("demo: interrupted")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=__doc__)
+    parser.add_argument(
+        "--images",
+        metavar="FOLDER",
+        default=os.environ.get("IMAGES") or None,
+        help="JPEGs, in subfolders named as their labels or with a labels.csv (columns file, "
+        "label); default: the variable IMAGES, and without it made-up pictures",
+    )
+    parser.add_argument("--steps", type=_at_least(LEAST_STEPS), default=300)
+    parser.add_argument(
+        "--rows", type=_at_least(1), default=3200, help="rows in the table; pictures are repeated"
+    )
+    parser.add_argument("--batch-size", type=_at_least(1), default=64)
+    parser.add_argument("--folder", type=Path, default=Path("demo"), help="for what it writes")
+    return parser.parse_args()
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}")
+        return int(text)
+
+    return number
+
+
+def _demo(options: argparse.Namespace) -> None:
+    path, labels = _prepare(options)
+    _write_sheet(path, labels, options)
+
+    steps = options.steps // 3
+    print(f"Training from a Python generator: {steps} steps, a third, because it is slow")
+    generator = _train(_python_dataset(path, options.batch_size), len(labels), steps=steps)
+    print(f"Training from fastloader: {options.steps} steps")
+    with _loader(path, options) as loader:
+        dataset = loader.as_dataset().repeat()
+        fast = _train(dataset, len(labels), steps=options.steps)
+    print("\n" + _report(generator, fast))
+
+
+def _loader(path: Path, options: argparse.Namespace) -> FastLoader:
+    return FastLoader(path, size=SIZE, batch_size=options.batch_size)
+
+
+# ---- the table and the sheet ---------------------------------------------------------------------
+
+
+def _prepare(options: argparse.Namespace) -> tuple[Path, list[str]]:
+    """The SQLite file, made unless it is there and of the same pictures, and the labels' names."""
+    found = pictures.find_pictures(options.images) if options.images else []
+    labels = sorted({name for _, name in found}) or list(pictures.CLASSES)
+    # What the pictures depend on: the files, or the code that draws them.
+    inputs: list[Any] = [(str(p), p.stat().st_mtime_ns, p.stat().st_size, n) for p, n in found]
+    code = Path(pictures.__file__).read_bytes()
+    version = zlib.crc32(repr((options.rows, inputs)).encode() + code) & 0x7FFFFFFF or 1
+
+    options.folder.mkdir(parents=True, exist_ok=True)
+    path = options.folder / "pictures.sqlite"
+    old = pictures.table_version(path)
+    if old == 0:
+        raise pictures.PicturesError(f"{path} was not written by the demo; pass another --folder")
+    if old != version:
+        random.Random(SEED).shuffle(found)
+        index = {name: label for label, name in enumerate(labels)}
+        rows = (
+            pictures.read_pictures([(p, index[n]) for p, n in found], options.rows)
+            if found
+            else pictures.make_pictures(options.rows, SEED)
+        )
+        pictures.write_table(path, rows, total=options.rows, version=version)
+    source = f"{len(found)} pictures of {options.images}" if found else "made-up pictures"
+    done = "there already" if old == version else "written"
+    size = path.stat().st_size / 1e6
+    print(f"{path}: {done}; {options.rows} rows, {size:.0f} MB, {source}")
+    return path, labels
+
+
+def _write_sheet(path: Path, labels: list[str], options: argparse.Namespace) -> None:
+    sheet = options.folder / "contact-sheet.png"
+    with _loader(path, options) as loader:
+        images, numbers = next(iter(loader))
+    pictures.contact_sheet(images, [labels[number] for number in numbers], sheet)
+    print(f"{sheet}: the first batch, as fastloader delivers it")
+
+
+def _python_dataset(path: Path, batch_size: int) -> tf.data.Dataset:
+    """What one writes without fastloader: sqlite3, Pillow and from_generator."""
+
+    def batches() -> Iterator[tuple[Any, Any]]:
+        # TensorFlow calls a generator from changing threads.
+        with contextlib.closing(sqlite3.connect(path, check_same_thread=False)) as database:
+            while True:
+                cursor = database.execute("SELECT image_data, label FROM images ORDER BY id")
+                while rows := cursor.fetchmany(batch_size):
+                    images = np.stack([decode(jpeg) for jpeg, _ in rows])
+                    yield images, np.array([label for _, label in rows])
+
+    def decode(jpeg: bytes) -> Any:
+        image = Image.open(io.BytesIO(jpeg)).convert("RGB")
+        return np.asarray(image.resize(SIZE[::-1], Image.Resampling.BILINEAR))
+
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=_signature())
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def _signature() -> tuple[tf.TensorSpec, tf.TensorSpec]:
+    return tf.TensorSpec((None, *SIZE, 3), tf.uint8), tf.TensorSpec((None,), tf.int64)
+
+
+# ---- training ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run has shown; the first three are of its measured part.
+
+    images: trained on.
+    seconds, waited_s, cpu_s: in all; in next(iterator); of all cores, workers included.
+    losses, accuracies: of every step.
+    """
+
+    images: int
+    seconds: float
+    waited_s: float
+    cpu_s: float
+    losses: list[float]
+    accuracies: list[float]
+
+
+def _train(dataset: tf.data.Dataset, classes: int, *, steps: int) -> Run:
+    step = _make_step(classes)
+    iterator = iter(dataset)
+    results = []
+    for i in tqdm(range(steps), "Training", unit=" steps", disable=None, leave=False):
+        if i == WARM_UP:
+            images, waited_s, start, cpu_start = 0, 0.0, time.perf_counter(), _cpu_seconds()
+        before = time.perf_counter()
+        batch, labels = next(iterator)
+        if i >= WARM_UP:
+            waited_s += time.perf_counter() - before
+            images += len(labels)
+        results.append(step(batch, labels))
+    losses, accuracies = np.array(results).T.tolist()  # on a GPU, this waits for the last step
+    seconds, cpu_s = time.perf_counter() - start, _cpu_seconds() - cpu_start
+    return Run(images, seconds, waited_s, cpu_s, losses, accuracies)
+
+
+def _make_step(classes: int) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """A training step of a new model, the same each time, compiled and warm."""
+    tf.keras.utils.set_random_seed(SEED)
+    layers = tf.keras.layers
+    model = tf.keras.Sequential([
+        layers.Input((*SIZE, 3)),
+        layers.Rescaling(1 / 127.5, -1),
+        layers.AveragePooling2D(8),  # so small that the loader is what matters on two cores too
+        layers.Conv2D(16, 3, strides=2, activation="relu"),
+        layers.Conv2D(32, 3, strides=2, activation="relu"),
+        layers.GlobalAveragePooling2D(),
+        layers.Dense(classes),
+    ])  # fmt: skip
+    optimizer = tf.keras.optimizers.Adam(0.003)
+    optimizer.build(model.trainable_variables)
+
+    @tf.function(input_signature=_signature())
+    def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            logits = model(images, training=True)
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply(gradients, model.trainable_variables)
+        hits = tf.equal(tf.argmax(logits, -1), labels)
+        return loss, tf.reduce_mean(tf.cast(hits, tf.float32))
+
+    # Compiling takes a second, in which a loader would fill its buffers and look faster than it is.
+    variables = [*model.trainable_variables, *optimizer.variables]
+    initial = [variable.numpy() for variable in variables]
+    step(tf.zeros((1, *SIZE, 3), tf.uint8), tf.zeros(1, tf.int64))
+    for variable, value in zip(variables, initial, strict=True):
+        variable.assign(value)
+    return step
+
+
+def _cpu_seconds() -> float:
+    """Of this process and the children that it has now. They were busy before; take differences."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[1]) == os.getpid():
+                ticks += int(fields[11]) + int(fields[12])  # user and system time
+    return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+# ---- the result ----------------------------------------------------------------------------------
+
+
+def _report(generator: Run, fast: Run) -> str:
+    runs = (generator, fast)
+    speed, slow_speed = fast.images / fast.seconds, generator.images / generator.seconds
+    rows = [
+        ("", "Python generator", "fastloader", ""),
+        ("images per second", f"{slow_speed:.0f}", f"{speed:.0f}", f"{speed / slow_speed:.1f} x"),
+        ("time waiting for data", *(f"{run.waited_s / run.seconds:.0%}" for run in runs), ""),
+        ("CPU s per 1000 images", *(f"{run.cpu_s / run.images * 1000:.2f}" for run in runs), ""),
+    ]
+    for steps in (len(generator.losses), len(fast.losses)):
+        results = (_learnt(run, steps) for run in runs)
+        rows.append((f"loss, accuracy at step {steps}", *results, ""))
+    return "\n".join(f"{a:30}{b:>18}{c:>18}{d:>8}".rstrip() for a, b, c, d in rows)
+
+
+def _learnt(run: Run, steps: int) -> str:
+    if len(run.losses) < steps:
+        return "-"
+    last = slice(steps - LOSS_STEPS, steps)
+    return f"{np.mean(run.losses[last]):.3f}, {np.mean(run.accuracies[last]):.0%}"
+
+
+if __name__ == "__main__":
+    main()

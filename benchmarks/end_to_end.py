@@ -1,0 +1,81 @@
+"""From a SQLite table to a TensorFlow training loop: images per second and what they cost.
+
+All contestants read the same file and deliver batches of 64 at 224x224. `bare` delivers nothing: it
+is one process for each core that only decodes, with libjpeg-turbo's own default settings, blobs
+that are in memory already. Of the others only fastloader, pillow-* and tf-map-antialias resize with
+antialiasing; TensorFlow's decoder also takes the faster, less exact DCT unless told otherwise.
+
+The time is from making the iterator of an epoch to its end. What TensorFlow takes after that to put
+the iterator away stands in a column of its own; why stands at Clock.epoch in contestants.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from . import bare
+from .contestants import NAMES
+from .measure import Sample, Spread, child, paired, parser, ratio, report, spread, table
+from .photos import database, read_photos
+
+US = "fastloader"
+DEFAULT = (US, "pillow-batch", "sqldataset", "bare")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """rival: a contestant. at_least: the times of its images per second that are aimed at."""
+
+    rival: str
+    at_least: float
+
+    def verdict(self, found: Spread) -> str:
+        reached = "reached" if found.median >= self.at_least else "not reached"
+        return f"goal: {self.at_least:g} x {self.rival}: {reached}, {found:.2f}"
+
+
+GOALS = (Goal("pillow-batch", 5), Goal("sqldataset", 1.4), Goal("bare", 0.85))
+
+
+def lines(samples: dict[str, list[Sample]]) -> list[str]:
+    """The table and the goals, as text."""
+    rows = [
+        [
+            name,
+            f"{spread(found, 'images_per_s'):.0f}",
+            f"{ratio(samples[US], found, 'images_per_s'):.2f}",
+            f"{spread(found, 'cpu_ms_per_image'):.2f}",
+            f"{spread(found, 'training_cpu_ms_per_image'):.3f}",
+            f"{spread(found, 'teardown_s'):.2f}",
+        ]
+        for name, found in samples.items()
+    ]
+    headers = ["median [lowest..highest]", "images/s", "fastloader is x times that"]
+    headers += ["CPU s per 1000 images", "in the training process", "s to end the iterator"]
+    verdicts = [
+        goal.verdict(ratio(samples[US], samples[goal.rival], "images_per_s")) for goal in GOALS
+    ]
+    return [table(headers, rows), "", *verdicts]
+
+
+def main() -> None:
+    arguments = parser("end_to_end", __doc__, rounds=5)
+    arguments.add_argument("--all", action="store_true", help=f"run {', '.join(NAMES)}")
+    arguments.add_argument("--epochs", type=int, default=1, metavar="N", help="measured epochs (1)")
+    arguments.add_argument(
+        "--copies", type=int, default=4, metavar="N", help="rows that each photo makes (4)"
+    )
+    options = arguments.parse_args()
+    photos = read_photos(options.images)
+    bare.compiled()
+    with database(photos, len(photos) * options.copies) as path:
+
+        def run(name: str) -> Sample:
+            return child("benchmarks.contestants", name, path, "--epochs", options.epochs)
+
+        samples = paired(NAMES if options.all else DEFAULT, options.rounds, run=run)
+    report(options, samples, lines(samples))
+
+
+if __name__ == "__main__":
+    main()
