@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol
 
 from . import pipes
@@ -118,7 +119,7 @@ class Supervisor:
         self._closed = False
         self._epoch = -1
         self._expected = worker  # the first batch that the worker has not announced
-        self._ready: dict[int, Record] = {}  # announced and not taken, by batch
+        self._ready: dict[tuple[int, int], Record] = {}  # announced, by epoch and batch
         self._broken = False  # the process must be replaced before anything else
         # _reading is held while waiting for the worker and guards _ready and the ring's leases.
         # _lock is never held for long; it guards the epoch and what is sent to whom.
@@ -187,8 +188,8 @@ class Supervisor:
         while True:
             _check(epoch, self._epoch, self._closed)
             self._drop_stale()
-            if batch in self._ready:
-                return self._hand_over(self._ready.pop(batch))
+            if (epoch, batch) in self._ready:
+                return self._hand_over(self._ready.pop((epoch, batch)))
             try:
                 record = self._channel.receive()
             except (EOFError, pipes.PipeBroken):
@@ -196,7 +197,7 @@ class Supervisor:
                     self._bury(batch)
                 continue
             assert record is not None
-            self._ready[record.batch] = record
+            self._ready[record.epoch, record.batch] = record
             with self._lock:
                 if record.epoch == self._epoch:
                     self._expected = record.batch + self._workers
@@ -213,7 +214,7 @@ class Supervisor:
     def _drop_stale(self) -> None:
         stale = [r for r in self._ready.values() if r.epoch != self._epoch]
         for record in stale:
-            del self._ready[record.batch]
+            del self._ready[record.epoch, record.batch]
         self._free([record.slot for record in stale if record.kind == pipes.READY])
 
     def _free(self, slots: list[int]) -> None:
@@ -254,7 +255,7 @@ class Supervisor:
             self._process.kill()
             self._process.wait()
 
-    def _introduce(self, free: Any) -> None:
+    def _introduce(self, free: Iterable[int]) -> None:
         self._send(Record(pipes.SPEC, payload=self._spec))
         for slot in free:
             self._send(Record(pipes.FREE, slot=slot))

@@ -23,11 +23,11 @@ workers = pytest.mark.parametrize("workers", [0, 2])
 
 @contextmanager
 def fails(error: type[FastloaderError], message: str) -> Iterator[None]:
-    """The block fails so within two seconds, and leaves no process."""
+    """The block fails so within seconds (two on a quiet machine), and leaves no process."""
     start = time.monotonic()
     with pytest.raises(error, match=message):
         yield
-    assert time.monotonic() - start < 2.0
+    assert time.monotonic() - start < 6.0
     assert worker_processes() == []
 
 
