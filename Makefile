@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 KERNEL := setup.py fastloader/_kernel.pyx fastloader/_kernel.pxd $(wildcard csrc/*.[ch])
 # The sanitizers: libasan has to be the first library that Python loads. Python itself keeps memory
 # until it ends, so leaks are looked for by a test of our own instead; it counts pages, hence the small
@@ -33,11 +33,12 @@ lint: $(VENV)/test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# A build of its own, so that the other one stays as fast as it is.
+# A build of its own, so that the other one stays as fast as it is. What a sanitizer reports goes to
+# descriptor 2, which pytest would otherwise keep to itself when the process aborts.
 sanitize: $(VENV)/test.done
 	FASTLOADER_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	$(ASAN) PYTHONPATH=build/sanitize/lib FASTLOADER_EXPECT_SANITIZED=1 \
-		$(BIN)/pytest --import-mode=append tests/test_kernel.py tests/test_corpora.py
+		$(BIN)/pytest --import-mode=append --capture=sys tests/test_kernel.py tests/test_corpora.py
 
 benchmarks: $(VENV)/test.done
 	$(BIN)/python -m benchmarks.decode
@@ -47,12 +48,13 @@ benchmarks: $(VENV)/test.done
 
 $(VENV)/created.done:
 	@tools/system-deps $(PYTHON)
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --upgrade pip
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --upgrade pip
 	@touch $@
 
 $(VENV)/%.done: $(VENV)/created.done pyproject.toml $(KERNEL)
-	$(PIP) install --editable ".[$*]"
+	@echo "Installing fastloader[$*] into $(VENV), which takes a minute or two"
+	@$(PIP) install --editable ".[$*]"
 	@touch $@
 
 clean:

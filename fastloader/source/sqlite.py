@@ -45,16 +45,11 @@ class SQLiteSource:
         self._config = config
         self._labels = [split_label(label) for label in config.labels]
         self._connection: sqlite3.Connection | None = _connect(self._path)
-        with self._errors("look at its columns") as connection:
-            self._from, declared = self._find_rows(connection)
-            names = {name.lower(): name for name in declared}
-            wanted = [config.key, config.image, *(name for name, _ in self._labels)]
-            for name in wanted:
-                if name.lower() not in names:
-                    raise SourceError(
-                        f"{self._where}: no column {name!r}; there are {', '.join(declared)}"
-                    )
-            self._declared = {name: declared[names[name.lower()]] for name in wanted}
+        try:
+            self._declared = self._find_columns()
+        except BaseException:
+            self.close()
+            raise
 
     def keys(self) -> NDArray[np.int64]:
         # Sorted here: without ORDER BY SQLite may scan a narrow index in place of the wide table.
@@ -137,6 +132,20 @@ class SQLiteSource:
         return f"<SQLiteSource {self._where}, {state}>"
 
     # ---- SQL -------------------------------------------------------------------------------------
+
+    def _find_columns(self) -> dict[str, str]:
+        """The declared types of the columns that are asked for. Raises SourceError."""
+        config = self._config
+        with self._errors("look at its columns") as connection:
+            self._from, declared = self._find_rows(connection)
+        names = {name.lower(): name for name in declared}
+        wanted = [config.key, config.image, *(name for name, _ in self._labels)]
+        for name in wanted:
+            if name.lower() not in names:
+                raise SourceError(
+                    f"{self._where}: no column {name!r}; there are {', '.join(declared)}"
+                )
+        return {name: declared[names[name.lower()]] for name in wanted}
 
     def _find_rows(self, connection: sqlite3.Connection) -> tuple[str, dict[str, str]]:
         """What to select from, and its columns with their declared types ("" where unknown)."""
