@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from fastloader import FastLoader
 
-from .support import jpeg, needs_data, photos, simple_rows, table, worker_processes
+from .support import ROOT, jpeg, needs_data, photos, simple_rows, table, worker_processes
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 tf = pytest.importorskip("tensorflow")
@@ -289,3 +291,27 @@ def test_skipping_leaves_no_empty_batch_and_no_cardinality(tmp_path: Path) -> No
         dataset = loader.as_dataset()
         assert dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY
         assert [len(labels) for _, labels in dataset] == [8, 8, 8]
+
+
+def test_the_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table(tmp_path / "photos.db", simple_rows(70))
+    monkeypatch.chdir(tmp_path)
+    model = tf.keras.Sequential(
+        [
+            tf.keras.layers.Input((224, 224, 3)),
+            tf.keras.layers.AveragePooling2D(32),
+            tf.keras.layers.Flatten(),
+            tf.keras.layers.Dense(1),
+        ]
+    )
+    model.compile("sgd", "mse")
+    # fit() says shuffle=True by itself, of which Keras then warns that it means nothing here.
+    monkeypatch.setattr(model, "fit", functools.partial(model.fit, shuffle=False, verbose=0))
+    names = {"model": model, "tf": tf}
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for block in blocks:
+        exec(block, names)
+    with names["loader"] as loader:
+        assert len(blocks) == 2
+        assert loader.stats().epochs >= 11
+        assert len(labels_of(names["dataset"])) == 70
