@@ -23,10 +23,10 @@ def check_keys(keys: NDArray[np.int64], where: str) -> None:
     """
     if len(keys) == 0:
         raise PlanError(f"{where}: there are no rows to load")
-    steps = np.diff(keys)
-    if (keys[1:] > keys[:-1]).all():
+    wrong = keys[1:] <= keys[:-1]
+    if not wrong.any():
         return
-    i = int(np.flatnonzero(steps <= 0)[0])
+    i = int(wrong.argmax())
     if keys[i] == keys[i + 1]:
         times = int((keys == keys[i]).sum())
         raise PlanError(

@@ -70,5 +70,7 @@ def test_keys_must_be_there_and_unique() -> None:
         check_keys(np.array([], np.int64), "t")
     with pytest.raises(PlanError, match=r"^t: 3 rows have the key 7;"):
         check_keys(np.array([1, 7, 7, 7, 8, 8], np.int64), "t")
+    with pytest.raises(PlanError, match=r"^t: 2 rows have the key 5;"):
+        check_keys(np.array([-(2**63), 5, 5, 2**63 - 1], np.int64), "t")
     with pytest.raises(PlanError, match="out of order"):
         check_keys(np.array([3, 2], np.int64), "t")
