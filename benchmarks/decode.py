@@ -13,19 +13,17 @@ from collections.abc import Callable
 import numpy as np
 
 from fastloader._kernel import Decoder
+from fastloader.config import MAX_SCANS, Config
 
 from . import bare
 from .contestants import SIZE, pillow_pixels
 from .measure import Sample, paired, parser, ratio, report, spread, table
 from .photos import read_photos
 
-MAX_PIXELS = 2**32
-MAX_SCANS = 100
-
 
 def kernel(blobs: list[bytes], *, portable: bool) -> Callable[[], None]:
     """Decodes all blobs with fastloader's kernel, each into the same place."""
-    decoder = Decoder(*SIZE, max_pixels=MAX_PIXELS, max_scans=MAX_SCANS, portable=portable)
+    decoder = Decoder(*SIZE, max_pixels=Config.max_pixels, max_scans=MAX_SCANS, portable=portable)
     pixels = np.empty((1, *SIZE, 3), np.uint8)
 
     def decode() -> None:

@@ -146,10 +146,7 @@ class FastLoader:
     def __iter__(self) -> Iterator[Any]:
         """The next epoch. An iterator that is still under way ends with SupersededError at its
         next pull."""
-        epoch = self._begin_epoch()
-        return (
-            element for batch in range(len(self._plan)) for element in self._elements(epoch, batch)
-        )
+        return self._elements(self._begin_epoch(), range(len(self._plan)), empty=False)
 
     def __call__(self) -> Iterator[Any]:
         """The same as ``iter(loader)``: what ``tf.data.Dataset.from_generator`` wants."""
@@ -166,27 +163,28 @@ class FastLoader:
 
     def _elements_of(self, epoch: int, feeder: int) -> Iterator[Any]:
         """The batches of one feeder, the empty ones too, for adapters that interleave them."""
-        for batch in self._plan.batches_of(feeder, len(self._feeders)):
-            yield self._element(self._take(epoch, batch))
+        batches = self._plan.batches_of(feeder, len(self._feeders))
+        return self._elements(epoch, batches, empty=True)
 
-    def _elements(self, epoch: int, batch: int) -> Iterator[Any]:
-        """The batch, or nothing where all its rows were skipped."""
-        taken = self._take(epoch, batch)
-        if taken.rows:
-            yield self._element(taken)
+    def _elements(self, epoch: int, batches: range, *, empty: bool) -> Iterator[Any]:
+        """These batches; those whose rows were all skipped only if ``empty``."""
+        for batch in batches:
+            taken = self._take(epoch, batch)
+            if taken.filled.rows or empty:
+                yield self._element(taken)
 
     def _take(self, epoch: int, batch: int) -> Taken:
         self._check_usable()
         start = time.perf_counter()
         taken = self._feeders[batch % len(self._feeders)].take(epoch, batch)
-        waited = time.perf_counter() - start
+        waited, filled = time.perf_counter() - start, taken.filled
         with self._lock:
             self._wait_s += waited
             self._counts["batches"] += 1
-            self._counts["rows"] += taken.rows
-            self._counts["bad_rows"] += len(taken.bad)
-            self._counts["passed_over"] += taken.passed_over
-            new = [row for row in taken.bad if row[0] not in self._bad_rows]
+            self._counts["rows"] += filled.rows
+            self._counts["bad_rows"] += len(filled.bad)
+            self._counts["passed_over"] += filled.passed_over
+            new = [row for row in filled.bad if row[0] not in self._bad_rows]
             self._bad_rows.update(new)
         if new:
             done = "dropped" if self._config.on_error == "skip" else "filled with black"
@@ -201,7 +199,7 @@ class FastLoader:
         parts = [taken.arrays[IMAGES]]
         if self._config.label is not None:
             labels = {
-                column.name: np.array(taken.text[column.name], object)
+                column.name: np.array(taken.filled.text[column.name], object)
                 if column.is_text
                 else taken.arrays[column.name]
                 for column in self._columns

@@ -6,6 +6,7 @@ without the GIL.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -39,6 +40,19 @@ class Filled:
     bad: list[tuple[int, str]] = field(default_factory=list)
     text: dict[str, list[str]] = field(default_factory=dict)
     passed_over: int = 0
+
+    def to_payload(self) -> bytes:
+        """All but the number of rows as JSON, or nothing where there is nothing to say."""
+        if not (self.bad or self.text or self.passed_over):
+            return b""
+        return json.dumps([self.bad, self.text, self.passed_over]).encode()
+
+    @classmethod
+    def from_payload(cls, rows: int, payload: bytes) -> Filled:
+        if not payload:
+            return cls(rows)
+        bad, text, passed_over = json.loads(payload)
+        return cls(rows, [(key, reason) for key, reason in bad], text, passed_over)
 
 
 class Producer:

@@ -14,13 +14,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from . import pipes
 from .config import Config
 from .errors import ClosedError, FastloaderError, SupersededError, WorkerDied, from_json
 from .pipes import Channel, Record
-from .producer import Producer
+from .producer import Filled, Producer
 from .ring import Arrays, Layout, Ring, create_memory
 from .survey import Survey
 
@@ -45,13 +45,10 @@ LAST_WORDS_BYTES = 2000
 
 
 class Taken(NamedTuple):
-    """A batch on its way to the consumer: its columns and what goes with them (``Filled``)."""
+    """A batch on its way to the consumer: its columns in the ring, and the rest of it."""
 
     arrays: Arrays
-    rows: int
-    bad: list[tuple[int, str]]
-    text: dict[str, list[str]]
-    passed_over: int
+    filled: Filled
 
 
 class Feeder(Protocol):
@@ -95,13 +92,6 @@ def _check(epoch: int, current: int, closed: bool) -> None:
             f"the same loader has begun; a loader serves one at a time. For two at once, make two "
             f"loaders"
         )
-
-
-def _taken(ring_: Ring, slot: int, rows: int, details: dict[str, Any]) -> tuple[Taken, bool]:
-    arrays, leased = ring_.hand_out(slot, rows)
-    bad = [(key, reason) for key, reason in details.get("bad", ())]
-    text = details.get("text", {})
-    return Taken(arrays, rows, bad, text, details.get("passed_over", 0)), leased
 
 
 class Supervisor:
@@ -205,11 +195,11 @@ class Supervisor:
     def _hand_over(self, record: Record) -> Taken:
         if record.kind == pipes.ERROR:
             raise from_json(record.payload)
-        details = json.loads(record.payload) if record.payload else {}
-        taken, leased = _taken(self.ring, record.slot, record.rows, details)
+        filled = Filled.from_payload(record.rows, record.payload)
+        arrays, leased = self.ring.hand_out(record.slot, filled.rows)
         if not leased:
             self._free([record.slot])
-        return taken
+        return Taken(arrays, filled)
 
     def _drop_stale(self) -> None:
         stale = [r for r in self._ready.values() if r.epoch != self._epoch]
@@ -326,11 +316,12 @@ class InProcess:
         with self._filling:
             self.ring.take_back()
             _check(epoch, self._epoch, self._closed)
-            slot = next(s for s in range(self.ring.slots) if s not in self.ring.leased)
+            leased = self.ring.leased
+            slot = next(s for s in range(self.ring.slots) if s not in leased)
             filled = self._producer.fill(self.ring.slot(slot), lambda: epoch != self._epoch)
             _check(epoch, self._epoch, self._closed)
             assert filled is not None, f"no batch {batch}"
-            return _taken(self.ring, slot, filled.rows, vars(filled))[0]
+            return Taken(self.ring.hand_out(slot, filled.rows)[0], filled)
 
     def close(self) -> None:
         with self._filling:

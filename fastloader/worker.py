@@ -22,7 +22,7 @@ from .columns import Column, columns_from
 from .config import Config
 from .errors import FastloaderError, WorkerError, to_json
 from .pipes import Channel, Record
-from .producer import Filled, Producer
+from .producer import Producer
 from .ring import Layout, Ring, map_keys, write_keys
 from .survey import survey
 
@@ -111,15 +111,8 @@ class Worker:
             return
         self._free.popleft()
         self._batch += self._workers
-        self._channel.send(Record(pipes.READY, epoch, batch, slot, filled.rows, _payload(filled)))
-
-
-def _payload(filled: Filled) -> bytes:
-    if not (filled.bad or filled.text or filled.passed_over):
-        return b""
-    return json.dumps(
-        {"bad": filled.bad, "text": filled.text, "passed_over": filled.passed_over}
-    ).encode()
+        payload = filled.to_payload()
+        self._channel.send(Record(pipes.READY, epoch, batch, slot, filled.rows, payload))
 
 
 def _survey(channel: Channel, payload: bytes, plan: io.FileIO) -> None:

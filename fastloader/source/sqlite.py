@@ -88,12 +88,15 @@ class SQLiteSource:
         return tuple(columns)
 
     def read(self, ranges: Iterable[tuple[int, int]]) -> Iterator[Chunk]:
+        sql = self._select(
+            [self._config.key, self._config.image, *(name for name, _ in self._labels)]
+        )
         rows: list[tuple[Any, ...]] = []
         size = 0
         for first, last in ranges:
             start = first
             while start <= last:
-                more, size = self._fetch(start, last, size)
+                more, size = self._fetch(sql, start, last, size)
                 rows += more
                 if size < CHUNK_BYTES:
                     break
@@ -103,17 +106,18 @@ class SQLiteSource:
         if rows:
             yield _chunk(rows)
 
-    def _fetch(self, first: int, last: int, size: int) -> tuple[list[tuple[Any, ...]], int]:
+    def _fetch(
+        self, sql: str, first: int, last: int, size: int
+    ) -> tuple[list[tuple[Any, ...]], int]:
         """Rows of the range until ``size``, to which their blobs are added, makes a chunk.
 
         The statement ends here: an open one locks writers out, and a loader whose consumer is slow
         may not ask for the next chunk for minutes.
         """
-        names = [self._config.key, self._config.image, *(name for name, _ in self._labels)]
         rows = []
         with (
             self._errors(f"read keys {first} to {last}") as connection,
-            contextlib.closing(connection.execute(self._select(names), (first, last))) as cursor,
+            contextlib.closing(connection.execute(sql, (first, last))) as cursor,
         ):
             for row in cursor:
                 rows.append(row)
