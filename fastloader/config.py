@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from .columns import split_label
 from .errors import ConfigError
+from .url import DatabaseUrl, parse_url, with_connect_timeout
 
 UNSET: Any = type("Unset", (), {"__repr__": lambda _: "..."})()
 """Stands for an option that was not given, so that None can be given."""
@@ -25,7 +26,7 @@ MAX_SCANS = 100
 class Config:
     """The options of a loader, checked.
 
-    url: of the database; a file's absolute path behind ``sqlite:///`` for SQLite.
+    url: of the database. As text it holds no password; ``url.secret`` does.
     table, query: where the rows come from; exactly one of them is a string.
     key, image: names of columns.
     label: name of a column, several, or None; ``"name:dtype"`` asks for a type.
@@ -39,9 +40,14 @@ class Config:
     with_keys: deliver the keys too.
     prefetch: batches that ``as_dataset`` keeps ready at its end.
     max_pixels: width times height of an encoded picture that is still decoded.
+    max_blob_bytes: of an encoded picture that is still fetched.
+    fetch_bytes: of blobs that are fetched at once, about; None for the database's default.
+    consistency: "snapshot" or "latest"; for PostgreSQL.
+    stall_timeout_s: without a byte from the server, in seconds.
+    reconnect_timeout_s: of attempts to get a lost connection back, in seconds.
     """
 
-    url: str
+    url: DatabaseUrl
     table: str | None = "images"
     query: str | None = None
     key: str = "id"
@@ -57,6 +63,11 @@ class Config:
     with_keys: bool = False
     prefetch: int = 2
     max_pixels: int = 178_956_970  # where Pillow draws its line: 0.5 GiB of RGB
+    max_blob_bytes: int = 64 << 20
+    fetch_bytes: int | None = None
+    consistency: str = "snapshot"
+    stall_timeout_s: float = 60.0
+    reconnect_timeout_s: float = 30.0
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -66,13 +77,14 @@ class Config:
         return (self.label,) if isinstance(self.label, str) else self.label
 
     def as_dict(self) -> dict[str, Any]:
-        """For the pipe to a worker; :meth:`from_dict` reads it after a trip through JSON."""
-        return asdict(self)
+        """For the pipe to a worker, with the password; :meth:`from_dict` reads it after a trip
+        through JSON."""
+        return {**asdict(self), "url": [self.url, self.url.secret]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
         lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
-        return cls(**{**values, **lists})
+        return cls(**{**values, **lists, "url": DatabaseUrl(*values["url"])})
 
 
 def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
@@ -102,28 +114,14 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
         raise ConfigError("neither a table nor a query: give one of them")
     if values.get("workers") is None:
         values["workers"] = len(os.sched_getaffinity(0))
-    return Config(**values)
+    config = Config(**values)
+    if config.url.is_postgres:
+        url = with_connect_timeout(config.url, config.stall_timeout_s, environ)
+        config = replace(config, url=url)
+    return config
 
 
 # ---- one function for each kind of option --------------------------------------------------------
-
-
-def _url(value: Any) -> str:
-    text = os.fspath(value)
-    if not isinstance(text, str) or not text:
-        raise ValueError("must be a URL or a path")
-    scheme, separator, rest = text.partition("://")
-    if separator and scheme != "sqlite":
-        raise ValueError(
-            f"names a database that is not supported yet: {scheme}; use sqlite:///path"
-        )
-    if separator:
-        if not rest.startswith("/") or len(rest) < 2:
-            raise ValueError("needs three slashes before a path, as in sqlite:///photos.db")
-        text = rest[1:]
-    if text == ":memory:":
-        raise ValueError("cannot be :memory:, which the workers could not see; use a file")
-    return "sqlite:///" + os.path.abspath(text)
 
 
 def _name(value: Any) -> str:
@@ -176,9 +174,25 @@ def _slots(value: Any) -> int:
     return Config.slots if value is None else _integer(2, 1024)(value)
 
 
+def _fetch_bytes(value: Any) -> int | None:
+    return None if value is None else _integer(1, 1 << 30)(value)
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
+        raise ValueError("must be a number of seconds, more than 0")
+    return float(value)
+
+
 def _on_error(value: Any) -> str:
     if value not in ("raise", "skip", "fill"):
         raise ValueError('must be "raise", "skip" or "fill"')
+    return str(value)
+
+
+def _consistency(value: Any) -> str:
+    if value not in ("snapshot", "latest"):
+        raise ValueError('must be "snapshot" or "latest"')
     return str(value)
 
 
@@ -189,7 +203,7 @@ def _flag(value: Any) -> bool:
 
 
 _CHECKS: dict[str, Callable[[Any], Any]] = {
-    "url": _url,
+    "url": parse_url,
     "table": _optional_name,
     "query": _optional_name,
     "key": _name,
@@ -205,9 +219,15 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     "with_keys": _flag,
     "prefetch": _integer(0, 1024),
     "max_pixels": _integer(1, 2**32),
+    "max_blob_bytes": _integer(1, 1 << 30),
+    "fetch_bytes": _fetch_bytes,
+    "consistency": _consistency,
+    "stall_timeout_s": _seconds,
+    "reconnect_timeout_s": _seconds,
 }
 assert list(_CHECKS) == [field.name for field in fields(Config)]
 
+_OPTIONAL = (_optional_name, _label, _workers, _slots, _fetch_bytes)
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -215,14 +235,16 @@ def _checked(name: str, value: Any, source: str) -> Any:
     try:
         return _CHECKS[name](value)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{source}={value!r} {error}") from None
+        # A URL that cannot be read cannot be shown either: who knows where its password is.
+        shown = "" if isinstance(value, str) and name == "url" else f"={value!r}"
+        raise ConfigError(f"{source}{shown} {error}") from None
 
 
 def _parse(name: str, text: str, variable: str) -> Any:
     """The value that a variable's text stands for, as an argument would have it."""
     kind = _CHECKS[name]
     text = text.strip()
-    if text.lower() in ("none", "auto") and kind in (_optional_name, _label, _workers, _slots):
+    if text.lower() in ("none", "auto") and kind in _OPTIONAL:
         return None
     try:
         if kind is _flag:
@@ -232,9 +254,9 @@ def _parse(name: str, text: str, variable: str) -> Any:
         if kind is _label:
             names = [part.strip() for part in text.split(",")]
             return names if len(names) > 1 else names[0]
-        if kind in (_url, _name, _optional_name, _on_error):
+        if kind in (parse_url, _name, _optional_name, _on_error, _consistency):
             return text
-        return int(text)
+        return float(text) if kind is _seconds else int(text)
     except (ValueError, KeyError):
-        wanted = "1 or 0" if kind is _flag else "HEIGHTxWIDTH" if kind is _size else "an integer"
-        raise ConfigError(f"{variable}={text!r} must be {wanted}") from None
+        wanted: dict[Any, str] = {_flag: "1 or 0", _size: "HEIGHTxWIDTH", _seconds: "a number"}
+        raise ConfigError(f"{variable}={text!r} must be {wanted.get(kind, 'an integer')}") from None

@@ -12,6 +12,7 @@ import pytest
 
 from fastloader.config import Config, make_config
 from fastloader.errors import ConfigError
+from fastloader.url import DatabaseUrl, parse_dsn, parse_url
 
 FULL_ENVIRONMENT = {
     "FASTLOADER_URL": "sqlite:////data/e.db",
@@ -29,6 +30,11 @@ FULL_ENVIRONMENT = {
     "FASTLOADER_WITH_KEYS": "1",
     "FASTLOADER_PREFETCH": "4",
     "FASTLOADER_MAX_PIXELS": "1000000",
+    "FASTLOADER_MAX_BLOB_BYTES": "5000",
+    "FASTLOADER_FETCH_BYTES": "70000",
+    "FASTLOADER_CONSISTENCY": "latest",
+    "FASTLOADER_STALL_TIMEOUT_S": "2.5",
+    "FASTLOADER_RECONNECT_TIMEOUT_S": "4",
 }
 
 
@@ -46,10 +52,11 @@ def test_defaults() -> None:
 def test_every_option_has_a_variable() -> None:
     config = make_config({}, FULL_ENVIRONMENT)
     assert config == Config(
-        url="sqlite:////data/e.db", table="t", query=None, key="k", image="i",
+        url=DatabaseUrl("sqlite:////data/e.db"), table="t", query=None, key="k", image="i",
         label=("a", "b:float32"), size=(96, 128), batch_size=8, workers=3, slots=5,
         on_error="fill", max_restarts=0, drop_remainder=True, with_keys=True, prefetch=4,
-        max_pixels=1_000_000,
+        max_pixels=1_000_000, max_blob_bytes=5000, fetch_bytes=70000, consistency="latest",
+        stall_timeout_s=2.5, reconnect_timeout_s=4.0,
     )  # fmt: skip
     assert make(environ={"FASTLOADER_QUERY": "SELECT 1"}).query == "SELECT 1"
     covered = {*FULL_ENVIRONMENT, "FASTLOADER_QUERY"}
@@ -83,7 +90,7 @@ def test_none_and_auto_in_the_environment_are_none() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"url": "mysql://h/db"}, "url='mysql://h/db' names a database that is not supported yet"),
+        ({"url": "mysql://h/db"}, "url names a database that is not supported: mysql"),
         ({"url": "sqlite://x.db"}, "needs three slashes"),
         ({"url": ":memory:"}, "use a file"),
         ({"url": ""}, "must be a URL or a path"),
@@ -98,6 +105,11 @@ def test_none_and_auto_in_the_environment_are_none() -> None:
         ({"slots": 1}, "slots=1 must be from 2"),
         ({"on_error": "ignore"}, 'must be "raise", "skip" or "fill"'),
         ({"max_restarts": -1}, "must be from 0"),
+        ({"consistency": "eventual"}, 'must be "snapshot" or "latest"'),
+        ({"stall_timeout_s": 0}, "stall_timeout_s=0 must be a number of seconds, more than 0"),
+        ({"reconnect_timeout_s": "5"}, "must be a number of seconds"),
+        ({"fetch_bytes": 0}, "fetch_bytes=0 must be from 1"),
+        ({"max_blob_bytes": 2**31}, "must be from 1 to 1073741824"),
         ({"drop_remainder": 1}, "must be True or False"),
         ({"label": []}, "at least one column"),
         ({"label": ["a", "a:int32"]}, "none of them twice"),
@@ -122,6 +134,7 @@ def test_a_wrong_argument_is_named_with_what_is_wanted(
         ("SIZE", "axb", "must be HEIGHTxWIDTH"),
         ("WITH_KEYS", "maybe", "FASTLOADER_WITH_KEYS='maybe' must be 1 or 0"),
         ("ON_ERROR", "ignore", "FASTLOADER_ON_ERROR='ignore' must be"),
+        ("STALL_TIMEOUT_S", "soon", "FASTLOADER_STALL_TIMEOUT_S='soon' must be a number"),
     ],
 )
 def test_a_wrong_variable_is_named_with_what_is_wanted(
@@ -145,3 +158,84 @@ def test_relative_and_absolute_urls_are_paths() -> None:
     assert make(url="sqlite:///a/b.db").url == f"sqlite:///{Path.cwd()}/a/b.db"
     assert make(url="sqlite:////a/b.db").url == "sqlite:////a/b.db"
     assert make(url=Path("/a/b.db")).url == "sqlite:////a/b.db"
+
+
+# ---- where the database is -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("postgresql://u:hunter2@h:5433/db", "postgresql://u@h:5433/db"),
+        ("postgres://u:hunter2@h/db", "postgresql://u@h/db"),
+        ("postgresql+psycopg2://u:hunter2@h/db?sslmode=require", "postgresql://u@h/db"),
+        ("postgresql://u:p%40hunter2@h1:1,h2:2/db", "postgresql://u@h1,h2:1,2/db"),
+        ("postgresql://u:hunter2:x@[::1]:5/db", "postgresql://u@::1:5/db"),
+        ("postgresql:///db?host=/run/pg&password=hunter2", "postgresql://%2Frun%2Fpg/db"),
+        ("postgresql://", "postgresql:///"),
+        ("host=h dbname=db user=u password='hunter2 and more'", "postgresql://u@h/db"),
+        (" dbname = db", "postgresql:///db"),
+        ("service=train password=hunter2", "postgresql:///?service=train"),
+        ("postgresql://h/db?sslpassword=hunter2", "postgresql://h/db"),
+    ],
+)
+def test_a_url_of_postgresql_shows_no_password_and_keeps_it_for_libpq(
+    given: str, shown: str
+) -> None:
+    url = parse_url(given)
+    assert str(url) == shown.replace("%2F", "/")
+    assert ("hunter2" in url.secret) == ("hunter2" in given)
+    config = make(url=given)
+    for text in (repr(config), str(config), f"{config.url}", repr(config.url)):
+        assert "hunter2" not in text
+    again = Config.from_dict(json.loads(json.dumps(config.as_dict())))
+    assert again == config
+    assert again.url.secret == config.url.secret
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "postgresql://u:hunter2@2@h/db",
+        "postgresql://u:hunter/2@h/db",
+        "postgresql://u:hunt/er2@h:5/db",
+        "host=h password=my hunter2",
+        "host=h password='hunter2",
+        "host=h passwd=hunter2",
+        "postgresql://h/db?passwd=hunter2",
+        "postgresql://u:hunter2%zz@h/db",
+        "redis://u:hunter2@h/db",
+    ],
+)
+@pytest.mark.parametrize("from_environment", [False, True])
+def test_a_url_that_cannot_be_read_is_refused_without_showing_any_of_it(
+    given: str, from_environment: bool
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        if from_environment:
+            make_config({}, {"FASTLOADER_URL": given})
+        else:
+            make(url=given)
+    assert "hunt" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_a_file_whose_name_looks_like_a_dsn_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("dbname=x.db").touch()
+    assert make(url="dbname=x.db").url == f"sqlite:///{tmp_path}/dbname=x.db"
+    assert make(url=Path("host=h")).url == f"sqlite:///{tmp_path}/host=h"
+
+
+def test_connecting_is_given_up_after_the_stall_timeout_unless_the_user_says_when() -> None:
+    def timeout(url: str, environ: dict[str, str]) -> str | None:
+        secret = make(environ, url=url, stall_timeout_s=7.0).url.secret
+        return parse_dsn(secret).get("connect_timeout")
+
+    assert timeout("postgresql://h/db", {}) == "7"
+    assert timeout("postgresql://h/db?connect_timeout=3", {}) == "3"
+    assert timeout("postgresql://h/db", {"PGCONNECT_TIMEOUT": "3"}) is None
+    assert timeout("service=s", {}) is None

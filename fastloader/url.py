@@ -1,0 +1,120 @@
+"""Where the database is: a URL, a DSN or a path, and what of it may be shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_POSTGRES_URL = re.compile(r"postgres(?:ql)?(?:\+\w+)?://", re.IGNORECASE)
+_DSN = re.compile(r"\s*[a-z_]+\s*=")
+_SHOWN = ("user", "host", "hostaddr", "port", "dbname", "service")
+
+
+class DatabaseUrl(str):
+    """What may be shown, as text; ``secret`` is what opens the database, password and all.
+
+    An SQLite file's is ``sqlite:///`` and its absolute path. PostgreSQL's secret is what the user
+    gave, for libpq to read; what is shown is made of user, hosts, ports and the database's name.
+    """
+
+    __slots__ = ("secret",)
+    secret: str
+
+    def __new__(cls, shown: str, secret: str | None = None) -> DatabaseUrl:
+        url = super().__new__(cls, shown)
+        url.secret = shown if secret is None else secret
+        return url
+
+    @property
+    def is_postgres(self) -> bool:
+        return self.startswith("postgresql://")
+
+
+def parse_url(value: Any) -> DatabaseUrl:
+    """A :class:`DatabaseUrl` of what a user gave: str or path. Raises ValueError, without a
+    password in it."""
+    if isinstance(value, DatabaseUrl):
+        return value
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError("must be a URL or a path")
+    match = _POSTGRES_URL.match(text)
+    if match:  # "+psycopg2", as SQLAlchemy has it, is not libpq's
+        return _postgres("postgresql://" + text[match.end() :])
+    if isinstance(value, str) and _DSN.match(text) and not os.path.exists(text):
+        return _postgres(text)
+    scheme, separator, path = text.partition("://")
+    if not separator:
+        return _sqlite(text)
+    if scheme != "sqlite":
+        raise ValueError(
+            f"names a database that is not supported: {scheme}; use sqlite:///path or postgresql://"
+        )
+    if not path.startswith("/") or len(path) < 2:
+        raise ValueError("needs three slashes before a path, as in sqlite:///photos.db")
+    return _sqlite(path[1:])
+
+
+def _sqlite(path: str) -> DatabaseUrl:
+    if path == ":memory:":
+        raise ValueError("cannot be :memory:, which the workers could not see; use a file")
+    return DatabaseUrl("sqlite:///" + os.path.abspath(path))
+
+
+def _postgres(dsn: str) -> DatabaseUrl:
+    values = parse_dsn(dsn)
+    shown = {name: values[name] for name in _SHOWN if values.get(name)}
+    # A password with an @ or a / in it ends up in another part, which would then be shown.
+    ports = (values.get("port") or "").split(",")
+    if any("@" in value for value in shown.values()) or not all(
+        port.isdigit() or not port for port in ports
+    ):
+        raise ValueError(
+            "cannot be taken apart: in a URL, write special characters of a user name or a "
+            "password as %40 for @, %2F for /, %3A for :"
+        )
+    return DatabaseUrl(_shown(shown), dsn)
+
+
+def _shown(values: dict[str, str]) -> str:
+    user = values["user"] + "@" if "user" in values else ""
+    hosts = values.get("host") or values.get("hostaddr") or ""
+    ports = values.get("port", "")
+    where = f"{hosts}:{ports}" if ports else hosts
+    service = f"?service={values['service']}" if "service" in values else ""
+    return f"postgresql://{user}{where}/{values.get('dbname', '')}{service}"
+
+
+def parse_dsn(dsn: str) -> dict[str, str]:
+    """The parameters of a PostgreSQL URL or DSN, as libpq reads them. Raises ValueError."""
+    import psycopg2
+    import psycopg2.extensions
+
+    try:
+        values: dict[str, str] = psycopg2.extensions.parse_dsn(dsn)
+    except (psycopg2.ProgrammingError, UnicodeError):
+        # libpq quotes what it could not read, which may be half of a password.
+        raise ValueError(
+            "cannot be read by libpq: use postgresql://user:password@host:port/database, with "
+            "special characters as %XX, or host=... dbname=..., with values in quotes that hold "
+            "spaces; only libpq's own parameters are allowed"
+        ) from None
+    return values
+
+
+def with_connect_timeout(
+    url: DatabaseUrl, timeout_s: float, environ: Mapping[str, str]
+) -> DatabaseUrl:
+    """The same server, given up after ``timeout_s`` unless the user has said when: libpq itself
+    waits for ever for a host that accepts connections and then says nothing."""
+    given = parse_dsn(url.secret)
+    if {"connect_timeout", "service"} & set(given):
+        return url
+    if {"PGCONNECT_TIMEOUT", "PGSERVICE"} & set(environ):
+        return url
+    from psycopg2.extensions import make_dsn
+
+    whole_s = max(2, round(timeout_s))  # libpq wants an integer, and takes 1 for 2
+    return DatabaseUrl(url, make_dsn(url.secret, connect_timeout=whole_s))
