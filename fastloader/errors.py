@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 
 
 class FastloaderError(Exception):
@@ -24,10 +25,10 @@ class PlanError(FastloaderError):
 class RowError(FastloaderError):
     """A row that cannot be delivered, while ``on_error="raise"``.
 
-    ``key`` is the row's key and ``reason`` says what is wrong with it.
+    ``key`` is the row's key (a uuid as text) and ``reason`` says what is wrong with it.
     """
 
-    def __init__(self, key: int, reason: str) -> None:
+    def __init__(self, key: int | str, reason: str) -> None:
         super().__init__(key, reason)
         self.key = key
         self.reason = reason
@@ -103,6 +104,13 @@ _BY_NAME: dict[str, type[FastloaderError]] = {
     cls.__name__: cls
     for cls in (ConfigError, SourceError, PlanError, RowError, WorkerDied, WorkerError)
 }
+
+
+def unexpected(error: Exception) -> FastloaderError:
+    """The error itself if it is one of ours, else a WorkerError with its traceback."""
+    if isinstance(error, FastloaderError):
+        return error
+    return WorkerError("".join(traceback.format_exception(error)))
 
 
 def to_json(error: FastloaderError) -> bytes:

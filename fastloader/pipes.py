@@ -18,7 +18,7 @@ SURVEYED, READY, ERROR = 5, 6, 7  # from the worker
 class Record(NamedTuple):
     """What travels on a pipe, the same both ways; fields that a kind does not name are 0.
 
-    SURVEY: payload, the configuration as JSON. To one worker, before its SPEC.
+    SURVEY: payload, the configuration as JSON. To the process that surveys.
     SPEC: payload, the worker's specification as JSON. Once, before all that follow.
     FREE: slot.
     EPOCH: epoch, and batch, the worker's first in it. Whatever else it does it drops.

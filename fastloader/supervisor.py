@@ -7,41 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
-import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from . import pipes
-from .config import Config
 from .errors import ClosedError, FastloaderError, SupersededError, WorkerDied, from_json
-from .pipes import Channel, Record
+from .pipes import Record
+from .process import Process
 from .producer import Filled, Producer
 from .ring import Arrays, Layout, Ring, create_memory
-from .survey import Survey
-
-# sys.path comes from the parent, so a worker finds what the parent finds, wherever it was started.
-BOOT = "import sys; sys.path[:] = sys.argv[6:]; from fastloader.worker import main; main()"
-
-ENVIRONMENT = {
-    # NumPy's linear algebra would start a thread for each core, in every worker, for nothing.
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    # glibc would give the memory of each blob and picture back to the system and fault it in again
-    # for the next: 4 faults a picture, 0.012 ms. The first is the largest that it takes.
-    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
-    "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
-}
-
-CLOSE_TIMEOUT_S = 1.0
-"""A worker that is in the middle of a chunk may finish it; then it is killed."""
-
-LAST_WORDS_BYTES = 2000
 
 
 class Taken(NamedTuple):
@@ -115,20 +90,7 @@ class Supervisor:
         # _lock is never held for long; it guards the epoch and what is sent to whom.
         self._reading = threading.Lock()
         self._lock = threading.Lock()
-        self._start()
-
-    def survey(self, config: Config) -> Survey:
-        """Has the worker look at the table; the keys are in the plan's memory then."""
-        self._send(Record(pipes.SURVEY, payload=json.dumps(config.as_dict()).encode()))
-        try:
-            record = self._channel.receive()
-        except EOFError:
-            self._end_process()
-            raise WorkerDied(self._worker, 0, _how(self._process), self._last_words()) from None
-        assert record is not None
-        if record.kind == pipes.ERROR:
-            raise from_json(record.payload)
-        return Survey.from_json(record.payload)
+        self._process = self._started()
 
     def configure(self, spec: bytes, layout: Layout, slots: int) -> None:
         """Allocates the ring and tells the worker. Raises ConfigError without memory for it."""
@@ -158,11 +120,10 @@ class Supervisor:
             if self._closed:
                 return
             self._closed = True
-            self._channel.close_outgoing()
-        self._end_process()
+            self._process.channel.close_outgoing()
+        self._process.end()
         with self._reading:  # whoever waited has been woken by the end of the pipe
-            self._channel.close()
-            self._stderr.close()
+            self._process.close()
             self._memory.close()
             self._ready.clear()
             if hasattr(self, "ring"):  # or configure() was never reached
@@ -181,7 +142,7 @@ class Supervisor:
             if (epoch, batch) in self._ready:
                 return self._hand_over(self._ready.pop((epoch, batch)))
             try:
-                record = self._channel.receive()
+                record = self._process.channel.receive()
             except (EOFError, pipes.PipeBroken):
                 if not self._closed:
                     self._bury(batch)
@@ -215,35 +176,12 @@ class Supervisor:
     def _send(self, record: Record) -> None:
         # To a worker that is dead or closed: the next one who reads finds out, and says so.
         with contextlib.suppress(BrokenPipeError, ValueError):
-            self._channel.send(record)
+            self._process.channel.send(record)
 
     # ---- the process -------------------------------------------------------------------------
 
-    def _start(self) -> None:
-        to_worker, from_worker = os.pipe(), os.pipe()
-        self._stderr = create_memory("stderr")
-        fds = [to_worker[0], from_worker[1], self._memory.fileno(), self._plan.fileno()]
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", BOOT, "fastloader.worker", *map(str, fds), *sys.path],
-                stdin=subprocess.DEVNULL,
-                stdout=self._stderr,
-                stderr=self._stderr,
-                env={**os.environ, **ENVIRONMENT},
-                pass_fds=fds,
-            )
-        finally:
-            os.close(to_worker[0])
-            os.close(from_worker[1])
-            self._channel = Channel(io.FileIO(from_worker[0], "r"), io.FileIO(to_worker[1], "w"))
-
-    def _end_process(self) -> None:
-        """Waits for a process that has no reason to live on, and sees to it if it does."""
-        try:
-            self._process.wait(CLOSE_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+    def _started(self) -> Process:
+        return Process("fastloader.worker", [self._memory, self._plan])
 
     def _introduce(self, free: Iterable[int]) -> None:
         self._send(Record(pipes.SPEC, payload=self._spec))
@@ -252,47 +190,30 @@ class Supervisor:
 
     def _bury(self, batch: int) -> None:
         """The worker died on its own: replaces it, or gives up."""
-        self._end_process()
+        self._process.end()
         if not self._budget.spend():
             self._broken = True  # a later epoch starts with a new process and a new budget
-            raise WorkerDied(self._worker, batch, _how(self._process), self._last_words())
+            raise WorkerDied(self._worker, batch, self._process.how, self._process.last_words)
         self._replace()
 
     def _replace(self) -> None:
         """A new process goes on at the first batch that the old one had not announced."""
         self._process.kill()
-        self._process.wait()
         self._drop_stale()
         with self._lock:
             if self._closed:
                 return
-            self._channel.close()
-            self._stderr.close()
-            self._start()
+            self._process.close()
+            self._process = self._started()
             self._broken = False
             self.ring.take_back()
             kept = self.ring.leased | {record.slot for record in self._ready.values()}
             self._introduce(slot for slot in range(self.ring.slots) if slot not in kept)
             self._send(Record(pipes.EPOCH, self._epoch, self._expected))
 
-    def _last_words(self) -> str:
-        size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, size - LAST_WORDS_BYTES))
-        return self._stderr.read().decode("utf-8", "replace").strip()
-
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"process {self._process.pid}"
         return f"<Supervisor of worker {self._worker}, {state}>"
-
-
-def _how(process: subprocess.Popen[bytes]) -> str:
-    code = process.returncode
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:
-        return f"was killed by signal {-code}"
 
 
 class InProcess:

@@ -1,31 +1,49 @@
 """What has to be known of a table before it can be planned: its keys and its label columns.
 
-Done by a worker where there is one. Not in the training process: TensorFlow brings a SQLite of its
-own, whose symbols a later call of Python's sqlite3 would find in place of the system's.
+Done by a process of its own where there are workers. Not in the training process: TensorFlow
+brings a SQLite and a TLS library of its own, whose symbols calls of Python's sqlite3 and of libpq
+would find in place of their own. (Seen with TensorFlow 2.21: sqlite3_step out of libtensorflow_cc,
+and a crash in the first TLS connection of a psycopg2 that was imported after it.)
+
+The process stays for as long as its source lends its snapshot to the workers.
 """
 
 from __future__ import annotations
 
-import contextlib
+import io
 import json
+import os
 import warnings
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .columns import Column, columns_from
 from .config import Config
+from .errors import SourceError, from_json, to_json, unexpected
+from .keys import Keys
+from .pipes import ERROR, SURVEY, SURVEYED, Channel, Record
 from .plan import check_keys
-from .source import open_source
+from .process import Process, run_child
+from .ring import map_keys, write_keys
+from .source import Snapshot, Source, open_source
 
 
 @dataclass(frozen=True)
 class Survey:
-    """rows: of the table. columns: the label columns, with their types. notes: warnings."""
+    """What was found.
+
+    rows: of the table.
+    key_dtype: of the keys; see ``keys.py``.
+    columns: the label columns, with their types.
+    snapshot: for the sources of the workers, or None.
+    notes: warnings.
+    """
 
     rows: int
+    key_dtype: str
     columns: tuple[Column, ...]
+    snapshot: Snapshot | None
     notes: tuple[str, ...]
 
     def to_json(self) -> bytes:
@@ -34,16 +52,99 @@ class Survey:
     @classmethod
     def from_json(cls, payload: bytes) -> Survey:
         values = json.loads(payload)
-        columns = columns_from(map(dict.values, values["columns"]))
-        return cls(values["rows"], columns, tuple(values["notes"]))
+        return cls(
+            values["rows"],
+            values["key_dtype"],
+            columns_from(map(dict.values, values["columns"])),
+            snapshot_from(values["snapshot"]),
+            tuple(values["notes"]),
+        )
 
 
-def survey(config: Config) -> tuple[NDArray[np.int64], Survey]:
-    """The checked keys and the rest. Raises SourceError, PlanError or ConfigError."""
+def snapshot_from(values: dict[str, object] | None) -> Snapshot | None:
+    """The snapshot whose fields went through JSON."""
+    return None if values is None else Snapshot(**values)  # type: ignore[arg-type]
+
+
+def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
+    """What was found, the checked keys, which are in ``memory`` now, and the source, still open.
+
+    Raises SourceError, PlanError or ConfigError.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with contextlib.closing(open_source(config)) as source:
-            keys = source.keys()
+        source = open_source(config, who="survey")
+        try:
+            dtype = np.dtype(np.int64)
+            parts = source.keys()
+            for part in parts:
+                write_keys(memory, part)
+                dtype = part.dtype
+            keys = map_keys(memory, dtype.str)
             check_keys(keys, f"{config.url}, {config.table or 'query'}")
             columns = source.label_columns(keys)
-    return keys, Survey(len(keys), columns, tuple(str(note.message) for note in caught))
+            snapshot = source.snapshot()
+        except BaseException:
+            source.close()
+            raise
+    notes = tuple(str(note.message) for note in caught)
+    return Survey(len(keys), dtype.str, columns, snapshot, notes), keys, source
+
+
+# ---- in a process of its own ---------------------------------------------------------------------
+
+
+class Surveyor:
+    """The process that does the survey. It starts at once, so that it is awake when it is asked.
+
+    memory: where the keys go.
+    """
+
+    def __init__(self, memory: io.FileIO) -> None:
+        self._process = Process("fastloader.survey", [memory])
+
+    def survey(self, config: Config) -> Survey:
+        channel = self._process.channel
+        try:
+            channel.send(Record(SURVEY, payload=json.dumps(config.as_dict()).encode()))
+            record = channel.receive()
+        except (EOFError, BrokenPipeError):
+            self._process.end()
+            raise SourceError(
+                f"{config.url}: the process that was to look at the table {self._process.how}. Its "
+                f"last words:\n{self._process.last_words}"
+            ) from None
+        assert record is not None
+        if record.kind == ERROR:
+            raise from_json(record.payload)
+        return Survey.from_json(record.payload)
+
+    def close(self) -> None:
+        """Ends the process, and with it the snapshot. May be called twice."""
+        self._process.channel.close_outgoing()
+        self._process.end()
+        self._process.close()
+
+
+def serve(channel: Channel, memory: io.FileIO) -> None:
+    """Does one survey, and keeps its snapshot until the pipe is closed."""
+    record = channel.receive()
+    assert record is not None
+    try:
+        found, _keys, source = survey(Config.from_dict(json.loads(record.payload)), memory)
+    except Exception as error:
+        channel.send(Record(ERROR, payload=to_json(unexpected(error))))
+        return
+    try:
+        if found.snapshot is None:
+            source.close()
+        channel.send(Record(SURVEYED, payload=found.to_json()))
+        parent = os.getppid()
+        while found.snapshot is not None and os.getppid() == parent:
+            channel.receive(1.0)  # EOFError when the loader is closed
+    finally:
+        source.close()
+
+
+def main(path: int) -> None:
+    run_child(serve, path)

@@ -1,44 +1,37 @@
-"""A worker process: fills the slots of its ring while there are free ones.
-
-Started by the supervisor as ``python -c ... fastloader.worker FD FD FD FD``: the two pipes, the
-ring and the plan. Everything else, passwords included, comes through the pipe. Never imports a
-framework.
-"""
+"""A worker process: fills the slots of its ring while there are free ones."""
 
 from __future__ import annotations
 
-import faulthandler
+import contextlib
 import io
 import json
 import os
-import signal
-import sys
-import traceback
 from collections import deque
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 
 from . import pipes
-from .columns import Column, columns_from
+from .columns import columns_from
 from .config import Config
-from .errors import FastloaderError, WorkerError, to_json
+from .errors import to_json, unexpected
 from .pipes import Channel, Record
+from .process import run_child
 from .producer import Producer
-from .ring import Layout, Ring, map_keys, write_keys
-from .survey import survey
+from .ring import Layout, Ring, map_keys
+from .survey import Survey, snapshot_from
 
 ORPHAN_CHECK_S = 1.0
 """How often an idle worker looks whether its parent is still there. The end of the pipe says so at
 once, unless a process that the parent forked has kept the pipe open."""
 
 
-def specification(
-    config: Config, columns: tuple[Column, ...], layout: Layout, *, worker: int
-) -> bytes:
+def specification(config: Config, found: Survey, layout: Layout, *, worker: int) -> bytes:
     """What :class:`Worker` is made of, as the payload of a SPEC record."""
     return json.dumps(
         {
             "config": config.as_dict(),
-            "columns": [astuple(column) for column in columns],
+            "key_dtype": found.key_dtype,
+            "columns": [astuple(column) for column in found.columns],
+            "snapshot": found.snapshot and asdict(found.snapshot),
             "slot_columns": [astuple(column) for column in layout.columns],
             "worker": worker,
             "parent": os.getpid(),
@@ -56,8 +49,9 @@ class Worker:
         self._parent: int = values["parent"]
         self._producer = Producer(
             config,
-            map_keys(plan),
+            map_keys(plan, values["key_dtype"]),
             columns_from(values["columns"]),
+            snapshot=snapshot_from(values["snapshot"]),
             worker=values["worker"],
             workers=config.workers,
         )
@@ -71,10 +65,11 @@ class Worker:
 
     def run(self) -> None:
         """Until the loader closes its end of the pipe: EOFError or BrokenPipeError."""
-        while True:
-            self._listen(wait=not (self._working and self._free))
-            if self._working and self._free:
-                self._fill()
+        with contextlib.closing(self._producer):
+            while True:
+                self._listen(wait=not (self._working and self._free))
+                if self._working and self._free:
+                    self._fill()
 
     def _listen(self, *, wait: bool) -> None:
         """Takes in what the loader has to say, waiting for at least one record if asked to."""
@@ -102,7 +97,9 @@ class Worker:
             raise
         except Exception as error:
             self._working = False
-            self._channel.send(Record(pipes.ERROR, epoch, batch, payload=to_json(_ours(error))))
+            self._channel.send(
+                Record(pipes.ERROR, epoch, batch, payload=to_json(unexpected(error)))
+            )
             return
         if epoch != self._epoch:
             return
@@ -115,32 +112,12 @@ class Worker:
         self._channel.send(Record(pipes.READY, epoch, batch, slot, filled.rows, payload))
 
 
-def _survey(channel: Channel, payload: bytes, plan: io.FileIO) -> None:
-    try:
-        keys, found = survey(Config.from_dict(json.loads(payload)))
-        write_keys(plan, keys)
-        channel.send(Record(pipes.SURVEYED, payload=found.to_json()))
-    except Exception as error:
-        channel.send(Record(pipes.ERROR, payload=to_json(_ours(error))))
+def serve(channel: Channel, memory: io.FileIO, plan: io.FileIO) -> None:
+    record = channel.receive()
+    assert record is not None
+    assert record.kind == pipes.SPEC
+    Worker(channel, record.payload, memory, plan).run()
 
 
-def _ours(error: Exception) -> FastloaderError:
-    return error if isinstance(error, FastloaderError) else WorkerError(traceback.format_exc())
-
-
-def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process
-    faulthandler.enable()
-    incoming, outgoing, memory_fd, plan_fd = map(int, sys.argv[2:6])
-    channel = Channel(io.FileIO(incoming, "r"), io.FileIO(outgoing, "w"))
-    memory, plan = io.FileIO(memory_fd, "r+"), io.FileIO(plan_fd, "r+")
-    try:
-        record = channel.receive()
-        if record is not None and record.kind == pipes.SURVEY:
-            _survey(channel, record.payload, plan)
-            record = channel.receive()
-        assert record is not None
-        assert record.kind == pipes.SPEC
-        Worker(channel, record.payload, memory, plan).run()
-    except (EOFError, BrokenPipeError):
-        os._exit(0)  # the loader is gone or has closed; nothing here needs putting away
+def main(path: int) -> None:
+    run_child(serve, path)

@@ -1,13 +1,18 @@
-"""Fixtures: a small table, and the promise that a test leaves no worker behind."""
+"""Fixtures: tables, servers, and the promise that a test leaves no process behind."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from .support import simple_rows, table, wait_until, worker_processes
+from benchmarks.cluster import Cluster, cluster
+
+from .postgres import Database, all_servers
+from .support import simple_rows, survey_processes, table, wait_until, worker_processes
 
 
 @pytest.fixture
@@ -16,7 +21,28 @@ def small(tmp_path: Path) -> str:
     return table(tmp_path / "small.db", simple_rows(100, gap=3))
 
 
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[Path], Cluster]]:
+    """Starts a server with the programs in a folder, once."""
+    with contextlib.ExitStack() as running:
+        yield functools.cache(lambda bindir: running.enter_context(cluster(bindir)))
+
+
+@pytest.fixture(params=all_servers())
+def server(request: pytest.FixtureRequest, servers: Callable[[Path], Cluster]) -> Cluster:
+    """Each of the PostgreSQL servers that there are."""
+    return servers(request.param)
+
+
+@pytest.fixture
+def database(server: Cluster) -> Iterator[Database]:
+    """An empty one."""
+    database = Database(server)
+    yield database
+    database.drop()
+
+
 @pytest.fixture(autouse=True)
-def no_worker_is_left() -> Iterator[None]:
+def no_process_is_left() -> Iterator[None]:
     yield
-    wait_until(lambda: not worker_processes(), timeout_s=5)
+    wait_until(lambda: not worker_processes() + survey_processes(), timeout_s=5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import io
 import os
 import sqlite3
@@ -15,6 +16,8 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+
+from fastloader.source import Chunk, Source
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
@@ -95,13 +98,21 @@ def resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.flo
 
 def worker_processes(parent: int | None = None) -> list[psutil.Process]:
     """The worker processes below this one."""
-    processes = psutil.Process(parent or os.getpid()).children(recursive=True)
-    return [p for p in processes if is_worker(p)]
+    return [p for p in _children(parent) if is_worker(p)]
 
 
-def is_worker(process: psutil.Process) -> bool:
+def survey_processes(parent: int | None = None) -> list[psutil.Process]:
+    """Those that do surveys, or hold their snapshots."""
+    return [p for p in _children(parent) if is_worker(p, "fastloader.survey")]
+
+
+def _children(parent: int | None) -> list[psutil.Process]:
+    return psutil.Process(parent or os.getpid()).children(recursive=True)
+
+
+def is_worker(process: psutil.Process, module: str = "fastloader.worker") -> bool:
     try:
-        return "fastloader.worker" in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
+        return module in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
 
@@ -123,3 +134,19 @@ def open_files() -> list[str]:
         except OSError:
             continue  # the descriptor of the listing itself
     return sorted(found)
+
+
+# ---- sources -------------------------------------------------------------------------------------
+
+
+def all_keys(source: Source) -> NDArray[Any]:
+    """The key column, its parts joined."""
+    parts = [*source.keys()]
+    return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+
+def blobs_of(chunk: Chunk) -> list[bytes]:
+    """Copies of the images of a chunk."""
+    if not isinstance(chunk.images, np.ndarray):
+        return [bytes(image) for image in chunk.images]
+    return [ctypes.string_at(address, max(size, 0)) for address, size in chunk.images.tolist()]

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from fastloader import ConfigError, FastLoader, PlanError, RowError, SourceError, WorkerError
-from fastloader.errors import FastloaderError, from_json, to_json
-from fastloader.worker import _ours
+from fastloader.errors import FastloaderError, from_json, to_json, unexpected
 
 from .support import jpeg, simple_rows, table, worker_processes
 
@@ -189,6 +188,6 @@ def test_what_nobody_expected_comes_with_its_traceback() -> None:
     try:
         raise ZeroDivisionError("boom")
     except ZeroDivisionError as error:
-        ours = from_json(to_json(_ours(error)))
+        ours = from_json(to_json(unexpected(error)))
     assert isinstance(ours, WorkerError)
     assert "ZeroDivisionError: boom" in str(ours)

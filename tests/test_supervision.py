@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from fastloader import FastLoader, SupersededError, WorkerDied
+from fastloader import FastLoader, SourceError, SupersededError, WorkerDied
 
 from .support import jpeg, table, wait_until, worker_processes
 
@@ -75,9 +75,9 @@ def test_an_exit_with_code_0_in_the_middle_is_a_death_too(loader: FastLoader) ->
     # SIGTERM's default action cannot give code 0; a debugger that calls exit(0) is not at hand, so
     # the worker does it to itself: it ends with code 0 when its loader's end of the pipe closes.
     supervisor = loader._feeders[0]
-    supervisor._channel.close_outgoing()
-    supervisor._process.wait(5)
-    assert supervisor._process.returncode == 0
+    supervisor._process.channel.close_outgoing()
+    supervisor._process._process.wait(5)
+    assert supervisor._process.how == "ended with exit code 0"
     seen += [key for *_, keys in iterator for key in keys.tolist()]
     assert seen == list(range(ROWS))
     assert loader.stats().restarts == 1
@@ -102,10 +102,9 @@ def test_too_many_deaths_are_an_error_with_batch_signal_and_last_words(path: str
         next(iterator)
 
         def kill_the_first() -> None:
-            supervisor = loader._feeders[0]
-            os.write(supervisor._stderr.fileno(), b"out of cheese\n")
-            supervisor._process.kill()
-            supervisor._process.wait()
+            process = loader._feeders[0]._process
+            os.write(process._stderr.fileno(), b"out of cheese\n")
+            process.kill()
 
         kill_the_first()
         with pytest.raises(WorkerDied) as caught:
@@ -124,7 +123,7 @@ def test_a_crash_leaves_its_traceback_in_the_last_words(path: str) -> None:
     with FastLoader(path, workers=1, size=(32, 32), batch_size=8, max_restarts=0) as loader:
         iterator = iter(loader)
         next(iterator)
-        loader._feeders[0]._process.send_signal(signal.SIGSEGV)
+        os.kill(loader._feeders[0]._process.pid, signal.SIGSEGV)
         with pytest.raises(WorkerDied, match="killed by SIGSEGV") as caught:
             for _ in iterator:
                 pass
@@ -132,8 +131,8 @@ def test_a_crash_leaves_its_traceback_in_the_last_words(path: str) -> None:
 
 
 def test_a_worker_that_cannot_start_is_an_error(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastloader.supervisor.BOOT", "raise SystemExit('no such module')")
-    with pytest.raises(WorkerDied, match=r"ended with exit code 1 (.|\n)*no such module"):
+    monkeypatch.setattr("fastloader.process.BOOT", "raise SystemExit('no such module')")
+    with pytest.raises(SourceError, match=r"ended with exit code 1(.|\n)*no such module"):
         FastLoader(path, workers=2)
 
 
@@ -225,7 +224,11 @@ def test_an_idle_worker_notices_that_its_parent_is_gone_though_a_fork_holds_the_
                 time.sleep(20)
                 os._exit(0)
             worker = loader._feeders[0]._process.pid
-            fork = next(p.pid for p in psutil.Process().children() if p.pid != worker)
+            fork = next(
+                p.pid
+                for p in psutil.Process().children()
+                if p.pid != worker and p.status() != psutil.STATUS_ZOMBIE
+            )
             pid_file.write_text(f"{worker} {fork}")
             time.sleep(20)
         finally:
