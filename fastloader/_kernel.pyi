@@ -34,10 +34,13 @@ class Decoder:
     def decode(
         self,
         # bytes, memoryview, ...: whatever exports a contiguous buffer
-        blobs: Sequence[Any],
+        blobs: Sequence[Any] | NDArray[np.intp],
         pixels: NDArray[np.uint8],
     ) -> list[tuple[int, int, str]]:
         """Writes blob ``i`` to ``pixels[i]``, uint8 (n, height, width, 3), without the GIL.
+
+        The blobs are a list of buffers, or intp (n, 2): the address and size of memory that the
+        caller keeps alive.
 
         Returns ``(i, status, message)`` for each blob that could not be decoded; the statuses are
         named in :data:`fastloader.errors.KERNEL_STATUS`. What such a blob left in ``pixels[i]`` is

@@ -25,23 +25,29 @@ sanitized = bool(fl_sanitized())
 
 
 cdef class _Blobs:
-    """Borrows the bytes of a sequence of buffers for as long as it lives."""
+    """Borrows the bytes of a sequence of buffers for as long as it lives; ``where`` is a table of
+    their addresses and sizes."""
 
     cdef Py_buffer *views
+    cdef Py_ssize_t *where
     cdef Py_ssize_t count
 
     def __cinit__(self, blobs):
         self.views = <Py_buffer *>calloc(len(blobs) + 1, sizeof(Py_buffer))
-        if self.views is NULL:
+        self.where = <Py_ssize_t *>calloc(len(blobs) + 1, 2 * sizeof(Py_ssize_t))
+        if self.views is NULL or self.where is NULL:
             raise MemoryError
         for blob in blobs:
             PyObject_GetBuffer(blob, &self.views[self.count], PyBUF_SIMPLE)
+            self.where[2 * self.count] = <Py_ssize_t>self.views[self.count].buf
+            self.where[2 * self.count + 1] = self.views[self.count].len
             self.count += 1
 
     def __dealloc__(self):
         cdef Py_ssize_t i
         for i in range(self.count):
             PyBuffer_Release(&self.views[i])
+        free(self.where)
         free(self.views)
 
 
@@ -75,9 +81,20 @@ cdef class Decoder:
         return fl_decoder_simd(self.decoder).decode()
 
     def decode(self, blobs, uint8_t[:, :, :, ::1] pixels not None):
-        cdef _Blobs borrowed = _Blobs(blobs)
-        cdef Py_ssize_t i, count = borrowed.count
+        cdef _Blobs borrowed
+        cdef const Py_ssize_t[:, ::1] table
+        cdef const Py_ssize_t *where
+        cdef Py_ssize_t i, count
         cdef fl_status status
+        if isinstance(blobs, (list, tuple)):
+            borrowed = _Blobs(blobs)
+            where, count = borrowed.where, borrowed.count
+        else:
+            table = blobs
+            if table.shape[1] != 2:
+                raise ValueError("a table of blobs has two columns, addresses and sizes")
+            count = table.shape[0]
+            where = &table[0, 0] if count else NULL
         if (pixels.shape[0] < count or pixels.shape[1] != self.height
                 or pixels.shape[2] != self.width or pixels.shape[3] != FL_CHANNELS):
             raise ValueError(
@@ -86,8 +103,8 @@ cdef class Decoder:
         failures = []
         with nogil:
             for i in range(count):
-                status = fl_decode(self.decoder, <const uint8_t *>borrowed.views[i].buf,
-                                   <size_t>borrowed.views[i].len, &pixels[i, 0, 0, 0])
+                status = fl_decode(self.decoder, <const uint8_t *>where[2 * i],
+                                   <size_t>max(where[2 * i + 1], 0), &pixels[i, 0, 0, 0])
                 if status != FL_OK:
                     with gil:
                         message = fl_decoder_message(self.decoder).decode("utf-8", "replace")

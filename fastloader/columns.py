@@ -81,20 +81,48 @@ def infer_column(name: str, dtype: str | None, declared: str, value: object) -> 
     return Column(name, dtype)
 
 
-def store(column: Column, values: Sequence[Any], target: NDArray[Any]) -> dict[int, str]:
+def store(
+    column: Column, values: Sequence[Any] | NDArray[Any], target: NDArray[Any]
+) -> dict[int, str]:
     """Writes ``values`` to ``target[:len(values)]``; says of each that does not fit why.
 
-    ``target`` has the column's dtype (object for text) and shape. Nothing is rounded, wrapped or
-    cut: such a value is reported instead, by its index.
+    ``values`` is a sequence of Python's values, or an array of numbers with the column's shape.
+    ``target`` has the column's dtype (object for text) and shape. Nothing is wrapped or cut, and
+    no integer rounded: such a value is reported instead, by its index.
     """
-    convert = _converter(column)
     bad: dict[int, str] = {}
+    if isinstance(values, np.ndarray):
+        rows = target[: len(values)]
+        fits = _cast(values, rows)
+        if fits.all():
+            return {}
+        for i in np.flatnonzero(~fits.reshape(len(values), -1).all(axis=1)).tolist():
+            bad[i] = _does_not_fit(column, values[i].tolist())
+        return bad
+    convert = _converter(column)
     for i, value in enumerate(values):
         try:
             target[i] = convert(value)
         except (ValueError, TypeError):
-            bad[i] = f"column {column.name!r} holds {_describe(value)}, {_wanted(column)} is needed"
+            bad[i] = _does_not_fit(column, value)
     return bad
+
+
+def _does_not_fit(column: Column, value: Any) -> str:
+    return f"column {column.name!r} holds {_describe(value)}, {_wanted(column)} is needed"
+
+
+def _cast(values: NDArray[Any], target: NDArray[Any]) -> NDArray[np.bool_]:
+    """Writes the numbers; where they kept their value (floats among themselves may be rounded)."""
+    with np.errstate(all="ignore"):  # what overflows is reported
+        np.copyto(target, values, casting="unsafe")
+    if target.dtype.kind == "f" or np.can_cast(values.dtype, target.dtype, "safe"):
+        return np.ones(values.shape, np.bool_)
+    if values.dtype.kind == "f":
+        limits = np.iinfo(target.dtype) if target.dtype.kind in "iu" else None
+        inside = (values >= limits.min) & (values <= limits.max) if limits else np.True_
+        return np.asarray(inside & (target == values))
+    return np.asarray((target == values) & ((values < 0) == (target < 0)))
 
 
 def _converter(column: Column) -> Callable[[Any], Any]:

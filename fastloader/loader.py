@@ -12,16 +12,19 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .columns import Column
 from .config import UNSET, Config, make_config
 from .errors import ClosedError, FastloaderWarning
+from .keys import Key
 from .plan import Plan
-from .producer import Producer
-from .ring import IMAGES, KEYS, Layout, create_memory
+from .producer import Producer, key_column
+from .ring import IMAGES, Layout, create_memory
+from .source import Source
 from .stats import Stats
 from .supervisor import Feeder, InProcess, RestartBudget, Supervisor, Taken
-from .survey import survey
+from .survey import Survey, Surveyor, survey
 from .worker import specification
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ class FastLoader:
       ``on_error="skip"`` maybe less.
     * ``labels``: an array of n values, or a dict of them where ``label`` names several columns.
       int64, float64, bool, ``str`` objects, or for blobs (n, length).
-    * ``keys``: int64 (n,).
+    * ``keys``: int64 (n,), or ``str`` objects for keys that are uuids or text.
 
     The arrays alias shared memory and stay valid as long as anything refers to them. They are
     writable; they are yours.
@@ -49,10 +52,11 @@ class FastLoader:
     capitals; an argument wins.
 
     Args:
-        url: of the database, ``"sqlite:///photos.db"``, or a path.
-        table: to read from ("images"), or
+        url: of the database: ``"sqlite:///photos.db"``, or a path, or
+            ``"postgresql://user@host/database"``, or libpq's ``"host=... dbname=..."``.
+        table: or view to read from ("images"), maybe with its schema, or
         query: a SELECT to read from instead.
-        key: column of unique integers ("id").
+        key: column of unique integers, in PostgreSQL also uuids or text ("id").
         image: column of encoded images ("image_data").
         label: column ("label"), list of columns or None. ``"name:dtype"`` asks for a type.
         size: (height, width) in pixels ((224, 224)). Resized with antialiased bilinear filtering.
@@ -66,11 +70,18 @@ class FastLoader:
         with_keys: deliver keys too (False).
         prefetch: batches that :meth:`as_dataset` keeps ready (2).
         max_pixels: refuse encoded pictures of more (178,956,970).
+        max_blob_bytes: refuse encoded pictures of more, before they are fetched (64 MiB).
+        fetch_bytes: of blobs to fetch at once, about; None for what suits the database: 4 MiB from
+            PostgreSQL, 1 MiB from SQLite.
+        consistency: "snapshot", all epochs see the table as it was when the loader was made, or
+            "latest", every fetch sees it as it is ("snapshot"). For PostgreSQL.
+        stall_timeout_s: give up a server that sends nothing for so many seconds (60).
+        reconnect_timeout_s: try for so many seconds to get a lost connection back (30).
 
     Raises:
         ConfigError: an option cannot be used, or there is no memory for the rings.
-        SourceError: no such file, table or column.
-        PlanError: no rows, or keys that are NULL, not unique or no integers.
+        SourceError: no such file, server, table or column.
+        PlanError: no rows, or keys that are NULL, not unique or of no usable type.
     """
 
     def __init__(
@@ -92,6 +103,11 @@ class FastLoader:
         with_keys: bool = UNSET,
         prefetch: int = UNSET,
         max_pixels: int = UNSET,
+        max_blob_bytes: int = UNSET,
+        fetch_bytes: int | None = UNSET,
+        consistency: str = UNSET,
+        stall_timeout_s: float = UNSET,
+        reconnect_timeout_s: float = UNSET,
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._closed = True  # until there is something to close
@@ -99,9 +115,10 @@ class FastLoader:
         self._pid = os.getpid()
         self._lock = threading.Lock()  # guards the epoch and the counts
         self._epoch = -1
-        self._counts = {"batches": 0, "rows": 0, "bad_rows": 0, "passed_over": 0}
+        self._counts = {"batches": 0, "rows": 0, "bad_rows": 0, "passed_over": 0, "reconnects": 0}
         self._wait_s = 0.0
-        self._bad_rows: dict[int, str] = {}
+        self._bad_rows: dict[Key, str] = {}
+        self._holder: Surveyor | Source | None = None  # of the snapshot
         self._budget = RestartBudget(self._config.max_restarts)
         self._feeders: list[Feeder] = []
         with contextlib.ExitStack() as undo:
@@ -111,31 +128,55 @@ class FastLoader:
 
     def _open(self, undo: contextlib.ExitStack) -> None:
         config = self._config
+        self._plan_memory = create_memory("plan")
+        undo.callback(self._plan_memory.close)
+        found = self._feed(undo) if config.workers else self._feed_in_process(undo)
+        self._plan = Plan(found.rows, config.batch_size, config.drop_remainder)
+
+    def _feed(self, undo: contextlib.ExitStack) -> Survey:
+        """Has the table looked at, and starts the workers."""
+        config = self._config
         # The processes start before the keys are read: both take a moment, now the same one.
-        plan_memory = create_memory("plan")
-        undo.callback(plan_memory.close)
+        surveyor = Surveyor(self._plan_memory)
+        undo.callback(surveyor.close)
         supervisors = []
         for worker in range(config.workers):
-            supervisors.append(Supervisor(worker, config.workers, plan_memory, self._budget))
+            supervisors.append(Supervisor(worker, config.workers, self._plan_memory, self._budget))
             undo.callback(supervisors[-1].close)
-        if supervisors:
-            found = supervisors[0].survey(config)
-        else:
-            keys, found = survey(config)
-        for note in found.notes:
-            warnings.warn(note, FastloaderWarning, stacklevel=3)
-        self._columns = found.columns
-        self._plan = Plan(found.rows, config.batch_size, config.drop_remainder)
-        layout = Layout.of(config.batch_size, _slot_columns(config, self._columns))
-        if not supervisors:
-            producer = Producer(config, keys, self._columns)
-            undo.callback(producer.close)
-            self._feeders = [InProcess(producer, layout, config.slots)]
+        found = surveyor.survey(config)
+        layout = self._arrange(found)
         for worker, supervisor in enumerate(supervisors):
-            spec = specification(config, self._columns, layout, worker=worker)
+            spec = specification(config, found, layout, worker=worker)
             supervisor.configure(spec, layout, config.slots)
-            self._feeders.append(supervisor)
-        self._plan_memory = plan_memory
+        self._feeders = [*supervisors]
+        if found.snapshot is None:
+            surveyor.close()
+        else:
+            self._holder = surveyor
+        return found
+
+    def _feed_in_process(self, undo: contextlib.ExitStack) -> Survey:
+        config = self._config
+        found, keys, source = survey(config, self._plan_memory)
+        undo.callback(source.close)
+        layout = self._arrange(found)
+        producer = Producer(config, keys, found.columns, snapshot=found.snapshot)
+        undo.callback(producer.close)
+        self._feeders = [InProcess(producer, layout, config.slots)]
+        if found.snapshot is None:
+            source.close()
+        else:
+            self._holder = source
+        return found
+
+    def _arrange(self, found: Survey) -> Layout:
+        for note in found.notes:
+            warnings.warn(note, FastloaderWarning, stacklevel=5)
+        self._columns = found.columns
+        self._key_column = key_column(found.key_dtype)
+        images = Column(IMAGES, "uint8", (*self._config.size, 3))
+        keys = [self._key_column] if self._config.with_keys else []
+        return Layout.of(self._config.batch_size, [images, *found.columns, *keys])
 
     # ---- iteration -----------------------------------------------------------------------------
 
@@ -184,12 +225,17 @@ class FastLoader:
             self._counts["rows"] += filled.rows
             self._counts["bad_rows"] += len(filled.bad)
             self._counts["passed_over"] += filled.passed_over
+            self._counts["reconnects"] += filled.reconnects
             new = [row for row in filled.bad if row[0] not in self._bad_rows]
             self._bad_rows.update(new)
+        if filled.reconnects:
+            logger.warning(
+                "batch %d: the connection to the database was lost and made again", batch
+            )
         if new:
             done = "dropped" if self._config.on_error == "skip" else "filled with black"
             logger.warning(
-                "batch %d: %d bad rows %s; the first is key %d: %s (all: loader.bad_rows)",
+                "batch %d: %d bad rows %s; the first is key %s: %s (all: loader.bad_rows)",
                 batch, len(new), done, *new[0],
             )  # fmt: skip
         return taken
@@ -198,17 +244,18 @@ class FastLoader:
         """What the consumer gets for a batch."""
         parts = [taken.arrays[IMAGES]]
         if self._config.label is not None:
-            labels = {
-                column.name: np.array(taken.filled.text[column.name], object)
-                if column.is_text
-                else taken.arrays[column.name]
-                for column in self._columns
-            }
+            labels = {column.name: self._values(taken, column) for column in self._columns}
             single = isinstance(self._config.label, str)
             parts.append(next(iter(labels.values())) if single else labels)  # type: ignore[arg-type]
         if self._config.with_keys:
-            parts.append(taken.arrays[KEYS])
+            parts.append(self._values(taken, self._key_column))
         return parts[0] if len(parts) == 1 else tuple(parts)
+
+    @staticmethod
+    def _values(taken: Taken, column: Column) -> NDArray[Any]:
+        if column.is_text:
+            return np.array(taken.filled.text[column.name], object)
+        return taken.arrays[column.name]
 
     # ---- what it is and has done -----------------------------------------------------------------
 
@@ -223,7 +270,12 @@ class FastLoader:
         return self._columns
 
     @property
-    def bad_rows(self) -> list[tuple[int, str]]:
+    def key_column(self) -> Column:
+        """The column of keys in a batch: int64, or text for uuids and text."""
+        return self._key_column
+
+    @property
+    def bad_rows(self) -> list[tuple[Key, str]]:
         """(key, reason) of the rows that were dropped or filled so far, each once."""
         with self._lock:
             return list(self._bad_rows.items())
@@ -280,6 +332,8 @@ class FastLoader:
         self._closed = True
         with contextlib.ExitStack() as closing:
             closing.callback(self._plan_memory.close)
+            if self._holder is not None:
+                closing.callback(self._holder.close)
             for feeder in self._feeders:
                 closing.callback(feeder.close)
 
@@ -313,10 +367,3 @@ class FastLoader:
             f"<FastLoader {self._config.url}: {self._plan.rows} rows in {len(self)} batches, "
             f"{self._config.workers} workers, {state}>"
         )
-
-
-def _slot_columns(config: Config, labels: tuple[Column, ...]) -> list[Column]:
-    columns = [Column(IMAGES, "uint8", (*config.size, 3)), *labels]
-    if config.with_keys:
-        columns.append(Column(KEYS, "int64"))
-    return columns

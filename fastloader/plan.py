@@ -7,33 +7,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from .errors import PlanError
+from .keys import Key, Keys, key_values
 
-KeyRange = tuple[int, int]
+KeyRange = tuple[Key, Key]
 """The first and the last key of a run of planned keys, both inclusive."""
 
 
-def check_keys(keys: NDArray[np.int64], where: str) -> None:
-    """Raises PlanError unless there are keys and each is greater than the one before.
+def check_keys(keys: Keys, where: str) -> None:
+    """Raises PlanError unless there are keys and each is another than the one before.
 
-    keys: int64 (n,). where: what they are, for the message.
+    keys: sorted. where: what they are, for the message.
     """
     if len(keys) == 0:
         raise PlanError(f"{where}: there are no rows to load")
-    wrong = keys[1:] <= keys[:-1]
-    if not wrong.any():
-        return
-    i = int(wrong.argmax())
-    if keys[i] == keys[i + 1]:
+    same = keys[1:] == keys[:-1]
+    if same.any():
+        i = int(same.argmax())
         times = int((keys == keys[i]).sum())
         raise PlanError(
-            f"{where}: {times} rows have the key {keys[i]}; keys must be unique. Use a column with "
-            f"unique values, such as SQLite's rowid, as key"
+            f"{where}: {times} rows have the key {key_values(keys[i : i + 1])[0]}; keys must be "
+            f"unique. Use a column with unique values as key, such as the primary key, or SQLite's "
+            f"rowid"
         )
-    raise PlanError(f"{where}: keys came out of order ({keys[i]} before {keys[i + 1]})")
+    if keys.dtype.kind == "i" and not (keys[1:] > keys[:-1]).all():
+        raise PlanError(f"{where}: keys came out of order")
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,7 @@ class Plan:
         return range(worker + skipped * workers, len(self), workers)
 
 
-def key_ranges(keys: NDArray[np.int64]) -> list[KeyRange]:
-    """The ranges to read for a batch of these keys, int64 (rows,), in its order."""
-    return [(int(keys[0]), int(keys[-1]))]
+def key_ranges(keys: Keys) -> list[KeyRange]:
+    """The ranges to read for a batch of these keys, in its order."""
+    first, last = key_values(keys[[0, -1]])
+    return [(first, last)]

@@ -13,15 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ._kernel import Decoder
-from .columns import Column, store
+from .columns import TEXT, Column, store
 from .config import MAX_SCANS, Config
 from .errors import RowError, kernel_reason
-from .plan import Plan, key_ranges
+from .keys import INTEGER, Key, Keys, array_equal, key_values
+from .plan import KeyRange, Plan, key_ranges
 from .ring import IMAGES, KEYS, Arrays
-from .source import Chunk, Source, open_source
+from .source import Chunk, Snapshot, Source, open_source
 
 GONE = "the row is gone: it was there when the keys were read"
 
@@ -34,41 +34,49 @@ class Filled:
     bad: (key, reason) of the rows that were dropped or filled.
     text: the values of each text column.
     passed_over: rows of the key range that are not in the plan: new since the keys were read.
+    reconnects: of the source since the last batch.
     """
 
     rows: int
-    bad: list[tuple[int, str]] = field(default_factory=list)
+    bad: list[tuple[Key, str]] = field(default_factory=list)
     text: dict[str, list[str]] = field(default_factory=dict)
     passed_over: int = 0
+    reconnects: int = 0
 
     def to_payload(self) -> bytes:
         """All but the number of rows as JSON, or nothing where there is nothing to say."""
-        if not (self.bad or self.text or self.passed_over):
-            return b""
-        return json.dumps([self.bad, self.text, self.passed_over]).encode()
+        rest = [self.bad, self.text, self.passed_over, self.reconnects]
+        return json.dumps(rest).encode() if any(rest) else b""
 
     @classmethod
     def from_payload(cls, rows: int, payload: bytes) -> Filled:
         if not payload:
             return cls(rows)
-        bad, text, passed_over = json.loads(payload)
-        return cls(rows, [(key, reason) for key, reason in bad], text, passed_over)
+        bad, *rest = json.loads(payload)
+        return cls(rows, [(key, reason) for key, reason in bad], *rest)
+
+
+def key_column(key_dtype: str) -> Column:
+    """The column of a batch that holds the keys."""
+    return Column(KEYS, INTEGER if np.dtype(key_dtype) == INTEGER else TEXT)
 
 
 class Producer:
     """Reads, decodes and resizes the batches of one worker, one after the other.
 
-    config: the loader's. keys: of the table, sorted, int64 (rows,).
+    config: the loader's. keys: of the table, in its order, (rows,).
     columns: the label columns, as the survey found them.
+    snapshot: to read from.
     worker, workers: batches j with j % workers == worker are this producer's.
     """
 
     def __init__(
         self,
         config: Config,
-        keys: NDArray[np.int64],
+        keys: Keys,
         columns: tuple[Column, ...],
         *,
+        snapshot: Snapshot | None = None,
         worker: int = 0,
         workers: int = 1,
     ) -> None:
@@ -76,6 +84,8 @@ class Producer:
         self._keys = keys
         self._plan = Plan(len(keys), config.batch_size, config.drop_remainder)
         self._columns = columns
+        self._key_column = key_column(keys.dtype.str)
+        self._snapshot = snapshot
         self._worker = worker
         self._workers = workers
         self._decoder = Decoder(*config.size, max_pixels=config.max_pixels, max_scans=MAX_SCANS)
@@ -87,12 +97,15 @@ class Producer:
         self._chunk: Chunk | None = None
         self._offset = 0  # of the first row of the chunk that is not in a batch yet
         self._batches: Iterator[int] = iter(())
+        self._range = 0  # number of the next batch's first range in this read
+        self._reconnects = 0
 
     def start(self, first_batch: int) -> None:
         """Goes to the producer's first batch at or after ``first_batch``, whatever it was doing."""
         batches = self._plan.batches_of(self._worker, self._workers, first_batch)
         ranges = (r for batch in batches for r in key_ranges(self._batch_keys(batch)))
         self._batches = iter(batches)
+        self._range = 0
         self._chunk = None
         # The fetch that is under way, if any, ends first: there is one thread.
         self._next = self._fetcher.submit(self._restart, ranges)
@@ -105,13 +118,13 @@ class Producer:
         batch = next(self._batches, None)
         if batch is None:
             return None
-        keys = self._batch_keys(batch).tolist()
-        text: dict[str, Any] = {
-            c.name: np.empty(len(keys), object) for c in self._columns if c.is_text
-        }
+        keys = self._batch_keys(batch)
+        columns = [*self._columns, *([self._key_column] if self._config.with_keys else [])]
+        text: dict[str, Any] = {c.name: np.empty(len(keys), object) for c in columns if c.is_text}
         targets: Arrays = {**slot, **text}
         filled = Filled(len(keys))
         bad: dict[int, str] = {}
+        self._range += len(key_ranges(keys))
         at = 0
         while at < len(keys):
             if cancelled():
@@ -119,35 +132,42 @@ class Producer:
             if not self._have_chunk():
                 bad.update((i, GONE) for i in range(at, len(keys)))
                 break
-            at += self._take(keys, at, targets, bad, filled)
+            at = self._take(keys, at, targets, bad, filled)
             if bad and self._config.on_error == "raise":
                 break
         if KEYS in targets:
-            targets[KEYS][: len(keys)] = keys
+            targets[KEYS][: len(keys)] = key_values(keys)
         if bad:
             self._settle(bad, keys, targets, filled)
         filled.text = {name: values[: filled.rows].tolist() for name, values in text.items()}
+        if self._source is not None:
+            filled.reconnects = self._source.reconnects - self._reconnects
+            self._reconnects += filled.reconnects
         return filled
 
     def close(self) -> None:
         """May be called twice."""
         if self._source is not None:
+            if self._next is not None and not self._next.done():
+                self._source.interrupt()
             self._fetcher.submit(self._source.close)
             self._source = None
         self._fetcher.shutdown()
+        self._keys = self._keys[:0].copy()  # and with the view the plan's memory
 
-    def _batch_keys(self, batch: int) -> NDArray[np.int64]:
+    def _batch_keys(self, batch: int) -> Keys:
         return self._keys[self._plan.positions(batch)]
 
     # ---- rows --------------------------------------------------------------------------------
 
-    def _restart(self, ranges: Iterator[tuple[int, int]]) -> Chunk | None:
+    def _restart(self, ranges: Iterator[KeyRange]) -> Chunk | None:
         """Runs on the fetching thread."""
         if self._source is None:
-            self._source = open_source(self._config)
+            who = f"worker {self._worker}"
+            self._source = open_source(self._config, self._snapshot, who=who)
         if self._chunks is not None:
             self._chunks.close()  # type: ignore[attr-defined]  # a generator
-        self._chunks = self._source.read(ranges)
+        self._chunks = self._source.read(ranges, self._columns)
         return next(self._chunks, None)
 
     def _have_chunk(self) -> bool:
@@ -162,29 +182,29 @@ class Producer:
         return True
 
     def _take(
-        self, keys: list[int], at: int, targets: Arrays, bad: dict[int, str], filled: Filled
+        self, keys: Keys, at: int, targets: Arrays, bad: dict[int, str], filled: Filled
     ) -> int:
-        """Moves rows of the chunk into the batch from position ``at`` on; how many positions."""
+        """Moves rows of the chunk into the batch from position ``at`` on; the next position."""
         chunk = self._chunk
         assert chunk is not None
         count = min(len(keys) - at, len(chunk.keys) - self._offset)
-        stop = self._offset + count
-        if list(chunk.keys[self._offset : stop]) == keys[at : at + count]:
-            self._put(chunk, slice(self._offset, stop), at, targets, bad)
-            self._offset = stop
-            return count
-        # Some row came or went since the keys were read: one row at a time, for this stretch.
-        key = chunk.keys[self._offset]
-        if key == keys[at]:
-            self._put(chunk, slice(self._offset, self._offset + 1), at, targets, bad)
-            self._offset += 1
-            return 1
-        if key > keys[at]:
-            bad[at] = GONE
-            return 1
-        filled.passed_over += 1
-        self._offset += 1
-        return 0
+        rows = slice(self._offset, self._offset + count)
+        if not array_equal(chunk.keys[rows], keys[at : at + count]):
+            # Some row came or went since the keys were read: one row at a time, for this stretch.
+            if chunk.ranges[self._offset] >= self._range:  # the first row of the next batch
+                bad.update((i, GONE) for i in range(at, len(keys)))
+                return len(keys)
+            rows = slice(self._offset, self._offset + 1)
+            ahead = np.flatnonzero(keys[at:] == chunk.keys[self._offset])
+            if len(ahead) == 0:
+                filled.passed_over += 1
+                self._offset += 1
+                return at
+            bad.update((i, GONE) for i in range(at, at + int(ahead[0])))
+            at, count = at + int(ahead[0]), 1
+        self._put(chunk, rows, at, targets, bad)
+        self._offset += count
+        return at + count
 
     def _put(
         self, chunk: Chunk, rows: slice, at: int, targets: Arrays, bad: dict[int, str]
@@ -193,26 +213,23 @@ class Producer:
         for column, values in zip(self._columns, chunk.labels, strict=True):
             for i, reason in store(column, values[rows], targets[column.name][at:]).items():
                 bad[at + i] = reason
-        blobs = list(chunk.images[rows])
-        for i, blob in enumerate(blobs):
-            if not isinstance(blob, bytes):
-                kind = "NULL" if blob is None else f"{type(blob).__name__}, not a blob"
-                bad[at + i] = f"column {self._config.image!r} is {kind}"
-                blobs[i] = b""
-        for i, status, message in self._decoder.decode(blobs, targets[IMAGES][at:]):
+        for i, status, message in self._decoder.decode(chunk.images[rows], targets[IMAGES][at:]):
             bad.setdefault(at + i, kernel_reason(status, message))
+        for row, reason in chunk.bad.items():
+            if rows.start <= row < rows.stop:
+                bad[at + row - rows.start] = reason
 
-    def _settle(
-        self, bad: dict[int, str], keys: list[int], targets: Arrays, filled: Filled
-    ) -> None:
+    def _settle(self, bad: dict[int, str], keys: Keys, targets: Arrays, filled: Filled) -> None:
         """What ``on_error`` says of the bad rows, by position."""
-        filled.bad = [(keys[i], bad[i]) for i in sorted(bad)]
+        positions = sorted(bad)
+        shown = key_values(keys[positions])
+        filled.bad = [(key, bad[i]) for key, i in zip(shown, positions, strict=True)]
         if self._config.on_error == "raise":
             raise RowError(*filled.bad[0])
         if self._config.on_error == "fill":
             for name, target in targets.items():
                 if name != KEYS:
-                    target[list(bad)] = "" if target.dtype == object else 0
+                    target[positions] = "" if target.dtype == object else 0
             return
         kept = [i for i in range(len(keys)) if i not in bad]
         filled.rows = len(kept)

@@ -38,6 +38,7 @@ from numpy.typing import NDArray
 
 from .columns import Column
 from .errors import ConfigError
+from .keys import Keys
 
 ALIGNMENT = 64
 """TensorFlow aliases an array only if its address is a multiple of this (EIGEN_MAX_ALIGN_BYTES)."""
@@ -94,14 +95,16 @@ def create_memory(name: str) -> io.FileIO:
     return io.FileIO(os.memfd_create(f"fastloader-{name}"), "r+")
 
 
-def map_keys(memory: io.FileIO) -> NDArray[np.int64]:
-    """The plan's keys in the memory that they were written to, int64 (n,), read-only."""
-    return np.frombuffer(mmap.mmap(memory.fileno(), 0, prot=mmap.PROT_READ), np.int64)
+def map_keys(memory: io.FileIO, dtype: str) -> Keys:
+    """The plan's keys in the memory that they were written to, (n,), read-only."""
+    if os.fstat(memory.fileno()).st_size == 0:
+        return np.empty(0, dtype)
+    return np.frombuffer(mmap.mmap(memory.fileno(), 0, prot=mmap.PROT_READ), dtype)
 
 
-def write_keys(memory: io.FileIO, keys: NDArray[np.int64]) -> None:
-    """Puts the plan's keys where every process of the loader can map them."""
-    data = keys.data.cast("B")
+def write_keys(memory: io.FileIO, keys: Keys) -> None:
+    """Adds keys to the plan's, where every process of the loader can map them."""
+    data = np.ascontiguousarray(keys).view(np.uint8).data
     while data:
         data = data[memory.write(data) or 0 :]
 

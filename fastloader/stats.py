@@ -18,6 +18,7 @@ class Stats:
     bad_rows: rows that were dropped or filled, each time.
     passed_over: rows that appeared in a batch's key range after the keys had been read.
     restarts: workers that were replaced after they had died.
+    reconnects: connections to the database that were lost and made again.
     wait_s: seconds that the consumer waited for a batch, of all its threads together.
     """
 
@@ -30,4 +31,5 @@ class Stats:
     bad_rows: int = 0
     passed_over: int = 0
     restarts: int = 0
+    reconnects: int = 0
     wait_s: float = 0.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..columns import Column
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,17 +35,17 @@ def output_signature(loader: FastLoader) -> Any:
     config = loader.config
     # Only then has every batch the same number of rows.
     rows = config.batch_size if config.drop_remainder and config.on_error != "skip" else None
+
+    def spec(column: Column, name: str | None = None) -> Any:
+        dtype = tf.string if column.is_text else column.dtype
+        return tf.TensorSpec((rows, *column.shape), dtype, name=name)
+
     parts = [tf.TensorSpec((rows, *config.size, 3), tf.uint8, name="images")]
     if config.label is not None:
-        specs = {
-            column.name: tf.TensorSpec(
-                (rows, *column.shape), tf.string if column.is_text else column.dtype
-            )
-            for column in loader.columns
-        }
+        specs = {column.name: spec(column) for column in loader.columns}
         parts.append(next(iter(specs.values())) if isinstance(config.label, str) else specs)
     if config.with_keys:
-        parts.append(tf.TensorSpec((rows,), tf.int64, name="keys"))
+        parts.append(spec(loader.key_column, name="keys"))
     return parts[0] if len(parts) == 1 else tuple(parts)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,48 +12,119 @@ from numpy.typing import NDArray
 
 from ..columns import Column
 from ..config import Config
+from ..keys import Key, Keys
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What another process needs to see the same rows: the snapshot's name, and the server."""
+
+    name: str
+    host: str
+    hostaddr: str
+    port: int
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Some consecutive rows of a read.
 
-    keys: of the rows, ascending within a key range.
-    images: for each row its blob, a buffer that stays valid as long as the chunk, or whatever else
-        was in the image column.
-    labels: for each label column the rows' values: int, float, str, bytes or None.
+    keys: of the rows, in the database's order within a key range.
+    ranges: for each row the number of its range in this read, from 0, int64 (n,).
+    images: for each row its blob, as a list of buffers; or, as intp (n, 2), its address and size.
+        Valid as long as the chunk. Of no meaning for a row that is in ``bad``.
+    labels: for each label column the rows' values: an array (n, *shape) of any numeric dtype, or
+        a sequence of int, float, str, bytes or None. Of no meaning for a row that is in ``bad``.
+    bad: why a row cannot be delivered, by its number in the chunk.
+    owner: of the memory behind ``images``.
     """
 
-    keys: Sequence[int]
-    images: Sequence[Any]
-    labels: Sequence[Sequence[Any]]
+    keys: Keys
+    ranges: NDArray[np.int64]
+    images: Sequence[Any] | NDArray[np.intp]
+    labels: Sequence[Sequence[Any] | NDArray[Any]]
+    bad: dict[int, str] = field(default_factory=dict)
+    owner: object = None
 
 
 class Source(Protocol):
     """A table or query, opened. Belongs to the process that opened it; one thread at a time.
 
     Every method raises SourceError with what the server said and where, never with a password.
+
+    reconnects: lost connections that were made again while rows were read.
     """
 
-    def keys(self) -> NDArray[np.int64]:
-        """All keys, int64 (n,), ascending. Raises PlanError on NULL and on another type."""
+    reconnects: int
 
-    def label_columns(self, keys: NDArray[np.int64]) -> tuple[Column, ...]:
+    def keys(self) -> Iterator[Keys]:
+        """All keys in the database's order, in parts of one dtype.
+
+        Raises PlanError on NULL and on a type that cannot be a key.
+        """
+
+    def label_columns(self, keys: Keys) -> tuple[Column, ...]:
         """The label columns in the order of the configuration, with the types that they will have.
 
         Looks at as few of the rows with these keys as it can.
         """
 
-    def read(self, ranges: Iterable[tuple[int, int]]) -> Iterator[Chunk]:
+    def read(self, ranges: Iterable[tuple[Key, Key]], columns: Sequence[Column]) -> Iterator[Chunk]:
         """The rows whose keys lie in the ranges (both ends inclusive), in the order of the ranges,
-        ascending within each. ``ranges`` is consumed as the rows are."""
+        ascending within each. ``ranges`` is consumed about as the rows are. columns: what
+        :meth:`label_columns` has found."""
+
+    def snapshot(self) -> Snapshot | None:
+        """For :func:`open_source` in other processes, which then see what this source sees for as
+        long as it is open. None where there is no such thing."""
+
+    def interrupt(self) -> None:
+        """What is under way ends soon, with SourceError. From any thread."""
 
     def close(self) -> None:
         """May be called twice."""
 
 
-def open_source(config: Config) -> Source:
-    """Opens what ``config.url`` names."""
+def open_source(config: Config, snapshot: Snapshot | None = None, *, who: str = "") -> Source:
+    """Opens what ``config.url`` names.
+
+    snapshot: of another source, to see what it sees. who: how the server's list of connections is
+    to call this one.
+    """
+    if config.url.is_postgres:
+        from .postgres import PostgresSource
+
+        return PostgresSource(config, snapshot, who=who)
     from .sqlite import SQLiteSource
 
     return SQLiteSource(config)
+
+
+def identifier(*names: str) -> str:
+    """``"schema"."table"``, as SQL has it."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
+_TOKEN = re.compile(
+    r"""(?P<nothing>\s+|--[^\n]*|/\*.*?\*/|;)
+      |[eE]'(?:\\.|''|[^'\\])*'|'(?:''|[^'])*'|"(?:""|[^"])*"|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+      |\w+|.""",
+    re.DOTALL | re.VERBOSE,
+)
+
+
+def as_subquery(query: str) -> str:
+    """``(query)``: without what would end it too early, semicolons and comments at its end."""
+    end = 0
+    for token in _TOKEN.finditer(query):
+        if token["nothing"] is None:
+            end = token.end()
+    return f"({query[:end]})"
+
+
+def too_large(column: str, size: str, limit: int) -> str:
+    """What is said of a blob that is larger than ``max_blob_bytes``."""
+    return (
+        f"column {column!r} holds {size} bytes; the limit is {limit}; raise max_blob_bytes to "
+        f"allow it"
+    )

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import sqlite3
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..columns import Column, infer_column, split_label
 from ..config import Config
 from ..errors import FastloaderWarning, PlanError, SourceError
-from . import Chunk
+from ..keys import Key, Keys
+from . import Chunk, Snapshot, as_subquery, identifier, too_large
 
 BUSY_TIMEOUT_S = 30.0
 """How long to wait for a writer that has locked the file."""
 
-CHUNK_BYTES = 1 << 20
+FETCH_BYTES = 1 << 20
 """Blobs that are read ahead while others are decoded. Larger ones leave the processor's cache."""
 
 FIRST_ROWS = 100
@@ -40,9 +39,12 @@ class SQLiteSource:
     to read one; a row that goes while the loader runs is missed by the producer.
     """
 
+    reconnects = 0
+
     def __init__(self, config: Config) -> None:
         self._path = config.url.removeprefix("sqlite:///")
         self._config = config
+        self._fetch_bytes = config.fetch_bytes or FETCH_BYTES
         self._labels = [split_label(label) for label in config.labels]
         self._connection: sqlite3.Connection | None = _connect(self._path)
         try:
@@ -51,10 +53,10 @@ class SQLiteSource:
             self.close()
             raise
 
-    def keys(self) -> NDArray[np.int64]:
+    def keys(self) -> Iterator[Keys]:
         # Sorted here: without ORDER BY SQLite may scan a narrow index in place of the wide table.
-        sql = f"SELECT {_quoted(self._config.key)} FROM {self._from}"
-        parts = []
+        sql = f"SELECT {identifier(self._config.key)} FROM {self._from}"
+        parts = [np.empty(0, np.int64)]
         with self._errors("read the keys") as connection:
             self._warn_without_index(connection)
             cursor = connection.execute(sql)
@@ -63,13 +65,13 @@ class SQLiteSource:
                 if set(map(type, keys)) != {int}:
                     raise self._bad_key(connection, next(k for k in keys if type(k) is not int))
                 parts.append(np.array(keys, np.int64))
-        return np.sort(np.concatenate(parts)) if parts else np.empty(0, np.int64)
+        yield np.sort(np.concatenate(parts))
 
-    def label_columns(self, keys: NDArray[np.int64]) -> tuple[Column, ...]:
+    def label_columns(self, keys: Keys) -> tuple[Column, ...]:
         if not self._labels:
             return ()
         first: list[Any] = [None] * len(self._labels)
-        sql = self._select([name for name, _ in self._labels])
+        sql = self._select([identifier(name) for name, _ in self._labels])
         with self._errors("read the labels") as connection:
             last = keys[min(FIRST_ROWS, len(keys)) - 1]
             for row in connection.execute(sql, (int(keys[0]), int(last))):
@@ -87,24 +89,30 @@ class SQLiteSource:
             columns.append(infer_column(name, dtype, self._declared[name], value))
         return tuple(columns)
 
-    def read(self, ranges: Iterable[tuple[int, int]]) -> Iterator[Chunk]:
-        sql = self._select(
-            [self._config.key, self._config.image, *(name for name, _ in self._labels)]
-        )
+    def read(
+        self,
+        ranges: Iterable[tuple[Key, Key]],
+        columns: Sequence[Column],  # noqa: ARG002 # SQLite's values bring their types
+    ) -> Iterator[Chunk]:
+        sql = self._rows_sql()
         rows: list[tuple[Any, ...]] = []
+        numbers: list[int] = []
         size = 0
-        for first, last in ranges:
+        for number, (first, last) in enumerate(ranges):
+            assert isinstance(first, int)
+            assert isinstance(last, int)
             start = first
             while start <= last:
                 more, size = self._fetch(sql, start, last, size)
                 rows += more
-                if size < CHUNK_BYTES:
+                numbers += [number] * len(more)
+                if size < self._fetch_bytes:
                     break
                 start = rows[-1][0] + 1
-                yield _chunk(rows)
-                rows, size = [], 0
+                yield self._chunk(rows, numbers)
+                rows, numbers, size = [], [], 0
         if rows:
-            yield _chunk(rows)
+            yield self._chunk(rows, numbers)
 
     def _fetch(
         self, sql: str, first: int, last: int, size: int
@@ -115,16 +123,41 @@ class SQLiteSource:
         may not ask for the next chunk for minutes.
         """
         rows = []
+        limit = self._config.max_blob_bytes
         with (
             self._errors(f"read keys {first} to {last}") as connection,
-            contextlib.closing(connection.execute(sql, (first, last))) as cursor,
+            contextlib.closing(connection.execute(sql, (limit, first, last))) as cursor,
         ):
             for row in cursor:
                 rows.append(row)
                 size += len(row[1]) if isinstance(row[1], (bytes, str)) else 0
-                if size >= CHUNK_BYTES:
+                if size >= self._fetch_bytes:
                     break
         return rows, size
+
+    def _chunk(self, rows: list[tuple[Any, ...]], numbers: list[int]) -> Chunk:
+        keys, blobs, sizes, *labels = zip(*rows, strict=True)
+        images, bad = list(blobs), {}
+        for i, blob in enumerate(blobs):
+            if not isinstance(blob, bytes):
+                bad[i] = self._bad_image(blob, sizes[i])
+                images[i] = b""
+        return Chunk(np.array(keys, np.int64), np.array(numbers, np.int64), images, labels, bad)
+
+    def _bad_image(self, value: Any, size: int | None) -> str:
+        column, limit = self._config.image, self._config.max_blob_bytes
+        if value is None and size is not None:
+            return too_large(column, str(size), limit)
+        kind = "NULL" if value is None else f"{type(value).__name__}, not a blob"
+        return f"column {column!r} is {kind}"
+
+    def snapshot(self) -> Snapshot | None:
+        return None  # SQLite's last for a connection; what goes meanwhile is reported as gone
+
+    def interrupt(self) -> None:
+        connection = self._connection
+        if connection is not None:
+            connection.interrupt()
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -155,14 +188,12 @@ class SQLiteSource:
         """What to select from, and its columns with their declared types ("" where unknown)."""
         config = self._config
         if config.query is not None:
-            # A trailing semicolon would end the statement, a trailing comment hide the parenthesis.
-            query = re.sub(r"[;\s]+\Z", "", config.query)
-            source = f"({query}\n)"
+            source = as_subquery(config.query)
             cursor = connection.execute(f"SELECT * FROM {source} LIMIT 0")
             declared = {name: "" for name, *_ in cursor.description}
         else:
             assert config.table is not None
-            source = _quoted(config.table)
+            source = identifier(config.table)
             info = connection.execute(f"PRAGMA table_xinfo({source})").fetchall()
             declared = {name: kind for _, name, kind, *_ in info}
             if not info:
@@ -181,14 +212,14 @@ class SQLiteSource:
 
     def _warn_without_index(self, connection: sqlite3.Connection) -> None:
         """Reading a key range must not mean reading the table."""
-        key = _quoted(self._config.key)
+        key = identifier(self._config.key)
         sql = f"EXPLAIN QUERY PLAN SELECT * FROM {self._from} WHERE {key} BETWEEN 0 AND 1"
         steps = [detail for *_, detail in connection.execute(sql)]
         if any(step.startswith("SEARCH") for step in steps):
             return
         table = self._config.table
         advice = (
-            f"Run: CREATE UNIQUE INDEX {_quoted(table + '_key')} ON {self._from} ({key})"
+            f"Run: CREATE UNIQUE INDEX {identifier(table + '_key')} ON {self._from} ({key})"
             if table is not None
             else "Select a key that is indexed in its table"
         )
@@ -199,10 +230,20 @@ class SQLiteSource:
             stacklevel=2,
         )
 
-    def _select(self, names: Iterable[str]) -> str:
-        key = _quoted(self._config.key)
-        columns = ", ".join(map(_quoted, names))
-        return f"SELECT {columns} FROM {self._from} WHERE {key} BETWEEN ? AND ? ORDER BY {key}"
+    def _rows_sql(self) -> str:
+        """Key, blob, size of the blob and labels of the rows of a range. The blob is NULL where it
+        is larger than the first parameter: its size is known without reading it."""
+        image = identifier(self._config.image)
+        blob = f"CASE WHEN length({image}) <= ? THEN {image} END"
+        labels = (identifier(name) for name, _ in self._labels)
+        return self._select([identifier(self._config.key), blob, f"length({image})", *labels])
+
+    def _select(self, columns: Iterable[str]) -> str:
+        key = identifier(self._config.key)
+        return (
+            f"SELECT {', '.join(columns)} FROM {self._from} WHERE {key} BETWEEN ? AND ? "
+            f"ORDER BY {key}"
+        )
 
     # ---- errors ----------------------------------------------------------------------------------
 
@@ -223,7 +264,7 @@ class SQLiteSource:
     def _bad_key(self, connection: sqlite3.Connection, key: object) -> PlanError:
         column = self._config.key
         if key is None:
-            sql = f"SELECT count(*) FROM {self._from} WHERE {_quoted(column)} IS NULL"
+            sql = f"SELECT count(*) FROM {self._from} WHERE {identifier(column)} IS NULL"
             (nulls,) = connection.execute(sql).fetchone()
             problem = f"is NULL in {nulls} {'row' if nulls == 1 else 'rows'}; every row needs a key"
         else:
@@ -264,12 +305,3 @@ def _opened(uri: str) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _chunk(rows: list[tuple[Any, ...]]) -> Chunk:
-    keys, images, *labels = zip(*rows, strict=True)
-    return Chunk(keys, images, labels)
