@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
-KERNEL := setup.py fastloader/_kernel.pyx fastloader/_kernel.pxd $(wildcard csrc/*.[ch])
+EXTENSIONS := setup.py $(wildcard fastloader/*.p[yx][xd] fastloader/source/*.p[yx][xd] csrc/*.[ch])
 # The sanitizers: libasan has to be the first library that Python loads. Python itself keeps memory
 # until it ends, so leaks are looked for by a test of our own instead; it counts pages, hence the small
 # quarantine.
@@ -17,8 +17,9 @@ ASAN := LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=li
 help:
 	@echo "make demo                 train from a database, beside the usual generator"
 	@echo "     IMAGES=some/folder   with your own pictures (subfolder or labels.csv = label)"
+	@echo "     DB=postgres          from PostgreSQL in place of SQLite; a server comes along"
 	@echo "make test                 lint, type check and the whole test suite"
-	@echo "make sanitize             the kernel and the corpora under ASan and UBSan"
+	@echo "make sanitize             kernel, corpora and PostgreSQL under ASan and UBSan"
 	@echo "make benchmarks           the README's figures (see benchmarks/)"
 	@echo "make clean                remove what the others made"
 
@@ -38,13 +39,17 @@ lint: $(VENV)/test.done
 sanitize: $(VENV)/test.done
 	FASTLOADER_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	$(ASAN) PYTHONPATH=build/sanitize/lib FASTLOADER_EXPECT_SANITIZED=1 \
-		$(BIN)/pytest --import-mode=append --capture=sys tests/test_kernel.py tests/test_corpora.py
+		$(BIN)/pytest --import-mode=append --capture=sys tests/test_kernel.py tests/test_corpora.py \
+		tests/test_source.py tests/test_postgres.py tests/test_pg_hostile.py \
+		tests/test_pg_consistency.py tests/test_pg_faults.py \
+		-k "not tensorflow"
 
-benchmarks: $(VENV)/test.done
+benchmarks: $(VENV)/benchmarks.done
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.handover
 	$(BIN)/python -m benchmarks.first_batch
+	$(BIN)/python -m benchmarks.postgres
 
 $(VENV)/created.done:
 	@tools/system-deps $(PYTHON)
@@ -52,7 +57,7 @@ $(VENV)/created.done:
 	@$(PIP) install --upgrade pip
 	@touch $@
 
-$(VENV)/%.done: $(VENV)/created.done pyproject.toml $(KERNEL)
+$(VENV)/%.done: $(VENV)/created.done pyproject.toml $(EXTENSIONS)
 	@echo "Installing fastloader[$*] into $(VENV), which takes a minute or two"
 	@$(PIP) install --editable ".[$*]"
 	@touch $@

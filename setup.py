@@ -1,6 +1,8 @@
-"""One extension, the kernel: Cython over csrc/, against libjpeg-turbo. The rest is pyproject.toml.
+"""Two extensions: the kernel, Cython over csrc/ against libjpeg-turbo, and libpq's calls.
 
-FASTLOADER_SANITIZE=1 compiles it with AddressSanitizer and UndefinedBehaviorSanitizer.
+The rest is in pyproject.toml.
+
+FASTLOADER_SANITIZE=1 compiles them with AddressSanitizer and UndefinedBehaviorSanitizer.
 """
 
 import os
@@ -31,6 +33,7 @@ PROBE = """
 int main(void) { return JCS_EXT_RGBX == 0; }
 """
 
+KERNEL = "fastloader._kernel"
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 sanitize = os.environ.get("FASTLOADER_SANITIZE", "0") not in ("", "0")
@@ -51,6 +54,9 @@ class BuildKernel(build_ext):
                 raise SystemExit(MISSING.format(header="jpeglib.h", error=error)) from None
 
     def build_extension(self, ext):
+        if ext.name != KERNEL:
+            super().build_extension(ext)
+            return
         # The warnings are for our own C; what Cython generates is not held to them. So csrc/ is
         # compiled first and handed to the linker.
         objects = self.compiler.compile(
@@ -63,19 +69,26 @@ class BuildKernel(build_ext):
         super().build_extension(ext)
 
 
-flags = ["-O1", "-g", *SANITIZE] if sanitize else ["-O3"]
+flags = ["-fvisibility=hidden", *(["-O1", "-g", *SANITIZE] if sanitize else ["-O3"])]
+link_flags = SANITIZE if sanitize else []
 setup(
     ext_modules=cythonize(
         [
             Extension(
-                "fastloader._kernel",
+                KERNEL,
                 ["fastloader/_kernel.pyx"],
                 include_dirs=["csrc"],
                 libraries=["jpeg", "m"],
                 depends=sorted(glob("csrc/*.[ch]")),
-                extra_compile_args=["-fvisibility=hidden", *flags],
-                extra_link_args=SANITIZE if sanitize else [],
-            )
+                extra_compile_args=flags,
+                extra_link_args=link_flags,
+            ),
+            Extension(
+                "fastloader.source._libpq",
+                ["fastloader/source/_libpq.pyx"],
+                extra_compile_args=flags,
+                extra_link_args=link_flags,
+            ),
         ],
         build_dir="build/cython",
     ),

@@ -1,27 +1,47 @@
-"""What every source does, and what is particular to SQLite."""
+"""What every source does, each checked on every kind of database."""
 
 from __future__ import annotations
 
-import os
-import sqlite3
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from benchmarks.cluster import Cluster
 from fastloader.columns import Column
 from fastloader.config import make_config
-from fastloader.errors import FastloaderWarning, PlanError, SourceError
-from fastloader.source import Source, open_source, sqlite
+from fastloader.errors import PlanError, SourceError
+from fastloader.source import Chunk, Source, as_subquery, open_source
 
-from .support import simple_rows, table
+from .postgres import Database, all_servers
+from .support import all_keys, blobs_of, simple_rows, table
 
-Opener = Callable[..., Source]
+Make = Callable[..., Source]
 
 
-def opened(path: str | os.PathLike[str], **options: Any) -> Source:
-    return open_source(make_config({"url": path, **options}, {}))
+@pytest.fixture(params=["sqlite", *all_servers("snapshot", "latest")])
+def make(
+    request: pytest.FixtureRequest, tmp_path: Path, servers: Callable[[Path], Cluster]
+) -> Iterator[Make]:
+    """Makes sources of tables with the given rows, of id, image_data and label."""
+    sources: list[Source] = []
+    numbers = itertools.count()
+
+    def made(rows: list[Any], **options: Any) -> Source:
+        if request.param == "sqlite":
+            url = table(tmp_path / f"{next(numbers)}.db", rows)
+        else:
+            bindir, options["consistency"] = request.param
+            url = Database(servers(bindir)).table(rows)
+        sources.append(open_source(make_config({"url": url, **options}, {})))
+        return sources[-1]
+
+    yield made
+    for source in sources:
+        source.close()
 
 
 @pytest.fixture
@@ -29,58 +49,156 @@ def rows() -> list[tuple[int, bytes, int]]:
     return simple_rows(50, gap=2)
 
 
-@pytest.fixture(params=["sqlite"])
-def source(request: pytest.FixtureRequest, tmp_path: Path, rows: list[Any]) -> Iterator[Source]:
-    """50 rows with keys 2, 4, ..., 100, in every kind of database."""
-    assert request.param == "sqlite"
-    source = opened(table(tmp_path / "t.db", rows))
-    yield source
-    source.close()
+@pytest.fixture
+def source(make: Make, rows: list[Any]) -> Source:
+    """50 rows with keys 2, 4, ..., 100."""
+    return make(rows)
 
 
-# ---- conformance ---------------------------------------------------------------------------------
+COLUMNS = (Column("label", "int64"),)
+
+
+def contents(chunks: list[Chunk]) -> list[tuple[int, bytes, int]]:
+    """(key, image, label) of all rows."""
+    return [
+        row
+        for chunk in chunks
+        for row in zip(
+            chunk.keys.tolist(), blobs_of(chunk), np.asarray(chunk.labels[0]).tolist(), strict=True
+        )
+    ]
 
 
 def test_keys_come_sorted(source: Source) -> None:
-    assert source.keys().tolist() == list(range(2, 101, 2))
+    assert all_keys(source).tolist() == list(range(2, 101, 2))
+    assert all_keys(source).dtype == np.int64
+
+
+def test_keys_of_a_table_without_rows_are_none(make: Make) -> None:
+    assert len(all_keys(make([]))) == 0
 
 
 def test_rows_come_in_the_order_of_the_ranges(source: Source, rows: list[Any]) -> None:
-    ranges = [(50, 54), (1, 5), (99, 99), (100, 1000)]
-    chunks = list(source.read(ranges))
-    assert [key for chunk in chunks for key in chunk.keys] == [50, 52, 54, 2, 4, 100]
-    by_key = {key: (image, label) for key, image, label in rows}
-    for chunk in chunks:
-        for key, image, label in zip(chunk.keys, chunk.images, chunk.labels[0], strict=True):
-            assert (image, label) == by_key[key]
+    ranges = [(50, 54), (1, 5), (55, 55), (99, 99), (100, 1000)]
+    chunks = list(source.read(ranges, COLUMNS))
+    by_key = {row[0]: row for row in rows}
+    assert contents(chunks) == [by_key[key] for key in (50, 52, 54, 2, 4, 100)]
+    assert np.concatenate([chunk.ranges for chunk in chunks]).tolist() == [0, 0, 0, 1, 1, 4]
+
+
+def test_many_single_keys_in_any_order(make: Make) -> None:
+    rows = [(key, b"x%d" % key, key) for key in range(2500)]
+    source = make(rows)
+    order = np.random.default_rng(0).permutation(2500).tolist()
+    chunks = list(source.read(((key, key) for key in order), COLUMNS))
+    assert contents(chunks) == [rows[key] for key in order]
+    numbers = np.concatenate([chunk.ranges for chunk in chunks])
+    assert numbers.tolist() == list(range(2500))
 
 
 def test_reading_twice_gives_the_same_rows(source: Source) -> None:
-    first, second = ([c.keys for c in source.read([(1, 60)])] for _ in range(2))
+    first, second = (contents(list(source.read([(1, 60)], COLUMNS))) for _ in range(2))
     assert first == second
 
 
-def test_chunks_are_bounded_and_stay_valid(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sqlite, "CHUNK_BYTES", 2000)
-    chunks = list(source.read([(1, 100)]))
-    assert len(chunks) > 5
-    assert sum(len(chunk.keys) for chunk in chunks) == 50
-    assert all(bytes(image).startswith(b"\xff\xd8") for chunk in chunks for image in chunk.images)
+def test_a_read_may_be_left_for_another(source: Source, rows: list[Any]) -> None:
+    left = source.read([(1, 1000)], COLUMNS)
+    next(left)
+    assert contents(list(source.read([(1, 1000)], COLUMNS))) == rows
 
 
-def test_ranges_are_consumed_as_the_rows_are(
-    source: Source, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "CHUNK_BYTES", 1)
+@pytest.mark.parametrize("fetch_bytes", [1, 2000, 1 << 30])
+def test_chunks_are_bounded_and_stay_valid(make: Make, rows: list[Any], fetch_bytes: int) -> None:
+    source = make(rows, fetch_bytes=fetch_bytes)
+    chunks = list(source.read([(1, 31), (32, 100)], COLUMNS))
+    assert contents(chunks) == rows
+    # The first chunk may be larger, before the rows' sizes are known.
+    assert all(len(chunk.keys) <= max(16, fetch_bytes / 700) for chunk in chunks)
+    assert len(chunks) >= 3 or fetch_bytes > 2000
+    assert all(len(chunk.keys) <= 4 or fetch_bytes > 2000 for chunk in chunks[1:])
+
+
+def test_ranges_are_not_consumed_long_before_the_rows_are(make: Make) -> None:
+    source = make([(key, b"x", key) for key in range(5000)], fetch_bytes=1)
     asked = []
-    ranges = ((asked.append(key), (key, key))[1] for key in range(2, 101, 2))
-    reading = source.read(ranges)
+    ranges = ((asked.append(key), (key, key))[1] for key in range(5000))
+    reading = source.read(ranges, COLUMNS)
     next(reading)
-    assert asked == [2]
+    assert len(asked) <= 1000
 
 
 def test_labels_are_described(source: Source) -> None:
-    assert source.label_columns(source.keys()) == (Column("label", "int64"),)
+    assert source.label_columns(all_keys(source)) == COLUMNS
+
+
+def test_a_blob_over_the_limit_is_not_fetched_but_named_with_its_size(make: Make) -> None:
+    source = make([(1, b"x" * 1000, 1), (2, b"x" * 1001, 2), (3, b"", 3)], max_blob_bytes=1000)
+    (chunk,) = source.read([(1, 3)], COLUMNS)
+    assert chunk.bad == {
+        1: "column 'image_data' holds 1001 bytes; the limit is 1000; raise max_blob_bytes to "
+        "allow it"
+    }
+    assert [len(blob) for blob in blobs_of(chunk)] == [1000, 0, 0]
+
+
+def test_a_missing_image_is_named(make: Make) -> None:
+    (chunk,) = make([(1, b"x", 1), (2, None, 2)]).read([(1, 2)], COLUMNS)
+    assert chunk.bad == {1: "column 'image_data' is NULL"}
+
+
+def test_a_missing_table_or_column_is_named_with_those_that_there_are(make: Make) -> None:
+    for options, message in (
+        ({"table": "pictures"}, "no table 'pictures'; there are: images"),
+        ({"label": "class"}, "no column 'class'; there are id, image_data, label"),
+        ({"image": "jpeg"}, "no column 'jpeg'"),
+        ({"key": "key"}, "no column 'key'"),
+    ):
+        with pytest.raises(SourceError, match=message):
+            all_keys(make(simple_rows(6), **options))
+
+
+def test_a_wrong_query_is_told_in_the_databases_words(make: Make) -> None:
+    with pytest.raises(SourceError, match="query: cannot (.|\n)*nowhere"):
+        all_keys(make(simple_rows(6), query="SELECT * FROM nowhere", table=None))
+
+
+def test_a_query_may_have_ctes_comments_and_a_semicolon_at_its_end(make: Make) -> None:
+    for query in (
+        "SELECT * FROM images WHERE id > 4 ;\n",
+        "SELECT * FROM images WHERE id > 4 -- the later ones",
+        "SELECT * FROM images WHERE id > 4; -- the later ones; /* all of them",
+        "WITH late AS (SELECT * FROM images WHERE id > 4) SELECT * FROM late /* ; */ ;;",
+        "SELECT * FROM images WHERE id > 4 AND '--;' <> ';'",
+        "SELECT a.id, b.image_data, a.label FROM images a JOIN images b ON a.id = b.id "
+        "WHERE a.id > 4",
+    ):
+        source = make(simple_rows(6), query=query, table=None)
+        assert all_keys(source).tolist() == [5, 6]
+        assert [row[0] for row in contents(list(source.read([(1, 9)], COLUMNS)))] == [5, 6]
+
+
+def test_as_subquery_leaves_quoted_semicolons_alone() -> None:
+    for query in ("SELECT ';' ", 'SELECT ";"', "SELECT $$;--$$", r"SELECT E'\';'", "SELECT 1"):
+        assert as_subquery(query) == f"({query.strip()})"
+        assert as_subquery(query + " ; -- ;'") == f"({query.strip()})"
+
+
+def test_names_are_quoted(make: Make) -> None:
+    source = make(
+        simple_rows(6),
+        query='SELECT id AS "the ""key""", image_data AS "select", label AS "größe" FROM images',
+        table=None, key='the "key"', image="select", label="größe",
+    )  # fmt: skip
+    assert all_keys(source).tolist() == [1, 2, 3, 4, 5, 6]
+    columns = (Column("größe", "int64"),)
+    assert [row[2] for row in contents(list(source.read([(2, 3)], columns)))] == [10, 20]
+
+
+@pytest.mark.filterwarnings("ignore:.*no index serves")
+def test_a_null_key_is_refused(make: Make) -> None:
+    query = "SELECT NULLIF(id, 2) AS id, image_data, label FROM images"
+    with pytest.raises(PlanError, match="'id' is NULL in 1 row; every row needs a key"):
+        all_keys(make(simple_rows(6), query=query, table=None))
 
 
 def test_a_source_closes_twice_and_then_says_so(source: Source) -> None:
@@ -88,132 +206,4 @@ def test_a_source_closes_twice_and_then_says_so(source: Source) -> None:
     source.close()
     assert "closed" in repr(source)
     with pytest.raises(SourceError, match="the source is closed"):
-        source.keys()
-
-
-# ---- SQLite --------------------------------------------------------------------------------------
-
-
-def test_a_missing_file_is_not_created(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="there is no such file"):
-        opened(tmp_path / "no.db")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_and_a_file_of_another_kind_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="is a folder"):
-        opened(tmp_path)
-    other = tmp_path / "other.db"
-    other.write_text("this is no database at all, but it is long enough to be looked at")
-    with pytest.raises(SourceError, match="cannot open it as a SQLite database: file is not a"):
-        opened(other)
-
-
-def test_missing_tables_and_columns_are_named_with_those_that_there_are(tmp_path: Path) -> None:
-    path = table(tmp_path / "t.db", simple_rows(1))
-    with pytest.raises(SourceError, match="no table 'pictures'; there are: images"):
-        opened(path, table="pictures")
-    with pytest.raises(SourceError, match="no column 'class'; there are id, image_data, label"):
-        opened(path, label="class")
-    with pytest.raises(SourceError, match="no column 'jpeg'"):
-        opened(path, image="jpeg")
-    with pytest.raises(SourceError, match="no column 'key'"):
-        opened(path, key="key")
-    with pytest.raises(SourceError, match="cannot look at its columns: near"):
-        opened(path, query="SELEKT 1")
-
-
-def test_a_query_may_end_in_a_semicolon_or_a_comment_and_may_have_ctes(tmp_path: Path) -> None:
-    path = table(tmp_path / "t.db", simple_rows(9))
-    for query in (
-        "SELECT * FROM images WHERE id > 4 ;\n",
-        "SELECT * FROM images WHERE id > 4 -- the later ones",
-        "WITH late AS (SELECT * FROM images WHERE id > 4) SELECT * FROM late",
-    ):
-        source = opened(path, query=query)
-        assert source.keys().tolist() == [5, 6, 7, 8, 9]
-        source.close()
-
-
-def test_names_are_quoted(tmp_path: Path) -> None:
-    columns = '"the ""key""" INTEGER PRIMARY KEY, "select" BLOB, "größe" INTEGER'
-    path = table(tmp_path / "t.db", simple_rows(3), columns=columns, name="my table")
-    source = opened(path, table="my table", key='the "key"', image="select", label="größe")
-    assert source.keys().tolist() == [1, 2, 3]
-    assert [c.keys for c in source.read([(2, 3)])] == [(2, 3)]
-    source.close()
-
-
-def test_bad_keys_are_refused_with_advice(tmp_path: Path) -> None:
-    columns = "id INT, image_data BLOB, label INT"
-    index = pytest.warns(FastloaderWarning, match="CREATE UNIQUE INDEX")
-    path = table(tmp_path / "a.db", [(1, b"", 0), (None, b"", 0)], columns=columns)
-    source = opened(path)
-    with index, pytest.raises(PlanError, match="'id' is NULL in 1 row;.*rowid"):
-        source.keys()
-    source.close()
-    path = table(tmp_path / "b.db", [(1, b"", 0), ("x", b"", 0)], columns=columns)
-    source = opened(path)
-    with index, pytest.raises(PlanError, match="'id' holds 'x'; keys must be integers"):
-        source.keys()
-    source.close()
-    source = opened(path, key="rowid")
-    assert source.keys().tolist() == [1, 2]
-    source.close()
-
-
-def test_a_key_without_an_index_is_warned_of_with_the_remedy(tmp_path: Path) -> None:
-    path = table(tmp_path / "t.db", simple_rows(3), columns="id INT, image_data BLOB, label INT")
-    source = opened(path)
-    with pytest.warns(FastloaderWarning, match="no index serves") as caught:
-        source.keys()
-    source.close()
-    remedy = str(caught[0].message).split("Run: ")[1]
-    connection = sqlite3.connect(path)
-    connection.execute(remedy)
-    connection.close()
-    source = opened(path)
-    source.keys()  # a warning would be an error here
-    source.close()
-
-
-def test_a_label_that_starts_with_nulls_takes_its_type_from_the_first_value(
-    tmp_path: Path,
-) -> None:
-    rows = [(i, b"", None if i < 5 else 0.5) for i in range(1, 9)]
-    source = opened(
-        table(tmp_path / "t.db", rows, columns="id INTEGER PRIMARY KEY, image_data, label")
-    )
-    assert source.label_columns(source.keys()) == (Column("label", "float64"),)
-    source.close()
-    rows = [(i, b"", None) for i in range(1, 9)]
-    source = opened(table(tmp_path / "n.db", rows))
-    with pytest.raises(SourceError, match='NULL in the first 100 rows.*label="label:int64"'):
-        source.label_columns(source.keys())
-    source.close()
-
-
-def test_a_locked_file_is_an_error_that_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.1)
-    path = table(tmp_path / "t.db", simple_rows(3))
-    source = opened(path)
-    writer = sqlite3.connect(path, isolation_level=None)
-    writer.execute("BEGIN EXCLUSIVE")
-    with pytest.raises(SourceError, match="cannot read keys 1 to 3: database is locked"):
-        list(source.read([(1, 3)]))
-    writer.close()
-    source.close()
-
-
-def test_a_file_in_wal_mode_is_read_beside_its_writer(tmp_path: Path) -> None:
-    path = table(tmp_path / "t.db", simple_rows(3))
-    writer = sqlite3.connect(path, isolation_level=None)
-    writer.execute("PRAGMA journal_mode=WAL")
-    source = opened(path)
-    assert source.keys().tolist() == [1, 2, 3]
-    writer.execute("DELETE FROM images WHERE id = 2")
-    assert source.keys().tolist() == [1, 3]
-    source.close()
-    writer.close()
+        all_keys(source)

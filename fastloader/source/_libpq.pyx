@@ -1,0 +1,324 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Queries through libpq itself, on a connection that psycopg2 has made; results that lend memory.
+
+psycopg2's cursors would give a bytea as hex text and every row as Python objects, and would wait
+for a silent server for ever. ``connection.pgconn_ptr`` leads past them. libpq's functions are looked
+up in the library that psycopg2 has loaded, so that both are the same libpq.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy
+from posix.dlfcn cimport RTLD_LAZY, dlopen, dlsym
+
+from ._libpq cimport (
+    FL_CONNECTION_OK,
+    FL_DIAG_DETAIL,
+    FL_DIAG_HINT,
+    FL_DIAG_PRIMARY,
+    FL_DIAG_SQLSTATE,
+    FL_PGRES_COMMAND_OK,
+    FL_PGRES_EMPTY_QUERY,
+    FL_PGRES_FATAL_ERROR,
+    FL_PGRES_TUPLES_OK,
+    POLLIN,
+    POLLOUT,
+    PGconn,
+    PGresult,
+    fl_libpq,
+    poll,
+    pollfd,
+)
+
+import numpy as np
+import psycopg2._psycopg
+
+MOST_RESULTS = 32
+"""Of one query. A server that sends more than were asked for is not to be listened to."""
+
+cdef fl_libpq pq
+
+
+cdef void *_symbol(void *library, bytes name) except NULL:
+    cdef void *found = dlsym(library, name)
+    if found is NULL:
+        raise ImportError(
+            f"psycopg2 ({psycopg2._psycopg.__file__}) does not bring a libpq whose {name.decode()} "
+            f"can be called; install psycopg2-binary")
+    return found
+
+
+cdef int _look_up() except -1:
+    cdef void *library = dlopen(psycopg2._psycopg.__file__.encode(), RTLD_LAZY)
+    if library is NULL:
+        raise ImportError(f"cannot open {psycopg2._psycopg.__file__}")
+    pq.send_query = <int (*)(PGconn *, const char *) noexcept nogil>_symbol(library, b"PQsendQuery")
+    pq.set_nonblocking = <int (*)(PGconn *, int) noexcept nogil>_symbol(
+        library, b"PQsetnonblocking")
+    pq.flush = <int (*)(PGconn *) noexcept nogil>_symbol(library, b"PQflush")
+    pq.consume_input = <int (*)(PGconn *) noexcept nogil>_symbol(library, b"PQconsumeInput")
+    pq.is_busy = <int (*)(PGconn *) noexcept nogil>_symbol(library, b"PQisBusy")
+    pq.socket = <int (*)(const PGconn *) noexcept nogil>_symbol(library, b"PQsocket")
+    pq.status = <int (*)(const PGconn *) noexcept nogil>_symbol(library, b"PQstatus")
+    pq.error_message = <char *(*)(const PGconn *) noexcept nogil>_symbol(
+        library, b"PQerrorMessage")
+    pq.get_result = <PGresult *(*)(PGconn *) noexcept nogil>_symbol(library, b"PQgetResult")
+    pq.result_status = <int (*)(const PGresult *) noexcept nogil>_symbol(
+        library, b"PQresultStatus")
+    pq.result_error_field = <char *(*)(const PGresult *, int) noexcept nogil>_symbol(
+        library, b"PQresultErrorField")
+    pq.result_error_message = <char *(*)(const PGresult *) noexcept nogil>_symbol(
+        library, b"PQresultErrorMessage")
+    pq.clear = <void (*)(PGresult *) noexcept nogil>_symbol(library, b"PQclear")
+    pq.ntuples = <int (*)(const PGresult *) noexcept nogil>_symbol(library, b"PQntuples")
+    pq.nfields = <int (*)(const PGresult *) noexcept nogil>_symbol(library, b"PQnfields")
+    pq.fname = <char *(*)(const PGresult *, int) noexcept nogil>_symbol(library, b"PQfname")
+    pq.ftype = <unsigned int (*)(const PGresult *, int) noexcept nogil>_symbol(library, b"PQftype")
+    pq.fformat = <int (*)(const PGresult *, int) noexcept nogil>_symbol(library, b"PQfformat")
+    pq.getvalue = <char *(*)(const PGresult *, int, int) noexcept nogil>_symbol(
+        library, b"PQgetvalue")
+    pq.getlength = <int (*)(const PGresult *, int, int) noexcept nogil>_symbol(
+        library, b"PQgetlength")
+    pq.getisnull = <int (*)(const PGresult *, int, int) noexcept nogil>_symbol(
+        library, b"PQgetisnull")
+    return 0
+
+
+_look_up()
+
+
+class QueryError(Exception):
+    """A query failed. ``message``: the server's or libpq's words. ``sqlstate``: the server's code,
+    or None if it is not the server who says so. ``lost``: the connection is of no more use."""
+
+    def __init__(self, message, sqlstate, lost):
+        super().__init__(message, sqlstate, lost)
+        self.message = message
+        self.sqlstate = sqlstate
+        self.lost = lost
+
+    def __str__(self):
+        return self.message
+
+
+cdef class Result:
+    """Owns the rows that a query has returned, and lends their memory; see the stub."""
+
+    cdef PGresult *result
+
+    def __dealloc__(self):
+        if self.result is not NULL:
+            pq.clear(self.result)
+
+    def __len__(self):
+        return pq.ntuples(self.result)
+
+    @property
+    def columns(self):
+        return [(pq.fname(self.result, i).decode("utf-8", "replace"), pq.ftype(self.result, i))
+                for i in range(pq.nfields(self.result))]
+
+    def value(self, int row, int column):
+        self._check(column, None)
+        if not 0 <= row < pq.ntuples(self.result):
+            raise IndexError(row)
+        if pq.getisnull(self.result, row, column):
+            return None
+        return pq.getvalue(self.result, row, column)[:pq.getlength(self.result, row, column)]
+
+    def blobs(self, int column):
+        self._check(column, True)
+        cdef int row, rows = pq.ntuples(self.result)
+        found = np.empty((rows, 2), np.intp)
+        cdef Py_ssize_t[:, ::1] out = found
+        with nogil:
+            for row in range(rows):
+                out[row, 0] = <Py_ssize_t>pq.getvalue(self.result, row, column)
+                out[row, 1] = (-1 if pq.getisnull(self.result, row, column)
+                               else pq.getlength(self.result, row, column))
+        return found
+
+    def raw(self, int column, int width):
+        self._check(column, True)
+        cdef int row, length, rows = pq.ntuples(self.result)
+        found, lengths = np.zeros((rows, width), np.uint8), np.empty(rows, np.intp)
+        cdef uint8_t[:, ::1] out = found
+        cdef Py_ssize_t[::1] sizes = lengths
+        with nogil:
+            for row in range(rows):
+                if pq.getisnull(self.result, row, column):
+                    sizes[row] = -1
+                    continue
+                length = sizes[row] = pq.getlength(self.result, row, column)
+                if 0 < length <= width:
+                    memcpy(&out[row, 0], pq.getvalue(self.result, row, column), length)
+        return found, lengths
+
+    def arrays(self, int column, uint32_t element, int width, int count):
+        self._check(column, True)
+        cdef int row, rows = pq.ntuples(self.result)
+        found, counts = np.zeros((rows, count * width), np.uint8), np.empty(rows, np.intp)
+        cdef uint8_t[:, ::1] out = found
+        cdef Py_ssize_t[::1] sizes = counts
+        with nogil:
+            for row in range(rows):
+                sizes[row] = -1
+                if not pq.getisnull(self.result, row, column):
+                    sizes[row] = _array(
+                        <const uint8_t *>pq.getvalue(self.result, row, column),
+                        pq.getlength(self.result, row, column), element, width, count,
+                        &out[row, 0] if count and width else NULL)
+        return found, counts
+
+    cdef int _check(self, int column, binary) except -1:
+        if not 0 <= column < pq.nfields(self.result):
+            raise IndexError(column)
+        if binary is not None and pq.fformat(self.result, column) != 1 and len(self):
+            raise QueryError("the server has sent text where binary was asked for", None, True)
+        return 0
+
+    def __repr__(self):
+        return f"<Result, {len(self)} rows of {pq.nfields(self.result)} columns>"
+
+
+cdef uint32_t _big_endian(const uint8_t *at) noexcept nogil:
+    return (<uint32_t>at[0] << 24) | (<uint32_t>at[1] << 16) | (<uint32_t>at[2] << 8) | at[3]
+
+
+cdef Py_ssize_t _array(const uint8_t *data, int length, uint32_t element, int width, int count,
+                       uint8_t *out) noexcept nogil:
+    """PostgreSQL's binary array (array_send): dimensions, flags, element type, then size and lower
+    bound of each dimension, then size and bytes of each element. Copies the elements if there are
+    ``count`` of them. Returns how many there are, or -2 if one is NULL or the bytes make no sense.
+    """
+    cdef uint32_t dimensions, i
+    cdef Py_ssize_t total = 1, at
+    if length < 12:
+        return -2
+    dimensions = _big_endian(data)
+    if dimensions == 0:
+        return 0
+    if dimensions > 6 or _big_endian(data + 8) != element or length < 12 + 8 * <int>dimensions:
+        return -2
+    for i in range(dimensions):
+        total *= _big_endian(data + 12 + 8 * i)
+        if total > length:  # each element takes more than a byte, so this is too many
+            return -2
+    at = 12 + 8 * <Py_ssize_t>dimensions
+    if length != at + total * (4 + width):  # so none is NULL, which would have no bytes
+        return -2
+    if total != count:
+        return total
+    for i in range(<uint32_t>count):
+        if _big_endian(data + at) != <uint32_t>width:
+            return -2
+        memcpy(out + i * <uint32_t>width, data + at + 4, width)
+        at += 4 + width
+    return total
+
+
+cdef class Session:
+    """Queries on a connection of psycopg2's; see the stub. One thread at a time."""
+
+    cdef PGconn *conn
+    cdef object connection
+    cdef int timeout_ms
+    cdef readonly object timeout_s
+
+    def __cinit__(self, connection, timeout_s):
+        self.connection = connection  # whose memory this is
+        self.conn = <PGconn *><size_t>connection.pgconn_ptr
+        self.timeout_s = timeout_s
+        self.timeout_ms = <int>min(timeout_s * 1000, 2**31 - 1)
+        pq.set_nonblocking(self.conn, 1)  # so that sending cannot block either
+
+    def query(self, bytes sql):
+        cdef PGresult *result
+        cdef Result owner
+        cdef int status
+        if self.connection.closed:
+            raise QueryError("the connection is closed", None, True)
+        if not pq.send_query(self.conn, sql):
+            raise self._failure(None)
+        self._send()
+        results, error, received = [], None, 0
+        while True:
+            self._receive()
+            result = pq.get_result(self.conn)
+            if result is NULL:
+                break
+            owner = Result.__new__(Result)
+            owner.result = result
+            received += 1
+            status = pq.result_status(result)
+            if status == FL_PGRES_TUPLES_OK:
+                results.append(owner)
+            elif status == FL_PGRES_FATAL_ERROR:
+                error = error or owner
+            elif status not in (FL_PGRES_COMMAND_OK, FL_PGRES_EMPTY_QUERY):
+                raise QueryError(f"the server has answered with status {status}", None, True)
+            if received > MOST_RESULTS:
+                raise QueryError("the server has sent more results than were asked for", None, True)
+        if error is not None:
+            raise self._failure(error)
+        return results
+
+    cdef int _send(self) except -1:
+        cdef int left
+        while True:
+            with nogil:
+                left = pq.flush(self.conn)
+            if left == 0:
+                return 0
+            if left < 0:
+                raise self._failure(None)
+            self._wait(POLLIN | POLLOUT)
+            if not pq.consume_input(self.conn):
+                raise self._failure(None)
+
+    cdef int _receive(self) except -1:
+        """Until a result can be had without waiting."""
+        cdef int alive = 1
+        while True:
+            with nogil:
+                alive = not pq.is_busy(self.conn)
+            if alive:
+                return 0
+            self._wait(POLLIN)
+            with nogil:
+                alive = pq.consume_input(self.conn)
+            if not alive:
+                raise self._failure(None)
+
+    cdef int _wait(self, short events) except -1:
+        cdef pollfd waiting
+        cdef int ready
+        waiting.fd = pq.socket(self.conn)
+        waiting.events = events
+        with nogil:
+            ready = poll(&waiting, 1, self.timeout_ms)
+        if ready == 0:
+            raise QueryError(f"not a byte has come for {self.timeout_s:g} s", None, True)
+        if ready < 0:
+            PyErr_CheckSignals()  # interrupted; Ctrl-C ends it
+        return 0
+
+    cdef object _failure(self, Result result):
+        """What has gone wrong, from the result or, without one, from the connection."""
+        lost = pq.status(self.conn) != FL_CONNECTION_OK
+        if result is None:
+            message, sqlstate = _text(pq.error_message(self.conn)), None
+            return QueryError(message or "the connection is lost", None, True)
+        sqlstate = _text(pq.result_error_field(result.result, FL_DIAG_SQLSTATE)) or None
+        parts = [_text(pq.result_error_field(result.result, field))
+                 for field in (FL_DIAG_PRIMARY, FL_DIAG_DETAIL, FL_DIAG_HINT)]
+        message = ". ".join(part.rstrip(".") for part in parts if part)
+        message = message or _text(pq.result_error_message(result.result))
+        return QueryError(message, sqlstate, lost)
+
+    def __repr__(self):
+        return f"<Session on {self.connection!r}>"
+
+
+cdef str _text(const char *words):
+    return "" if words is NULL else (<bytes>words).decode("utf-8", "replace").strip()

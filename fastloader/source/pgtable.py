@@ -1,0 +1,249 @@
+"""What is read from PostgreSQL: columns and their types, the SQL for keys and rows, and advice."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from ..columns import TEXT, Column, infer_column, split_label
+from ..config import Config
+from ..errors import PlanError, SourceError
+from ..keys import Key, Keys, key_values
+from . import as_subquery, identifier
+from ._libpq import QueryError, Result
+from .pgtypes import BYTEA, BYTES, CASTS, KEYS, LABELS, OID, Type
+
+Query = Callable[[str], list[Result]]
+"""Runs statements; the results of those that return rows. Raises QueryError."""
+
+FIRST_ROWS = 100
+"""Rows to look at for the length of an array, and for compressed images."""
+
+
+class PostgresTable:
+    """A table, view or query whose columns have been found.
+
+    key_type: of the key column. label_types: of the label columns, by name.
+    """
+
+    def __init__(self, config: Config, query: Query) -> None:
+        """Raises SourceError for a column that is not there or cannot be used."""
+        self._config = config
+        self._labels = [split_label(label) for label in config.labels]
+        self.name = f"{config.url}, {config.table or 'query'}"
+        # q is whatever is selected from; a dot in a table's name divides it from its schema.
+        if config.query is not None:
+            self._from = as_subquery(config.query)
+        else:
+            assert config.table is not None
+            self._from = identifier(*config.table.split("."))
+        self._key = f"q.{identifier(config.key)}"
+        self._image = f"q.{identifier(config.image)}"
+        there = self._columns(query)
+        for name in (config.key, config.image, *(name for name, _ in self._labels)):
+            if name not in there:
+                raise SourceError(f"{self.name}: no column {name!r}; there are {', '.join(there)}")
+        self._check_types(there, query)
+        self._image_oid = there[config.image]
+        self.key_type = KEYS[there[config.key]]
+        self.label_types: dict[str, Type] = {name: LABELS[there[name]] for name, _ in self._labels}
+
+    # ---- columns ---------------------------------------------------------------------------------
+
+    def _columns(self, query: Query) -> dict[str, int]:
+        """Names and type OIDs."""
+        try:
+            (result,) = query(f"SELECT * FROM {self._from} q LIMIT 0")
+        except QueryError as error:
+            if error.sqlstate in ("42P01", "3F000") and self._config.table is not None:
+                raise SourceError(
+                    f"{self._config.url}: no table {self._config.table!r}; there are: "
+                    f"{_tables(query)}"
+                ) from None
+            raise
+        return dict(result.columns)
+
+    def _check_types(self, there: dict[str, int], query: Query) -> None:
+        key, image = self._config.key, self._config.image
+        if there[image] not in (BYTEA, OID):
+            why = "pictures must be bytea, or the oids of large objects"
+            cast = "decode({}, 'base64')" if there[image] in LABELS else "{}::bytea"
+            raise self._unusable(image, there[image], why, cast, query)
+        if there[key] not in KEYS:
+            cast = "{}::int8" if there[key] in (OID, 1700) else "{}::text"
+            why = "keys must be integers, uuid or text"
+            raise self._unusable(key, there[key], why, cast, query)
+        for name, dtype in self._labels:
+            found = LABELS.get(there[name])
+            if found is None:
+                raise self._unusable(name, there[name], "that cannot be a label", "", query)
+            if dtype is not None and (found.wire == TEXT) != (dtype == TEXT):
+                cast = "{}::text" if dtype == TEXT else "{}::float8"
+                raise self._unusable(name, there[name], f"that is not {dtype}", cast, query)
+
+    def _unusable(self, column: str, oid: int, why: str, cast: str, query: Query) -> SourceError:
+        """Says what is wrong with a column and which query makes it right."""
+        found = query(f"SELECT format_type({oid}, NULL)")[0].value(0, 0) or b"?"
+        kind = found.decode("utf-8", "replace")
+        cast = cast or CASTS.get(kind, "{}::text")
+        names = [self._config.key, self._config.image, *(name for name, _ in self._labels)]
+        columns = {name: identifier(name) for name in names}
+        columns[column] = f"{cast.format(identifier(column))} AS {identifier(column)}"
+        select = f"SELECT {', '.join(columns.values())} FROM {self._from}"
+        if self._config.query is not None:
+            select += " q"
+        return SourceError(
+            f"{self.name}: column {column!r} has the type {kind}; {why}. Cast it: query={select!r}"
+        )
+
+    def label_columns(self, keys: Keys, query: Query) -> tuple[Column, ...]:
+        """See :class:`fastloader.source.Source`."""
+        return tuple(self._label_column(name, dtype, keys, query) for name, dtype in self._labels)
+
+    def _label_column(self, name: str, dtype: str | None, keys: Keys, query: Query) -> Column:
+        kind = self.label_types[name]
+        if not kind.element and kind.wire != BYTES:
+            return Column(name, dtype or kind.dtype)
+        # The length of the first that is not NULL has to be the length of all.
+        column = f"q.{identifier(name)}"
+        size = f"cardinality({column})" if kind.element else f"octet_length({column})"
+        first, last = key_values(keys[[0, min(FIRST_ROWS, len(keys)) - 1]])
+        (result,) = query(
+            f"SELECT {size} FROM {self._from} q WHERE {self._key} BETWEEN {self._constant(first)} "
+            f"AND {self._constant(last)} AND {column} IS NOT NULL ORDER BY {self._key} LIMIT 1"
+        )
+        if len(result) == 0:
+            raise SourceError(
+                f"{self.name}: column {name!r} is NULL in the first {FIRST_ROWS} rows, so its "
+                f"length is not known; leave such rows out with query="
+            )
+        length = int(result.value(0, 0) or 0)
+        if kind.wire == BYTES:
+            return infer_column(name, dtype, "", bytes(length))
+        return Column(name, dtype or kind.dtype, (length,))
+
+    # ---- SQL -------------------------------------------------------------------------------------
+
+    @property
+    def keys_sql(self) -> str:
+        """The keys in their order, NULLs last."""
+        return f"SELECT {self._key} FROM {self._from} q ORDER BY {self._key}"
+
+    def key_width(self, query: Query) -> int:
+        """Bytes of the longest key that is text, at least 1."""
+        (result,) = query(f"SELECT max(octet_length({self._key})) FROM {self._from} q")
+        return int(result.value(0, 0) or 1)
+
+    def null_keys(self, query: Query) -> PlanError:
+        (result,) = query(f"SELECT count(*) FROM {self._from} q WHERE {self._key} IS NULL")
+        nulls = int(result.value(0, 0) or 0)
+        return PlanError(
+            f"{self.name}: the key column {self._config.key!r} is NULL in {nulls} "
+            f"{'row' if nulls == 1 else 'rows'}; every row needs a key. Use another column as key"
+        )
+
+    def rows_sql(self, ranges: Sequence[tuple[Key, Key]], done: Key | None = None) -> str:
+        """Number of the range (from 1), key, size, image and labels of the rows of the ranges, in
+        their order: a nested loop over the index. done: the last key that is known of the first.
+
+        The image is NULL where its size, which the server knows without reading it, is too large.
+        """
+        low, high = (array_literal([ends[i] for ends in ranges]) for i in (0, 1))
+        kind, limit = self.key_type.name, self._config.max_blob_bytes
+        size = f"octet_length({self._image})"
+        image = f"CASE WHEN {size} <= {limit} THEN {self._image} END"
+        if self._image_oid == OID:
+            size = "NULL::int4"
+            image = (
+                f"CASE WHEN EXISTS (SELECT FROM pg_largeobject_metadata m WHERE m.oid = "
+                f"{self._image}) THEN lo_get({self._image}, 0, {limit + 1}) END"
+            )
+        labels = "".join(f", q.{identifier(name)}" for name, _ in self._labels)
+        rest = "" if done is None else f"AND (fl.n > 1 OR {self._key} > {self._constant(done)}) "
+        return (
+            f"SELECT fl.n, t.* FROM unnest({low}::{kind}[], {high}::{kind}[]) WITH ORDINALITY "
+            f"AS fl(lo, hi, n) CROSS JOIN LATERAL (SELECT {self._key}, {size}, {image}{labels} "
+            f"FROM {self._from} q WHERE {self._key} BETWEEN fl.lo AND fl.hi {rest}"
+            f"ORDER BY {self._key}) t"
+        )
+
+    def missing_image(self) -> str:
+        """What is said of an image that is NULL."""
+        if self._image_oid == OID:
+            return "NULL, or the oid of a large object that does not exist"
+        return "NULL"
+
+    def _constant(self, key: Key) -> str:
+        return f"{literal(str(key))}::{self.key_type.name}"
+
+    # ---- advice ----------------------------------------------------------------------------------
+
+    def advice(self, keys: Keys, query: Query) -> Iterator[str]:
+        """What makes reading slow, and what to do. keys: some of them."""
+        first, last = key_values(keys[[0, -1]])
+        (result,) = query(f"EXPLAIN (FORMAT JSON) {self.rows_sql([(first, last)])}")
+        plan = json.loads(result.value(0, 0) or b"[]")
+        if not any("fl.lo" in str(node.get("Index Cond", "")) for node in _nodes(plan)):
+            yield self._no_index()
+        if self._config.table is None or self._image_oid != BYTEA:
+            return
+        (result,) = query(
+            f"SELECT count(*), count(*) FILTER (WHERE pg_column_size(i) < octet_length(i)) FROM "
+            f"(SELECT {self._image} AS i FROM {self._from} q WHERE {self._image} IS NOT NULL "
+            f"LIMIT {FIRST_ROWS}) q"
+        )
+        rows, compressed = (int(result.value(0, column) or 0) for column in (0, 1))
+        if compressed * 2 > rows:
+            table, image = self._from, identifier(self._config.image)
+            yield (
+                f"{self.name}: PostgreSQL has compressed the column {self._config.image!r}, which "
+                f"takes it more time to undo than it saves for pictures. Run: ALTER TABLE {table} "
+                f"ALTER COLUMN {image} SET STORAGE EXTERNAL; and write the rows anew: UPDATE "
+                f"{table} SET {image} = {image} || ''"
+            )
+
+    def _no_index(self) -> str:
+        advice = "Select a key that is indexed in its table"
+        if self._config.table is not None:
+            advice = f"Run: CREATE UNIQUE INDEX ON {self._from} ({identifier(self._config.key)})"
+        return (
+            f"{self.name}: no index serves the key column {self._config.key!r}, so every key range "
+            f"scans the whole table. {advice}"
+        )
+
+
+def literal(value: str) -> str:
+    """A string constant, the same whatever standard_conforming_strings says."""
+    quoted = value.replace("'", "''")
+    return "E'" + quoted.replace("\\", "\\\\") + "'" if "\\" in value else f"'{quoted}'"
+
+
+def array_literal(values: Sequence[Key]) -> str:
+    """A string constant to be cast to an array."""
+    items = (
+        str(value) if isinstance(value, int) else '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+        for value in values
+    )
+    return literal("{" + ",".join(items) + "}")
+
+
+def _tables(query: Query) -> str:
+    (result,) = query(
+        "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n "
+        "ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'v', 'm', 'p', 'f') "
+        "AND n.nspname NOT IN ('pg_catalog', 'information_schema') "
+        "AND n.nspname NOT LIKE 'pg_toast%' ORDER BY 1 LIMIT 30"
+    )
+    names = (result.value(row, 0) or b"" for row in range(len(result)))
+    return ", ".join(name.decode("utf-8", "replace") for name in names) or "none"
+
+
+def _nodes(plan: Any) -> Iterator[dict[str, Any]]:
+    """All nodes of a plan that EXPLAIN has written as JSON."""
+    if isinstance(plan, dict):
+        yield plan
+    for child in plan.values() if isinstance(plan, dict) else plan:
+        if isinstance(child, (dict, list)):
+            yield from _nodes(child)

@@ -1,0 +1,165 @@
+"""PostgreSQL's types: which can be keys, images and labels, and how their binary form is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..columns import TEXT, Column
+from ..errors import PlanError, SourceError
+from ..keys import INTEGER, UUID, Keys
+from ._libpq import Result
+
+BYTEA, OID = 17, 26
+BYTES = "bytes"
+
+MOST_KEY_BYTES = 1024
+"""Of a key that is text. All keys are kept in memory, each in the room of the longest."""
+
+
+@dataclass(frozen=True)
+class Type:
+    """name: as in a cast.
+    wire: the big-endian dtype of the binary form, of an element's for an array; TEXT or BYTES.
+    dtype: what a label gets that does not ask for another.
+    element: the OID of an array's elements.
+    """
+
+    name: str
+    wire: str
+    dtype: str
+    element: int = 0
+
+
+LABELS = {
+    16: Type("bool", "?", "bool"),
+    21: Type("int2", ">i2", "int64"),
+    23: Type("int4", ">i4", "int64"),
+    20: Type("int8", ">i8", "int64"),
+    700: Type("float4", ">f4", "float64"),
+    701: Type("float8", ">f8", "float64"),
+    25: Type("text", TEXT, TEXT),
+    1043: Type("varchar", TEXT, TEXT),
+    1042: Type("bpchar", TEXT, TEXT),
+    19: Type("name", TEXT, TEXT),
+    1082: Type("date", ">i4", "int64"),
+    1114: Type("timestamp", ">i8", "int64"),
+    1184: Type("timestamptz", ">i8", "int64"),
+    1000: Type("bool[]", "?", "bool", 16),
+    1005: Type("int2[]", ">i2", "int16", 21),
+    1007: Type("int4[]", ">i4", "int32", 23),
+    1016: Type("int8[]", ">i8", "int64", 20),
+    1021: Type("float4[]", ">f4", "float32", 700),
+    1022: Type("float8[]", ">f8", "float64", 701),
+    BYTEA: Type("bytea", BYTES, "uint8"),
+}
+
+KEYS = {
+    21: Type("int2", ">i2", INTEGER),
+    23: Type("int4", ">i4", INTEGER),
+    20: Type("int8", ">i8", INTEGER),
+    2950: Type("uuid", UUID, UUID),
+    25: Type("text", TEXT, TEXT),
+    1043: Type("text", TEXT, TEXT),
+}
+
+CASTS = {
+    "numeric": "{}::float8",
+    "numeric[]": "{}::float8[]",
+    "money": "{}::numeric::float8",
+    "interval": "extract(epoch FROM {})::float8",
+    "vector": "{}::float4[]",
+    "halfvec": "{}::float4[]",
+    "bit": "{}::int8",
+}
+"""What turns a type that is not read into one that is, where it is not ``::text``."""
+
+_EPOCH_US = 946_684_800_000_000  # PostgreSQL counts from 2000, we from 1970
+_EPOCH_DAYS = 10_957
+_DAY_US = 86_400_000_000
+
+
+# ---- columns of a result -------------------------------------------------------------------------
+
+
+def integers(result: Result, column: int, wire: str = ">i8") -> NDArray[np.int64]:
+    """A column of integers without NULL, int64 (n,)."""
+    return _not_null(*_numbers(result, column, np.dtype(wire))).astype(np.int64)
+
+
+def keys_of(result: Result, column: int, kind: Type, width: int = 0) -> Keys:
+    """A column of keys without NULL. width: of text, at least; 0 for that of the longest here."""
+    if kind.wire == TEXT:
+        sizes = result.blobs(column)[:, 1]
+        _not_null(sizes, np.flatnonzero(sizes < 0).tolist())
+        width = width or int(sizes.max(initial=1))
+        if width > MOST_KEY_BYTES:
+            raise PlanError(
+                f"a key has {width} bytes; text keys of up to {MOST_KEY_BYTES} are supported. Use "
+                f"another unique column as key"
+            )
+        return result.raw(column, width)[0].view(f"S{width}").reshape(-1)
+    if kind.wire == UUID:
+        return _not_null(*_numbers(result, column, np.dtype(UUID)))
+    return integers(result, column, kind.wire)
+
+
+def labels_of(
+    result: Result, index: int, kind: Type, column: Column
+) -> tuple[list[Any] | NDArray[Any], dict[int, str]]:
+    """The values of a label column, and why a row has none that could be delivered."""
+    if kind.wire == TEXT:
+        return [_text(result.value(row, index)) for row in range(len(result))], {}
+    if kind.wire == BYTES:
+        return [result.value(row, index) for row in range(len(result))], {}
+    wire = np.dtype(kind.wire)
+    if kind.element:
+        count = column.shape[0]
+        data, counts = result.arrays(index, kind.element, wire.itemsize, count)
+        rows = np.flatnonzero(counts != count).tolist()
+        bad = {row: _bad_array(column, int(counts[row])) for row in rows}
+        return data.view(wire).reshape(len(result), count), bad
+    values, null = _numbers(result, index, wire)
+    wanted = f"{column.dtype} is needed"
+    bad = dict.fromkeys(null, f"column {column.name!r} holds NULL, {wanted}")
+    if kind.name in ("date", "timestamp", "timestamptz"):
+        limits = np.iinfo(wire)
+        endless = np.flatnonzero((values == limits.max) | (values == limits.min)).tolist()
+        bad |= dict.fromkeys(endless, f"column {column.name!r} holds infinity, {wanted}")
+        values = values.astype(np.int64)
+        values[endless] = 0
+        values = (values + _EPOCH_DAYS) * _DAY_US if kind.name == "date" else values + _EPOCH_US
+    return values, bad
+
+
+def _numbers(result: Result, column: int, wire: np.dtype[Any]) -> tuple[NDArray[Any], list[int]]:
+    """Values of a fixed width, (n,), and the rows in which they are NULL."""
+    data, sizes = result.raw(column, wire.itemsize)
+    null = np.flatnonzero(sizes == -1).tolist()
+    if np.count_nonzero(sizes == wire.itemsize) + len(null) != len(sizes):
+        raise SourceError(
+            f"the server has sent values of {set(sizes.tolist())} bytes for a type of "
+            f"{wire.itemsize}; this is no PostgreSQL, or its table was altered meanwhile"
+        )
+    return data.view(wire).reshape(-1), null
+
+
+def _not_null(values: NDArray[Any], null: list[int]) -> NDArray[Any]:
+    if null:
+        raise SourceError("the server has sent NULL where there can be none")
+    return values
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "surrogateescape")
+
+
+def _bad_array(column: Column, count: int) -> str:
+    what = {-1: "NULL", -2: "an array with a NULL in it"}.get(count, f"an array of {count}")
+    return (
+        f"column {column.name!r} holds {what}, an array of {column.shape[0]} x {column.dtype} is "
+        f"needed"
+    )

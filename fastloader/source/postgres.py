@@ -1,0 +1,360 @@
+"""Rows from PostgreSQL 12 or later, through a binary server-side cursor for each worker.
+
+What a cursor returns stays in libpq's memory, where the kernel reads the pictures.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+
+from ..columns import TEXT, Column
+from ..config import Config
+from ..errors import FastloaderWarning, SourceError
+from ..keys import Key, Keys, key_values
+from . import Chunk, Snapshot, too_large
+from ._libpq import QueryError, Result
+from .pgconnection import Connection, ConnectionLost
+from .pgtable import PostgresTable, literal
+from .pgtypes import integers, keys_of, labels_of
+
+FETCH_BYTES = 4 << 20
+"""Blobs in one answer. They take 50 ms to decode, so the network may take as long for the next."""
+
+FIRST_FETCH_ROWS = 16
+MOST_FETCH_ROWS = 10_000
+KEYS_PER_FETCH = 100_000
+
+SEGMENT_RANGES = 1000
+"""Key ranges that one cursor goes through: 20 KB of SQL for integers."""
+
+FIRST_DELAY_S, MOST_DELAY_S = 0.1, 5.0
+"""Between attempts to get a connection back."""
+
+# Nothing here survives the transaction, so a pooler may give the connection to somebody else then.
+SETTINGS = """
+SELECT set_config(name, '0', true) FROM pg_settings
+  WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout');
+SET LOCAL jit = off; SET LOCAL enable_seqscan = off;
+"""
+"""A consumer may pause, and the holder of the snapshot is always idle. Compiling a cursor takes
+longer than it saves. And the planner, which does not know how short the ranges are, would rather
+scan a small table for each of them than use the index."""
+
+# What is said of the server's errors, by SQLSTATE, beside the server's own words.
+ADVICE = {
+    "42501": "GRANT this user what is missing",
+    "57014": "raise statement_timeout for this user (ALTER ROLE ... SET statement_timeout = ...), "
+    "or lower fetch_bytes",
+    "40001": 'on a hot standby set hot_standby_feedback = on, or pass consistency="latest"',
+    "72000": 'raise old_snapshot_threshold on the server, or pass consistency="latest"',
+}
+RECOVERY_CONFLICT = "40001"
+SNAPSHOT_GONE = (
+    'make a new loader; or pass consistency="latest", which needs no snapshot. This one ended with '
+    "the connection that held it: the server was restarted, or somebody ended that connection"
+)
+
+
+class PostgresSource:
+    """One connection to a PostgreSQL server. See :class:`fastloader.source.Source`.
+
+    With ``consistency="snapshot"`` all happens in one transaction, whose snapshot other sources can
+    share; with ``"latest"`` every fetch is a transaction of its own.
+
+    A connection that is lost while rows are read is made anew, and reading goes on after the last
+    row that came: in the same snapshot, if its holder is still there.
+    """
+
+    def __init__(self, config: Config, snapshot: Snapshot | None, *, who: str) -> None:
+        self._config = config
+        self._snapshot = snapshot
+        self._connection = Connection(config, snapshot, who=who)
+        self._where = f"{config.url}, {config.table or 'query'}"
+        self._short = config.consistency == "latest"
+        self._fetch_bytes = config.fetch_bytes or FETCH_BYTES
+        self._fetch_rows = FIRST_FETCH_ROWS
+        self._found: PostgresTable | None = None
+        self._in_transaction = False
+        self._open_read: _Read | None = None  # whose cursor is open
+        self._interrupted = threading.Event()
+        self._closed = False
+        self.reconnects = 0
+
+    # ---- the plan --------------------------------------------------------------------------------
+
+    def keys(self) -> Iterator[Keys]:
+        doing = "read the keys"
+        with self._errors(doing):
+            table = self._table()
+            self._begin("REPEATABLE READ")
+            width = table.key_width(self._query) if table.key_type.wire == TEXT else 0
+            self._query(
+                f"SET LOCAL cursor_tuple_fraction = 1; SET LOCAL enable_seqscan = on; "
+                f"DECLARE fl_keys BINARY NO SCROLL CURSOR FOR {table.keys_sql}; "
+                f"SET LOCAL enable_seqscan = off"
+            )
+        full, advised = True, False
+        while full:
+            with self._errors(doing):
+                (result,) = self._query(f"FETCH FORWARD {KEYS_PER_FETCH} FROM fl_keys")
+                full = len(result) == KEYS_PER_FETCH
+                if len(result) == 0:
+                    break
+                if result.value(len(result) - 1, 0) is None:
+                    raise table.null_keys(self._query)
+                keys = keys_of(result, 0, table.key_type, width)
+                if not advised:
+                    for words in table.advice(keys, self._query):
+                        warnings.warn(words, FastloaderWarning, stacklevel=2)
+                    advised = True
+            yield keys
+        with self._errors(doing):
+            self._query("CLOSE fl_keys")
+            if self._short:
+                self._query("COMMIT")
+                self._in_transaction = False
+
+    def label_columns(self, keys: Keys) -> tuple[Column, ...]:
+        with self._errors("look at the labels"):
+            return self._table().label_columns(keys, self._query)
+
+    def snapshot(self) -> Snapshot | None:
+        if self._short:
+            return None
+        with self._errors("export the snapshot"):
+            self._table()
+            self._begin()
+            name = self._query("SELECT pg_export_snapshot()")[0].value(0, 0)
+            assert name is not None
+            return Snapshot(name.decode(), *self._connection.address())
+
+    # ---- rows ------------------------------------------------------------------------------------
+
+    def read(self, ranges: Iterable[tuple[Key, Key]], columns: Sequence[Column]) -> Iterator[Chunk]:
+        read = _Read(ranges)
+        while read.fill():
+            asked = self._fetch_rows
+            result = self._fetch_again_and_again(read, asked)
+            if len(result):
+                with self._errors(f"read {read}"):
+                    chunk = self._chunk(result, asked, read, columns)
+                read.advance(int(chunk.ranges[-1]), key_values(chunk.keys[-1:])[0])
+                yield chunk
+            if len(result) < asked:
+                read.finish()
+                self._open_read = None
+
+    def _fetch_again_and_again(self, read: _Read, asked: int) -> Result:
+        """The next rows, with as many new connections as that takes, for a limited time."""
+        start, delay_s = 0.0, FIRST_DELAY_S
+        while True:
+            with self._errors(f"read {read}"):
+                try:
+                    result = self._fetch(read, asked)
+                    self.reconnects += start > 0
+                    return result
+                except (ConnectionLost, QueryError) as error:
+                    if not self._may_try_again(error):
+                        raise
+                    self._disconnect()
+                    start = start or time.monotonic()
+                    tried_s = time.monotonic() - start
+                    if self._interrupted.is_set():
+                        raise
+                    if tried_s + delay_s > self._config.reconnect_timeout_s:
+                        raise ConnectionLost(
+                            f"{error}. Tried for {tried_s:.0f} s to go on with a new connection "
+                            f"(reconnect_timeout_s={self._config.reconnect_timeout_s:g})"
+                        ) from None
+            self._interrupted.wait(delay_s)
+            delay_s = min(2 * delay_s, MOST_DELAY_S)
+
+    def _may_try_again(self, error: ConnectionLost | QueryError) -> bool:
+        if isinstance(error, ConnectionLost):
+            return True
+        # A standby cancels a query whose rows the primary has cleaned up; the next one sees others.
+        return self._short and error.sqlstate == RECOVERY_CONFLICT
+
+    def _fetch(self, read: _Read, asked: int) -> Result:
+        """The next rows, in one round trip."""
+        table = self._table()
+        sql = ""
+        if self._open_read is not read:
+            sql = "CLOSE ALL; " if self._in_transaction else self._begin_sql()
+            read.declare()
+            rows = table.rows_sql(list(read.pending), read.done)
+            sql += f"DECLARE fl_rows BINARY NO SCROLL CURSOR FOR {rows}; "
+        sql += f"FETCH FORWARD {asked} FROM fl_rows"
+        self._in_transaction = True
+        if self._short:
+            result = self._query(sql + "; COMMIT")[-1]
+            self._in_transaction = False
+            return result
+        result = self._query(sql)[-1]
+        self._open_read = read
+        return result
+
+    def _chunk(self, result: Result, asked: int, read: _Read, columns: Sequence[Column]) -> Chunk:
+        table = self._table()
+        if len(result) > asked:
+            raise SourceError(
+                f"the server has sent {len(result)} rows where {asked} were asked for"
+            )
+        ranges = integers(result, 0) + (read.base - 1)  # ordinality counts from 1
+        if ranges[0] < read.first or ranges[-1] >= read.end or (np.diff(ranges) < 0).any():
+            raise SourceError("the server has sent rows in another order than that of the ranges")
+        keys = keys_of(result, 1, table.key_type)
+        images = result.blobs(3)
+        sizes = images[:, 1]
+        image, limit = self._config.image, self._config.max_blob_bytes
+        bad = {}
+        for row in np.flatnonzero(sizes < 0).tolist():
+            size = result.value(row, 2)
+            bad[row] = f"column {image!r} is {table.missing_image()}"
+            if size is not None:
+                bad[row] = too_large(image, str(int.from_bytes(size, "big")), limit)
+        for row in np.flatnonzero(sizes > limit).tolist():  # of a large object, known only now
+            bad[row] = too_large(image, f"more than {limit}", limit)
+        labels = []
+        for i, column in enumerate(columns, start=4):
+            values, missing = labels_of(result, i, table.label_types[column.name], column)
+            labels.append(values)
+            bad |= missing
+        self._adapt(int(sizes[sizes > 0].sum()), len(result))
+        return Chunk(keys, ranges, images, labels, bad, owner=result)
+
+    def _adapt(self, size: int, rows: int) -> None:
+        """So many rows next time as would have made ``fetch_bytes``; at most four times as many as
+        these, which may have been small by chance."""
+        wanted = self._fetch_bytes * rows // max(1, size)
+        self._fetch_rows = max(1, min(wanted, 4 * self._fetch_rows, MOST_FETCH_ROWS))
+
+    # ---- the transaction -------------------------------------------------------------------------
+
+    def _table(self) -> PostgresTable:
+        """The table, on a connection that is open."""
+        if not self._connection.is_open:
+            self._connection.open()
+        if self._found is None:
+            self._found = PostgresTable(self._config, self._query)
+        return self._found
+
+    def _query(self, sql: str) -> list[Result]:
+        return self._connection.query(sql)
+
+    def _begin_sql(self, level: str = "READ COMMITTED") -> str:
+        level = level if self._short else "REPEATABLE READ"
+        sql = f"BEGIN ISOLATION LEVEL {level} READ ONLY; "
+        if self._snapshot is not None:
+            sql += f"SET TRANSACTION SNAPSHOT {literal(self._snapshot.name)}; "
+        return sql + SETTINGS
+
+    def _begin(self, level: str = "READ COMMITTED") -> None:
+        if not self._in_transaction:
+            self._in_transaction = True
+            self._query(self._begin_sql(level))
+
+    def _roll_back(self) -> None:
+        """Leaves the connection fit for another transaction, or closed."""
+        self._open_read = None
+        if self._in_transaction:
+            self._in_transaction = False
+            try:
+                self._query("ROLLBACK")
+            except (QueryError, ConnectionLost):
+                self._connection.close()
+
+    def _disconnect(self) -> None:
+        self._connection.close()
+        self._open_read, self._in_transaction = None, False
+
+    # ---- errors and the end ----------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _errors(self, doing: str) -> Iterator[None]:
+        """Errors become ours and say what was being done; the transaction ends with them."""
+        problem = f"{self._where}: cannot {doing}"
+        if self._closed:
+            raise SourceError(f"{problem}: the source is closed")
+        try:
+            yield
+        except ConnectionLost as error:
+            self._disconnect()
+            words = "interrupted" if self._interrupted.is_set() else str(error)
+            raise SourceError(f"{problem}: {words}") from None
+        except QueryError as error:
+            self._roll_back()
+            raise SourceError(f"{problem}: {error}{self._advice(error)}") from None
+        except SourceError as error:
+            self._roll_back()
+            if str(error).startswith(self._config.url):
+                raise
+            raise SourceError(f"{problem}: {error}") from None
+
+    def _advice(self, error: QueryError) -> str:
+        if self._snapshot is not None and error.sqlstate in ("22023", "42704"):
+            return f": {SNAPSHOT_GONE}"
+        advice = ADVICE.get(error.sqlstate or "")
+        return f" (SQLSTATE {error.sqlstate}{'; ' + advice if advice else ''})"
+
+    def interrupt(self) -> None:
+        self._interrupted.set()
+        self._connection.interrupt()
+
+    def close(self) -> None:
+        self._closed = True
+        self._disconnect()
+
+    def __repr__(self) -> str:
+        return f"<PostgresSource {self._where}, {'closed' if self._closed else 'open'}>"
+
+
+class _Read:
+    """What of a read is still to come.
+
+    pending: key ranges that are not finished, from number ``first`` of the read on.
+    done: the last key that has come of the first of them.
+    base, end: numbers of the cursor's first range and of the one after its last.
+    """
+
+    def __init__(self, ranges: Iterable[tuple[Key, Key]]) -> None:
+        self._ranges = iter(ranges)
+        self.pending: deque[tuple[Key, Key]] = deque()
+        self.first = self.base = self.end = 0
+        self.done: Key | None = None
+
+    def fill(self) -> bool:
+        """Takes up ranges for a cursor; False when there are no more."""
+        self.pending.extend(islice(self._ranges, SEGMENT_RANGES - len(self.pending)))
+        return bool(self.pending)
+
+    def declare(self) -> None:
+        """A cursor begins here."""
+        self.base, self.end = self.first, self.first + len(self.pending)
+
+    def advance(self, number: int, key: Key) -> None:
+        """All has come up to this key of the range with this number."""
+        self._drop(number)
+        self.done = key
+
+    def finish(self) -> None:
+        """The cursor has no more."""
+        self._drop(self.end)
+        self.done = None
+
+    def _drop(self, number: int) -> None:
+        while self.first < number:
+            self.pending.popleft()
+            self.first += 1
+
+    def __str__(self) -> str:
+        first, last = self.pending[0]
+        return f"keys {first} to {last}" if self.done is None else f"keys after {self.done}"

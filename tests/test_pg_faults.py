@@ -1,0 +1,493 @@
+"""What networks and servers do: each fault is survived, or one clear error in a stated time."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import pickle
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg2
+import pytest
+
+from benchmarks.cluster import Cluster
+from benchmarks.proxy import Proxy
+from fastloader import FastLoader, FastloaderError, SourceError
+
+from .postgres import PASSWORD, Database, lock
+from .support import jpeg, simple_rows, survey_processes, wait_until, worker_processes
+
+ROWS = 600
+KEYS = list(range(1, ROWS + 1))
+OPTIONS = {"size": (8, 8), "batch_size": 8, "with_keys": True, "fetch_bytes": 10_000}
+QUICK = {**OPTIONS, "stall_timeout_s": 1.0, "reconnect_timeout_s": 1.0}
+
+workers = pytest.mark.parametrize("workers", [0, 2])
+consistencies = pytest.mark.parametrize("consistency", ["snapshot", "latest"])
+
+
+@pytest.fixture
+def filled(database: Database) -> Database:
+    """600 rows with keys 1, 2, ..."""
+    pictures = [jpeg(60, 40, seed=seed) for seed in range(4)]
+    database.table([(key, pictures[key % 4], key) for key in KEYS])
+    return database
+
+
+def keys_of(batches: Any) -> list[int]:
+    return [key for *_, keys in batches for key in keys.tolist()]
+
+
+@contextlib.contextmanager
+def fails(message: str, *, within_s: float = 10.0) -> Iterator[None]:
+    start = time.monotonic()
+    with pytest.raises(SourceError, match=message):
+        yield
+    assert time.monotonic() - start < within_s
+
+
+# ---- no connection -------------------------------------------------------------------------------
+
+
+@workers
+def test_a_refused_connection_is_an_error_at_once(workers: int) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # and does not listen
+        port = unused.getsockname()[1]
+        with fails(f"cannot read the keys: .*port {port} failed: Connection refused", within_s=5):
+            FastLoader(f"postgresql://u@127.0.0.1:{port}/db", workers=workers)
+
+
+@workers
+def test_a_host_that_says_nothing_is_given_up_in_time(workers: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/db"
+        with fails("timeout expired", within_s=8):
+            FastLoader(url, workers=workers, stall_timeout_s=2)
+
+
+def test_a_host_that_speaks_another_language_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def greet() -> None:
+            with server.accept()[0] as client:
+                client.recv(8)
+                client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=greet)
+        thread.start()
+        with fails("cannot read the keys"):
+            FastLoader(f"postgresql://u@127.0.0.1:{server.getsockname()[1]}/db?sslmode=disable")
+        thread.join()
+
+
+@workers
+def test_a_wrong_password_is_an_error_and_shown_nowhere(
+    filled: Database, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    lock(filled.cluster)
+    wrong = "not-" + PASSWORD
+    url = filled.url(host="127.0.0.1").replace("postgres@", f"locked:{wrong}@")
+    with pytest.raises(SourceError, match='password authentication failed for user "locked"') as e:
+        FastLoader(url, workers=workers)
+    text = "".join(traceback.format_exception(e.value)) + repr(e.value) + caplog.text
+    assert wrong not in text.replace(__file__, "")
+    assert wrong not in str(pickle.dumps(e.value))
+
+
+@workers
+@pytest.mark.parametrize("form", ["url", "dsn", "passfile", "service", "variables"])
+def test_a_password_is_shown_nowhere(
+    filled: Database,
+    form: str,
+    workers: int,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    """Whatever libpq reads it from."""
+    monkeypatch = request.getfixturevalue("monkeypatch")
+    caplog = request.getfixturevalue("caplog")
+    caplog.set_level(logging.DEBUG)
+    lock(filled.cluster)
+    filled.execute("GRANT SELECT ON images TO locked")
+    where = {"host": "127.0.0.1", "port": str(filled.cluster.port), "dbname": filled.name}
+    dsn = " ".join(f"{name}={value}" for name, value in where.items()) + " user=locked"
+    if form == "url":
+        url = filled.url(host="127.0.0.1").replace("postgres@", f"locked:{PASSWORD}@")
+    elif form == "dsn":
+        url = f"{dsn} password={PASSWORD}"
+    elif form == "passfile":
+        (tmp_path / "pass").write_text(f"*:*:*:locked:{PASSWORD}\n")
+        (tmp_path / "pass").chmod(0o600)
+        url = f"{dsn} passfile={tmp_path / 'pass'}"
+    elif form == "service":
+        service = "\n".join(f"{name}={value}" for name, value in where.items())
+        (tmp_path / "services").write_text(
+            f"[train]\n{service}\nuser=locked\npassword={PASSWORD}\n"
+        )
+        monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+        url = "service=train"
+    else:
+        url = "postgresql://"
+        for name, value in (*where.items(), ("user", "locked"), ("password", PASSWORD)):
+            monkeypatch.setenv("PGDATABASE" if name == "dbname" else f"PG{name.upper()}", value)
+    with FastLoader(url, workers=workers, slots=2, **QUICK) as loader:
+        shown = [repr(loader), repr(loader.config), str(loader.config), repr(loader._feeders)]
+        shown += [" ".join(p.cmdline()) for p in worker_processes() + survey_processes()]
+        iterator = iter(loader)
+        keys = next(iterator)[-1].tolist()
+        assert keys + keys_of(iterator) == KEYS
+        filled.execute("REVOKE SELECT ON images FROM locked")
+        filled.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'locked'"
+        )
+        with pytest.raises(SourceError) as caught:
+            list(loader)
+    shown += ["".join(traceback.format_exception(caught.value)), repr(caught.value.args)]
+    for text in (*shown, caplog.text):
+        assert PASSWORD not in text
+
+
+@workers
+def test_missing_privileges_are_named_with_what_to_do(filled: Database, workers: int) -> None:
+    filled.execute("DROP ROLE IF EXISTS nobody; CREATE ROLE nobody LOGIN")
+    url = filled.url().replace("postgres@", "nobody@")
+    with fails("permission denied for table images .*GRANT this user what is missing"):
+        FastLoader(url, workers=workers)
+
+
+def connections(database: Database) -> list[Any]:
+    """As many as the server lets us have."""
+    found: list[Any] = []
+    with contextlib.suppress(psycopg2.OperationalError):
+        while True:
+            found.append(database.connect())
+    return found
+
+
+@workers
+def test_a_full_table_of_connections_is_waited_for(filled: Database, workers: int) -> None:
+    most = int(filled.execute("SHOW max_connections")[0][0])
+    with FastLoader(filled.url(), workers=workers, slots=2, **OPTIONS) as loader:
+        filled.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE application_name LIKE 'fastloader worker%'"
+        )
+        others = connections(filled)
+        timer = threading.Timer(0.7, lambda: [other.close() for other in others])
+        timer.start()
+        assert keys_of(loader) == KEYS
+        timer.join()
+        assert len(others) > most // 2
+
+
+def test_a_table_of_connections_that_stays_full_is_an_error(filled: Database) -> None:
+    with FastLoader(filled.url(), workers=1, **QUICK) as loader:
+        others = connections(filled)
+        try:
+            with fails("(sorry, too many clients already|remaining connection slots)(.|\n)*Tried"):
+                list(loader)
+        finally:
+            for other in others:
+                other.close()
+
+
+# ---- a connection that breaks --------------------------------------------------------------------
+
+
+@workers
+@consistencies
+def test_a_cut_in_the_middle_of_a_fetch_is_survived(
+    filled: Database, workers: int, consistency: str
+) -> None:
+    size = ROWS * len(jpeg(60, 40))
+    for part in (0.1, 0.35, 0.6):
+        with (
+            Proxy(filled.cluster.port, cut_after=int(size * part)) as proxy,
+            FastLoader(
+                filled.url(host="127.0.0.1", port=proxy.port),
+                workers=workers, consistency=consistency, slots=2,
+                **{**OPTIONS, "fetch_bytes": 100_000},
+            ) as loader,
+        ):  # fmt: skip
+            if consistency == "latest":
+                assert keys_of(loader) == KEYS
+            else:  # the holder's connection has been cut too
+                with fails("make a new loader; or pass consistency"):
+                    list(loader)
+            assert proxy.cuts == 1
+
+
+@workers
+@consistencies
+def test_a_network_that_goes_silent_is_an_error_in_the_stated_time(
+    filled: Database, workers: int, consistency: str
+) -> None:
+    with (
+        Proxy(filled.cluster.port) as proxy,
+        FastLoader(
+            filled.url(host="127.0.0.1", port=proxy.port),
+            workers=workers, consistency=consistency, slots=2, **QUICK,
+        ) as loader,
+    ):  # fmt: skip
+        iterator = iter(loader)
+        next(iterator)
+        proxy.stall()
+        with fails(r"(not a byte has come for 1 s|timeout expired)(.|\n)*Tried for", within_s=9):
+            list(iterator)
+
+
+@workers
+def test_a_network_that_comes_back_is_waited_for(filled: Database, workers: int) -> None:
+    with (
+        Proxy(filled.cluster.port) as proxy,
+        FastLoader(
+            filled.url(host="127.0.0.1", port=proxy.port), workers=workers, slots=2,
+            **{**OPTIONS, "stall_timeout_s": 1.0},
+        ) as loader,
+    ):  # fmt: skip
+        iterator = iter(loader)
+        keys = next(iterator)[-1].tolist()
+        proxy.stall()
+        timer = threading.Timer(1.5, proxy.resume)
+        timer.start()
+        assert keys + keys_of(iterator) == KEYS
+        timer.join()
+
+
+@workers
+def test_a_server_that_is_gone_is_an_error_in_the_stated_time(
+    filled: Database, workers: int
+) -> None:
+    with (
+        Proxy(filled.cluster.port) as proxy,
+        FastLoader(
+            filled.url(host="127.0.0.1", port=proxy.port), workers=workers,
+            consistency="latest", slots=2, **QUICK,
+        ) as loader,
+    ):  # fmt: skip
+        iterator = iter(loader)
+        next(iterator)
+        proxy.refuse()
+        with fails("Connection refused(.|\n)*reconnect_timeout_s=1", within_s=9):
+            list(iterator)
+
+
+@workers
+def test_closing_does_not_wait_for_a_silent_server(filled: Database, workers: int) -> None:
+    with Proxy(filled.cluster.port) as proxy:
+        loader = FastLoader(
+            filled.url(host="127.0.0.1", port=proxy.port), workers=workers, slots=2, **OPTIONS
+        )
+        next(iter(loader))
+        proxy.stall()
+        time.sleep(0.2)
+        start = time.monotonic()
+        loader.close()
+        assert time.monotonic() - start < 5
+
+
+@workers
+@consistencies
+def test_a_statement_that_times_out_is_an_error_with_advice(
+    filled: Database, workers: int, consistency: str
+) -> None:
+    filled.execute(
+        "CREATE VIEW slow AS SELECT id, image_data, label + (SELECT count(*) FROM "
+        "generate_series(1, CASE WHEN id = 100 THEN 100000000 ELSE 1 END)) AS label FROM images"
+    )
+    filled.execute(f"ALTER DATABASE {filled.name} SET statement_timeout = 300")
+    options = {**OPTIONS, "table": "slow", "consistency": consistency, "workers": workers}
+    with (
+        FastLoader(filled.url(), **options) as loader,
+        fails("canceling statement due to statement timeout .*raise statement_timeout"),
+    ):
+        list(loader)
+
+
+@workers
+def test_a_table_that_is_dropped_is_an_error(filled: Database, workers: int) -> None:
+    options = {**OPTIONS, "consistency": "latest", "workers": workers}
+    with FastLoader(filled.url(), **options) as loader:
+        assert keys_of(loader) == KEYS
+        filled.execute("DROP TABLE images")
+        for _ in range(2):
+            with fails('relation "images" does not exist'):
+                list(loader)
+
+
+# ---- poolers, standbys, replicas -----------------------------------------------------------------
+
+
+@workers
+def test_a_hot_standby_serves_both_modes(filled: Database, workers: int) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="fastloader-standby-"))
+    folder.chmod(0o755)
+    primary = filled.cluster
+    standby = Cluster(primary.bindir, folder, standby_of=primary)
+    standby.start()
+    try:
+        url = standby.url().removesuffix("postgres") + filled.name
+        with FastLoader(url, workers=workers, **OPTIONS) as snapshot:
+            assert keys_of(snapshot) == KEYS
+        with FastLoader(url, workers=workers, consistency="latest", **OPTIONS) as latest:
+            assert keys_of(latest) == KEYS
+            filled.execute("DELETE FROM images WHERE id = 7")
+            wait_until(
+                lambda: (
+                    standby.execute("SELECT count(*) FROM images", dbname=filled.name)
+                    == [(ROWS - 1,)]
+                )
+            )
+            with pytest.raises(FastloaderError, match="key 7: the row is gone"):
+                list(latest)
+        spread_over_both(filled, standby, workers=3)
+    finally:
+        standby.stop()
+        shutil.rmtree(folder)
+
+
+def spread_over_both(filled: Database, standby: Cluster, *, workers: int) -> None:
+    """Several hosts in one DSN: the workers spread, in "latest" mode."""
+    primary = filled.cluster
+    dsn = (
+        f"host={primary.folder},{standby.folder} port={primary.port},{standby.port} "
+        f"user=postgres dbname={filled.name} load_balance_hosts=random"
+    )
+    seen: set[str] = set()
+    options = {**OPTIONS, "on_error": "skip", "consistency": "latest", "workers": workers}
+    for _ in range(10):
+        with FastLoader(dsn, **options) as loader:
+            assert keys_of(loader) == [key for key in KEYS if key != 7]
+            for cluster in (primary, standby):
+                count = "SELECT count(*) FROM pg_stat_activity WHERE application_name ~ %s"
+                if cluster.execute(count, ("fastloader worker",)) > [(0,)]:
+                    seen.add(str(cluster.folder))
+        if len(seen) == 2:
+            break
+    assert len(seen) == 2
+    with fails('a snapshot is good for one: pass consistency="latest"'):
+        FastLoader(dsn, workers=1)
+    with FastLoader(dsn.replace(" load_balance_hosts=random", ""), workers=1) as pinned:
+        assert len(pinned) > 0
+
+
+def test_a_connection_says_whose_it_is(filled: Database) -> None:
+    with FastLoader(filled.url(), workers=2, slots=2, **OPTIONS) as loader:
+        next(iter(loader))
+        ours = {("fastloader survey",), ("fastloader worker 0",), ("fastloader worker 1",)}
+        sql = "SELECT application_name FROM pg_stat_activity WHERE datname = current_database()"
+        wait_until(lambda: ours <= set(filled.execute(sql)))
+
+
+def test_tensorflows_tls_library_is_not_called_in_place_of_libpqs(filled: Database) -> None:
+    """psycopg2 imported after TensorFlow crashed in its first TLS connection."""
+    script = f"""
+import tensorflow, fastloader
+try:
+    fastloader.FastLoader({filled.url(host="127.0.0.1")!r}, workers=0)
+except fastloader.SourceError as error:
+    print(error)
+with fastloader.FastLoader({filled.url(host="127.0.0.1")!r}, workers=1) as loader:
+    print(len(list(loader)))
+with fastloader.FastLoader({filled.url()!r}, workers=0) as loader:
+    print(len(list(loader)))
+"""
+    out = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+    assert "Import psycopg2 before tensorflow, or pass workers=1" in out
+    assert out.split("\n")[1:3] == ["10", "10"]
+
+
+@workers
+def test_memory_stays_flat_while_gigabytes_go_through(database: Database, workers: int) -> None:
+    """The pages of libpq's buffers are used again. benchmarks.postgres does it with 2 GB."""
+    picture = jpeg(60, 40) + bytes(400_000)
+    database.table(simple_rows(1))
+    database.execute("ALTER TABLE images ALTER image_data SET STORAGE EXTERNAL")
+    database.execute(
+        "INSERT INTO images SELECT n, %s, 0 FROM generate_series(2, 250) n", (picture,)
+    )
+    with FastLoader(database.url(), workers=workers, size=(8, 8), batch_size=16) as loader:
+
+        def resident() -> int:
+            processes = worker_processes() or [psutil.Process()]
+            return sum(process.memory_info().rss for process in processes)
+
+        list(loader)
+        before = resident()
+        for _ in range(4):
+            list(loader)
+        assert resident() - before < 10e6
+
+
+# ---- PgBouncer -----------------------------------------------------------------------------------
+
+PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+
+
+@contextlib.contextmanager
+def pgbouncer(cluster: Cluster, mode: str) -> Iterator[int]:
+    """The port of one that is running in front of the server."""
+    assert PGBOUNCER is not None
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="fastloader-bouncer-") as folder:
+        config = Path(folder, "pgbouncer.ini")
+        config.write_text(
+            f"[databases]\n* = host={cluster.folder} port={cluster.port} user=postgres\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\n"
+            f"pool_mode = {mode}\nunix_socket_dir =\nlogfile = {folder}/log\n"
+        )
+        Path(folder).chmod(0o777)
+        user = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
+        process = subprocess.Popen([PGBOUNCER, "-q", config], **user)  # type: ignore[call-overload]
+        try:
+            wait_until(lambda: answers(port))
+            yield port
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
+@pytest.mark.skipif(PGBOUNCER is None, reason="no pgbouncer on this machine")
+@consistencies
+def test_a_pooler_in_transaction_mode_will_do(filled: Database, consistency: str) -> None:
+    with pgbouncer(filled.cluster, "transaction") as port:
+        url = filled.url(host="127.0.0.1", port=port)
+        with FastLoader(url, workers=2, consistency=consistency, **OPTIONS) as loader:
+            for _ in range(2):
+                assert keys_of(loader) == KEYS
+
+
+@pytest.mark.skipif(PGBOUNCER is None, reason="no pgbouncer on this machine")
+@consistencies
+def test_a_pooler_in_statement_mode_refuses_in_its_own_words(
+    filled: Database, consistency: str
+) -> None:
+    with (
+        pgbouncer(filled.cluster, "statement") as port,
+        fails("transaction blocks not allowed in statement pooling mode"),
+    ):
+        FastLoader(filled.url(host="127.0.0.1", port=port), workers=1, consistency=consistency)

@@ -1,0 +1,284 @@
+"""A server that does not keep to the rules: an error, and no more memory or time than agreed."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import psycopg2
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from fastloader import SourceError
+from fastloader.columns import Column
+from fastloader.config import make_config
+from fastloader.source import open_source
+from fastloader.source._libpq import QueryError, Result, Session
+from fastloader.source.pgtypes import LABELS, labels_of
+
+Answer = bytes | Callable[[str], bytes]
+
+
+# ---- a server that says whatever it is told to ---------------------------------------------------
+
+
+def message(kind: bytes, body: bytes) -> bytes:
+    return kind + struct.pack(">I", len(body) + 4) + body
+
+
+def description(oids: Sequence[int], *, binary: bool = True) -> bytes:
+    fields = b"".join(
+        b"c\0" + struct.pack(">IHIhih", 0, 0, oid, -1, -1, int(binary)) for oid in oids
+    )
+    return message(b"T", struct.pack(">H", len(oids)) + fields)
+
+
+def row(values: Sequence[bytes | None]) -> bytes:
+    parts = [
+        struct.pack(">i", -1) if value is None else struct.pack(">i", len(value)) + value
+        for value in values
+    ]
+    return message(b"D", struct.pack(">H", len(values)) + b"".join(parts))
+
+
+COMPLETE = message(b"C", b"FETCH 1\0")
+READY = message(b"Z", b"I")
+
+
+def answer(oids: Sequence[int], rows: Sequence[Sequence[bytes | None]], **how: bool) -> bytes:
+    return description(oids, **how) + b"".join(map(row, rows)) + COMPLETE + READY
+
+
+@contextlib.contextmanager
+def hostile(answers: Answer) -> Iterator[str]:
+    """The DSN of a server that gives these bytes for every query."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    with client, client.makefile("rb") as incoming, contextlib.suppress(OSError):
+                        (size,) = struct.unpack(">I", incoming.read(4))
+                        incoming.read(size - 4)
+                        greeting = message(b"R", struct.pack(">I", 0))
+                        for name, value in (
+                            (b"server_version", b"18.0"), (b"client_encoding", b"UTF8"),
+                            (b"DateStyle", b"ISO"), (b"standard_conforming_strings", b"on"),
+                        ):  # fmt: skip
+                            greeting += message(b"S", name + b"\0" + value + b"\0")
+                        client.sendall(greeting + READY)
+                        while (head := incoming.read(5)) and head[:1] != b"X":
+                            sql = incoming.read(struct.unpack(">I", head[1:])[0] - 4)
+                            text = sql.rstrip(b"\0").decode()
+                            client.sendall(answers(text) if callable(answers) else answers)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        port = listener.getsockname()[1]
+        try:
+            yield f"host=127.0.0.1 port={port} user=u dbname=d sslmode=disable gssencmode=disable"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def session(answers: Answer, timeout_s: float = 5.0) -> Iterator[Session]:
+    with hostile(answers) as dsn, contextlib.closing(psycopg2.connect(dsn)) as connection:
+        yield Session(connection, timeout_s)
+
+
+# ---- results -------------------------------------------------------------------------------------
+
+
+def test_an_honest_answer_is_understood() -> None:
+    """Or the rest of these tests would prove nothing."""
+    with session(answer([20, 17], [(struct.pack(">q", 5), b"abc"), (None, None)])) as s:
+        (result,) = s.query(b"x")
+    assert result.columns == [("c", 20), ("c", 17)]
+    assert len(result) == 2
+    assert result.value(0, 1) == b"abc"
+    assert result.value(1, 1) is None
+    data, sizes = result.raw(0, 8)
+    assert (data.tolist(), sizes.tolist()) == ([[0] * 7 + [5], [0] * 8], [8, -1])
+    assert result.blobs(1)[:, 1].tolist() == [3, -1]
+    for wrong in (lambda: result.value(2, 0), lambda: result.value(0, 2), lambda: result.blobs(-1)):
+        with pytest.raises(IndexError):
+            wrong()
+
+
+def test_text_where_binary_was_asked_for_is_refused() -> None:
+    with session(answer([20], [(b"12345678",)], binary=False)) as s:
+        (result,) = s.query(b"x")
+    uses: list[Callable[[], Any]] = [lambda: result.raw(0, 8), lambda: result.blobs(0)]
+    for use in (*uses, lambda: result.arrays(0, 1, 4, 1)):
+        with pytest.raises(QueryError, match="text where binary was asked for"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        (message(b"G", b"\1\0\0") + READY, "answered with status"),  # COPY IN
+        (message(b"H", b"\1\0\0"), "answered with status"),  # COPY OUT
+        ((description([20]) + COMPLETE) * 100 + READY, "more results than were asked for"),
+        (b"\0\0\0\0\0\0\0\0", None),
+        (message(b"E", b"SFATAL\0C57P01\0Mgood bye\0\0"), "not a byte"),  # and does not go
+        (message(b"E", b"Mno code\0\0") + READY, "no code"),
+    ],
+)
+def test_answers_that_make_no_sense_end_the_query(answers: bytes, said: str | None) -> None:
+    with session(answers, timeout_s=1.0) as s, pytest.raises(QueryError, match=said):
+        s.query(b"x")
+
+
+def test_a_server_that_stops_in_the_middle_of_a_row_is_given_up() -> None:
+    whole = answer([17], [(bytes(1000),)])
+    with session(whole[:500], timeout_s=0.3) as s:
+        with pytest.raises(QueryError, match="not a byte has come for 0.3 s") as caught:
+            s.query(b"x")
+        assert caught.value.lost
+
+
+# ---- arrays --------------------------------------------------------------------------------------
+
+
+def encoded(values: Sequence[int | None], *, lower: int = 1, element: int = 23) -> bytes:
+    parts = [
+        struct.pack(">i", -1) if value is None else struct.pack(">ii", 4, value) for value in values
+    ]
+    if not values:
+        return struct.pack(">iiI", 0, 0, element)
+    return struct.pack(">iiIii", 1, None in values, element, len(values), lower) + b"".join(parts)
+
+
+def arrays(blobs: list[bytes], count: int) -> tuple[list[list[int]], list[int]]:
+    with session(answer([1007], [(blob,) for blob in blobs])) as s:
+        (result,) = s.query(b"x")
+        data, counts = result.arrays(0, 23, 4, count)
+    return data.view(">i4").tolist(), counts.tolist()
+
+
+def test_arrays_are_read_and_counted() -> None:
+    blobs = [
+        encoded([1, -2]),
+        encoded([3]),
+        encoded([]),
+        encoded([1, None]),
+        encoded([7, 8], lower=0),
+    ]
+    data, counts = arrays(blobs, 2)
+    assert counts == [2, 1, 0, -2, 2]
+    assert data == [[1, -2], [0, 0], [0, 0], [0, 0], [7, 8]]
+
+
+@pytest.mark.parametrize(
+    "blob",
+    [
+        b"",
+        b"\0" * 11,
+        encoded([1, 2])[:-1],
+        encoded([1, 2]) + b"\0",
+        encoded([1, 2], element=25),
+        struct.pack(">iiI", -1, 0, 23),
+        struct.pack(">iiI", 7, 0, 23) + bytes(56),
+        struct.pack(">iiI", 1, 0, 23),
+        struct.pack(">iiIii", 1, 0, 23, -1, 1),
+        struct.pack(">iiIiiii", 2, 0, 23, 2**31 - 1, 1, 2**31 - 1, 1),
+        struct.pack(">iiIiiii", 2, 0, 23, 65536, 1, 65536, 1) + bytes(16),
+        struct.pack(">iiIii", 1, 0, 23, 2, 1) + struct.pack(">iiii", 8, 0, 0, 0),
+        struct.pack(">iiIii", 1, 0, 23, 2, 1) + struct.pack(">iiii", 4, 0, -1, 0),
+    ],
+)
+def test_an_array_that_makes_no_sense_is_a_bad_row(blob: bytes) -> None:
+    data, counts = arrays([encoded([5, 6]), blob, encoded([7, 8])], 2)
+    assert counts == [2, -2, 2]
+    assert data == [[5, 6], [0, 0], [7, 8]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.binary(max_size=60), min_size=1, max_size=40), st.integers(0, 4))
+@example([encoded([1, 2]), encoded([1, 2])[:20]], 2)
+def test_no_bytes_of_an_array_are_read_beyond_its_end(blobs: list[bytes], count: int) -> None:
+    mutated = blobs + [encoded([1, 2])[: len(b)] + b for b in blobs]
+    data, counts = arrays(mutated, count)
+    assert len(data) == len(counts) == len(mutated)
+    assert all(-2 <= n <= 60 for n in counts)
+
+
+@pytest.mark.parametrize("oid", [16, 21, 23, 20, 700, 701, 1082, 1114, 1184])
+@pytest.mark.parametrize("size", [0, 3, 5, 9])
+def test_a_value_of_another_width_is_refused(oid: int, size: int) -> None:
+    with session(answer([oid], [(bytes(size),)])) as s:
+        (result,) = s.query(b"x")
+    with pytest.raises(SourceError, match="this is no PostgreSQL"):
+        labels_of(result, 0, LABELS[oid], Column("v", LABELS[oid].dtype))
+
+
+# ---- the source ----------------------------------------------------------------------------------
+
+
+def big_endian(number: int) -> bytes:
+    return struct.pack(">q", number)
+
+
+def reading(rows: list[tuple[bytes | None, ...]]) -> Any:
+    """Reads ranges from a server that answers every FETCH with these rows."""
+
+    def answers(sql: str) -> bytes:
+        if "LIMIT 0" in sql:
+            fields = b"".join(
+                name + b"\0" + struct.pack(">IHIhih", 0, 0, oid, -1, -1, 1)
+                for name, oid in ((b"id", 20), (b"image_data", 17), (b"label", 20))
+            )
+            return message(b"T", struct.pack(">H", 3) + fields) + COMPLETE + READY
+        if "FETCH" in sql:
+            return answer([20, 20, 23, 17, 20], rows)
+        return COMPLETE + READY
+
+    with hostile(answers) as dsn:
+        source = open_source(make_config({"url": dsn, "stall_timeout_s": 2}, {}))
+        with contextlib.closing(source):
+            return list(source.read([(1, 5), (6, 9)], (Column("label", "int64"),)))
+
+
+def test_an_honest_chunk_is_understood() -> None:
+    rows = [(big_endian(n), big_endian(n), b"\0\0\0\1", b"x", big_endian(7)) for n in (1, 2)]
+    (chunk,) = reading(rows)
+    assert chunk.keys.tolist() == [1, 2]
+    assert chunk.ranges.tolist() == [0, 1]
+    assert np.asarray(chunk.labels[0]).tolist() == [7, 7]
+
+
+@pytest.mark.parametrize("numbers", [(0,), (2, 1), (3,), (-5,), (2**63 - 1,)])
+def test_rows_of_other_ranges_than_were_asked_for_are_refused(numbers: tuple[int, ...]) -> None:
+    rows = [(big_endian(n), big_endian(1), None, b"x", big_endian(7)) for n in numbers]
+    with pytest.raises(SourceError, match="rows in another order than that of the ranges"):
+        reading(rows)
+
+
+def test_a_key_that_is_null_in_a_row_is_refused() -> None:
+    with pytest.raises(SourceError, match="NULL"):
+        reading([(big_endian(1), None, None, b"x", big_endian(7))])
+
+
+def test_more_rows_than_were_asked_for_are_refused() -> None:
+    rows = [(big_endian(1), big_endian(1), None, b"x", big_endian(7))] * 17
+    with pytest.raises(SourceError, match="17 rows where 16 were asked for"):
+        reading(rows)
+
+
+def test_a_result_outlives_its_connection() -> None:
+    with session(answer([17], [(b"abc",)])) as s:
+        (result,) = s.query(b"x")
+    assert isinstance(result, Result)
+    del s
+    assert result.value(0, 0) == b"abc"

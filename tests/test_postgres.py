@@ -1,0 +1,405 @@
+"""What is particular to PostgreSQL: types, keys, large objects, names, advice."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastloader import FastLoader, FastloaderWarning, PlanError, RowError, SourceError
+from fastloader.columns import Column
+from fastloader.config import make_config
+from fastloader.source import Source, open_source
+
+from .postgres import Database
+from .support import all_keys, blobs_of, decoded, jpeg, resized, simple_rows
+
+SMALL = {"size": (8, 8), "batch_size": 4, "workers": 1}
+
+
+@contextmanager
+def opened(url: str, **options: Any) -> Iterator[Source]:
+    source = open_source(make_config({"url": url, **options}, {}))
+    try:
+        yield source
+    finally:
+        source.close()
+
+
+# ---- labels --------------------------------------------------------------------------------------
+
+TYPES = {
+    # type: (values, dtype and shape that they get, what they become)
+    "int2": ([-32768, 0, 32767], Column("v", "int64"), None),
+    "int4": ([-(2**31), 0, 2**31 - 1], Column("v", "int64"), None),
+    "int8": ([-(2**63), 0, 2**63 - 1], Column("v", "int64"), None),
+    "float4": ([-1.5, 0.0, float("inf")], Column("v", "float64"), None),
+    "float8": ([-1e300, 0.1, float("-inf")], Column("v", "float64"), None),
+    "bool": ([True, False, True], Column("v", "bool"), None),
+    "text": (["", "näme", "a'b\\c"], Column("v", "text"), None),
+    "varchar(9)": (["", "näme", "x"], Column("v", "text"), None),
+    "char(3)": (["abc", "a", "ab"], Column("v", "text"), ["abc", "a  ", "ab "]),
+    "date": (
+        ["1970-01-01", "2000-01-01", "1969-12-31"],
+        Column("v", "int64"),
+        [0, 946_684_800_000_000, -86_400_000_000],
+    ),
+    "timestamp": (
+        ["1970-01-01 00:00:01", "2024-02-29 12:00:00.000001", "0001-01-01 00:00:00"],
+        Column("v", "int64"),
+        [1_000_000, 1_709_208_000_000_001, -62_135_596_800_000_000],
+    ),
+    "timestamptz": (
+        ["1970-01-01 00:00:01+00", "1970-01-01 01:00:00+01", "2000-01-01 00:00:00+00"],
+        Column("v", "int64"),
+        [1_000_000, 0, 946_684_800_000_000],
+    ),
+    "int2[]": ([[1, -2], [3, 4], [5, 6]], Column("v", "int16", (2,)), None),
+    "int4[]": ([[1], [-2], [3]], Column("v", "int32", (1,)), None),
+    "int8[]": ([[2**40, 2], [3, -(2**60)], [5, 6]], Column("v", "int64", (2,)), None),
+    "float4[]": ([[0.5, 2], [3, 4], [5, -6]], Column("v", "float32", (2,)), None),
+    "float8[]": ([[0.1, 2], [3, 4], [5, 6]], Column("v", "float64", (2,)), None),
+    "bool[]": ([[True, False], [False] * 2, [True] * 2], Column("v", "bool", (2,)), None),
+    "float4[][]": (
+        [[[1.0, 2], [3, 4]], [[5, 6], [7, 8]], [[0, 0], [0, 1]]],
+        Column("v", "float32", (4,)),
+        [[1, 2, 3, 4], [5, 6, 7, 8], [0, 0, 0, 1]],
+    ),
+    "bytea": (
+        [b"abc", b"\0\1\2", b"\\x4"],
+        Column("v", "uint8", (3,)),
+        [[97, 98, 99], [0, 1, 2], [92, 120, 52]],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", TYPES)
+def test_labels_of_every_type(database: Database, kind: str, workers: int) -> None:
+    values, column, expected = TYPES[kind]
+    rows = [(i, jpeg(), value) for i, value in enumerate(values)]
+    url = database.table(rows, columns=f"id int4 PRIMARY KEY, image_data bytea, v {kind}")
+    with FastLoader(url, label="v", **{**SMALL, "workers": workers}) as loader:
+        assert loader.columns == (column,)
+        ((_, labels),) = loader
+        assert labels.dtype == (object if column.is_text else column.dtype)
+        assert labels.shape == (3, *column.shape)
+        assert labels.tolist() == (values if expected is None else expected)
+
+
+def test_a_label_that_asks_for_a_type_gets_it_where_it_fits(database: Database) -> None:
+    url = database.table(
+        [(1, jpeg(), 3, 2.0, [1, 2]), (2, jpeg(), 300, 2.5, [3, 4])],
+        columns="id int4 PRIMARY KEY, image_data bytea, i int8, f float8, v int8[]",
+    )
+    with FastLoader(url, label=["i:int16", "f:float32", "v:float32"], **SMALL) as loader:
+        ((_, labels),) = loader
+        assert [value.dtype.name for value in labels.values()] == ["int16", "float32", "float32"]
+        assert labels["v"].tolist() == [[1, 2], [3, 4]]
+    with FastLoader(url, label=["i:uint8", "f:int32"], on_error="skip", **SMALL) as loader:
+        ((_, labels),) = loader
+        assert (labels["i"].tolist(), labels["f"].tolist()) == ([3], [2])
+        assert loader.bad_rows == [(2, "column 'f' holds 2.5, int32 is needed")]
+
+
+def test_labels_that_cannot_be_delivered_are_bad_rows_with_a_reason(database: Database) -> None:
+    rows = [
+        (1, jpeg(), 1, [1.0, 2.0], "2000-01-01", "a"),
+        (2, jpeg(), None, [1.0, 2.0], "2000-01-01", "a"),
+        (3, jpeg(), 1, [1.0], "2000-01-01", "a"),
+        (4, jpeg(), 1, [1.0, None], "2000-01-01", "a"),
+        (5, jpeg(), 1, None, "2000-01-01", "a"),
+        (6, jpeg(), 1, [1.0, 2.0], "infinity", "a"),
+        (7, jpeg(), 1, [1.0, 2.0], "2000-01-01", None),
+    ]
+    columns = "id int4 PRIMARY KEY, image_data bytea, i int4, v float4[], d date, t text"
+    url = database.table(rows, columns=columns)
+    with FastLoader(url, label=["i", "v", "d", "t"], on_error="skip", **SMALL) as loader:
+        ((_, labels),) = loader
+        assert len(labels["i"]) == 1
+        assert loader.bad_rows == [
+            (2, "column 'i' holds NULL, int64 is needed"),
+            (3, "column 'v' holds an array of 1, an array of 2 x float32 is needed"),
+            (4, "column 'v' holds an array with a NULL in it, an array of 2 x float32 is needed"),
+            (5, "column 'v' holds NULL, an array of 2 x float32 is needed"),
+            (6, "column 'd' holds infinity, int64 is needed"),
+            (7, "column 't' holds NULL, text is needed"),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "delivered"),
+    [
+        ("numeric", 1.5, 1.5),
+        ("numeric[]", [1, 2], [1.0, 2.0]),
+        ("json", "{}", "{}"),
+        ("uuid", str(uuid.UUID(int=5)), str(uuid.UUID(int=5))),
+        ("interval", "1 minute", 60.0),
+        ("mood", "happy", "happy"),
+        ("inet", "10.0.0.1", "10.0.0.1/32"),
+        ("text[]", ["a"], "{a}"),
+        ("money", "$2.50", 2.5),
+        ("bit(4)", "0101", 5),
+    ],
+)
+def test_an_unsupported_type_is_named_with_a_cast_that_works(
+    database: Database, kind: str, value: Any, delivered: Any
+) -> None:
+    database.execute("CREATE TYPE mood AS ENUM ('happy', 'sad')")
+    columns = f'id int4 PRIMARY KEY, image_data bytea, "The label" {kind}'
+    url = database.table([(1, jpeg(), value)], columns=columns)
+    with pytest.raises(SourceError) as caught:
+        FastLoader(url, label="The label", **SMALL)
+    message = str(caught.value)
+    assert f"column 'The label' has the type {kind.split('(', maxsplit=1)[0]}" in message
+    query = message.split("query=")[1][1:-1]
+    with FastLoader(url, query=query, label="The label", **SMALL) as loader:
+        ((_, labels),) = loader
+        assert labels.tolist() == [delivered]
+
+
+# ---- keys ----------------------------------------------------------------------------------------
+
+UUIDS = sorted(
+    str(uuid.UUID(int=n * 0x9E3779B97F4A7C15F39CC0605CEDC834 % 2**128)) for n in range(9)
+)
+TEXTS = ["", "A", "B", "a", "a b", "a'b", 'a"b', "a,b", "a\\b", "b", "z{}", "é", "日本", "x" * 300]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("consistency", ["snapshot", "latest"])
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("int2", [-5, 0, 7, 32767]),
+        ("int4", [-5, 0, 7, 2**31 - 1]),
+        ("int8", [-(2**63), 0, 7, 2**63 - 1]),
+        ("uuid", UUIDS),
+        ("text", TEXTS),
+        ("varchar", TEXTS),
+        ('text COLLATE "C"', TEXTS),
+    ],
+)
+def test_keys_of_every_type_come_once_in_the_databases_order(
+    database: Database, kind: str, keys: list[Any], consistency: str, workers: int
+) -> None:
+    rows = [(key, jpeg(seed=i % 3), i) for i, key in enumerate(keys)]
+    np.random.default_rng(0).shuffle(rows)  # type: ignore[arg-type]
+    url = database.table(rows, columns=f"id {kind} PRIMARY KEY, image_data bytea, label int4")
+    order = [row[0] for row in database.execute("SELECT id FROM images ORDER BY id")]
+    label = {key: i for i, key in enumerate(keys)}
+    options = {**SMALL, "workers": workers, "batch_size": 3, "fetch_bytes": 1}
+    with FastLoader(url, with_keys=True, consistency=consistency, **options) as loader:
+        for _ in range(2):
+            parts = list(loader)
+            found = [key for part in parts for key in part[2].tolist()]
+            assert found == order
+            assert [i for part in parts for i in part[1].tolist()] == [label[key] for key in order]
+            kinds = {part[2].dtype for part in parts}
+            assert kinds == {np.dtype(object if isinstance(keys[0], str) else np.int64)}
+
+
+def test_text_keys_come_in_the_order_of_their_collation(database: Database) -> None:
+    found = database.execute(
+        "SELECT collname FROM pg_collation WHERE collname IN ('en-x-icu', 'C')"
+    )
+    for (collation,) in found:
+        database.execute("DROP TABLE IF EXISTS images")
+        words = ["b", "A", "a", "B", "á", "Z", "z"]
+        url = database.table(
+            [(word, jpeg(), 0) for word in words],
+            columns=f'id text COLLATE "{collation}" PRIMARY KEY, image_data bytea, label int4',
+        )
+        order = [row[0] for row in database.execute("SELECT id FROM images ORDER BY id")]
+        with FastLoader(url, with_keys=True, **{**SMALL, "batch_size": 2}) as loader:
+            assert [key for *_, keys in loader for key in keys.tolist()] == order
+
+
+@pytest.mark.parametrize("kind", ["uuid", "text"])
+def test_rows_with_such_keys_may_come_and_go(database: Database, kind: str) -> None:
+    keys = UUIDS
+    url = database.table(
+        [(key, jpeg(), i) for i, key in enumerate(keys)],
+        columns=f"id {kind} PRIMARY KEY, image_data bytea, label int4",
+    )
+    options = {**SMALL, "on_error": "skip", "consistency": "latest", "with_keys": True}
+    with FastLoader(url, **options) as loader:
+        gone = [keys[0], keys[5], keys[8]]
+        database.execute("DELETE FROM images WHERE id::text = ANY(%s)", (gone,))
+        new = [key[:-1] + ("0" if key[-1] != "0" else "1") for key in (keys[1], keys[4], keys[6])]
+        for key in new:
+            database.execute("INSERT INTO images VALUES (%s, %s, 0)", (key, jpeg()))
+        found = [key for *_, part in loader for key in part.tolist()]
+        assert found == [key for key in keys if key not in gone]
+        assert [key for key, _ in loader.bad_rows] == gone
+        assert all("the row is gone" in reason for _, reason in loader.bad_rows)
+        assert loader.stats().passed_over > 0
+
+
+def test_a_bad_row_is_named_by_its_key(database: Database) -> None:
+    url = database.table(
+        [(UUIDS[0], b"no picture", 1)], columns="id uuid PRIMARY KEY, image_data bytea, label int4"
+    )
+    with FastLoader(url, **SMALL) as loader, pytest.raises(RowError) as caught:
+        list(loader)
+    assert caught.value.key == UUIDS[0]
+
+
+def test_keys_that_cannot_be_planned_are_refused(database: Database) -> None:
+    url = database.table(
+        [(1, jpeg(), 0), (1, jpeg(), 0)], columns="id int4, image_data bytea, label int4"
+    )
+    with pytest.raises(PlanError, match="2 rows have the key 1; keys must be unique"):
+        FastLoader(url, **SMALL)
+    for expression, kind in (("id::float8", "double precision"), ("id::numeric", "numeric")):
+        query = f"SELECT {expression} AS id, image_data, label FROM images"
+        with pytest.raises(SourceError, match=f"'id' has the type {kind}; keys must be integers"):
+            FastLoader(url, query=query, **SMALL)
+    query = "SELECT repeat('x', 2000) || id AS id, image_data, label FROM images"
+    with pytest.raises(PlanError, match="a key has 2001 bytes"):
+        FastLoader(url, query=query, **SMALL)
+
+
+# ---- images --------------------------------------------------------------------------------------
+
+
+def test_pixels_are_those_of_the_reference(database: Database) -> None:
+    rows = simple_rows(20)
+    url = database.table(rows)
+    with FastLoader(url, **SMALL) as loader:
+        images = np.concatenate([images for images, _ in loader])
+    for image, (_, blob, _) in zip(images, rows, strict=True):
+        assert np.abs(image - resized(decoded(blob), 8, 8)).max() <= 1
+
+
+def test_large_objects(database: Database) -> None:
+    url = database.table([], columns="id int4 PRIMARY KEY, image_data oid, label int4")
+    database.execute(
+        "INSERT INTO images SELECT n, lo_from_bytea(0, %s), n FROM generate_series(1, 9) n",
+        (jpeg(),),
+    )
+    database.execute("UPDATE images SET image_data = NULL WHERE id = 3")
+    database.execute("SELECT lo_unlink(image_data) FROM images WHERE id = 5")
+    options = {**SMALL, "on_error": "skip", "with_keys": True}
+    with FastLoader(url, **options) as loader:
+        assert [key for *_, part in loader for key in part.tolist()] == [1, 2, 4, 6, 7, 8, 9]
+        assert [key for key, _ in loader.bad_rows] == [3, 5]
+        assert "the oid of a large object that does not exist" in loader.bad_rows[1][1]
+    with (
+        FastLoader(url, max_blob_bytes=100, **SMALL) as loader,
+        pytest.raises(RowError, match="holds more than 100 bytes; the limit is 100"),
+    ):
+        list(loader)
+
+
+def test_an_image_of_another_type_is_refused_with_a_cast(database: Database) -> None:
+    import base64
+
+    blob = base64.b64encode(jpeg()).decode()
+    url = database.table([(1, blob, 0)], columns="id int4 PRIMARY KEY, image_data text, label int4")
+    with pytest.raises(SourceError, match="'image_data' has the type text") as caught:
+        FastLoader(url, **SMALL)
+    query = str(caught.value).split("query=")[1][1:-1].replace('\\"', '"').replace("\\'", "'")
+    with FastLoader(url, query=query, **SMALL) as loader:
+        assert len(next(iter(loader))[0]) == 1
+
+
+@pytest.mark.timeout(180)
+def test_a_blob_of_200_mb_is_over_the_limit_or_is_fetched(database: Database) -> None:
+    url = database.table([(1, jpeg(), 1), (3, jpeg(), 3)])
+    database.execute(
+        "ALTER TABLE images ALTER image_data SET STORAGE EXTERNAL; INSERT INTO images "
+        "SELECT 2, decode(repeat('00', 200 * 1024 * 1024), 'hex'), 2"
+    )
+    with FastLoader(url, on_error="skip", with_keys=True, **SMALL) as loader:
+        ((_, _, keys),) = loader
+        assert keys.tolist() == [1, 3]
+        ((_, reason),) = loader.bad_rows
+        assert "holds 209715200 bytes; the limit is 67108864; raise max_blob_bytes" in reason
+    with FastLoader(url, on_error="skip", max_blob_bytes=1 << 28, **SMALL) as loader:
+        list(loader)
+        ((_, reason),) = loader.bad_rows
+        assert "unknown image format" in reason or "not a JPEG" in reason
+
+
+# ---- tables, views, queries ----------------------------------------------------------------------
+
+
+def test_a_table_may_be_in_a_schema_be_a_view_or_be_partitioned(database: Database) -> None:
+    url = database.table(simple_rows(6))
+    database.execute("CREATE SCHEMA s")
+    database.execute("CREATE TABLE s.t AS SELECT * FROM images")
+    database.execute("ALTER TABLE s.t ADD PRIMARY KEY (id)")
+    database.execute("CREATE VIEW late AS SELECT * FROM images WHERE id > 3")
+    database.execute("CREATE TABLE parts (LIKE images, PRIMARY KEY (id)) PARTITION BY RANGE (id)")
+    for low, high in ((0, 3), (3, 100)):
+        database.execute(
+            f"CREATE TABLE parts_{low} PARTITION OF parts FOR VALUES FROM ({low}) TO ({high})"
+        )
+    database.execute("INSERT INTO parts SELECT * FROM images")
+    for name, keys in (("s.t", range(1, 7)), ("late", range(4, 7)), ("parts", range(1, 7))):
+        with FastLoader(url, table=name, with_keys=True, **SMALL) as loader:
+            assert [key for *_, part in loader for key in part.tolist()] == list(keys)
+    with pytest.raises(SourceError, match=r"no table 's\.nothing'; there are: images, late, parts"):
+        FastLoader(url, table="s.nothing", **SMALL)
+    with pytest.raises(SourceError, match="no table 'x.nothing'"):
+        FastLoader(url, table="x.nothing", **SMALL)
+
+
+def test_a_query_may_join(database: Database) -> None:
+    url = database.table(simple_rows(6))
+    database.table(
+        [(n * 10, f"class {n}") for n in range(6)], name="names", columns="n int8, t text"
+    )
+    query = "SELECT i.id, i.image_data, n.t FROM images i JOIN names n ON n.n = i.label -- names"
+    with FastLoader(url, query=query, label="t", **SMALL) as loader:
+        assert [t for _, part in loader for t in part.tolist()] == [f"class {n}" for n in range(6)]
+
+
+# ---- advice --------------------------------------------------------------------------------------
+
+
+def test_a_missing_index_is_warned_of_with_the_remedy(database: Database) -> None:
+    url = database.table(simple_rows(5), columns="id int4, image_data bytea, label int4")
+    with pytest.warns(FastloaderWarning, match="every key range scans the whole") as caught:
+        FastLoader(url, **SMALL).close()
+    assert len(caught) == 1
+    database.execute(str(caught[0].message).split("Run: ")[1])
+    FastLoader(url, **SMALL).close()  # a warning would be an error here
+
+
+def test_a_large_table_is_read_through_its_index(database: Database) -> None:
+    """Whatever the planner thinks of ranges whose length it does not know."""
+    url = database.table(simple_rows(1))
+    database.execute("INSERT INTO images SELECT n, '', 0 FROM generate_series(2, 50000) n; ANALYZE")
+    with opened(url) as source:
+        keys = all_keys(source)  # with the warning as an error
+        ranges = [(int(key), int(key) + 63) for key in keys[::-6400]]
+        chunks = list(source.read(ranges, (Column("label", "int64"),)))
+    assert sum(len(chunk.keys) for chunk in chunks) == sum(
+        min(64, 50001 - low) for low, _ in ranges
+    )
+
+
+def test_compressed_images_are_advised_against_with_the_remedy(database: Database) -> None:
+    picture = jpeg(300, 300, quality=30) + b"\0" * 100_000
+    url = database.table([(n, picture, n) for n in range(5)])
+    with pytest.warns(FastloaderWarning, match="has compressed the column") as caught:
+        FastLoader(url, **SMALL).close()
+    for statement in str(caught[0].message).split("Run: ")[1].split("; and write the rows anew: "):
+        database.execute(statement)
+    with FastLoader(url, **SMALL) as loader:
+        assert sum(len(images) for images, _ in loader) == 5
+
+
+def test_blobs_are_lent_by_the_result_that_the_chunk_owns(database: Database) -> None:
+    url = database.table(simple_rows(100))
+    with opened(url, fetch_bytes=1000) as source:
+        chunks = list(source.read([(1, 100)], (Column("label", "int64"),)))
+    assert [blob for chunk in chunks for blob in blobs_of(chunk)] == [
+        blob for _, blob, _ in simple_rows(100)
+    ]
