@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import itertools
 import os
 import random
 import sqlite3
@@ -42,7 +43,7 @@ try:
 
     from fastloader import FastLoader, FastloaderError
 
-    from . import pictures
+    from . import cluster, photos, pictures
 
     with _silent_stderr():
         import tensorflow as tf
@@ -67,7 +68,9 @@ def main() -> None:
     sys.stdout.reconfigure(line_buffering=True)  # each line when it is true, into a pipe too
     try:
         _demo(options)
-    except (pictures.PicturesError, FastloaderError, sqlite3.Error, OSError) as error:
+    except (
+        pictures.PicturesError, cluster.ClusterError, FastloaderError, sqlite3.Error, OSError,
+    ) as error:  # fmt: skip
         sys.exit(f"demo: {error}")
     except tf.errors.OpError as error:
         # "{{function_node ...}} ErrorOfTheGenerator: words", and a traceback on the next lines
@@ -84,6 +87,12 @@ def _options() -> argparse.Namespace:
         default=os.environ.get("IMAGES") or None,
         help="JPEGs, in subfolders named as their labels or with a labels.csv (columns file, "
         "label); default: the variable IMAGES, and without it made-up pictures",
+    )
+    parser.add_argument(
+        "--db",
+        choices=("sqlite", "postgres"),
+        default=os.environ.get("DB") or "sqlite",
+        help="where the pictures are; default: the variable DB, and without it sqlite",
     )
     parser.add_argument("--steps", type=_at_least(LEAST_STEPS), default=300)
     parser.add_argument(
@@ -105,20 +114,20 @@ def _at_least(least: int) -> Callable[[str], int]:
 
 def _demo(options: argparse.Namespace) -> None:
     path, labels = _prepare(options)
-    _write_sheet(path, labels, options)
-
-    steps = options.steps // 3
-    print(f"Training from a Python generator: {steps} steps, a third, because it is slow")
-    generator = _train(_python_dataset(path, options.batch_size), len(labels), steps=steps)
-    print(f"Training from fastloader: {options.steps} steps")
-    with _loader(path, options) as loader:
-        dataset = loader.as_dataset().repeat()
-        fast = _train(dataset, len(labels), steps=options.steps)
+    with _database(path, options) as url:
+        _write_sheet(url, labels, options)
+        steps = options.steps // 3
+        print(f"Training from a Python generator: {steps} steps, a third, because it is slow")
+        generator = _train(_python_dataset(url, options.batch_size), len(labels), steps=steps)
+        print(f"Training from fastloader: {options.steps} steps")
+        with _loader(url, options) as loader:
+            dataset = loader.as_dataset().repeat()
+            fast = _train(dataset, len(labels), steps=options.steps)
     print("\n" + _report(generator, fast))
 
 
-def _loader(path: Path, options: argparse.Namespace) -> FastLoader:
-    return FastLoader(path, size=SIZE, batch_size=options.batch_size)
+def _loader(url: str, options: argparse.Namespace) -> FastLoader:
+    return FastLoader(url, size=SIZE, batch_size=options.batch_size)
 
 
 # ---- the table and the sheet ---------------------------------------------------------------------
@@ -154,25 +163,39 @@ def _prepare(options: argparse.Namespace) -> tuple[Path, list[str]]:
     return path, labels
 
 
-def _write_sheet(path: Path, labels: list[str], options: argparse.Namespace) -> None:
+@contextlib.contextmanager
+def _database(path: Path, options: argparse.Namespace) -> Iterator[str]:
+    """What to read from: the SQLite file, or a PostgreSQL server of ours with the same table."""
+    if options.db == "sqlite":
+        yield str(path)
+        return
+    with cluster.cluster() as server, contextlib.closing(sqlite3.connect(path)) as pictures_of:
+        rows = pictures_of.execute(photos.SELECT)
+        bar = tqdm(rows, "Copying", options.rows, unit=" rows", disable=None, leave=False)
+        with contextlib.closing(server.connect()) as connection:
+            photos.write_postgres(connection, bar)
+        print(f"{server.url()}: a PostgreSQL {server.version} with the same table, for now")
+        yield server.url()
+
+
+def _write_sheet(url: str, labels: list[str], options: argparse.Namespace) -> None:
     sheet = options.folder / "contact-sheet.png"
-    with _loader(path, options) as loader:
+    with _loader(url, options) as loader:
         images, numbers = next(iter(loader))
     pictures.contact_sheet(images, [labels[number] for number in numbers], sheet)
     print(f"{sheet}: the first batch, as fastloader delivers it")
 
 
-def _python_dataset(path: Path, batch_size: int) -> tf.data.Dataset:
-    """What one writes without fastloader: sqlite3, Pillow and from_generator."""
+def _python_dataset(url: str, batch_size: int) -> tf.data.Dataset:
+    """What one writes without fastloader: sqlite3 or a named cursor of psycopg2's, Pillow and
+    from_generator."""
 
     def batches() -> Iterator[tuple[Any, Any]]:
-        # TensorFlow calls a generator from changing threads.
-        with contextlib.closing(sqlite3.connect(path, check_same_thread=False)) as database:
-            while True:
-                cursor = database.execute("SELECT image_data, label FROM images ORDER BY id")
-                while rows := cursor.fetchmany(batch_size):
-                    images = np.stack([decode(jpeg) for jpeg, _ in rows])
-                    yield images, np.array([label for _, label in rows])
+        while True:
+            cursor = photos.rows_of(url)
+            while rows := list(itertools.islice(cursor, batch_size)):
+                images = np.stack([decode(jpeg) for jpeg, _ in rows])
+                yield images, np.array([label for _, label in rows])
 
     def decode(jpeg: bytes) -> Any:
         image = Image.open(io.BytesIO(jpeg)).convert("RGB")

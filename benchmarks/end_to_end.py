@@ -1,9 +1,11 @@
-"""From a SQLite table to a TensorFlow training loop: images per second and what they cost.
+"""From a table to a TensorFlow training loop: images per second and what they cost.
 
-All contestants read the same file and deliver batches of 64 at 224x224. `bare` delivers nothing: it
-is one process for each core that only decodes, with libjpeg-turbo's own default settings, blobs
-that are in memory already. Of the others only fastloader, pillow-* and tf-map-antialias resize with
-antialiasing; TensorFlow's decoder also takes the faster, less exact DCT unless told otherwise.
+All contestants read the same SQLite file, or from the same PostgreSQL server over a Unix socket,
+and deliver batches of 64 at 224x224. The server's CPU time is not counted, but it needs some of the
+same cores. `bare` delivers nothing: it is one process for each core that only decodes, with
+libjpeg-turbo's own default settings, blobs that are in memory already. Of the others only
+fastloader, pillow-* and tf-map-antialias resize with antialiasing; TensorFlow's decoder also takes
+the faster, less exact DCT unless told otherwise.
 
 The time is from making the iterator of an epoch to its end. What TensorFlow takes after that to put
 the iterator away stands in a column of its own; why stands at Clock.epoch in contestants.py.
@@ -19,7 +21,14 @@ from .measure import Sample, Spread, child, paired, parser, ratio, report, sprea
 from .photos import database, read_photos
 
 US = "fastloader"
-DEFAULT = (US, "pillow-batch", "sqldataset", "bare")
+DEFAULT = {
+    "sqlite": (US, "pillow-batch", "sqldataset", "bare"),
+    "postgres": (US, "pillow-batch", "by-hand", "bare"),
+}
+ALL = {
+    "sqlite": tuple(name for name in NAMES if name != "by-hand"),
+    "postgres": tuple(name for name in NAMES if name != "sqldataset"),
+}
 
 
 @dataclass(frozen=True)
@@ -34,10 +43,13 @@ class Goal:
         return f"goal: {self.at_least:g} x {self.rival}: {reached}, {found:.2f}"
 
 
-GOALS = (Goal("pillow-batch", 5), Goal("sqldataset", 1.4), Goal("bare", 0.85))
+GOALS = {
+    "sqlite": (Goal("pillow-batch", 5), Goal("sqldataset", 1.4), Goal("bare", 0.85)),
+    "postgres": (Goal("pillow-batch", 4), Goal("by-hand", 1.5)),
+}
 
 
-def lines(samples: dict[str, list[Sample]]) -> list[str]:
+def lines(samples: dict[str, list[Sample]], kind: str) -> list[str]:
     """The table and the goals, as text."""
     rows = [
         [
@@ -53,13 +65,15 @@ def lines(samples: dict[str, list[Sample]]) -> list[str]:
     headers = ["median [lowest..highest]", "images/s", "fastloader is x times that"]
     headers += ["CPU s per 1000 images", "in the training process", "s to end the iterator"]
     verdicts = [
-        goal.verdict(ratio(samples[US], samples[goal.rival], "images_per_s")) for goal in GOALS
+        goal.verdict(ratio(samples[US], samples[goal.rival], "images_per_s"))
+        for goal in GOALS[kind]
     ]
     return [table(headers, rows), "", *verdicts]
 
 
 def main() -> None:
     arguments = parser("end_to_end", __doc__, rounds=5)
+    arguments.add_argument("--db", choices=DEFAULT, default="sqlite", help="where from (sqlite)")
     arguments.add_argument("--all", action="store_true", help=f"run {', '.join(NAMES)}")
     arguments.add_argument("--epochs", type=int, default=1, metavar="N", help="measured epochs (1)")
     arguments.add_argument(
@@ -68,13 +82,14 @@ def main() -> None:
     options = arguments.parse_args()
     photos = read_photos(options.images)
     bare.compiled()
-    with database(photos, len(photos) * options.copies) as path:
+    names = (ALL if options.all else DEFAULT)[options.db]
+    with database(photos, len(photos) * options.copies, kind=options.db) as path:
 
         def run(name: str) -> Sample:
             return child("benchmarks.contestants", name, path, "--epochs", options.epochs)
 
-        samples = paired(NAMES if options.all else DEFAULT, options.rounds, run=run)
-    report(options, samples, lines(samples))
+        samples = paired(names, options.rounds, run=run)
+    report(options, samples, lines(samples, options.db))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The photographs that the benchmarks read, and the SQLite tables made of them."""
+"""The photographs that the benchmarks read, and the tables made of them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
+
+from .cluster import cluster
 
 SELECT = "SELECT image_data, label FROM images ORDER BY id"
 
@@ -54,16 +57,43 @@ def thumbnails(photos: list[Photo], *, distinct: int, longest: int) -> list[Phot
     return small
 
 
-@contextlib.contextmanager
-def database(photos: list[Photo], rows: int) -> Iterator[str]:
-    """The path of a SQLite file with a table of ``rows`` rows, the photos again and again.
+POSTGRES = "postgresql://"
 
-    It has just been written, so it is read from the page cache and not from a disk.
+
+@contextlib.contextmanager
+def database(photos: list[Photo], rows: int, *, kind: str = "sqlite") -> Iterator[str]:
+    """The path of a SQLite file, or the URL of a PostgreSQL server that ends with the block, with a
+    table of ``rows`` rows, the photos again and again.
+
+    It has just been written, so it is read from memory and not from a disk.
     """
-    with tempfile.TemporaryDirectory(prefix="fastloader-") as folder:
+    repeated = itertools.islice(itertools.cycle(photos), rows)
+    with contextlib.ExitStack() as stack:
+        if kind == "postgres":
+            server = stack.enter_context(cluster(shared_buffers="1GB"))
+            with contextlib.closing(server.connect()) as connection:
+                write_postgres(connection, repeated)
+            yield server.url()
+            return
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastloader-"))
         path = os.path.join(folder, "photos.db")
-        write(path, itertools.islice(itertools.cycle(photos), rows))
+        write(path, repeated)
         yield path
+
+
+def write_postgres(connection: Any, photos: Iterable[Photo]) -> None:
+    from psycopg2.extras import execute_values
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE images (id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+            "image_data bytea NOT NULL, label int8 NOT NULL); "
+            "ALTER TABLE images ALTER image_data SET STORAGE EXTERNAL"
+        )
+        execute_values(
+            cursor, "INSERT INTO images(image_data, label) VALUES %s", photos, page_size=50
+        )
+        cursor.execute("VACUUM ANALYZE images")
 
 
 def write(path: str, photos: Iterable[Photo]) -> None:
@@ -76,7 +106,17 @@ def write(path: str, photos: Iterable[Photo]) -> None:
 
 
 def rows_of(path: str) -> Iterator[Photo]:
-    """The table's rows, in the order of their keys."""
+    """The table's rows, in the order of their keys, as one reads them without thinking of speed:
+    from PostgreSQL through a named cursor of psycopg2's."""
+    if path.startswith(POSTGRES):
+        import psycopg2
+
+        server = psycopg2.connect(path)
+        with contextlib.closing(server), server.cursor("rows") as cursor:
+            cursor.itersize = 64
+            cursor.execute(SELECT)
+            yield from cursor
+        return
     # tf.data pulls a generator from several threads, one after the other.
     connection = sqlite3.connect(path, check_same_thread=False)
     with contextlib.closing(connection):

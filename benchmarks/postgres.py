@@ -1,0 +1,299 @@
+"""What the PostgreSQL source costs and takes, each beside its peers in one run.
+
+* ``read``: the table is read and nothing decoded. fastloader is its source alone, in one process.
+* ``network``: a loader over TCP, through a proxy that makes each round trip 20 ms, and without it.
+* ``keys``: the plan of a table with 10 million keys.
+* ``memory``: what a worker takes while 2 GB of images go through it.
+
+CPU is that of the client process; the server has its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+
+from .cluster import cluster
+from .contestants import BATCH, SIZE
+from .end_to_end import Goal
+from .measure import (
+    ROOT,
+    Sample,
+    Spread,
+    child,
+    cores,
+    paired,
+    parser,
+    ratio,
+    report,
+    spread,
+    table,
+)
+from .photos import SELECT, database, read_photos, rows_of
+
+PARTS = ("read", "network", "keys", "memory")
+US, NAMED = "fastloader", "psycopg2 named cursor"
+ROUND_TRIP_MS = 20
+KEYS = 10_000_000
+MEMORY_BYTES = 2_000_000_000
+
+
+# ---- reading alone -------------------------------------------------------------------------------
+
+
+def read_source(url: str) -> Iterator[int]:
+    """Rows at a time, as a worker gets them; a label column too."""
+    from fastloader.config import make_config
+    from fastloader.source import open_source
+
+    with contextlib.closing(open_source(make_config({"url": url}, {}))) as source:
+        (keys,) = source.keys()
+        columns = source.label_columns(keys)
+        ranges = ((int(keys[i]), int(keys[min(i + BATCH, len(keys)) - 1]))
+                  for i in range(0, len(keys), BATCH))  # fmt: skip
+        yield 0  # the plan is not counted
+        for chunk in source.read(ranges, columns):
+            yield len(chunk.keys)
+
+
+def read_named(url: str) -> Iterator[int]:
+    yield 0
+    for blob, _label in rows_of(url):
+        yield bytes(blob) != b""
+
+
+def read_psycopg(url: str) -> Iterator[int]:
+    import psycopg
+
+    with psycopg.connect(url) as connection, connection.cursor("rows", binary=True) as cursor:
+        cursor.itersize = 64
+        yield 0
+        cursor.execute(SELECT)
+        for blob, _label in cursor:
+            yield blob != b""
+
+
+READERS: dict[str, Callable[[str], Iterator[int]]] = {
+    US: read_source,
+    NAMED: read_named,
+    "psycopg 3 binary cursor": read_psycopg,
+}
+
+
+def run_reader(name: str, url: str) -> Sample:
+    for _ in READERS[name](url):  # to warm up
+        pass
+    rows = READERS[name](url)
+    next(rows)
+    cpu, start = time.process_time(), time.perf_counter()
+    count = sum(rows)
+    seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+    return {"rows_per_s": count / seconds, "cpu_ms_per_row": cpu_s / count * 1000, "rows": count}
+
+
+def reading(photos: list[Any], options: Any) -> tuple[dict[str, list[Sample]], list[str]]:
+    with database(photos, len(photos) * options.copies, kind="postgres") as url:
+        samples = paired(
+            tuple(READERS),
+            options.rounds,
+            run=lambda name: child("benchmarks.postgres", "--one", "read", name, url),
+        )
+    rows = [
+        [
+            name,
+            f"{spread(found, 'rows_per_s'):.0f}",
+            f"{ratio(samples[US], found, 'rows_per_s'):.2f}",
+            f"{spread(found, 'cpu_ms_per_row'):.3f}",
+            f"{ratio(samples[US], found, 'cpu_ms_per_row'):.2f}",
+        ]
+        for name, found in samples.items()
+    ]
+    headers = ["reading alone", "rows/s", "fastloader is x times that", "client CPU ms a row"]
+    faster = ratio(samples[US], samples[NAMED], "rows_per_s")
+    cpu = ratio(samples[US], samples[NAMED], "cpu_ms_per_row").median
+    verdict = "reached" if cpu <= 0.25 else "not reached"
+    return samples, [
+        table([*headers, "and takes so much of its CPU"], rows),
+        "",
+        Goal(NAMED, 3).verdict(faster),
+        f"goal: 0.25 of the client CPU of {NAMED}: {verdict}, {cpu:.2f}",
+    ]
+
+
+# ---- over a network ------------------------------------------------------------------------------
+
+
+def run_loader(url: str) -> Sample:
+    from fastloader import FastLoader
+
+    with FastLoader(url, batch_size=BATCH, size=SIZE, workers=cores()) as loader:
+        for _ in loader:
+            pass
+        start = time.perf_counter()
+        rows = sum(len(images) for images, _ in loader)
+        return {"images_per_s": rows / (time.perf_counter() - start)}
+
+
+@contextlib.contextmanager
+def proxied(url: str, delay_ms: float) -> Iterator[str]:
+    """The URL of a proxy in a process of its own."""
+    server, _, path = url.partition("@")
+    host, _, rest = path.partition(":")
+    port, _, name = rest.partition("/")
+    del host
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.proxy", port, "--delay-ms", str(delay_ms)],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            yield f"{server}@127.0.0.1:{int(process.stdout.readline())}/{name}"
+        finally:
+            process.terminate()
+
+
+def network(photos: list[Any], options: Any) -> tuple[dict[str, list[Sample]], list[str]]:
+    near, far = "proxy without delay", f"proxy, {ROUND_TRIP_MS} ms round trip"
+    with (
+        database(photos, len(photos) * options.copies, kind="postgres") as url,
+        proxied(url, 0) as near_url,
+        proxied(url, ROUND_TRIP_MS / 2) as far_url,
+    ):
+        urls = {"Unix socket": url, near: near_url, far: far_url}
+        samples = paired(
+            tuple(urls),
+            options.rounds,
+            run=lambda name: child("benchmarks.postgres", "--one", "network", name, urls[name]),
+        )
+    rows = [
+        [
+            name,
+            f"{spread(found, 'images_per_s'):.0f}",
+            f"{ratio(found, samples[near], 'images_per_s'):.2f}",
+        ]
+        for name, found in samples.items()
+    ]
+    kept = ratio(samples[far], samples[near], "images_per_s")
+    verdict = Goal("the same without delay", 0.9).verdict(kept)
+    return samples, [table(["loader", "images/s", "x without delay"], rows), "", verdict]
+
+
+# ---- 10 million keys -----------------------------------------------------------------------------
+
+
+def run_keys(url: str) -> Sample:
+    """In the process that does it in a loader too; its memory before, and at most."""
+    import resource
+
+    from fastloader.config import make_config
+    from fastloader.ring import create_memory
+    from fastloader.survey import survey
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    with create_memory("plan") as memory:
+        found, _keys, source = survey(make_config({"url": url}, {}), memory)
+        seconds = time.perf_counter() - start
+        source.close()
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {"rows": found.rows, "seconds": seconds, "most_mb": most * 1024 / 1e6,
+            "grown_mb": (most - before) * 1024 / 1e6}  # fmt: skip
+
+
+def keys(_photos: list[Any], options: Any) -> tuple[dict[str, list[Sample]], list[str]]:
+    with cluster(shared_buffers="1GB", maintenance_work_mem="512MB") as server:
+        server.execute(
+            "CREATE TABLE images AS SELECT n::int8 AS id, ''::bytea AS image_data, 0 AS label "
+            f"FROM generate_series(1, {KEYS}) n; ALTER TABLE images ADD PRIMARY KEY (id)"
+        )
+        server.execute("VACUUM ANALYZE images")
+        run = lambda _: child("benchmarks.postgres", "--one", "keys", "keys", server.url())  # noqa: E731
+        samples = paired(("keys",), options.rounds, run=run)
+    found = samples["keys"]
+    seconds, most = spread(found, "seconds"), spread(found, "most_mb")
+    verdict = "reached" if seconds.median < 10 and most.median < 200 else "not reached"
+    return samples, [
+        f"{KEYS:,} keys: {seconds:.1f} s, {most:.0f} MB at most, of which "
+        f"{spread(found, 'grown_mb'):.0f} MB are new (80 MB of it the keys)",
+        f"goal: less than 10 s and 200 MB: {verdict}",
+    ]
+
+
+# ---- 2 GB through a worker -----------------------------------------------------------------------
+
+
+def run_memory(url: str) -> Sample:
+    """MB of a worker's private memory after each tenth of the bytes."""
+    from fastloader import FastLoader
+
+    from .first_batch import private_bytes
+
+    found = []
+    with FastLoader(url, batch_size=BATCH, size=SIZE, workers=1) as loader:
+        (worker,) = (p for p in psutil.Process().children() if "fastloader.worker" in p.cmdline())
+        every = max(1, len(loader) // 10)
+        start = time.perf_counter()
+        for i, _ in enumerate(loader):
+            if i % every == every - 1:
+                found.append(private_bytes(worker.pid)[0] / 1e6)
+        return {"mb": found, "seconds": time.perf_counter() - start}
+
+
+def memory(photos: list[Any], _options: Any) -> tuple[dict[str, list[Sample]], list[str]]:
+    mean = sum(len(blob) for blob, _ in photos) / len(photos)
+    count = round(MEMORY_BYTES / mean)
+    with database(photos, count, kind="postgres") as url:
+        sample = child("benchmarks.postgres", "--one", "memory", "memory", url)
+    mb = [f"{value:.0f}" for value in sample["mb"]]
+    flat = Spread.of(sample["mb"][1:])
+    return {"memory": [sample]}, [
+        f"{count * mean / 1e9:.1f} GB through one worker in {sample['seconds']:.0f} s; its private "
+        f"memory in MB after each tenth: {' '.join(mb)} ({flat:.0f} from the second on)"
+    ]
+
+
+# ---- all of them ---------------------------------------------------------------------------------
+
+
+def run_one(part: str, name: str, url: str) -> Sample:
+    if part == "read":
+        return run_reader(name, url)
+    return {"network": run_loader, "keys": run_keys, "memory": run_memory}[part](url)
+
+
+def main() -> None:
+    arguments = parser("postgres", __doc__, rounds=5)
+    arguments.add_argument(
+        "--copies", type=int, default=4, metavar="N", help="rows that each photo makes (4)"
+    )
+    arguments.add_argument(
+        "--part", action="append", choices=PARTS, help="only this; may be given again (all)"
+    )
+    arguments.add_argument(
+        "--one", nargs=3, metavar=("PART", "NAME", "URL"), help="one run, as JSON"
+    )
+    options = arguments.parse_args()
+    if options.one:
+        print(json.dumps(run_one(*options.one)))
+        return
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    photos = read_photos(options.images)
+    parts = {"read": reading, "network": network, "keys": keys, "memory": memory}
+    samples, lines = {}, []
+    for part in options.part or PARTS:
+        found, more = parts[part](photos, options)
+        samples |= {f"{part}: {name}": each for name, each in found.items()}
+        lines += [*more, ""]
+    report(options, samples, lines)
+
+
+if __name__ == "__main__":
+    main()
