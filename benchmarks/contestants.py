@@ -111,9 +111,11 @@ def by_hand(path: str) -> Batches:
 
     def fill(blobs: list[bytes], pixels: NDArray[np.uint8]) -> None:
         for blob, target in zip(blobs, pixels, strict=True):
-            encoded = np.frombuffer(blob, np.uint8)
-            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-            cv2.resize(image, SIZE[::-1], dst=target, interpolation=cv2.INTER_LINEAR)
+            image = cv2.imdecode(
+                np.frombuffer(blob, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+            )
+            small = cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
+            cv2.cvtColor(small, cv2.COLOR_BGR2RGB, dst=target)  # 0.2 ms less than of the large one
 
     def batches() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         import psycopg
@@ -249,7 +251,7 @@ def run_bare(path: str, epochs: int) -> Sample:
     """The blobs are in memory before the clock starts, and the pixels are thrown away."""
     from . import bare
 
-    blobs = [blob for blob, _ in rows_of(path)]
+    blobs = [bytes(blob) for blob, _ in rows_of(path)]
     found = bare.on_all_cores(blobs, cores(), epochs=epochs)
     return _sample(Clock(len(blobs) * epochs, found["seconds"], found["cpu_s"]))
 
