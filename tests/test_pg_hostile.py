@@ -15,7 +15,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fastloader import SourceError
+from fastloader import PlanError, SourceError
 from fastloader.columns import Column
 from fastloader.config import make_config
 from fastloader.source import open_source
@@ -194,7 +194,11 @@ def test_arrays_are_read_and_counted() -> None:
         struct.pack(">iiIii", 1, 0, 23, -1, 1),
         struct.pack(">iiIiiii", 2, 0, 23, 2**31 - 1, 1, 2**31 - 1, 1),
         struct.pack(">iiIiiii", 2, 0, 23, 65536, 1, 65536, 1) + bytes(16),
+        struct.pack(">iiIiiii", 2, 0, 23, 2**30, 1, -(2**31), 1),  # 2**61 elements of 8 bytes
         struct.pack(">iiIii", 1, 0, 23, 2, 1) + struct.pack(">iiii", 8, 0, 0, 0),
+        # Over 1 KB libpq gives a value memory of its own, at whose end a sanitizer watches.
+        encoded(range(400))[:-3],
+        struct.pack(">iiIii", 1, 0, 23, 400, 1) + encoded(range(300))[20:],
         struct.pack(">iiIii", 1, 0, 23, 2, 1) + struct.pack(">iiii", 4, 0, -1, 0),
     ],
 )
@@ -215,7 +219,7 @@ def test_no_bytes_of_an_array_are_read_beyond_its_end(blobs: list[bytes], count:
 
 
 @pytest.mark.parametrize("oid", [16, 21, 23, 20, 700, 701, 1082, 1114, 1184])
-@pytest.mark.parametrize("size", [0, 3, 5, 9])
+@pytest.mark.parametrize("size", [0, 3, 5, 9, 10_000_000])
 def test_a_value_of_another_width_is_refused(oid: int, size: int) -> None:
     with session(answer([oid], [(bytes(size),)])) as s:
         (result,) = s.query(b"x")
@@ -230,24 +234,25 @@ def big_endian(number: int) -> bytes:
     return struct.pack(">q", number)
 
 
-def reading(rows: list[tuple[bytes | None, ...]]) -> Any:
-    """Reads ranges from a server that answers every FETCH with these rows."""
+def reading(rows: list[tuple[bytes | None, ...]], key: int = 20) -> Any:
+    """Reads ranges from a server that answers every FETCH with these rows. key: the type's OID."""
 
     def answers(sql: str) -> bytes:
         if "LIMIT 0" in sql:
             fields = b"".join(
                 name + b"\0" + struct.pack(">IHIhih", 0, 0, oid, -1, -1, 1)
-                for name, oid in ((b"id", 20), (b"image_data", 17), (b"label", 20))
+                for name, oid in ((b"id", key), (b"image_data", 17), (b"label", 20))
             )
             return message(b"T", struct.pack(">H", 3) + fields) + COMPLETE + READY
         if "FETCH" in sql:
-            return answer([20, 20, 23, 17, 20], rows)
+            return answer([20, key, 23, 17, 20], rows)
         return COMPLETE + READY
 
     with hostile(answers) as dsn:
         source = open_source(make_config({"url": dsn, "stall_timeout_s": 2}, {}))
         with contextlib.closing(source):
-            return list(source.read([(1, 5), (6, 9)], (Column("label", "int64"),)))
+            ranges = [("a", "e"), ("f", "z")] if key != 20 else [(1, 5), (6, 9)]
+            return list(source.read(ranges, (Column("label", "int64"),)))
 
 
 def test_an_honest_chunk_is_understood() -> None:
@@ -265,9 +270,15 @@ def test_rows_of_other_ranges_than_were_asked_for_are_refused(numbers: tuple[int
         reading(rows)
 
 
-def test_a_key_that_is_null_in_a_row_is_refused() -> None:
-    with pytest.raises(SourceError, match="NULL"):
-        reading([(big_endian(1), None, None, b"x", big_endian(7))])
+@pytest.mark.parametrize("key", [20, 25, 2950])
+def test_a_key_that_is_null_in_a_row_is_refused(key: int) -> None:
+    with pytest.raises(SourceError, match="NULL where there can be none"):
+        reading([(big_endian(1), None, None, b"x", big_endian(7))], key)
+
+
+def test_a_key_that_is_too_long_is_refused() -> None:
+    with pytest.raises(PlanError, match="a key has 1025 bytes"):
+        reading([(big_endian(1), b"k" * 1025, None, b"x", big_endian(7))], 25)
 
 
 def test_more_rows_than_were_asked_for_are_refused() -> None:
