@@ -39,14 +39,16 @@ FIRST_DELAY_S, MOST_DELAY_S = 0.1, 5.0
 """Between attempts to get a connection back."""
 
 # Nothing here survives the transaction, so a pooler may give the connection to somebody else then.
-SETTINGS = """
-SELECT set_config(name, '0', true) FROM pg_settings
-  WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout');
-SET LOCAL jit = off; SET LOCAL enable_seqscan = off;
-"""
-"""A consumer may pause, and the holder of the snapshot is always idle. The planner, which does not
-know how short the ranges are, would compile a cursor over a million uuids, for 120 to 200 ms. And
-it shall not scan the table for each range, whatever random_page_cost says."""
+PLANNING = "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; "
+"""The planner, which does not know how short the ranges are, would compile a cursor over a million
+uuids, for 120 to 200 ms. And it shall not scan the table for each range, whatever random_page_cost
+says."""
+
+LASTING = (
+    "SELECT set_config(name, '0', true) FROM pg_settings "
+    "WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout'); "
+)
+"""For transactions with a snapshot: a consumer may pause, and the holder is always idle."""
 
 # What is said of the server's errors, by SQLSTATE, beside the server's own words.
 ADVICE = {
@@ -132,7 +134,7 @@ class PostgresSource:
             return None
         with self._errors("export the snapshot"):
             self._table()
-            self._begin()
+            self._begin("REPEATABLE READ")
             name = self._query("SELECT pg_export_snapshot()")[0].value(0, 0)
             assert name is not None
             return Snapshot(name.decode(), *self._connection.address())
@@ -143,7 +145,7 @@ class PostgresSource:
         read = _Read(ranges)
         while read.fill():
             asked = self._fetch_rows
-            result = self._fetch_again_and_again(read, asked)
+            result = self._fetch_or_reconnect(read, asked)
             if len(result):
                 with self._errors(f"read {read}"):
                     chunk = self._chunk(result, asked, read, columns)
@@ -153,7 +155,7 @@ class PostgresSource:
                 read.finish()
                 self._open_read = None
 
-    def _fetch_again_and_again(self, read: _Read, asked: int) -> Result:
+    def _fetch_or_reconnect(self, read: _Read, asked: int) -> Result:
         """The next rows, with as many new connections as that takes, for a limited time."""
         start, delay_s = 0.0, FIRST_DELAY_S
         while True:
@@ -252,13 +254,14 @@ class PostgresSource:
         return self._connection.query(sql)
 
     def _begin_sql(self, level: str = "READ COMMITTED") -> str:
-        level = level if self._short else "REPEATABLE READ"
-        sql = f"BEGIN ISOLATION LEVEL {level} READ ONLY; "
+        if self._short:
+            return f"BEGIN ISOLATION LEVEL {level} READ ONLY; {PLANNING}"
+        sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
         if self._snapshot is not None:
             sql += f"SET TRANSACTION SNAPSHOT {literal(self._snapshot.name)}; "
-        return sql + SETTINGS
+        return sql + LASTING + PLANNING
 
-    def _begin(self, level: str = "READ COMMITTED") -> None:
+    def _begin(self, level: str) -> None:
         if not self._in_transaction:
             self._in_transaction = True
             self._query(self._begin_sql(level))
