@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -145,17 +146,15 @@ def run_loader(url: str) -> Sample:
 @contextlib.contextmanager
 def proxied(url: str, delay_ms: float) -> Iterator[str]:
     """The URL of a proxy in a process of its own."""
-    server, _, path = url.partition("@")
-    host, _, rest = path.partition(":")
-    port, _, name = rest.partition("/")
-    del host
+    server = urlsplit(url)
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.proxy", port, "--delay-ms", str(delay_ms)],
+        [sys.executable, "-m", "benchmarks.proxy", str(server.port), "--delay-ms", str(delay_ms)],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         try:
-            yield f"{server}@127.0.0.1:{int(process.stdout.readline())}/{name}"
+            port = int(process.stdout.readline())
+            yield f"postgresql://{server.username}@127.0.0.1:{port}{server.path}"
         finally:
             process.terminate()
 

@@ -76,6 +76,11 @@ class Config:
             return ()
         return (self.label,) if isinstance(self.label, str) else self.label
 
+    @property
+    def where(self) -> str:
+        """Where the rows come from, for messages."""
+        return f"{self.url}, {self.table or 'query'}"
+
     def as_dict(self) -> dict[str, Any]:
         """For the pipe to a worker, with the password; :meth:`from_dict` reads it after a trip
         through JSON."""

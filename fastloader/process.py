@@ -36,6 +36,10 @@ ENVIRONMENT = {
 CLOSE_TIMEOUT_S = 1.0
 """A worker that is in the middle of a chunk may finish it; then it is killed."""
 
+ORPHAN_CHECK_S = 1.0
+"""How often an idle process looks whether its parent is still there. The end of the pipe says so at
+once, unless a process that the parent forked has kept the pipe open."""
+
 LAST_WORDS_BYTES = 2000
 
 

@@ -24,7 +24,7 @@ from .errors import SourceError, from_json, to_json, unexpected
 from .keys import Keys
 from .pipes import ERROR, SURVEY, SURVEYED, Channel, Record
 from .plan import check_keys
-from .process import Process, run_child
+from .process import ORPHAN_CHECK_S, Process, run_child
 from .ring import map_keys, write_keys
 from .source import Snapshot, Source, open_source
 
@@ -81,7 +81,7 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
                 write_keys(memory, part)
                 dtype = part.dtype
             keys = map_keys(memory, dtype.str)
-            check_keys(keys, f"{config.url}, {config.table or 'query'}")
+            check_keys(keys, config.where)
             columns = source.label_columns(keys)
             snapshot = source.snapshot()
         except BaseException:
@@ -141,7 +141,7 @@ def serve(channel: Channel, memory: io.FileIO) -> None:
         channel.send(Record(SURVEYED, payload=found.to_json()))
         parent = os.getppid()
         while found.snapshot is not None and os.getppid() == parent:
-            channel.receive(1.0)  # EOFError when the loader is closed
+            channel.receive(ORPHAN_CHECK_S)  # EOFError when the loader is closed
     finally:
         source.close()
 

@@ -14,14 +14,10 @@ from .columns import columns_from
 from .config import Config
 from .errors import to_json, unexpected
 from .pipes import Channel, Record
-from .process import run_child
+from .process import ORPHAN_CHECK_S, run_child
 from .producer import Producer
 from .ring import Layout, Ring, map_keys
 from .survey import Survey, snapshot_from
-
-ORPHAN_CHECK_S = 1.0
-"""How often an idle worker looks whether its parent is still there. The end of the pipe says so at
-once, unless a process that the parent forked has kept the pipe open."""
 
 
 def specification(config: Config, found: Survey, layout: Layout, *, worker: int) -> bytes:

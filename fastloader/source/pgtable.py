@@ -32,7 +32,7 @@ class PostgresTable:
         """Raises SourceError for a column that is not there or cannot be used."""
         self._config = config
         self._labels = [split_label(label) for label in config.labels]
-        self.name = f"{config.url}, {config.table or 'query'}"
+        self.name = config.where
         # q is whatever is selected from; a dot in a table's name divides it from its schema.
         if config.query is not None:
             self._from = as_subquery(config.query)

@@ -80,7 +80,7 @@ class PostgresSource:
         self._config = config
         self._snapshot = snapshot
         self._connection = Connection(config, snapshot, who=who)
-        self._where = f"{config.url}, {config.table or 'query'}"
+        self._where = config.where
         self._short = config.consistency == "latest"
         self._fetch_bytes = config.fetch_bytes or FETCH_BYTES
         self._fetch_rows = FIRST_FETCH_ROWS
@@ -97,7 +97,7 @@ class PostgresSource:
         doing = "read the keys"
         with self._errors(doing):
             table = self._table()
-            self._begin("REPEATABLE READ")
+            self._begin()
             width = table.key_width(self._query) if table.key_type.wire == TEXT else 0
             self._query(
                 f"SET LOCAL cursor_tuple_fraction = 1; SET LOCAL enable_seqscan = on; "
@@ -134,7 +134,7 @@ class PostgresSource:
             return None
         with self._errors("export the snapshot"):
             self._table()
-            self._begin("REPEATABLE READ")
+            self._begin()
             name = self._query("SELECT pg_export_snapshot()")[0].value(0, 0)
             assert name is not None
             return Snapshot(name.decode(), *self._connection.address())
@@ -261,10 +261,11 @@ class PostgresSource:
             sql += f"SET TRANSACTION SNAPSHOT {literal(self._snapshot.name)}; "
         return sql + LASTING + PLANNING
 
-    def _begin(self, level: str) -> None:
+    def _begin(self) -> None:
+        """A transaction that sees the same rows all along, unless there is one."""
         if not self._in_transaction:
             self._in_transaction = True
-            self._query(self._begin_sql(level))
+            self._query(self._begin_sql("REPEATABLE READ"))
 
     def _roll_back(self) -> None:
         """Leaves the connection fit for another transaction, or closed."""
