@@ -17,7 +17,7 @@ from fastloader.errors import PlanError, SourceError
 from fastloader.source import Chunk, Source, as_subquery, open_source
 
 from .postgres import Database, all_servers
-from .support import all_keys, blobs_of, simple_rows, table
+from .support import all_keys, blobs_of, jpeg, simple_rows, table
 
 Make = Callable[..., Source]
 
@@ -26,16 +26,18 @@ Make = Callable[..., Source]
 def make(
     request: pytest.FixtureRequest, tmp_path: Path, servers: Callable[[Path], Cluster]
 ) -> Iterator[Make]:
-    """Makes sources of tables with the given rows, of id, image_data and label."""
+    """Makes sources of tables with the given rows, of id, image_data and label unless ``columns``
+    says otherwise."""
     sources: list[Source] = []
     numbers = itertools.count()
 
-    def made(rows: list[Any], **options: Any) -> Source:
+    def made(rows: list[Any], columns: str | None = None, **options: Any) -> Source:
+        other = {} if columns is None else {"columns": columns}
         if request.param == "sqlite":
-            url = table(tmp_path / f"{next(numbers)}.db", rows)
+            url = table(tmp_path / f"{next(numbers)}.db", rows, **other)
         else:
             bindir, options["consistency"] = request.param
-            url = Database(servers(bindir)).table(rows)
+            url = Database(servers(bindir)).table(rows, **other)
         sources.append(open_source(make_config({"url": url, **options}, {})))
         return sources[-1]
 
@@ -146,11 +148,93 @@ def test_a_missing_image_is_named(make: Make) -> None:
     assert chunk.bad == {1: "column 'image_data' is NULL"}
 
 
+# ---- several image columns -----------------------------------------------------------------------
+
+TWO_IMAGES = "id INTEGER PRIMARY KEY, left_image BYTEA, right_image BYTEA, label INTEGER"
+
+
+def two_images(chunks: list[Chunk]) -> list[tuple[int, bytes, bytes, int]]:
+    """(key, first image, second image, label) of all rows."""
+    first = [blob for chunk in chunks for blob in blobs_of(chunk, 0)]
+    second = [blob for chunk in chunks for blob in blobs_of(chunk, 1)]
+    rows = zip(contents(chunks), first, second, strict=True)
+    return [(key, one, other, label) for (key, _, label), one, other in rows]
+
+
+@pytest.mark.parametrize("fetch_bytes", [1, 3000, 1 << 30])
+def test_images_come_in_the_order_in_which_their_columns_are_named(
+    make: Make, fetch_bytes: int
+) -> None:
+    rows = [(n, jpeg(32, 24, seed=n), jpeg(16, 40, seed=n), n * 10) for n in range(1, 31)]
+    for names, left, right in (
+        (["left_image", "right_image"], 1, 2),
+        (["right_image", "left_image"], 2, 1),
+    ):
+        source = make(rows, columns=TWO_IMAGES, image=names, fetch_bytes=fetch_bytes)
+        chunks = list(source.read([(1, 9), (20, 99), (10, 10)], COLUMNS))
+        assert all(len(chunk.images) == 2 for chunk in chunks)
+        wanted = [row for row in rows if row[0] < 10 or row[0] >= 20] + [rows[9]]
+        assert two_images(chunks) == [(row[0], row[left], row[right], row[3]) for row in wanted]
+
+
+def test_a_row_is_bad_where_any_of_its_images_is_and_the_column_is_named(make: Make) -> None:
+    small, largest, large = b"x", b"y" * 1000, b"z" * 1001
+    rows = [
+        (1, small, largest, 10),
+        (2, None, small, 20),
+        (3, small, None, 30),
+        (4, large, small, 40),
+        (5, small, large, 50),
+        (6, large, None, 60),
+        (7, None, large, 70),
+        (8, largest, small, 80),
+    ]
+    names = ["right_image", "left_image"]
+    source = make(rows, columns=TWO_IMAGES, image=names, max_blob_bytes=1000)
+    (chunk,) = source.read([(1, 9)], COLUMNS)
+    too_large = "holds 1001 bytes; the limit is 1000; raise max_blob_bytes to allow it"
+    assert chunk.bad == {
+        1: "column 'left_image' is NULL",
+        2: "column 'right_image' is NULL",
+        3: f"column 'left_image' {too_large}",
+        4: f"column 'right_image' {too_large}",
+        5: "column 'right_image' is NULL",
+        6: f"column 'right_image' {too_large}",
+    }
+    read = two_images([chunk])
+    assert (read[0], read[7]) == ((1, largest, small, 10), (8, small, largest, 80))
+    # What is over the limit is not fetched, whichever column it is in.
+    assert [len(blob) for blob in blobs_of(chunk, 0)] == [1000, 1, 0, 1, 0, 0, 0, 1]
+    assert [len(blob) for blob in blobs_of(chunk, 1)] == [1, 0, 1, 0, 1, 0, 0, 1000]
+
+
+@pytest.mark.parametrize("large", ["left_image", "right_image"])
+def test_the_bytes_of_all_images_count_towards_a_chunk(make: Make, large: str) -> None:
+    blobs = (b"x" * 1000, b"x") if large == "left_image" else (b"x", b"x" * 1000)
+    rows = [(n, *blobs, n) for n in range(1, 51)]
+    names = ["left_image", "right_image"]
+    source = make(rows, columns=TWO_IMAGES, image=names, fetch_bytes=2000)
+    chunks = list(source.read([(1, 99)], COLUMNS))
+    assert two_images(chunks) == rows
+    # The first chunk may be larger, before the rows' sizes are known.
+    assert len(chunks[0].keys) <= 16
+    assert all(len(chunk.keys) <= 2 for chunk in chunks[1:])
+
+
+def test_several_images_are_read_from_a_query_too(make: Make) -> None:
+    rows = [(n, b"l%d" % n, b"r%d" % n, n) for n in range(1, 9)]
+    query = 'SELECT id, left_image AS "the ""left""", right_image AS "right", label FROM images'
+    names = ['the "left"', "right"]
+    source = make(rows, columns=TWO_IMAGES, query=query, table=None, image=names)
+    assert two_images(list(source.read([(1, 99)], COLUMNS))) == rows
+
+
 def test_a_missing_table_or_column_is_named_with_those_that_there_are(make: Make) -> None:
     for options, message in (
         ({"table": "pictures"}, "no table 'pictures'; there are: images"),
         ({"label": "class"}, "no column 'class'; there are id, image_data, label"),
         ({"image": "jpeg"}, "no column 'jpeg'"),
+        ({"image": ["image_data", "depth"]}, "no column 'depth'"),
         ({"key": "key"}, "no column 'key'"),
     ):
         with pytest.raises(SourceError, match=message):

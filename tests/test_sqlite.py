@@ -120,6 +120,18 @@ def test_a_label_that_starts_with_nulls_takes_its_type_from_the_first_value(
     source.close()
 
 
+def test_an_image_that_is_no_blob_is_named_with_its_column(tmp_path: Path) -> None:
+    rows = [(1, b"l", b"r"), (2, b"l", "text"), (3, 7, b"r")]
+    path = table(tmp_path / "t.db", rows, columns="id INTEGER PRIMARY KEY, l BLOB, r BLOB")
+    source = opened(path, image=["l", "r"], label=None)
+    (chunk,) = source.read([(1, 3)], ())
+    assert chunk.bad == {
+        1: "column 'r' is str, not a blob",
+        2: "column 'l' is int, not a blob",
+    }
+    source.close()
+
+
 def test_a_locked_file_is_an_error_that_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -31,17 +31,19 @@ class Chunk:
 
     keys: of the rows, in the database's order within a key range.
     ranges: for each row the number of its range in this read, from 0, int64 (n,).
-    images: for each row its blob, as a list of buffers; or, as intp (n, 2), its address and size.
-        Valid as long as the chunk. Of no meaning for a row that is in ``bad``.
+    images: for each image column, in the order of the configuration, the rows' blobs: a sequence of
+        buffers; or, as intp (n, 2), their addresses and sizes. Valid as long as the chunk. Of no
+        meaning for a row that is in ``bad``.
     labels: for each label column the rows' values: an array (n, *shape) of any numeric dtype, or
         a sequence of int, float, str, bytes or None. Of no meaning for a row that is in ``bad``.
-    bad: why a row cannot be delivered, by its number in the chunk.
+    bad: why a row cannot be delivered, by its number in the chunk. One image that is missing or too
+        large is enough; the reason names its column, the first of them where there are several.
     owner: of the memory behind ``images``.
     """
 
     keys: Keys
     ranges: NDArray[np.int64]
-    images: Sequence[Any] | NDArray[np.intp]
+    images: Sequence[Sequence[Any] | NDArray[np.intp]]
     labels: Sequence[Sequence[Any] | NDArray[Any]]
     bad: dict[int, str] = field(default_factory=dict)
     owner: object = None

@@ -40,13 +40,12 @@ class PostgresTable:
             assert config.table is not None
             self._from = identifier(*config.table.split("."))
         self._key = f"q.{identifier(config.key)}"
-        self._image = f"q.{identifier(config.image)}"
         there = self._columns(query)
-        for name in (config.key, config.image, *(name for name, _ in self._labels)):
+        for name in (config.key, *config.images, *(name for name, _ in self._labels)):
             if name not in there:
                 raise SourceError(f"{self.name}: no column {name!r}; there are {', '.join(there)}")
         self._check_types(there, query)
-        self._image_oid = there[config.image]
+        self._image_oids = {name: there[name] for name in config.images}
         self.key_type = KEYS[there[config.key]]
         self.label_types: dict[str, Type] = {name: LABELS[there[name]] for name, _ in self._labels}
 
@@ -66,11 +65,12 @@ class PostgresTable:
         return dict(result.columns)
 
     def _check_types(self, there: dict[str, int], query: Query) -> None:
-        key, image = self._config.key, self._config.image
-        if there[image] not in (BYTEA, OID):
-            why = "pictures must be bytea, or the oids of large objects"
-            cast = "decode({}, 'base64')" if there[image] in LABELS else "{}::bytea"
-            raise self._unusable(image, there[image], why, cast, query)
+        for image in self._config.images:
+            if there[image] not in (BYTEA, OID):
+                why = "pictures must be bytea, or the oids of large objects"
+                cast = "decode({}, 'base64')" if there[image] in LABELS else "{}::bytea"
+                raise self._unusable(image, there[image], why, cast, query)
+        key = self._config.key
         if there[key] not in KEYS:
             cast = "{}::int8" if there[key] in (OID, 1700) else "{}::text"
             why = "keys must be integers, uuid or text"
@@ -88,7 +88,7 @@ class PostgresTable:
         found = query(f"SELECT format_type({oid}, NULL)")[0].value(0, 0) or b"?"
         kind = found.decode("utf-8", "replace")
         cast = cast or CASTS.get(kind, "{}::text")
-        names = [self._config.key, self._config.image, *(name for name, _ in self._labels)]
+        names = [self._config.key, *self._config.images, *(name for name, _ in self._labels)]
         columns = {name: identifier(name) for name in names}
         columns[column] = f"{cast.format(identifier(column))} AS {identifier(column)}"
         select = f"SELECT {', '.join(columns.values())} FROM {self._from}"
@@ -145,33 +145,37 @@ class PostgresTable:
         )
 
     def rows_sql(self, ranges: Sequence[tuple[Key, Key]], done: Key | None = None) -> str:
-        """Number of the range (from 1), key, size, image and labels of the rows of the ranges, in
-        their order: a nested loop over the index. done: the last key that is known of the first.
-
-        The image is NULL where its size, which the server knows without reading it, is too large.
+        """Number of the range (from 1), key, for each image column size and image, and labels of
+        the rows of the ranges, in their order: a nested loop over the index. done: the last key
+        that is known of the first.
         """
         low, high = (array_literal([ends[i] for ends in ranges]) for i in (0, 1))
-        kind, limit = self.key_type.name, self._config.max_blob_bytes
-        size = f"octet_length({self._image})"
-        image = f"CASE WHEN {size} <= {limit} THEN {self._image} END"
-        if self._image_oid == OID:
-            size = "NULL::int4"
-            image = (
-                f"CASE WHEN EXISTS (SELECT FROM pg_largeobject_metadata m WHERE m.oid = "
-                f"{self._image}) THEN lo_get({self._image}, 0, {limit + 1}) END"
-            )
+        kind = self.key_type.name
+        images = "".join(f", {self._size_and_image(name)}" for name in self._config.images)
         labels = "".join(f", q.{identifier(name)}" for name, _ in self._labels)
         rest = "" if done is None else f"AND (fl.n > 1 OR {self._key} > {self._constant(done)}) "
         return (
             f"SELECT fl.n, t.* FROM unnest({low}::{kind}[], {high}::{kind}[]) WITH ORDINALITY "
-            f"AS fl(lo, hi, n) CROSS JOIN LATERAL (SELECT {self._key}, {size}, {image}{labels} "
+            f"AS fl(lo, hi, n) CROSS JOIN LATERAL (SELECT {self._key}{images}{labels} "
             f"FROM {self._from} q WHERE {self._key} BETWEEN fl.lo AND fl.hi {rest}"
             f"ORDER BY {self._key}) t"
         )
 
-    def missing_image(self) -> str:
-        """What is said of an image that is NULL."""
-        if self._image_oid == OID:
+    def _size_and_image(self, name: str) -> str:
+        """The image is NULL where its size, which the server knows without reading it, is too
+        large. The size of a large object, which would have to be read for it, is always NULL."""
+        image, limit = f"q.{identifier(name)}", self._config.max_blob_bytes
+        if self._image_oids[name] == OID:
+            return (
+                f"NULL::int4, CASE WHEN EXISTS (SELECT FROM pg_largeobject_metadata m WHERE "
+                f"m.oid = {image}) THEN lo_get({image}, 0, {limit + 1}) END"
+            )
+        size = f"octet_length({image})"
+        return f"{size}, CASE WHEN {size} <= {limit} THEN {image} END"
+
+    def missing_image(self, name: str) -> str:
+        """What is said of an image that is NULL in this column."""
+        if self._image_oids[name] == OID:
             return "NULL, or the oid of a large object that does not exist"
         return "NULL"
 
@@ -187,22 +191,26 @@ class PostgresTable:
         plan = json.loads(result.value(0, 0) or b"[]")
         if not any("fl.lo" in str(node.get("Index Cond", "")) for node in _nodes(plan)):
             yield self._no_index()
-        if self._config.table is None or self._image_oid != BYTEA:
-            return
+        for name, oid in self._image_oids.items():
+            if self._config.table is not None and oid == BYTEA and self._compressed(name, query):
+                table, image = self._from, identifier(name)
+                yield (
+                    f"{self.name}: PostgreSQL has compressed the column {name!r}, which takes it "
+                    f"more time to undo than it saves for pictures. Run: ALTER TABLE {table} "
+                    f"ALTER COLUMN {image} SET STORAGE EXTERNAL; and write the rows anew: UPDATE "
+                    f"{table} SET {image} = {image} || ''"
+                )
+
+    def _compressed(self, name: str, query: Query) -> bool:
+        """Whether most of the column's first images are."""
+        image = f"q.{identifier(name)}"
         (result,) = query(
             f"SELECT count(*), count(*) FILTER (WHERE pg_column_size(i) < octet_length(i)) FROM "
-            f"(SELECT {self._image} AS i FROM {self._from} q WHERE {self._image} IS NOT NULL "
+            f"(SELECT {image} AS i FROM {self._from} q WHERE {image} IS NOT NULL "
             f"LIMIT {FIRST_ROWS}) q"
         )
         rows, compressed = (int(result.value(0, column) or 0) for column in (0, 1))
-        if compressed * 2 > rows:
-            table, image = self._from, identifier(self._config.image)
-            yield (
-                f"{self.name}: PostgreSQL has compressed the column {self._config.image!r}, which "
-                f"takes it more time to undo than it saves for pictures. Run: ALTER TABLE {table} "
-                f"ALTER COLUMN {image} SET STORAGE EXTERNAL; and write the rows anew: UPDATE "
-                f"{table} SET {image} = {image} || ''"
-            )
+        return compressed * 2 > rows
 
     def _no_index(self) -> str:
         advice = "Select a key that is indexed in its table"

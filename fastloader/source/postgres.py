@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..columns import TEXT, Column
 from ..config import Config
@@ -215,24 +216,35 @@ class PostgresSource:
         if ranges[0] < read.first or ranges[-1] >= read.end or (np.diff(ranges) < 0).any():
             raise SourceError("the server has sent rows in another order than that of the ranges")
         keys = keys_of(result, 1, table.key_type)
-        images = result.blobs(3)
-        sizes = images[:, 1]
-        image, limit = self._config.image, self._config.max_blob_bytes
-        bad = {}
-        for row in np.flatnonzero(sizes < 0).tolist():
-            size = result.value(row, 2)
-            bad[row] = f"column {image!r} is {table.missing_image()}"
-            if size is not None:
-                bad[row] = too_large(image, str(int.from_bytes(size, "big")), limit)
-        for row in np.flatnonzero(sizes > limit).tolist():  # of a large object, known only now
-            bad[row] = too_large(image, f"more than {limit}", limit)
+        images = []
+        bad: dict[int, str] = {}
+        for i, name in enumerate(self._config.images):
+            blobs, missing = self._blobs(result, 2 + 2 * i, name)
+            images.append(blobs)
+            bad = missing | bad  # the first reason stays
         labels = []
-        for i, column in enumerate(columns, start=4):
+        for i, column in enumerate(columns, start=2 + 2 * len(images)):
             values, missing = labels_of(result, i, table.label_types[column.name], column)
             labels.append(values)
             bad |= missing
-        self._adapt(int(sizes[sizes > 0].sum()), len(result))
+        size = sum(int(np.maximum(blobs[:, 1], 0).sum()) for blobs in images)
+        self._adapt(size, len(result))
         return Chunk(keys, ranges, images, labels, bad, owner=result)
+
+    def _blobs(self, result: Result, at: int, name: str) -> tuple[NDArray[np.intp], dict[int, str]]:
+        """Where the blobs of an image column lie, and why a row has none. at: the result's column
+        of their sizes; they come after it."""
+        blobs, limit = result.blobs(at + 1), self._config.max_blob_bytes
+        missing = self._table().missing_image(name)
+        bad = {}
+        for row in np.flatnonzero(blobs[:, 1] < 0).tolist():
+            size = result.value(row, at)
+            bad[row] = f"column {name!r} is {missing}"
+            if size is not None:
+                bad[row] = too_large(name, str(int.from_bytes(size, "big")), limit)
+        for row in np.flatnonzero(blobs[:, 1] > limit).tolist():  # a large object, known only now
+            bad[row] = too_large(name, f"more than {limit}", limit)
+        return blobs, bad
 
     def _adapt(self, size: int, rows: int) -> None:
         """So many rows next time as would have made ``fetch_bytes``; at most four times as many as

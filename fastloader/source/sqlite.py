@@ -123,31 +123,35 @@ class SQLiteSource:
         may not ask for the next chunk for minutes.
         """
         rows = []
-        limit = self._config.max_blob_bytes
+        limits = [self._config.max_blob_bytes] * len(self._config.images)
         with (
             self._errors(f"read keys {first} to {last}") as connection,
-            contextlib.closing(connection.execute(sql, (limit, first, last))) as cursor,
+            contextlib.closing(connection.execute(sql, (*limits, first, last))) as cursor,
         ):
             for row in cursor:
                 rows.append(row)
-                size += len(row[1]) if isinstance(row[1], (bytes, str)) else 0
+                blobs = row[1 : 1 + len(limits)]
+                size += sum(len(blob) for blob in blobs if isinstance(blob, (bytes, str)))
                 if size >= self._fetch_bytes:
                     break
         return rows, size
 
     def _chunk(self, rows: list[tuple[Any, ...]], numbers: list[int]) -> Chunk:
-        keys, blobs, sizes, *labels = zip(*rows, strict=True)
-        images, bad = list(blobs), {}
-        for i, blob in enumerate(blobs):
-            if not isinstance(blob, bytes):
-                bad[i] = self._bad_image(blob, sizes[i])
-                images[i] = b""
+        names = self._config.images
+        keys, *values = zip(*rows, strict=True)
+        images = [list(blobs) for blobs in values[: len(names)]]
+        sizes, labels = values[len(names) : 2 * len(names)], values[2 * len(names) :]
+        bad: dict[int, str] = {}
+        for name, blobs, lengths in zip(names, images, sizes, strict=True):
+            for i, blob in enumerate(blobs):
+                if not isinstance(blob, bytes):
+                    bad.setdefault(i, self._bad_image(name, blob, lengths[i]))
+                    blobs[i] = b""
         return Chunk(np.array(keys, np.int64), np.array(numbers, np.int64), images, labels, bad)
 
-    def _bad_image(self, value: Any, size: int | None) -> str:
-        column, limit = self._config.image, self._config.max_blob_bytes
+    def _bad_image(self, column: str, value: Any, size: int | None) -> str:
         if value is None and size is not None:
-            return too_large(column, str(size), limit)
+            return too_large(column, str(size), self._config.max_blob_bytes)
         kind = "NULL" if value is None else f"{type(value).__name__}, not a blob"
         return f"column {column!r} is {kind}"
 
@@ -176,7 +180,7 @@ class SQLiteSource:
         with self._errors("look at its columns") as connection:
             self._from, declared = self._find_rows(connection)
         names = {name.lower(): name for name in declared}
-        wanted = [config.key, config.image, *(name for name, _ in self._labels)]
+        wanted = [config.key, *config.images, *(name for name, _ in self._labels)]
         for name in wanted:
             if name.lower() not in names:
                 raise SourceError(
@@ -231,12 +235,14 @@ class SQLiteSource:
         )
 
     def _rows_sql(self) -> str:
-        """Key, blob, size of the blob and labels of the rows of a range. The blob is NULL where it
-        is larger than the first parameter: its size is known without reading it."""
-        image = identifier(self._config.image)
-        blob = f"CASE WHEN length({image}) <= ? THEN {image} END"
+        """Key, blobs, sizes of the blobs and labels of the rows of a range. A blob is NULL where it
+        is larger than its parameter, of which there is one for each image column, before those of
+        the range: its size is known without reading it."""
+        images = [identifier(name) for name in self._config.images]
+        blobs = [f"CASE WHEN length({image}) <= ? THEN {image} END" for image in images]
+        sizes = [f"length({image})" for image in images]
         labels = (identifier(name) for name, _ in self._labels)
-        return self._select([identifier(self._config.key), blob, f"length({image})", *labels])
+        return self._select([identifier(self._config.key), *blobs, *sizes, *labels])
 
     def _select(self, columns: Iterable[str]) -> str:
         key = identifier(self._config.key)
