@@ -1,4 +1,4 @@
-"""Two extensions: the kernel, Cython over csrc/ against libjpeg-turbo, and libpq's calls.
+"""Two extensions: the kernel, Cython over csrc/ against its codecs' libraries, and libpq's calls.
 
 The rest is in pyproject.toml.
 
@@ -15,22 +15,28 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 MISSING = """
-fastloader needs the headers of libjpeg-turbo, and the compiler found no usable <{header}>:
+fastloader needs the headers of {library}, and the compiler found no usable <{header}>:
 
   {error}
 
-Install them and try again:
-  Debian, Ubuntu   apt-get install libjpeg-dev        (libjpeg62-turbo-dev, libjpeg-turbo8-dev)
-  Fedora           dnf install libjpeg-turbo-devel
-  Homebrew         brew install jpeg-turbo            (and add its prefix to CPATH, LIBRARY_PATH)
+Install them and try again, together with those of the others:
+  Debian, Ubuntu   apt-get install libjpeg-dev libwebp-dev libisal-dev
+  Fedora           dnf install libjpeg-turbo-devel libwebp-devel isa-l-devel
+  Homebrew         brew install jpeg-turbo webp isa-l    (and add its prefix to CPATH, LIBRARY_PATH)
 """
 
-# JCS_EXT_RGBX is libjpeg-turbo's own: the check refuses the other libjpegs in words.
+# What has to compile for each library, and what it is linked as. JCS_EXT_RGBX is libjpeg-turbo's
+# own: the check refuses the other libjpegs in words.
+LIBRARIES = {
+    "jpeg": ("libjpeg-turbo", "jpeglib.h", "JCS_EXT_RGBX"),
+    "webp": ("libwebp", "webp/decode.h", "VP8_STATUS_OK"),
+    "isal": ("ISA-L", "isa-l.h", "ISAL_DECOMP_OK"),
+}
 PROBE = """
 #include <stddef.h>
 #include <stdio.h>
-#include <jpeglib.h>
-int main(void) { return JCS_EXT_RGBX == 0; }
+#include <{header}>
+int main(void) {{ return (int){name}; }}
 """
 
 KERNEL = "fastloader._kernel"
@@ -41,17 +47,19 @@ sanitize = os.environ.get("FASTLOADER_SANITIZE", "0") not in ("", "0")
 
 class BuildKernel(build_ext):
     def build_extensions(self):
-        self.check_header()
+        self.check_headers()
         super().build_extensions()
 
-    def check_header(self):
+    def check_headers(self):
         with tempfile.TemporaryDirectory() as folder:
-            probe = Path(folder, "probe.c")
-            probe.write_text(PROBE)
-            try:
-                self.compiler.compile([str(probe)], output_dir=folder)
-            except Exception as error:
-                raise SystemExit(MISSING.format(header="jpeglib.h", error=error)) from None
+            for library, header, name in LIBRARIES.values():
+                probe = Path(folder, "probe.c")
+                probe.write_text(PROBE.format(header=header, name=name))
+                try:
+                    self.compiler.compile([str(probe)], output_dir=folder)
+                except Exception as error:
+                    message = MISSING.format(library=library, header=header, error=error)
+                    raise SystemExit(message) from None
 
     def build_extension(self, ext):
         if ext.name != KERNEL:
@@ -78,7 +86,7 @@ setup(
                 KERNEL,
                 ["fastloader/_kernel.pyx"],
                 include_dirs=["csrc"],
-                libraries=["jpeg", "m"],
+                libraries=[*LIBRARIES, "m"],
                 depends=sorted(glob("csrc/*.[ch]")),
                 extra_compile_args=flags,
                 extra_link_args=link_flags,

@@ -126,7 +126,7 @@ def machine() -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         **{name: _version(name) for name in ("numpy", "tensorflow", "fastloader")},
-        "jpeg": _kernel.jpeg_version,
+        "codecs": _kernel.libraries,
         "load": os.getloadavg()[0],
     }
 

@@ -1,16 +1,47 @@
-/* Antialiased bilinear, as Pillow defines it (libImaging/Resample.c, precompute_coeffs): a
- * triangle as wide as one output sample but never narrower than one input sample, centred on the
- * output sample and cut at the picture's edges, its weights normalised. */
+/* The filters as Pillow defines them (libImaging/Resample.c, precompute_coeffs): stretched to the
+ * size of an output sample but never narrower than an input sample, centred on the output sample,
+ * cut at the picture's edges, their weights normalised. NEAREST is the one that is not stretched. */
 #include "filter.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static double triangle(double x) {
+static double box(double x) { return x > -0.5 && x <= 0.5 ? 1.0 : 0.0; }
+
+static double bilinear(double x) {
     x = fabs(x);
     return x < 1.0 ? 1.0 - x : 0.0;
 }
+
+/* Keys, 1981, with a = -0.5 */
+static double bicubic(double x) {
+    const double a = -0.5;
+    x = fabs(x);
+    if (x < 1.0)
+        return ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0;
+    return x < 2.0 ? (((x - 5.0) * x + 8.0) * x - 4.0) * a : 0.0;
+}
+
+static double sinc(double x) {
+    const double pi = 3.14159265358979323846;
+    return x == 0.0 ? 1.0 : sin(x * pi) / (x * pi);
+}
+
+static double lanczos(double x) { return x >= -3.0 && x < 3.0 ? sinc(x) * sinc(x / 3.0) : 0.0; }
+
+static const struct {
+    double (*at)(double);
+    double support; /* samples on either side of the centre */
+} kinds[] = {
+    [FL_NEAREST] = {box, 0.0}, /* see nearest() */
+    [FL_BOX] = {box, 0.5},
+    [FL_BILINEAR] = {bilinear, 1.0},
+    [FL_BICUBIC] = {bicubic, 2.0},
+    [FL_LANCZOS] = {lanczos, 3.0},
+};
+
+bool fl_filter_overshoots(fl_filter_kind kind) { return kind == FL_BICUBIC || kind == FL_LANCZOS; }
 
 void fl_filter_clear(fl_filter *filter) {
     free(filter->first);
@@ -19,94 +50,113 @@ void fl_filter_clear(fl_filter *filter) {
     memset(filter, 0, sizeof *filter);
 }
 
+/* ---- weights of one sample ------------------------------------------------------------------- */
+
+static uint32_t within(double position, uint32_t most) {
+    return position <= 0.0 ? 0 : position >= (double)most ? most : (uint32_t)position;
+}
+
+/* Writes the normalised weights of output sample i; returns how many, and from where. */
+static uint32_t sample(const fl_axis *axis, uint32_t i, double *weight, uint32_t *first) {
+    const double step = axis->length / (double)axis->out_size;
+    const double stretch = step < 1.0 ? 1.0 : step;
+    const double centre = axis->low + ((double)i + 0.5) * step;
+    if (axis->kind == FL_NEAREST) {
+        *first = within(centre, axis->in_size - 1);
+        weight[0] = 1.0;
+        return 1;
+    }
+    const double support = kinds[axis->kind].support * stretch;
+    const uint32_t low = within(centre - support + 0.5, axis->in_size - 1);
+    uint32_t count = within(centre + support + 0.5, axis->in_size);
+    count = count > low ? count - low : 1;
+    double sum = 0.0;
+    for (uint32_t t = 0; t < count; t++)
+        sum += weight[t] = kinds[axis->kind].at(((double)(low + t) - centre + 0.5) / stretch);
+    if (sum == 0.0) /* a box that falls between the samples; Pillow leaves it black */
+        sum = weight[0] = 1.0;
+    /* Taps of weight zero at either end would only make the sink wait for rows. The filters that
+     * pass through zero keep them, or else `first` could decrease. */
+    uint32_t skip = 0;
+    if (!fl_filter_overshoots(axis->kind)) {
+        while (skip + 1 < count && weight[skip] == 0.0)
+            skip++;
+        while (count > skip + 1 && weight[count - 1] == 0.0)
+            count--;
+        count -= skip;
+    }
+    for (uint32_t t = 0; t < count; t++)
+        weight[t] = weight[skip + t] / sum;
+    *first = low + skip;
+    return count;
+}
+
 /* Weights that add up to one exactly: each is the difference of two rounded partial sums, so an
  * error is made good at the next tap instead of piling up. */
 static void quantise(const double *weight, uint32_t count, int precision, int16_t *out) {
     const double one = (double)(1 << precision);
-    double sum = 0.0;
-    for (uint32_t t = 0; t < count; t++)
-        sum += weight[t];
     double partial = 0.0;
     int32_t before = 0;
     for (uint32_t t = 0; t < count; t++) {
         partial += weight[t];
-        int32_t now = t + 1 == count ? 1 << precision : (int32_t)floor(partial / sum * one + 0.5);
+        const int32_t now =
+            t + 1 == count ? 1 << precision : (int32_t)floor(partial * one + 0.5);
         out[t] = (int16_t)(now - before);
         before = now;
     }
 }
 
-/* Moves the weights of sample i from rows of `most` to rows of `taps`. The passes read all taps of
- * every sample, so a window that would reach past the last input sample starts earlier instead. */
-static void place(fl_filter *filter, uint32_t i, uint32_t most, uint32_t taps, uint32_t in_size) {
-    int16_t *to = filter->weight + (size_t)i * taps;
-    const uint32_t count = filter->count[i];
-    const uint32_t latest = in_size > taps ? in_size - taps : 0;
-    const uint32_t lead = filter->first[i] > latest ? filter->first[i] - latest : 0;
-    memmove(to + lead, filter->weight + (size_t)i * most, count * sizeof *to);
-    memset(to, 0, lead * sizeof *to);
-    memset(to + lead + count, 0, (taps - lead - count) * sizeof *to);
-    filter->first[i] -= lead;
-    filter->count[i] += lead;
+/* ---- all of them ------------------------------------------------------------------------------ */
+
+static bool same(const fl_axis *a, const fl_axis *b) {
+    return a->kind == b->kind && a->in_size == b->in_size && a->out_size == b->out_size &&
+           a->low == b->low && a->length == b->length;
 }
 
-bool fl_filter_set(fl_filter *filter, uint32_t in_size, uint32_t out_size, int max_precision) {
-    if (filter->in_size == in_size && filter->out_size == out_size)
+bool fl_filter_set(fl_filter *filter, const fl_axis *axis, int max_precision) {
+    if (same(&filter->axis, axis) && filter->weight)
         return true;
     fl_filter_clear(filter);
 
-    const double step = (double)in_size / (double)out_size;
-    const double scale = step < 1.0 ? 1.0 : step;
     /* Pillow's window, ceil(support) * 2 + 1 samples, but never more than there are. */
-    double window = ceil(scale) * 2.0 + 1.0;
-    if (window > (double)in_size)
-        window = (double)in_size;
-    const uint32_t most = ((uint32_t)window + 1) / 2 * 2; /* taps, before they are counted */
+    const double step = axis->length / (double)axis->out_size;
+    double window = ceil(kinds[axis->kind].support * (step < 1.0 ? 1.0 : step)) * 2.0 + 1.0;
+    if (window > (double)axis->in_size)
+        window = (double)axis->in_size;
+    const size_t most = (size_t)window;
+    double *exact = malloc(axis->out_size * most * sizeof *exact);
+    filter->first = malloc(axis->out_size * sizeof *filter->first);
+    filter->count = malloc(axis->out_size * sizeof *filter->count);
+    if (!exact || !filter->first || !filter->count)
+        goto no_memory;
 
-    /* The largest weight is at most 1 / scale, except at an edge that cuts the triangle in half. */
-    int precision = 14;
-    while (precision < max_precision && (double)(1 << (precision + 1)) * 2.0 / scale < 32000.0)
-        precision++;
-
-    double *weight = malloc(most * sizeof *weight);
-    filter->first = malloc(out_size * sizeof *filter->first);
-    filter->count = malloc(out_size * sizeof *filter->count);
-    filter->weight = calloc((size_t)out_size * most, sizeof *filter->weight);
-    if (!weight || !filter->first || !filter->count || !filter->weight) {
-        free(weight);
-        fl_filter_clear(filter);
-        return false;
+    double largest = 0.0;
+    for (uint32_t i = 0; i < axis->out_size; i++) {
+        double *weight = exact + i * most;
+        filter->count[i] = sample(axis, i, weight, &filter->first[i]);
+        for (uint32_t t = 0; t < filter->count[i]; t++)
+            largest = fabs(weight[t]) > largest ? fabs(weight[t]) : largest;
+        filter->taps = filter->count[i] > filter->taps ? filter->count[i] : filter->taps;
     }
+    filter->taps = (filter->taps + 1) / 2 * 2;
+    filter->precision = max_precision;
+    while (largest * (double)(1 << filter->precision) > 32766.0)
+        filter->precision--;
 
-    uint32_t taps = 0;
-    for (uint32_t i = 0; i < out_size; i++) {
-        const double centre = ((double)i + 0.5) * step;
-        double low = floor(centre - scale + 0.5);
-        double high = floor(centre + scale + 0.5);
-        low = low < 0.0 ? 0.0 : low;
-        high = high > (double)in_size ? (double)in_size : high;
-        uint32_t first = (uint32_t)low;
-        uint32_t count = (uint32_t)(high - low);
-        for (uint32_t t = 0; t < count; t++)
-            weight[t] = triangle(((double)(first + t) - centre + 0.5) / scale);
-        /* Taps of weight zero at either end would only make the sink wait for rows. */
-        uint32_t skip = 0;
-        while (skip + 1 < count && weight[skip] <= 0.0)
-            skip++;
-        while (count > skip + 1 && weight[count - 1] <= 0.0)
-            count--;
-        filter->first[i] = first + skip;
-        filter->count[i] = count - skip;
-        quantise(weight + skip, count - skip, precision, filter->weight + (size_t)i * most);
-        taps = filter->count[i] > taps ? filter->count[i] : taps;
-    }
-    free(weight);
-    taps = (taps + 1) / 2 * 2;
-    for (uint32_t i = 0; i < out_size; i++)
-        place(filter, i, most, taps, in_size);
-    filter->in_size = in_size;
-    filter->out_size = out_size;
-    filter->taps = taps;
-    filter->precision = precision;
+    filter->weight = calloc(axis->out_size * (size_t)filter->taps, sizeof *filter->weight);
+    if (!filter->weight)
+        goto no_memory;
+    for (uint32_t i = 0; i < axis->out_size; i++)
+        quantise(exact + i * most, filter->count[i], filter->precision,
+                 filter->weight + i * (size_t)filter->taps);
+    free(exact);
+    filter->axis = *axis;
+    filter->begin = filter->first[0];
+    filter->end = filter->first[axis->out_size - 1] + filter->count[axis->out_size - 1];
     return true;
+
+no_memory:
+    free(exact);
+    fl_filter_clear(filter);
+    return false;
 }

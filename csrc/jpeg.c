@@ -2,6 +2,9 @@
  * fancy upsampling. Both libjpeg-turbo 2.1 and 3.x serve; only the classic 8-bit calls are used. */
 #include "jpeg.h"
 
+#include "colour.h"
+#include "exif.h"
+
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,18 +28,37 @@ struct fl_jpeg {
     struct jpeg_source_mgr source;
     struct jpeg_progress_mgr progress;
     jmp_buf stop;
-    fl_status status; /* why `stop` was jumped to */
+    fl_status status;    /* why `stop` was jumped to */
     uint32_t max_scans;
-    bool exhausted; /* the decoder asked for bytes past the end of the blob */
-    bool starved;   /* entropy-coded data ended early; the rest of the picture is made up */
+    bool starved;        /* entropy-coded data ended early; what follows is made up */
+    bool exhausted;      /* the decoder asked for bytes past the end of the blob, when it was here: */
+    uint32_t scans_done, rows_done;
 };
 
 /* ---- libjpeg's callbacks ---------------------------------------------------------------- */
 
+static fl_status status_of(int msg_code) {
+    switch (msg_code) {
+    case JERR_OUT_OF_MEMORY:
+        return FL_NO_MEMORY;
+    case JERR_ARITH_NOTIMPL:
+    case JERR_BAD_PRECISION:
+    case JERR_CCIR601_NOTIMPL:
+    case JERR_CONVERSION_NOTIMPL:
+    case JERR_FRACT_SAMPLE_NOTIMPL:
+    case JERR_NOT_COMPILED:
+    case JERR_NOTIMPL:
+    case JERR_SOF_UNSUPPORTED:
+        return FL_UNSUPPORTED;
+    default:
+        return FL_CORRUPT;
+    }
+}
+
 static void error_exit(j_common_ptr cinfo) {
     fl_jpeg *jpeg = cinfo->client_data;
     if (jpeg->status == FL_OK)
-        jpeg->status = cinfo->err->msg_code == JERR_OUT_OF_MEMORY ? FL_NO_MEMORY : FL_CORRUPT;
+        jpeg->status = status_of(cinfo->err->msg_code);
     longjmp(jpeg->stop, 1);
 }
 
@@ -54,7 +76,11 @@ static void init_source(j_decompress_ptr cinfo) { (void)cinfo; }
 static boolean fill_input_buffer(j_decompress_ptr cinfo) {
     static const JOCTET end[2] = {0xFF, JPEG_EOI};
     fl_jpeg *jpeg = cinfo->client_data;
-    jpeg->exhausted = true;
+    if (!jpeg->exhausted) {
+        jpeg->exhausted = true;
+        jpeg->scans_done = cinfo->input_scan_number > 0 ? (uint32_t)cinfo->input_scan_number - 1 : 0;
+        jpeg->rows_done = cinfo->output_scanline;
+    }
     cinfo->src->next_input_byte = end;
     cinfo->src->bytes_in_buffer = sizeof end;
     return TRUE;
@@ -77,89 +103,88 @@ static void term_source(j_decompress_ptr cinfo) { (void)cinfo; }
 static void progress_monitor(j_common_ptr cinfo) {
     fl_jpeg *jpeg = cinfo->client_data;
     if (jpeg->cinfo.input_scan_number > (int)jpeg->max_scans) {
-        jpeg->status = FL_TOO_MANY_SCANS;
+        jpeg->status = FL_TOO_COMPLEX;
         longjmp(jpeg->stop, 1);
     }
 }
 
 /* ---- life ------------------------------------------------------------------------------- */
 
-/* False without memory, or where header and library are of different versions. */
-static bool create_decompress(fl_jpeg *jpeg) {
-    if (setjmp(jpeg->stop))
-        return false;
-    jpeg_create_decompress(&jpeg->cinfo);
-    return true;
-}
-
 fl_jpeg *fl_jpeg_new(void) {
     fl_jpeg *jpeg = calloc(1, sizeof *jpeg);
     if (!jpeg)
         return NULL;
-    jpeg->cinfo.err = jpeg_std_error(&jpeg->errors);
+    jpeg_std_error(&jpeg->errors);
     jpeg->errors.error_exit = error_exit;
     jpeg->errors.emit_message = emit_message;
     jpeg->errors.output_message = output_message;
-    jpeg->cinfo.client_data = jpeg;
-    if (!create_decompress(jpeg)) {
-        free(jpeg);
-        return NULL;
-    }
     jpeg->source.init_source = init_source;
     jpeg->source.fill_input_buffer = fill_input_buffer;
     jpeg->source.skip_input_data = skip_input_data;
     jpeg->source.resync_to_restart = jpeg_resync_to_restart;
     jpeg->source.term_source = term_source;
-    jpeg->cinfo.src = &jpeg->source;
     jpeg->progress.progress_monitor = progress_monitor;
-    jpeg->cinfo.progress = &jpeg->progress;
     return jpeg;
 }
 
-void fl_jpeg_free(fl_jpeg *jpeg) {
-    if (!jpeg)
-        return;
-    jpeg_destroy_decompress(&jpeg->cinfo);
-    free(jpeg);
+void fl_jpeg_free(fl_jpeg *jpeg) { free(jpeg); }
+
+/* A decompressor of its own for each picture, which costs 2 us: one that is used again keeps its
+ * tables, and a picture without any would be decoded with those of the picture before it. */
+static void create_decompress(fl_jpeg *jpeg) {
+    memset(&jpeg->cinfo, 0, sizeof jpeg->cinfo);
+    jpeg->cinfo.err = &jpeg->errors;
+    jpeg->cinfo.client_data = jpeg;
+    jpeg_create_decompress(&jpeg->cinfo);
+    jpeg->cinfo.src = &jpeg->source;
+    jpeg->cinfo.progress = &jpeg->progress;
 }
 
 bool fl_jpeg_recognises(const uint8_t *blob, size_t size) {
     return size >= 3 && blob[0] == 0xFF && blob[1] == 0xD8 && blob[2] == 0xFF;
 }
 
-/* ---- decoding --------------------------------------------------------------------------- */
+/* ---- header ----------------------------------------------------------------------------- */
 
-/* round(a * b / 255), exactly, for a and b up to 255 */
-static uint8_t scale255(uint32_t a, uint32_t b) {
-    const uint32_t product = a * b + 128;
-    return (uint8_t)((product + (product >> 8)) >> 8);
-}
+/* All scans together may visit so many pixels for each that max_pixels allows: a picture of that
+ * size has 16 scans, a smaller one up to max_scans. */
+#define MAX_VISITS 16
 
-/* As Pillow converts CMYK to RGB. Adobe's applications store the inks inverted (255 is no ink),
- * and so does nearly every CMYK JPEG there is; Pillow takes all of them so. */
-static void rgb_from_inverted_cmyk(uint8_t *row, uint32_t width) {
-    for (uint32_t x = 0; x < width; x++, row += FL_ROW_CHANNELS) {
-        const uint32_t light = row[3];
-        row[0] = (uint8_t)(light - scale255(255u - row[0], light));
-        row[1] = (uint8_t)(light - scale255(255u - row[1], light));
-        row[2] = (uint8_t)(light - scale255(255u - row[2], light));
+/* EXIF's orientation, from the segments before the first scan. */
+static unsigned orientation_of(const uint8_t *blob, size_t size) {
+    size_t at = 2;
+    while (size - at >= 4 && blob[at] == 0xFF && blob[at + 1] != 0xDA) {
+        if (blob[at + 1] == 0xFF) { /* fill bytes */
+            at++;
+            continue;
+        }
+        const size_t length = (size_t)blob[at + 2] << 8 | blob[at + 3];
+        if (length < 2 || length > size - at - 2)
+            break;
+        if (blob[at + 1] == 0xE1 && length >= 8 && memcmp(blob + at + 4, "Exif\0\0", 6) == 0)
+            return fl_exif_orientation(blob + at + 4, length - 2);
+        at += 2 + length;
     }
+    return 1;
 }
 
-static fl_status read_header(fl_jpeg *jpeg, const fl_limits *limits, char *message) {
+/* Checks what the header asks for, and says how its colours are to come. */
+static fl_status read_header(fl_jpeg *jpeg, const fl_options *options, char *message) {
     struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
     jpeg_read_header(cinfo, TRUE);
     const uint64_t pixels = (uint64_t)cinfo->image_width * cinfo->image_height;
-    if (pixels > limits->max_pixels) {
+    if (pixels > options->max_pixels) {
         snprintf(message, FL_MESSAGE_BYTES, "%u x %u pixels, the limit is %llu",
-                 cinfo->image_width, cinfo->image_height, (unsigned long long)limits->max_pixels);
+                 cinfo->image_width, cinfo->image_height, (unsigned long long)options->max_pixels);
         return FL_TOO_MANY_PIXELS;
     }
+    const uint64_t affordable = options->max_pixels / pixels * MAX_VISITS;
+    jpeg->max_scans = affordable < options->max_scans ? (uint32_t)affordable : options->max_scans;
     switch (cinfo->jpeg_color_space) {
     case JCS_GRAYSCALE:
     case JCS_YCbCr:
     case JCS_RGB:
-        cinfo->out_color_space = JCS_EXT_RGBX;
+        cinfo->out_color_space = options->channels == 1 ? JCS_GRAYSCALE : JCS_EXT_RGBX;
         return FL_OK;
     case JCS_CMYK:
     case JCS_YCCK:
@@ -172,55 +197,166 @@ static fl_status read_header(fl_jpeg *jpeg, const fl_limits *limits, char *messa
     }
 }
 
-/* Everything that may jump to jpeg->stop. */
-static fl_status decode(fl_jpeg *jpeg, const fl_limits *limits, fl_sink *sink, uint8_t *pixels,
-                        char *message) {
+/* ---- fast: a reduced size, cheaper arithmetic, only the scans that it takes ------------------ */
+
+/* The most that the inverse transform can leave out without going below what is wanted. */
+static uint32_t reduction_for(const fl_view *view) {
+    uint32_t reduction = 8;
+    while (reduction > 1 && (view->width < (double)view->out_width * reduction ||
+                             view->height < (double)view->out_height * reduction))
+        reduction /= 2;
+    return reduction;
+}
+
+/* Whether every component's coefficients that a transform of 8 / reduction samples looks at have
+ * come, with some precision at least. */
+static bool has_what_it_takes(const struct jpeg_decompress_struct *cinfo, uint32_t reduction) {
+    const int last = reduction == 8 ? 0 : reduction == 4 ? 4 : reduction == 2 ? 24 : 63; /* zigzag */
+    for (int component = 0; component < cinfo->num_components; component++)
+        for (int k = 0; k <= last; k++)
+            if (cinfo->coef_bits[component][k] < 0)
+                return false;
+    return true;
+}
+
+/* Reads the scans of a progressive picture until it has what the reduction takes. */
+static void read_scans(fl_jpeg *jpeg, uint32_t reduction) {
     struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
-    fl_status status = read_header(jpeg, limits, message);
-    if (status != FL_OK)
-        return status;
-    jpeg_start_decompress(cinfo);
-    status = fl_sink_begin(sink, cinfo->output_height, cinfo->output_width, pixels);
-    if (status != FL_OK)
-        return status;
-    while (cinfo->output_scanline < cinfo->output_height) {
-        uint8_t *rows[FL_SINK_ROWS];
-        const uint32_t count = jpeg_read_scanlines(cinfo, rows, fl_sink_rows(sink, rows));
-        if (cinfo->out_color_space == JCS_CMYK)
-            for (uint32_t i = 0; i < count; i++)
-                rgb_from_inverted_cmyk(rows[i], cinfo->output_width);
-        fl_sink_push(sink, count);
+    for (;;) {
+        const int event = jpeg_consume_input(cinfo);
+        if (event == JPEG_REACHED_EOI ||
+            (event == JPEG_SCAN_COMPLETED && has_what_it_takes(cinfo, reduction)))
+            break;
+        progress_monitor((j_common_ptr)cinfo);
     }
+    jpeg_start_output(cinfo, cinfo->input_scan_number);
+}
+
+static void start_fast(fl_jpeg *jpeg, uint32_t reduction) {
+    struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
+    cinfo->scale_num = 1;
+    cinfo->scale_denom = reduction;
+    cinfo->dct_method = JDCT_IFAST;
+    cinfo->do_fancy_upsampling = FALSE;
+    cinfo->do_block_smoothing = FALSE;
+    cinfo->buffered_image = cinfo->progressive_mode && reduction > 1;
+    jpeg_start_decompress(cinfo);
+    if (cinfo->buffered_image)
+        read_scans(jpeg, reduction);
+}
+
+/* ---- rows -------------------------------------------------------------------------------- */
+
+/* Columns on either side of what is needed. Fancy upsampling looks at the next sample of chroma,
+ * which is up to two columns away. */
+#define MARGIN 2
+
+/* Leaves out the columns and rows that are not needed, as far as libjpeg can. */
+static fl_status open_sink(struct jpeg_decompress_struct *cinfo, fl_sink *sink) {
+    const fl_region *needed = &sink->needed;
+    JDIMENSION left = needed->left > MARGIN ? needed->left - MARGIN : 0;
+    JDIMENSION right = needed->right + MARGIN;
+    right = right < cinfo->output_width ? right : cinfo->output_width;
+    JDIMENSION width = right - left;
+    if (width < cinfo->output_width)
+        jpeg_crop_scanline(cinfo, &left, &width);
+    const fl_status status = fl_sink_open(sink, left, left + width);
+    if (status == FL_OK && needed->top > 0)
+        jpeg_skip_scanlines(cinfo, needed->top);
+    return status;
+}
+
+static void push_rows(struct jpeg_decompress_struct *cinfo, fl_sink *sink) {
+    if (cinfo->out_color_space == JCS_CMYK) {
+        uint8_t *row = fl_sink_rgba(sink);
+        jpeg_read_scanlines(cinfo, &row, 1);
+        fl_rgb_from_inverted_cmyk(row, cinfo->output_width);
+        fl_sink_push_rgba(sink, false);
+    } else {
+        uint8_t *rows[FL_SINK_ROWS];
+        const uint32_t wanted = fl_sink_rows(sink, rows);
+        fl_sink_push(sink, jpeg_read_scanlines(cinfo, rows, wanted));
+    }
+}
+
+/* Everything that may jump to jpeg->stop. */
+static fl_status decode(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_draw draw,
+                        void *picture, char *message) {
+    struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
+    const fl_options *options = sink->options;
+    create_decompress(jpeg);
+    fl_status status = read_header(jpeg, options, message);
+    if (status != FL_OK)
+        return status;
+    fl_view view;
+    fl_view_set(&view, options, cinfo->image_height, cinfo->image_width, orientation, draw);
+    if (options->fast) {
+        const uint32_t reduction = reduction_for(&view);
+        fl_view_reduce(&view, reduction);
+        start_fast(jpeg, reduction);
+    } else {
+        jpeg_start_decompress(cinfo);
+    }
+    status = fl_sink_begin(sink, &view, cinfo->output_height, cinfo->output_width, picture);
+    if (status == FL_OK)
+        status = open_sink(cinfo, sink);
+    if (status != FL_OK)
+        return status;
+    /* Once the data has ended the decoder would make up the rest, however much that is: it gets to
+     * finish the rows of blocks that it was in, no more. */
+    const uint32_t unfinished = 2u * (uint32_t)cinfo->max_v_samp_factor * DCTSIZE;
+    while (!fl_sink_done(sink) &&
+           !(jpeg->exhausted && jpeg->starved && !jpeg_has_multiple_scans(cinfo) &&
+             cinfo->output_scanline > jpeg->rows_done + unfinished))
+        push_rows(cinfo, sink);
+    fl_sink_end_early(sink);
     return FL_OK;
 }
 
-fl_status fl_jpeg_decode(fl_jpeg *jpeg, const uint8_t *blob, size_t size, const fl_limits *limits,
-                         fl_sink *sink, uint8_t *pixels, char message[FL_MESSAGE_BYTES]) {
+/* ---- the end ------------------------------------------------------------------------------ */
+
+/* A blob that only lacks its end-of-image marker has all its pixels. A baseline one that ended
+ * earlier has starved the entropy decoder; one of several scans may lack the later ones. */
+static bool lacks_pixels(fl_jpeg *jpeg) {
+    struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
+    if (!jpeg->exhausted || jpeg->starved || !jpeg_has_multiple_scans(cinfo))
+        return jpeg->exhausted && jpeg->starved;
+    if (!cinfo->progressive_mode)
+        return true;
+    for (int component = 0; component < cinfo->num_components; component++)
+        for (int k = 0; k < DCTSIZE2; k++)
+            if (cinfo->coef_bits[component][k] != 0)
+                return true;
+    return false;
+}
+
+fl_status fl_jpeg_decode(fl_jpeg *jpeg, const uint8_t *blob, size_t size, fl_sink *sink,
+                         fl_draw draw, void *picture, char message[FL_MESSAGE_BYTES]) {
     jpeg->source.next_input_byte = blob;
     jpeg->source.bytes_in_buffer = size;
-    jpeg->max_scans = limits->max_scans;
     jpeg->status = FL_OK;
     jpeg->exhausted = false;
     jpeg->starved = false;
+    const unsigned orientation = sink->options->orientation ? orientation_of(blob, size) : 1;
 
     fl_status status;
     if (setjmp(jpeg->stop) == 0) {
-        status = decode(jpeg, limits, sink, pixels, message);
+        status = decode(jpeg, orientation, sink, draw, picture, message);
     } else {
         status = jpeg->status;
-        if (status == FL_TOO_MANY_SCANS)
-            snprintf(message, FL_MESSAGE_BYTES, "more than %u scans", limits->max_scans);
+        if (status == FL_TOO_COMPLEX)
+            snprintf(message, FL_MESSAGE_BYTES, "more than %u scans", jpeg->max_scans);
         else
             jpeg->errors.format_message((j_common_ptr)&jpeg->cinfo, message);
     }
-    /* A blob that only lacks its end-of-image marker has all its pixels. A baseline one that
-     * ended earlier has starved the entropy decoder; a progressive one may lack whole scans. */
-    if ((status == FL_OK || status == FL_CORRUPT) && jpeg->exhausted &&
-        (status == FL_CORRUPT || jpeg->starved || jpeg_has_multiple_scans(&jpeg->cinfo))) {
+    if (status == FL_CORRUPT && jpeg->exhausted)
         status = FL_TRUNCATED;
+    else if (status == FL_OK && lacks_pixels(jpeg))
+        status = jpeg->scans_done + jpeg->rows_done > 0 && !sink->options->strict ? FL_PARTIAL
+                                                                                  : FL_TRUNCATED;
+    if (status == FL_TRUNCATED || status == FL_PARTIAL)
         snprintf(message, FL_MESSAGE_BYTES, "the blob of %zu bytes ends before the picture does",
                  size);
-    }
-    jpeg_abort_decompress(&jpeg->cinfo);
+    jpeg_destroy_decompress(&jpeg->cinfo);
     return status;
 }

@@ -5,9 +5,6 @@
 #include "kernel.h"
 #include "sink.h"
 
-/* Room for the longest message of libjpeg (JMSG_LENGTH_MAX) and our own. */
-#define FL_MESSAGE_BYTES 256
-
 typedef struct fl_jpeg fl_jpeg;
 
 fl_jpeg *fl_jpeg_new(void);
@@ -15,9 +12,9 @@ void fl_jpeg_free(fl_jpeg *jpeg);
 
 bool fl_jpeg_recognises(const uint8_t *blob, size_t size);
 
-/* Pushes the picture into `sink`, which ends in `pixels`. Writes `message` unless FL_OK. */
-fl_status fl_jpeg_decode(fl_jpeg *jpeg, const uint8_t *blob, size_t size, const fl_limits *limits,
-                         fl_sink *sink, uint8_t *pixels, char message[FL_MESSAGE_BYTES]);
+/* Pushes the picture into `sink`, which ends in `picture`. Writes `message` unless FL_OK. */
+fl_status fl_jpeg_decode(fl_jpeg *jpeg, const uint8_t *blob, size_t size, fl_sink *sink,
+                         fl_draw draw, void *picture, char message[FL_MESSAGE_BYTES]);
 
 /* "libjpeg-turbo 2.1.5" */
 extern const char fl_jpeg_library[];

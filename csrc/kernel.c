@@ -1,29 +1,50 @@
 #include "kernel.h"
 
+#include "clock.h"
 #include "jpeg.h"
+#include "png.h"
 #include "sink.h"
+#include "webp.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 struct fl_decoder {
-    fl_limits limits;
+    fl_options options;
     fl_sink sink;
     fl_jpeg *jpeg;
+    fl_png *png;
+    fl_webp *webp;
     char message[FL_MESSAGE_BYTES];
 };
 
-fl_decoder *fl_decoder_new(uint32_t height, uint32_t width, fl_limits limits, bool portable) {
-    if (height == 0 || width == 0)
+static bool usable(const fl_options *o) {
+    if (o->height < 1 || o->height > 65535 || o->width < 1 || o->width > 65535 ||
+        (o->channels != 1 && o->channels != 3) || o->max_pixels < 1)
+        return false;
+    if (!(o->crop_fraction > 0.0 && o->crop_fraction <= 1.0) ||
+        !(o->scale[0] > 0.0 && o->scale[0] <= o->scale[1] && o->scale[1] <= 1.0) ||
+        !(o->ratio[0] >= 1e-3 && o->ratio[0] <= o->ratio[1] && o->ratio[1] <= 1e3))
+        return false;
+    for (int c = 0; c < 3; c++)
+        if (!(o->mean[c] >= 0.0 && o->mean[c] <= 1.0 && o->std[c] >= 1e-6 && o->std[c] <= 1.0))
+            return false;
+    return true;
+}
+
+fl_decoder *fl_decoder_new(const fl_options *options) {
+    if (!usable(options))
         return NULL;
     fl_decoder *decoder = calloc(1, sizeof *decoder);
     if (!decoder)
         return NULL;
-    decoder->limits = limits;
-    fl_sink_init(&decoder->sink, height, width, portable);
+    decoder->options = *options;
+    fl_sink_init(&decoder->sink, &decoder->options);
     decoder->jpeg = fl_jpeg_new();
-    if (!decoder->jpeg) {
+    decoder->png = fl_png_new();
+    decoder->webp = fl_webp_new();
+    if (!decoder->jpeg || !decoder->png || !decoder->webp) {
         fl_decoder_free(decoder);
         return NULL;
     }
@@ -34,40 +55,82 @@ void fl_decoder_free(fl_decoder *decoder) {
     if (!decoder)
         return;
     fl_jpeg_free(decoder->jpeg);
+    fl_png_free(decoder->png);
+    fl_webp_free(decoder->webp);
     fl_sink_clear(&decoder->sink);
     free(decoder);
 }
 
+size_t fl_picture_bytes(const fl_decoder *decoder) {
+    const fl_options *o = &decoder->options;
+    return (size_t)o->height * o->width * o->channels * decoder->sink.writer.item_bytes;
+}
+
 /* The first bytes of a blob, for a person who wonders what is in the column. */
 static void describe_start(const uint8_t *blob, size_t size, char *message) {
-    int n = snprintf(message, FL_MESSAGE_BYTES, "not a JPEG; it starts with");
+    int n = snprintf(message, FL_MESSAGE_BYTES, "it starts with");
     for (size_t i = 0; i < size && i < 8; i++)
         n += snprintf(message + n, FL_MESSAGE_BYTES - (size_t)n, " %02x", blob[i]);
 }
 
-fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, uint8_t *pixels) {
-    decoder->message[0] = '\0';
-    fl_status status;
+static fl_status decode(fl_decoder *d, const uint8_t *blob, size_t size, fl_draw draw,
+                        void *picture) {
     if (size == 0) {
-        status = FL_EMPTY;
-        snprintf(decoder->message, FL_MESSAGE_BYTES, "the blob is empty");
-    } else if (fl_jpeg_recognises(blob, size)) {
-        status = fl_jpeg_decode(decoder->jpeg, blob, size, &decoder->limits, &decoder->sink,
-                                pixels, decoder->message);
-    } else {
-        status = FL_UNKNOWN_FORMAT;
-        describe_start(blob, size, decoder->message);
+        snprintf(d->message, FL_MESSAGE_BYTES, "the blob is empty");
+        return FL_EMPTY;
     }
+    if (fl_jpeg_recognises(blob, size))
+        return fl_jpeg_decode(d->jpeg, blob, size, &d->sink, draw, picture, d->message);
+    if (fl_png_recognises(blob, size))
+        return fl_png_decode(d->png, blob, size, &d->sink, draw, picture, d->message);
+    if (fl_webp_recognises(blob, size))
+        return fl_webp_decode(d->webp, blob, size, &d->sink, draw, picture, d->message);
+    describe_start(blob, size, d->message);
+    return FL_UNKNOWN_FORMAT;
+}
+
+fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_draw draw,
+                    void *picture) {
+    const uint64_t start = fl_clock(decoder->options.timed);
+    decoder->message[0] = '\0';
+    const fl_status status = decode(decoder, blob, size, draw, picture);
     if (status == FL_NO_MEMORY)
         snprintf(decoder->message, FL_MESSAGE_BYTES, "not enough memory to decode it");
+    decoder->sink.times.total += fl_clock(decoder->options.timed) - start;
     return status;
+}
+
+fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw, void *picture) {
+    fl_sink *sink = &decoder->sink;
+    decoder->message[0] = '\0';
+    fl_view view;
+    fl_view_set(&view, &decoder->options, raw->height, raw->width, raw->orientation, draw);
+    fl_status status = fl_sink_begin(sink, &view, raw->height, raw->width, picture);
+    if (status == FL_OK)
+        status = fl_sink_open(sink, sink->needed.left, sink->needed.right);
+    if (status != FL_OK) {
+        snprintf(decoder->message, FL_MESSAGE_BYTES, "not enough memory to resize it");
+        return status;
+    }
+    for (uint32_t y = sink->needed.top; !fl_sink_done(sink); y++) {
+        const uint8_t *from = raw->rgba + ((size_t)y * raw->width + sink->left) * 4;
+        memcpy(fl_sink_rgba(sink), from, (size_t)sink->columns * 4);
+        fl_sink_push_rgba(sink, raw->alpha);
+    }
+    return FL_OK;
 }
 
 const char *fl_decoder_message(const fl_decoder *decoder) { return decoder->message; }
 
+fl_times fl_decoder_times(const fl_decoder *decoder) { return decoder->sink.times; }
+
 const char *fl_decoder_simd(const fl_decoder *decoder) { return decoder->sink.passes->name; }
 
-const char *fl_jpeg_version(void) { return fl_jpeg_library; }
+void fl_libraries(char text[FL_MESSAGE_BYTES]) {
+    const int webp = fl_webp_version();
+    snprintf(text, FL_MESSAGE_BYTES, "%s, %s, libwebp %d.%d.%d", fl_jpeg_library, fl_png_library(),
+             webp >> 16, webp >> 8 & 255, webp & 255);
+}
 
 bool fl_sanitized(void) {
 #if defined(__SANITIZE_ADDRESS__)

@@ -1,17 +1,17 @@
 #include "passes.h"
 
-#include "filter.h"
-#include "kernel.h"
-
 #include <string.h>
 
 /* The vertical pass works on this many samples at a time, so that their sums stay in registers
  * or at least in the first-level cache while the taps go by. */
 #define BLOCK 32
 
+static int16_t saturated(int32_t value) {
+    return (int16_t)(value < INT16_MIN ? INT16_MIN : value > INT16_MAX ? INT16_MAX : value);
+}
+
 static void vertical_portable(const uint8_t *const *rows, const int16_t *weight, uint32_t taps,
-                              int precision, uint32_t size, int16_t *out) {
-    const int shift = precision - FL_FRACTION_BITS;
+                              int shift, uint32_t size, int16_t *out) {
     for (uint32_t x = 0; x < size; x += BLOCK) {
         int32_t sum[BLOCK];
         for (int i = 0; i < BLOCK; i++)
@@ -22,7 +22,7 @@ static void vertical_portable(const uint8_t *const *rows, const int16_t *weight,
                 sum[i] += weight[t] * row[i];
         }
         for (int i = 0; i < BLOCK; i++)
-            out[x + (uint32_t)i] = (int16_t)(sum[i] >> shift);
+            out[x + (uint32_t)i] = saturated(sum[i] >> shift);
     }
 }
 
@@ -30,27 +30,35 @@ static uint8_t clamp(int32_t level) {
     return (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
 }
 
-static void horizontal_portable(const int16_t *const rows[2], const uint32_t *first,
-                                const int16_t *weight, uint32_t taps, int precision,
-                                uint32_t width, uint8_t *const pixels[2]) {
-    const int shift = precision + FL_FRACTION_BITS;
+/* `step` samples a pixel, of which `channels` are wanted: constants where this is inlined. */
+static inline void horizontal(const int16_t *const rows[2], const fl_horizontal *h, size_t step,
+                              size_t channels, uint8_t *const pixels[2]) {
     for (int r = 0; r < 2; r++) {
-        for (uint32_t x = 0; x < width; x++) {
-            const int16_t *in = rows[r] + (size_t)first[x] * FL_ROW_CHANNELS;
-            const int16_t *w = weight + (size_t)x * taps;
-            int32_t sum[FL_ROW_CHANNELS];
-            for (int c = 0; c < FL_ROW_CHANNELS; c++)
-                sum[c] = 1 << (shift - 1);
-            for (uint32_t t = 0; t < taps; t++, in += FL_ROW_CHANNELS)
-                for (int c = 0; c < FL_ROW_CHANNELS; c++)
+        for (uint32_t x = 0; x < h->width; x++) {
+            const int16_t *in = rows[r] + (size_t)(h->first[x] - h->origin) * step;
+            const int16_t *w = h->weight + (size_t)x * h->taps;
+            int32_t sum[4] = {0};
+            for (uint32_t t = 0; t < h->taps; t++, in += step)
+                for (size_t c = 0; c < channels; c++)
                     sum[c] += w[t] * in[c];
-            for (int c = 0; c < FL_CHANNELS; c++)
-                pixels[r][(size_t)x * FL_CHANNELS + (size_t)c] = clamp(sum[c] >> shift);
+            for (size_t c = 0; c < channels; c++)
+                pixels[r][x * channels + c] = clamp((sum[c] + (1 << (h->shift - 1))) >> h->shift);
         }
     }
 }
 
-static const fl_passes portable_passes = {"portable", vertical_portable, horizontal_portable};
+static void horizontal3_portable(const int16_t *const rows[2], const fl_horizontal *h,
+                                 uint8_t *const pixels[2]) {
+    horizontal(rows, h, 4, 3, pixels);
+}
+
+static void horizontal1_portable(const int16_t *const rows[2], const fl_horizontal *h,
+                                 uint8_t *const pixels[2]) {
+    horizontal(rows, h, 1, 1, pixels);
+}
+
+static const fl_passes portable_passes = {"portable", vertical_portable, horizontal3_portable,
+                                          horizontal1_portable};
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -60,8 +68,7 @@ static const fl_passes portable_passes = {"portable", vertical_portable, horizon
 /* Two rows at a time: bytes of both are interleaved and widened, so that one vpmaddwd multiplies
  * and adds the pair. Unpacking works within 128-bit lanes; the packs at the end undo it. */
 AVX2 static void vertical_avx2(const uint8_t *const *rows, const int16_t *weight, uint32_t taps,
-                               int precision, uint32_t size, int16_t *out) {
-    const int shift = precision - FL_FRACTION_BITS;
+                               int shift, uint32_t size, int16_t *out) {
     const __m128i count = _mm_cvtsi32_si128(shift);
     const __m256i half = _mm256_set1_epi32(1 << (shift - 1));
     const __m256i zero = _mm256_setzero_si256();
@@ -95,22 +102,22 @@ AVX2 static void vertical_avx2(const uint8_t *const *rows, const int16_t *weight
 
 /* Both rows at once, one in each 128-bit lane, so that they share their weights; two pixels of
  * each, shuffled from rgbxrgbx to rrggbbxx, so that one vpmaddwd multiplies and adds the pair. */
-AVX2 static void horizontal_avx2(const int16_t *const rows[2], const uint32_t *first,
-                                 const int16_t *weight, uint32_t taps, int precision,
-                                 uint32_t width, uint8_t *const pixels[2]) {
-    const int shift = precision + FL_FRACTION_BITS;
+AVX2 static void horizontal3_avx2(const int16_t *const rows[2], const fl_horizontal *h,
+                                  uint8_t *const pixels[2]) {
+    const int shift = h->shift;
+    const uint32_t taps = h->taps;
+    const int16_t *weight = h->weight;
     const __m128i count = _mm_cvtsi32_si128(shift);
     const __m256i half = _mm256_set1_epi32(1 << (shift - 1));
     const __m256i pairs = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15));
     const int16_t *const row0 = rows[0], *const row1 = rows[1];
     uint8_t *out0 = pixels[0], *out1 = pixels[1];
-    for (uint32_t x = 0; x < width; x++, weight += taps, out0 += FL_CHANNELS, out1 += FL_CHANNELS) {
-        const size_t start = (size_t)first[x] * FL_ROW_CHANNELS;
+    for (uint32_t x = 0; x < h->width; x++, weight += taps, out0 += 3, out1 += 3) {
+        const size_t start = (size_t)(h->first[x] - h->origin) * 4;
         const int16_t *in0 = row0 + start, *in1 = row1 + start;
         __m256i sum = half;
-        for (uint32_t t = 0; t < taps; t += 2, in0 += 2 * FL_ROW_CHANNELS,
-                      in1 += 2 * FL_ROW_CHANNELS) {
+        for (uint32_t t = 0; t < taps; t += 2, in0 += 8, in1 += 8) {
             const __m256i two = _mm256_inserti128_si256(
                 _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)in0)),
                 _mm_loadu_si128((const __m128i *)(const void *)in1), 1);
@@ -124,17 +131,66 @@ AVX2 static void horizontal_avx2(const int16_t *const rows[2], const uint32_t *f
         sum = _mm256_packus_epi16(sum, sum);
         const int32_t rgb0 = _mm_cvtsi128_si32(_mm256_castsi256_si128(sum));
         const int32_t rgb1 = _mm_cvtsi128_si32(_mm256_extracti128_si256(sum, 1));
-        memcpy(out0, &rgb0, FL_CHANNELS);
-        memcpy(out1, &rgb1, FL_CHANNELS);
+        memcpy(out0, &rgb0, 3);
+        memcpy(out1, &rgb1, 3);
     }
 }
 
-static const fl_passes avx2_passes = {"avx2", vertical_avx2, horizontal_avx2};
+/* One channel gains nothing from AVX2: a few taps a sample, each at another address. */
+static const fl_passes avx2_passes = {"avx2", vertical_avx2, horizontal3_avx2,
+                                      horizontal1_portable};
 
 const fl_passes *fl_passes_pick(bool portable) {
     if (!portable && __builtin_cpu_supports("avx2"))
         return &avx2_passes;
     return &portable_passes;
+}
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+
+static void vertical_neon(const uint8_t *const *rows, const int16_t *weight, uint32_t taps,
+                          int shift, uint32_t size, int16_t *out) {
+    const int32x4_t half = vdupq_n_s32(1 << (shift - 1)), count = vdupq_n_s32(-shift);
+    for (uint32_t x = 0; x < size; x += 16) {
+        int32x4_t sum[4] = {half, half, half, half};
+        for (uint32_t t = 0; t < taps; t++) {
+            const uint8x16_t levels = vld1q_u8(rows[t] + x);
+            const int16x8_t low = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(levels)));
+            const int16x8_t high = vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(levels)));
+            sum[0] = vmlal_n_s16(sum[0], vget_low_s16(low), weight[t]);
+            sum[1] = vmlal_n_s16(sum[1], vget_high_s16(low), weight[t]);
+            sum[2] = vmlal_n_s16(sum[2], vget_low_s16(high), weight[t]);
+            sum[3] = vmlal_n_s16(sum[3], vget_high_s16(high), weight[t]);
+        }
+        for (int i = 0; i < 4; i++)
+            vst1_s16(out + x + 4 * i, vqmovn_s32(vshlq_s32(sum[i], count)));
+    }
+}
+
+static void horizontal3_neon(const int16_t *const rows[2], const fl_horizontal *h,
+                             uint8_t *const pixels[2]) {
+    const int32x4_t half = vdupq_n_s32(1 << (h->shift - 1)), count = vdupq_n_s32(-h->shift);
+    for (int r = 0; r < 2; r++) {
+        for (uint32_t x = 0; x < h->width; x++) {
+            const int16_t *in = rows[r] + (size_t)(h->first[x] - h->origin) * 4;
+            const int16_t *weight = h->weight + (size_t)x * h->taps;
+            int32x4_t sum = half;
+            for (uint32_t t = 0; t < h->taps; t++)
+                sum = vmlal_n_s16(sum, vld1_s16(in + 4 * t), weight[t]);
+            const int16x4_t levels = vqmovn_s32(vshlq_s32(sum, count));
+            uint8_t rgbx[8];
+            vst1_u8(rgbx, vqmovun_s16(vcombine_s16(levels, levels)));
+            memcpy(pixels[r] + (size_t)x * 3, rgbx, 3);
+        }
+    }
+}
+
+static const fl_passes neon_passes = {"neon", vertical_neon, horizontal3_neon,
+                                      horizontal1_portable};
+
+/* Every 64-bit ARM has them. */
+const fl_passes *fl_passes_pick(bool portable) {
+    return portable ? &portable_passes : &neon_passes;
 }
 #else
 const fl_passes *fl_passes_pick(bool portable) {

@@ -1,26 +1,91 @@
 """Foreign declarations only: csrc/kernel.h, whose comments are the contract."""
 
+from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cdef extern from "kernel.h" nogil:
     ctypedef enum fl_status:
         FL_OK
+        FL_EMPTY
 
-    ctypedef struct fl_limits:
+    ctypedef enum fl_fit:
+        FL_STRETCH
+        FL_CROP
+        FL_PAD
+        FL_RANDOM_CROP
+
+    ctypedef enum fl_filter_kind:
+        FL_NEAREST
+        FL_BOX
+        FL_BILINEAR
+        FL_BICUBIC
+        FL_LANCZOS
+
+    ctypedef enum fl_layout:
+        FL_NHWC
+        FL_NCHW
+
+    ctypedef enum fl_dtype:
+        FL_UINT8
+        FL_FLOAT32
+        FL_FLOAT16
+        FL_BFLOAT16
+
+    ctypedef struct fl_options:
+        uint32_t height
+        uint32_t width
+        uint32_t channels
+        fl_fit fit
+        double crop_fraction
+        double scale[2]
+        double ratio[2]
+        bint flip
+        uint64_t seed
+        fl_filter_kind filter
+        bint orientation
+        bint fast
+        bint compose
+        uint8_t background[3]
+        fl_layout layout
+        fl_dtype dtype
+        double mean[3]
+        double std[3]
+        bint strict
         uint64_t max_pixels
         uint32_t max_scans
+        uint32_t max_chunks
+        bint portable
+        bint timed
+
+    ctypedef struct fl_draw:
+        uint64_t row
+        uint64_t epoch
+
+    ctypedef struct fl_raw:
+        uint32_t height
+        uint32_t width
+        const uint8_t *rgba
+        bint alpha
+        unsigned int orientation
+
+    ctypedef struct fl_times:
+        uint64_t total
+        uint64_t resize
+        uint64_t write
 
     ctypedef struct fl_decoder:
         pass
 
-    const int FL_CHANNELS
-
-    fl_decoder *fl_decoder_new(uint32_t height, uint32_t width, fl_limits limits,
-                               bint portable) noexcept
+    fl_decoder *fl_decoder_new(const fl_options *options) noexcept
     void fl_decoder_free(fl_decoder *decoder) noexcept
-    fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size,
-                        uint8_t *pixels) noexcept
+    size_t fl_picture_bytes(const fl_decoder *decoder) noexcept
+    fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_draw draw,
+                        void *picture) noexcept
+    fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw,
+                        void *picture) noexcept
     const char *fl_decoder_message(const fl_decoder *decoder) noexcept
+    fl_times fl_decoder_times(const fl_decoder *decoder) noexcept
     const char *fl_decoder_simd(const fl_decoder *decoder) noexcept
-    const char *fl_jpeg_version() noexcept
+    const int FL_MESSAGE_BYTES
+    void fl_libraries(char *text) noexcept
     bint fl_sanitized() noexcept

@@ -4,23 +4,46 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-jpeg_version: str
-"""The JPEG library that the kernel was compiled against, e.g. ``"libjpeg-turbo 2.1.5"``."""
+libraries: str
+"""What decodes, e.g. ``"libjpeg-turbo 2.1.5, ..."``."""
 sanitized: bool
 """Whether the kernel was compiled with AddressSanitizer."""
 
-class Decoder:
-    """Decodes encoded pictures and resizes them to ``height`` x ``width``.
+FITS: dict[str, int]
+FILTERS: dict[str, int]
+LAYOUTS: dict[str, int]
+DTYPES: dict[str, int]
 
-    ``max_pixels`` bounds width times height of an encoded picture, ``max_scans`` the scans of a
-    progressive JPEG. ``portable`` keeps it from using vector instructions; the pixels are the
-    same. Keeps its scratch memory between calls. One thread at a time.
+class Decoder:
+    """Decodes JPEG, PNG and WebP, and makes each picture ``height`` x ``width``.
+
+    channels: 3 for RGB, 1 for luma.
+    fit: "stretch"; "crop", the largest centred box of the wanted proportions times
+        ``crop_fraction``; "pad", all of the picture with ``background`` around it; "random_crop", a
+        box with a share of the area from ``scale`` and width / height from ``ratio``.
+    flip: mirror one picture in two. ``seed``, epoch and row decide, for the crops too.
+    filter: a key of FILTERS, as Pillow defines them.
+    orientation: turn pictures as their EXIF data asks.
+    quality: "exact", or "fast" for a reduced decode with cheaper arithmetic.
+    background: levels (red, green, blue) for pictures with alpha to be composed over; None drops
+        alpha.
+    layout, dtype: keys of LAYOUTS and DTYPES. The float types hold (level / 255 - mean) / std.
+    strict: refuse a blob that ends early, rather than fill up with grey.
+    max_pixels, max_scans, max_chunks: of an encoded picture.
+    portable: no vector instructions; the pixels are the same.
+    timed: keep ``times``.
+
+    Keeps its scratch memory between calls. One thread at a time. Raises ValueError for an option
+    out of its range.
     """
 
-    height: int
-    width: int
+    shape: tuple[int, int, int]
+    """Of one picture."""
+    dtype: str
     simd: str
     """The vector instructions in use: ``"avx2"`` or ``"portable"``."""
+    times: dict[str, float]
+    """Seconds so far: "total", and of these "resize" and "write"."""
 
     def __init__(
         self,
@@ -28,21 +51,58 @@ class Decoder:
         width: int,
         *,
         max_pixels: int,
-        max_scans: int,
+        max_scans: int = 100,
+        max_chunks: int = 100_000,
+        channels: int = 3,
+        fit: str = "stretch",
+        crop_fraction: float = 1.0,
+        scale: tuple[float, float] = (0.08, 1.0),
+        ratio: tuple[float, float] = ...,
+        flip: bool = False,
+        seed: int = 0,
+        filter: str = "bilinear",
+        orientation: bool = True,
+        quality: str = "exact",
+        background: tuple[int, int, int] | None = None,
+        layout: str = "NHWC",
+        dtype: str = "uint8",
+        mean: tuple[float, float, float] = ...,
+        std: tuple[float, float, float] = ...,
+        strict: bool = False,
         portable: bool = False,
+        timed: bool = False,
     ) -> None: ...
     def decode(
         self,
         # bytes, memoryview, ...: whatever exports a contiguous buffer
         blobs: Sequence[Any] | NDArray[np.intp],
-        pixels: NDArray[np.uint8],
+        pictures: NDArray[Any],
+        rows: NDArray[np.uint64] | None = None,
+        epoch: int = 0,
     ) -> list[tuple[int, int, str]]:
-        """Writes blob ``i`` to ``pixels[i]``, uint8 (n, height, width, 3), without the GIL.
+        """Makes blob ``i`` into ``pictures[i]``, without the GIL.
 
-        The blobs are a list of buffers, or intp (n, 2): the address and size of memory that the
-        caller keeps alive.
+        blobs: a list of buffers, or intp (n, 2): the address and size of memory that the caller
+        keeps alive. pictures: (n or more, *shape) of ``dtype``, C-contiguous. rows: for each blob
+        the number that its crop is a function of, with ``epoch``.
 
-        Returns ``(i, status, message)`` for each blob that could not be decoded; the statuses are
-        named in :data:`fastloader.errors.KERNEL_STATUS`. What such a blob left in ``pixels[i]`` is
-        undefined. Raises ValueError where the shapes do not fit.
+        Returns ``(i, status, message)`` for each blob that is not all right; the statuses are
+        named in :data:`fastloader.errors.KERNEL_STATUS`. Unless it is PARTIAL, what such a blob
+        left in ``pictures[i]`` is undefined. Raises ValueError where the arrays do not fit.
+        """
+
+    def resize(
+        self,
+        rgba: NDArray[np.uint8],
+        picture: NDArray[Any],
+        *,
+        alpha: bool = False,
+        orientation: int = 1,
+        row: int = 0,
+        epoch: int = 0,
+    ) -> tuple[int, str] | None:
+        """Makes decoded pixels, (h, w, 4), into ``picture[0]``.
+
+        alpha: whether the fourth byte of a pixel is one. orientation: EXIF's. Returns None, or
+        ``(status, message)``.
         """

@@ -1,27 +1,34 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """The thin skin over csrc/: it translates arguments and results, and decides nothing."""
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from libc.stdint cimport uint8_t, uint32_t
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS,
+    PyBUF_SIMPLE,
+    PyBUF_WRITABLE,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-from ._kernel cimport (
-    FL_CHANNELS,
-    FL_OK,
-    fl_decode,
-    fl_decoder,
-    fl_decoder_free,
-    fl_decoder_message,
-    fl_decoder_new,
-    fl_decoder_simd,
-    fl_jpeg_version,
-    fl_limits,
-    fl_sanitized,
-    fl_status,
-)
+from ._kernel cimport *
 
-jpeg_version = fl_jpeg_version().decode()
+
+def _libraries():
+    cdef char text[256]  # FL_MESSAGE_BYTES
+    fl_libraries(text)
+    return text.decode()
+
+
+libraries = _libraries()
 sanitized = bool(fl_sanitized())
+
+FITS = {"stretch": FL_STRETCH, "crop": FL_CROP, "pad": FL_PAD, "random_crop": FL_RANDOM_CROP}
+FILTERS = {"nearest": FL_NEAREST, "box": FL_BOX, "bilinear": FL_BILINEAR, "bicubic": FL_BICUBIC,
+           "lanczos": FL_LANCZOS}
+LAYOUTS = {"NHWC": FL_NHWC, "NCHW": FL_NCHW}
+DTYPES = {"uint8": FL_UINT8, "float32": FL_FLOAT32, "float16": FL_FLOAT16,
+          "bfloat16": FL_BFLOAT16}
 
 
 cdef class _Blobs:
@@ -51,27 +58,58 @@ cdef class _Blobs:
         free(self.views)
 
 
+cdef class _Pictures:
+    """Borrows an array for as long as it lives."""
+
+    cdef Py_buffer view
+
+    def __cinit__(self, array):
+        PyObject_GetBuffer(array, &self.view, PyBUF_C_CONTIGUOUS | PyBUF_WRITABLE)
+
+    def __dealloc__(self):
+        PyBuffer_Release(&self.view)
+
+
 cdef class Decoder:
-    """Decodes encoded pictures and resizes them to one size; see the stub for the signature.
+    """Decodes encoded pictures and makes each the wanted size; see the stub for the options.
 
     Keeps its scratch memory between calls. One thread at a time.
     """
 
     cdef fl_decoder *decoder
-    cdef readonly int height
-    cdef readonly int width
+    cdef readonly tuple shape
+    cdef readonly str dtype
 
-    def __cinit__(self, height, width, *, max_pixels, max_scans, portable=False):
-        cdef fl_limits limits
+    def __cinit__(self, height, width, *, max_pixels, max_scans=100, max_chunks=100_000,
+                  channels=3, fit="stretch", crop_fraction=1.0, scale=(0.08, 1.0),
+                  ratio=(3 / 4, 4 / 3), flip=False, seed=0, filter="bilinear", orientation=True,
+                  quality="exact", background=None, layout="NHWC", dtype="uint8",
+                  mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), strict=False, portable=False,
+                  timed=False):
+        cdef fl_options options
         if not (1 <= height <= 65535 and 1 <= width <= 65535):
             raise ValueError(f"height and width must be from 1 to 65535, not {height} and {width}")
-        limits.max_pixels = max_pixels
-        limits.max_scans = max_scans
-        self.height = height
-        self.width = width
-        self.decoder = fl_decoder_new(height, width, limits, portable)
+        options.height, options.width, options.channels = height, width, channels
+        options.fit, options.filter = FITS[fit], FILTERS[filter]
+        options.layout, options.dtype = LAYOUTS[layout], DTYPES[dtype]
+        options.crop_fraction, options.flip, options.seed = crop_fraction, flip, seed
+        options.scale[0], options.scale[1] = scale
+        options.ratio[0], options.ratio[1] = ratio
+        options.orientation, options.strict = orientation, strict
+        options.fast = {"exact": False, "fast": True}[quality]
+        options.compose = background is not None
+        for i in range(3):
+            options.background[i] = background[i] if background is not None else 0
+            options.mean[i] = mean[i]
+            options.std[i] = std[i]
+        options.max_pixels, options.max_scans = max_pixels, max_scans
+        options.max_chunks = max_chunks
+        options.portable, options.timed = portable, timed
+        self.decoder = fl_decoder_new(&options)
         if self.decoder is NULL:
-            raise MemoryError
+            raise ValueError("an option is out of its range, or there is no memory")
+        self.shape = (height, width, channels) if layout == "NHWC" else (channels, height, width)
+        self.dtype = dtype
 
     def __dealloc__(self):
         fl_decoder_free(self.decoder)
@@ -80,11 +118,27 @@ cdef class Decoder:
     def simd(self):
         return fl_decoder_simd(self.decoder).decode()
 
-    def decode(self, blobs, uint8_t[:, :, :, ::1] pixels not None):
+    @property
+    def times(self):
+        cdef fl_times times = fl_decoder_times(self.decoder)
+        return {"total": times.total * 1e-9, "resize": times.resize * 1e-9,
+                "write": times.write * 1e-9}
+
+    cdef _Pictures _borrow(self, array, Py_ssize_t count):
+        if array.shape[1:] != self.shape or array.shape[0] < count or array.dtype != self.dtype:
+            raise ValueError(f"{count} pictures of {self.shape} {self.dtype} need another array "
+                             f"than {array.shape} {array.dtype}")
+        return _Pictures(array)
+
+    def decode(self, blobs, pictures, rows=None, epoch=0):
         cdef _Blobs borrowed
+        cdef _Pictures target
         cdef const Py_ssize_t[:, ::1] table
+        cdef const uint64_t[::1] numbers
         cdef const Py_ssize_t *where
         cdef Py_ssize_t i, count
+        cdef size_t picture_bytes = fl_picture_bytes(self.decoder)
+        cdef fl_draw draw
         cdef fl_status status
         if isinstance(blobs, (list, tuple)):
             borrowed = _Blobs(blobs)
@@ -95,21 +149,44 @@ cdef class Decoder:
                 raise ValueError("a table of blobs has two columns, addresses and sizes")
             count = table.shape[0]
             where = &table[0, 0] if count else NULL
-        if (pixels.shape[0] < count or pixels.shape[1] != self.height
-                or pixels.shape[2] != self.width or pixels.shape[3] != FL_CHANNELS):
-            raise ValueError(
-                f"{count} pictures of {self.height} x {self.width} need another array than "
-                f"{tuple(pixels.shape[axis] for axis in range(4))}")
+        if rows is not None:
+            numbers = rows
+            if numbers.shape[0] < count:
+                raise ValueError(f"{count} pictures need as many rows, not {numbers.shape[0]}")
+        cdef bint numbered = rows is not None
+        target = self._borrow(pictures, count)
+        draw.row, draw.epoch = 0, epoch
         failures = []
         with nogil:
             for i in range(count):
+                if numbered:
+                    draw.row = numbers[i]
                 status = fl_decode(self.decoder, <const uint8_t *>where[2 * i],
-                                   <size_t>max(where[2 * i + 1], 0), &pixels[i, 0, 0, 0])
+                                   <size_t>max(where[2 * i + 1], 0), draw,
+                                   <uint8_t *>target.view.buf + <size_t>i * picture_bytes)
                 if status != FL_OK:
                     with gil:
-                        message = fl_decoder_message(self.decoder).decode("utf-8", "replace")
-                        failures.append((i, <int>status, message))
+                        failures.append((i, <int>status, self._message()))
         return failures
 
+    def resize(self, const uint8_t[:, :, ::1] rgba not None, picture, *, alpha=False,
+               orientation=1, row=0, epoch=0):
+        cdef fl_raw raw
+        cdef fl_draw draw
+        if rgba.shape[0] < 1 or rgba.shape[1] < 1 or rgba.shape[2] != 4:
+            raise ValueError("a decoded picture has at least one row of red, green, blue, alpha")
+        cdef _Pictures target = self._borrow(picture, 1)
+        raw.height, raw.width = rgba.shape[0], rgba.shape[1]
+        raw.rgba = &rgba[0, 0, 0]
+        raw.alpha, raw.orientation = alpha, orientation
+        draw.row, draw.epoch = row, epoch
+        cdef fl_status status
+        with nogil:
+            status = fl_resize(self.decoder, &raw, draw, target.view.buf)
+        return (<int>status, self._message()) if status != FL_OK else None
+
+    cdef str _message(self):
+        return fl_decoder_message(self.decoder).decode("utf-8", "replace")
+
     def __repr__(self):
-        return f"<fastloader Decoder to {self.height} x {self.width}, {self.simd}>"
+        return f"<fastloader Decoder to {self.shape} {self.dtype}, {self.simd}>"

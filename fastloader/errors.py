@@ -36,7 +36,7 @@ class RowError(FastloaderError):
     def __str__(self) -> str:
         return (
             f"row with key {self.key}: {self.reason}. Repair or delete the row, or pass "
-            f'on_error="skip" (drop such rows) or "fill" (keep them black); '
+            f'on_error="skip" (drop such rows) or "fill" (zeros in their place); '
             f"loader.bad_rows then lists them"
         )
 
@@ -83,15 +83,22 @@ class FastloaderWarning(UserWarning):
 # Every fl_status of csrc/kernel.h: what is said of a row before the kernel's own message, and what
 # a user can do about it.
 KERNEL_STATUS: dict[int, tuple[str, str]] = {
-    1: ("empty image", ""),
-    2: ("unknown image format", ""),
-    3: ("corrupt image", ""),
-    4: ("truncated image", ""),
-    5: ("unsupported image", ""),
-    6: ("image too large", "raise max_pixels to allow it"),
-    7: ("image with too many scans", ""),
-    8: ("out of memory", "use fewer workers or a smaller batch_size"),
+    1: ("partial image", ""),
+    2: ("empty image", ""),
+    3: ("unknown image format", ""),
+    4: ("corrupt image", ""),
+    5: ("truncated image", ""),
+    6: ("unsupported image", ""),
+    7: ("image too large", "raise max_pixels to allow it"),
+    8: ("image too complex", "raise max_scans or max_chunks to allow it"),
+    9: ("out of memory", "use fewer workers or a smaller batch_size"),
 }
+
+PARTIAL = 1
+"""The status of a picture that was decoded although its blob ends early: the rest is grey."""
+
+UNKNOWN_FORMAT = 3
+"""The status of a blob that is none of the formats that the kernel decodes."""
 
 
 def kernel_reason(status: int, message: str) -> str:

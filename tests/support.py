@@ -74,23 +74,54 @@ def decoded(blob: bytes) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(blob)).convert("RGB"))
 
 
-def weights(in_size: int, out_size: int) -> NDArray[np.float64]:
-    """Pillow's antialiased bilinear filter as a matrix (out_size, in_size), in float64."""
-    step = in_size / out_size
+def _bicubic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    near = (1.5 * x - 2.5) * x * x + 1.0
+    return np.where(x < 1, near, np.where(x < 2, (((x - 5) * x + 8) * x - 4) * -0.5, 0.0))
+
+
+FILTERS: dict[str, tuple[float, Callable[[NDArray[np.float64]], NDArray[np.float64]]]] = {
+    "box": (0.5, lambda x: ((x > -0.5) & (x <= 0.5)).astype(float)),
+    "bilinear": (1.0, lambda x: np.maximum(0.0, 1.0 - np.abs(x))),
+    "bicubic": (2.0, lambda x: _bicubic(np.abs(x))),
+    "lanczos": (3.0, lambda x: np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)),
+}
+"""Pillow's filters: their support and their value."""
+
+
+def weights(
+    in_size: int, out_size: int, filter: str = "bilinear", part: tuple[float, float] | None = None
+) -> NDArray[np.float64]:
+    """Pillow's antialiased filter as a matrix (out_size, in_size), in float64.
+
+    part: the start and the end of what is resized, all of it by default.
+    """
+    support, at = FILTERS[filter]
+    start, end = part or (0.0, float(in_size))
+    step = (end - start) / out_size
     scale = max(1.0, step)
-    centre = (np.arange(out_size) + 0.5)[:, None] * step
+    centre = start + (np.arange(out_size) + 0.5)[:, None] * step
     position = np.arange(in_size)[None, :]
-    low = np.maximum(np.floor(centre - scale + 0.5), 0)
-    high = np.minimum(np.floor(centre + scale + 0.5), in_size)
-    weight = np.maximum(0.0, 1.0 - np.abs(position - centre + 0.5) / scale)
+    low = np.maximum(np.floor(centre - support * scale + 0.5), 0)
+    high = np.minimum(np.floor(centre + support * scale + 0.5), in_size)
+    weight = at((position - centre + 0.5) / scale)
     weight[(position < low) | (position >= high)] = 0.0
     return weight / weight.sum(axis=1, keepdims=True)
 
 
-def resized(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float64]:
-    """Antialiased bilinear in float64, not rounded."""
-    tall = np.tensordot(weights(image.shape[0], height), image.astype(np.float64), (1, 0))
-    return np.tensordot(weights(image.shape[1], width), tall, (1, 1)).transpose(1, 0, 2)
+def resized(
+    image: NDArray[np.uint8],
+    height: int,
+    width: int,
+    filter: str = "bilinear",
+    box: tuple[float, float, float, float] | None = None,
+) -> NDArray[np.float64]:
+    """Antialiased in float64, not rounded, clipped to 0..255; box as Pillow's: left, top, right,
+    bottom."""
+    left, top, right, bottom = box or (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
+    down = weights(image.shape[0], height, filter, (top, bottom))
+    across = weights(image.shape[1], width, filter, (left, right))
+    tall = np.tensordot(down, image.astype(np.float64), (1, 0))
+    return np.clip(np.tensordot(across, tall, (1, 1)).swapaxes(0, 1), 0, 255)
 
 
 # ---- processes -----------------------------------------------------------------------------------
@@ -145,8 +176,9 @@ def all_keys(source: Source) -> NDArray[Any]:
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
-def blobs_of(chunk: Chunk) -> list[bytes]:
-    """Copies of the images of a chunk."""
-    if not isinstance(chunk.images, np.ndarray):
-        return [bytes(image) for image in chunk.images]
-    return [ctypes.string_at(address, max(size, 0)) for address, size in chunk.images.tolist()]
+def blobs_of(chunk: Chunk, column: int = 0) -> list[bytes]:
+    """Copies of the images of a chunk, of the image column with this number."""
+    blobs = chunk.images[column]
+    if not isinstance(blobs, np.ndarray):
+        return [bytes(blob) for blob in blobs]
+    return [ctypes.string_at(address, max(size, 0)) for address, size in blobs.tolist()]

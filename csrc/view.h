@@ -1,0 +1,26 @@
+/* The geometry of one picture: which part of it is wanted, and where its pixels go. */
+#ifndef FL_VIEW_H
+#define FL_VIEW_H
+
+#include "kernel.h"
+
+typedef struct {
+    /* The part that is resized, in pixels of the picture as it is stored. The filter also looks
+     * past its edges, as far as there are pixels: Pillow's resize(size, filter, box). */
+    double top, left, height, width;
+    /* What it becomes, still as stored: rows and columns swapped where the picture is turned. */
+    uint32_t out_height, out_width;
+    /* Pixel (y, x) of that goes to pixel origin + y * row_step + x * column_step of the finished
+     * picture: where orientation, flip and padding are. */
+    ptrdiff_t origin, row_step, column_step;
+} fl_view;
+
+/* Of a picture that is stored as height x width, both at least 1, with EXIF's `orientation`, 1 to
+ * 8; others count as 1, and so do all where the options say so. */
+void fl_view_set(fl_view *view, const fl_options *options, uint32_t height, uint32_t width,
+                 unsigned orientation, fl_draw draw);
+
+/* The same view of the picture decoded at 1 / reduction of its size. */
+void fl_view_reduce(fl_view *view, uint32_t reduction);
+
+#endif

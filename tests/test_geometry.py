@@ -1,0 +1,404 @@
+"""Fits, filters, orientation, channels, types and layouts: what becomes of a decoded picture."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from fastloader._kernel import Decoder
+
+from .support import FILTERS, decoded, jpeg, needs_data, photos, resized
+
+LIMITS = {"max_pixels": 10**8}
+SIMD = pytest.mark.parametrize("portable", [False, True], ids=["simd", "portable"])
+
+
+def picture(
+    blob: bytes, height: int, width: int, *, row: int = 0, epoch: int = 0, **options: Any
+) -> NDArray[Any]:
+    """One picture as the kernel makes it, in the shape and type of the options."""
+    decoder = Decoder(height, width, **LIMITS, **options)
+    pictures = np.zeros((1, *decoder.shape), decoder.dtype)
+    rows = np.array([row], np.uint64)
+    assert decoder.decode([blob], pictures, rows, epoch) == []
+    return pictures[0]
+
+
+def raw(image: NDArray[np.uint8], height: int, width: int, **options: Any) -> NDArray[Any]:
+    """The same of pixels that are decoded already, (h, w, 4)."""
+    decoder = Decoder(height, width, **LIMITS, **options)
+    pictures = np.zeros((1, *decoder.shape), decoder.dtype)
+    assert decoder.resize(image, pictures, alpha=True) is None
+    return pictures[0]
+
+
+def close(ours: NDArray[Any], reference: NDArray[np.float64]) -> bool:
+    """Within one level of the rounded reference."""
+    return bool(np.abs(ours.astype(int) - np.floor(reference + 0.5)).max() <= 1)
+
+
+def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    """Independent levels: what a filter with negative weights likes least."""
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 4), np.uint8)
+
+
+# ---- filters -------------------------------------------------------------------------------------
+
+
+@SIMD
+@pytest.mark.parametrize("filter", FILTERS)
+@pytest.mark.parametrize("source", [(1, 1), (2, 3), (40, 61), (300, 200)])
+@pytest.mark.parametrize("target", [(1, 1), (7, 1), (33, 64), (64, 90)])
+def test_every_filter_is_within_one_level_of_its_definition(
+    filter: str, source: tuple[int, int], target: tuple[int, int], portable: bool
+) -> None:
+    image = noise(*source)
+    ours = raw(image, *target, filter=filter, portable=portable)
+    assert close(ours, resized(image[:, :, :3], *target, filter))
+
+
+@pytest.mark.parametrize("filter", ["nearest", *FILTERS])
+def test_every_filter_is_pillows(filter: str) -> None:
+    blob = jpeg(301, 217, quality=95)
+    expected = Image.fromarray(decoded(blob)).resize((64, 90), getattr(Image, filter.upper()))
+    difference = np.abs(picture(blob, 90, 64, filter=filter).astype(int) - np.asarray(expected))
+    # Pillow clips to 0..255 between its two passes, too; with negative weights that shows.
+    assert difference.max() <= (4 if filter in ("bicubic", "lanczos") else 1)
+    assert difference.mean() < 0.5
+
+
+def test_overshooting_sums_are_clipped_not_wrapped() -> None:
+    stripes = np.zeros((64, 64, 4), np.uint8)
+    stripes[::8] = stripes[:, ::8] = 255
+    for filter, target in itertools.product(("bicubic", "lanczos"), (64, 97, 300)):
+        ours = raw(stripes, target, target, filter=filter)
+        assert close(ours, resized(stripes[:, :, :3], target, target, filter))
+
+
+# ---- fits ----------------------------------------------------------------------------------------
+
+SHAPES = [(97, 61), (61, 97), (64, 64), (200, 31), (5, 300)]
+
+
+@SIMD
+@pytest.mark.parametrize("source", SHAPES)
+@pytest.mark.parametrize("fraction", [1.0, 0.875])
+@pytest.mark.parametrize("target", [(32, 32), (24, 40)])
+def test_crop_is_the_largest_centred_box_of_the_targets_proportions(
+    source: tuple[int, int], fraction: float, target: tuple[int, int], portable: bool
+) -> None:
+    (width, height), blob = source, jpeg(*source, quality=95)
+    step = min(width / target[1], height / target[0]) * fraction
+    across, down = target[1] * step, target[0] * step
+    box = (width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2
+    ours = picture(blob, *target, fit="crop", crop_fraction=fraction, portable=portable)
+    assert close(ours, resized(decoded(blob), *target, box=box))
+
+
+@pytest.mark.parametrize("source", SHAPES)
+@pytest.mark.parametrize("target", [(32, 32), (24, 40)])
+def test_pad_is_pillows_letterbox(source: tuple[int, int], target: tuple[int, int]) -> None:
+    blob, colour = jpeg(*source, quality=95), (10, 200, 30)
+    ours = picture(blob, *target, fit="pad", background=colour)
+    factor = min(target[1] / source[0], target[0] / source[1])
+    width = max(1, int(source[0] * factor + 0.5))
+    height = max(1, int(source[1] * factor + 0.5))
+    expected = np.empty((*target, 3))
+    expected[:] = colour
+    top, left = (target[0] - height) // 2, (target[1] - width) // 2
+    expected[top : top + height, left : left + width] = resized(decoded(blob), height, width)
+    assert close(ours, expected)
+
+
+def test_pad_is_black_unless_a_colour_is_given() -> None:
+    assert (picture(jpeg(20, 10), 16, 16, fit="pad")[:4] == 0).all()
+    grey = picture(jpeg(20, 10), 16, 16, fit="pad", background=(255, 0, 0), channels=1)
+    assert (grey[:4] == 76).all()  # red's luma
+
+
+def philox(key: int, counter: tuple[int, int, int, int]) -> tuple[int, ...]:
+    """Philox4x32-10, as its paper has it."""
+    c, (k0, k1) = list(counter), (key & 0xFFFFFFFF, key >> 32)
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [(p1 >> 32) ^ c[1] ^ k0, p1 & 0xFFFFFFFF, (p0 >> 32) ^ c[3] ^ k1, p0 & 0xFFFFFFFF]
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return tuple(c)
+
+
+def test_philox_gives_its_authors_known_answers() -> None:
+    assert philox(0, (0, 0, 0, 0)) == (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)
+    assert philox(2**64 - 1, (2**32 - 1,) * 4) == (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)
+
+
+def random_box(
+    seed: int, epoch: int, row: int, size: tuple[int, int], scale: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """torchvision's RandomResizedCrop.get_params on Philox: (left, top, width, height)."""
+    for number in range(10):
+        words = philox(seed, (row & 0xFFFFFFFF, row >> 32, epoch, number))
+        area, log_ratio, down, across = (word / 2**32 for word in words)
+        area = size[0] * size[1] * (scale[0] + (scale[1] - scale[0]) * area)
+        low, high = math.log(3 / 4), math.log(4 / 3)
+        ratio = math.exp(low + (high - low) * log_ratio)
+        width, height = (int(math.sqrt(a) + 0.5) for a in (area * ratio, area / ratio))
+        if 0 < width <= size[0] and 0 < height <= size[1]:
+            left, top = int(across * (size[0] - width + 1)), int(down * (size[1] - height + 1))
+            return left, top, width, height
+    raise AssertionError("no box fits")
+
+
+@SIMD
+@pytest.mark.parametrize("scale", [(0.08, 1.0), (0.02, 0.1)])
+def test_a_random_crop_is_torchvisions(scale: tuple[float, float], portable: bool) -> None:
+    blob = jpeg(160, 120, quality=95)
+    image = decoded(blob)
+    boxes = set()
+    for seed, epoch, row in itertools.product((1, 2**64 - 2), (0, 9), (0, 77, 2**63, 2**64 - 1)):
+        left, top, width, height = box = random_box(seed, epoch, row, (160, 120), scale)
+        boxes.add(box)
+        ours = picture(
+            blob, 24, 24, fit="random_crop", scale=scale, seed=seed, epoch=epoch, row=row,
+            portable=portable,
+        )  # fmt: skip
+        expected = resized(image, 24, 24, box=(left, top, left + width, top + height))
+        assert close(ours, expected)
+    assert len(boxes) == 16
+
+
+def test_a_random_crop_depends_on_seed_epoch_and_row_and_on_nothing_else() -> None:
+    blob = jpeg(120, 90, quality=95)
+    options: dict[str, Any] = {"fit": "random_crop", "flip": True}
+    crops = {
+        (seed, epoch, row): picture(blob, 24, 24, seed=seed, epoch=epoch, row=row, **options)
+        for seed in (0, 1, 2**64 - 1)
+        for epoch in (0, 1)
+        for row in (0, 1, 2**64 - 1)
+    }
+    assert len({crop.tobytes() for crop in crops.values()}) == len(crops)
+    # In one call with others, and after others, it is the same.
+    decoder = Decoder(24, 24, **LIMITS, seed=1, **options)
+    out = np.zeros((3, 24, 24, 3), np.uint8)
+    decoder.decode([jpeg(50, 50), blob, blob], out, np.array([5, 1, 0], np.uint64), 1)
+    np.testing.assert_array_equal(out[1], crops[1, 1, 1])
+    np.testing.assert_array_equal(out[2], crops[1, 1, 0])
+
+
+def test_a_crop_whose_proportions_do_not_fit_is_the_largest_that_does() -> None:
+    blob = jpeg(400, 10, quality=95)
+    ours = picture(blob, 24, 24, fit="random_crop", scale=(0.9, 1.0), ratio=(0.75, 4 / 3))
+    assert close(ours, resized(decoded(blob), 24, 24, box=(193, 0, 206, 10)))
+
+
+def test_flip_mirrors_every_second_picture() -> None:
+    blob = jpeg(60, 40, quality=95)
+    plain = picture(blob, 16, 24)
+    flipped = 0
+    for row in range(200):
+        ours = picture(blob, 16, 24, flip=True, row=row)
+        is_flipped = not np.array_equal(ours, plain)
+        np.testing.assert_array_equal(ours, plain[:, ::-1] if is_flipped else plain)
+        flipped += is_flipped
+    assert 70 < flipped < 130
+
+
+@needs_data
+@pytest.mark.parametrize("channels", [3, 1])
+def test_crops_of_photographs_are_those_of_the_whole_picture(channels: int) -> None:
+    """What the decoder leaves out, rows, columns and their chroma, must not show."""
+    for path in photos()[::13]:
+        blob = path.read_bytes()
+        whole = Image.open(io.BytesIO(blob)).size
+        full = picture(blob, whole[1], whole[0], channels=channels)
+        rgba = np.full((whole[1], whole[0], 4), 255, np.uint8)
+        rgba[:, :, :3] = full
+        for row in range(4):
+            options: dict[str, Any] = {"fit": "random_crop", "scale": (0.05, 0.5)}
+            decoder = Decoder(64, 64, **LIMITS, channels=channels, **options)
+            ours = np.zeros((2, 64, 64, channels), np.uint8)
+            assert decoder.decode([blob], ours, np.array([row], np.uint64)) == []
+            decoder.resize(rgba, ours[1:], row=row)
+            np.testing.assert_array_equal(ours[0], ours[1], err_msg=f"{path.name}, {row}")
+
+
+# ---- orientation ---------------------------------------------------------------------------------
+
+
+def exif(orientation: int, order: str = "<") -> bytes:
+    """EXIF data that says nothing else."""
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    little = "little" if order == "<" else "big"
+    entry = b"".join(
+        n.to_bytes(size, little)  # type: ignore[arg-type]
+        for n, size in ((0x0112, 2), (3, 2), (1, 4), (orientation, 2), (0, 2))
+    )
+    return (
+        b"Exif\0\0" + head + (8).to_bytes(4, little) + (1).to_bytes(2, little)  # type: ignore[arg-type]
+        + entry + bytes(4)
+    )  # fmt: skip
+
+
+def turned(orientation: int, order: str = "<", **save: Any) -> bytes:
+    file = io.BytesIO()
+    options = {"format": "JPEG", "quality": 95, **save}
+    Image.fromarray(decoded(jpeg(61, 45))).save(file, exif=exif(orientation, order), **options)
+    return file.getvalue()
+
+
+FIT_OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"fit": "crop", "crop_fraction": 0.8},
+    {"fit": "pad", "background": (9, 99, 199)},
+    {"fit": "random_crop", "flip": True},
+    {"layout": "NCHW", "dtype": "float32"},
+]
+
+
+@SIMD
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("options", FIT_OPTIONS, ids=lambda o: o.get("fit", o.get("layout")))
+def test_a_picture_is_turned_as_its_exif_data_asks(
+    orientation: int, options: dict[str, Any], portable: bool
+) -> None:
+    blob = turned(orientation)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(blob))).convert("RGBA")
+    ours = picture(blob, 30, 44, portable=portable, row=5, **options)
+    expected = raw_of(np.asarray(upright), options)
+    assert np.abs(ours.astype(float) - expected).max() <= (1.01 / 255 if "dtype" in options else 1)
+
+
+def raw_of(rgba: NDArray[np.uint8], options: dict[str, Any]) -> NDArray[np.float64]:
+    decoder = Decoder(30, 44, **LIMITS, **options)
+    out = np.zeros((1, *decoder.shape), decoder.dtype)
+    assert decoder.resize(rgba, out, row=5) is None
+    return out[0].astype(float)
+
+
+def test_orientation_can_be_left_alone() -> None:
+    blob = turned(6)
+    ours = picture(blob, 45, 61, orientation=False)
+    np.testing.assert_array_equal(ours, decoded(blob))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_of_both_byte_orders_is_read(order: str) -> None:
+    blob = turned(8, order)
+    expected = np.rot90(decoded(blob))
+    np.testing.assert_array_equal(picture(blob, 61, 45), expected)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_is_none_is_passed_over(orientation: int) -> None:
+    blob = turned(orientation)
+    np.testing.assert_array_equal(picture(blob, 45, 61), decoded(blob))
+
+
+# ---- channels, alpha -----------------------------------------------------------------------------
+
+
+def test_one_channel_is_luma() -> None:
+    rgba = noise(33, 47)
+    expected = np.asarray(Image.fromarray(rgba[:, :, :3]).convert("L"))[..., None]
+    ours = raw(rgba, 33, 47, channels=1).astype(int)
+    assert np.abs(ours - expected).max() <= 1  # pillow-simd and Pillow round differently
+    blob = jpeg(101, 67, quality=95)
+    reference = np.asarray(Image.open(io.BytesIO(blob)).convert("L")).astype(int)
+    difference = np.abs(picture(blob, 67, 101, channels=1)[:, :, 0].astype(int) - reference)
+    assert difference.mean() < 1  # the JPEG's own luma, without the detour over RGB
+
+
+@SIMD
+@pytest.mark.parametrize("filter", FILTERS)
+def test_one_channel_is_resized_as_three_are(filter: str, portable: bool) -> None:
+    rgba = noise(50, 70)
+    rgba[:, :, 1] = rgba[:, :, 2] = rgba[:, :, 0]
+    three = raw(rgba, 23, 31, filter=filter, portable=portable)
+    one = raw(rgba, 23, 31, filter=filter, channels=1, portable=portable)
+    np.testing.assert_array_equal(one[:, :, 0], three[:, :, 0])
+
+
+def test_alpha_is_dropped_or_composed() -> None:
+    rgba = noise(33, 47)
+    np.testing.assert_array_equal(raw(rgba, 33, 47), rgba[:, :, :3])
+    under = Image.new("RGBA", (47, 33), (200, 100, 50, 255))
+    expected = Image.alpha_composite(under, Image.fromarray(rgba)).convert("RGB")
+    ours = raw(rgba, 33, 47, background=(200, 100, 50))
+    assert np.abs(ours.astype(int) - np.asarray(expected)).max() <= 1
+
+
+# ---- types and layouts ---------------------------------------------------------------------------
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@SIMD
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("channels", [3, 1])
+def test_float_types_are_the_levels_normalised(
+    dtype: str, layout: str, channels: int, portable: bool
+) -> None:
+    import ml_dtypes  # noqa: F401  # gives NumPy bfloat16
+
+    blob = jpeg(120, 90)
+    levels = picture(blob, 31, 44, channels=channels).astype(np.float64)
+    mean, std = np.array(MEAN[:channels]), np.array(STD[:channels])
+    expected = ((levels / 255 - mean) / std).astype(np.float32).astype(np.dtype(dtype))
+    if layout == "NCHW":
+        expected = expected.transpose(2, 0, 1)
+    ours = picture(
+        blob, 31, 44, channels=channels, dtype=dtype, layout=layout, mean=MEAN, std=STD,
+        portable=portable,
+    )  # fmt: skip
+    np.testing.assert_array_equal(ours, expected)
+
+
+def test_float_types_go_from_0_to_1_unless_told_otherwise() -> None:
+    levels = np.arange(256, dtype=np.uint8).repeat(4).reshape(16, 16, 4)
+    np.testing.assert_array_equal(
+        raw(levels, 16, 16, dtype="float32"), (levels[:, :, :3] / 255).astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("std", [1.0, 1e-3, 1e-5, 2e-6])
+def test_halves_are_rounded_as_numpy_rounds_them(std: float) -> None:
+    """Subnormal, ordinary and too large ones."""
+    levels = np.arange(256, dtype=np.uint8).repeat(4).reshape(16, 16, 4)
+    for mean in (0.0, 0.5, 128 / 255 - 1e-7):
+        with np.errstate(over="ignore"):
+            expected = ((levels[:, :, :3] / 255 - mean) / std).astype(np.float32)
+            expected = expected.astype(np.float16)
+        ours = raw(levels, 16, 16, dtype="float16", mean=(mean,) * 3, std=(std,) * 3)
+        np.testing.assert_array_equal(ours, expected)
+
+
+def test_nchw_of_bytes_is_the_transposed_picture() -> None:
+    blob = jpeg(120, 90)
+    np.testing.assert_array_equal(
+        picture(blob, 31, 44, layout="NCHW"), picture(blob, 31, 44).transpose(2, 0, 1)
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_vector_and_portable_code_give_the_same_bytes_whatever_the_options(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = noise(int(rng.integers(1, 300)), int(rng.integers(1, 300)), seed)
+    height, width = (int(n) for n in rng.integers(1, 200, 2))
+    options: dict[str, Any] = {
+        "filter": str(rng.choice(["nearest", *FILTERS])),
+        "fit": str(rng.choice(["stretch", "crop", "pad", "random_crop"])),
+        "channels": int(rng.choice([1, 3])),
+        "dtype": str(rng.choice(["uint8", "float32", "float16"])),
+        "layout": str(rng.choice(["NHWC", "NCHW"])),
+        "flip": bool(rng.integers(2)),
+    }
+    np.testing.assert_array_equal(
+        raw(image, height, width, **options), raw(image, height, width, portable=True, **options)
+    )
