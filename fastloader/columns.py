@@ -34,6 +34,13 @@ class Column:
     def is_text(self) -> bool:
         return self.dtype == TEXT
 
+    @property
+    def numpy_dtype(self) -> np.dtype[Any]:
+        """Of a column that is not text."""
+        if self.dtype == "bfloat16":
+            import ml_dtypes  # noqa: F401  # tells NumPy of it
+        return np.dtype(self.dtype)
+
 
 def columns_from(values: Iterable[Iterable[Any]]) -> tuple[Column, ...]:
     """The columns whose fields went through JSON."""

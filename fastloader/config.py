@@ -7,19 +7,22 @@ variable over the default; both are checked by the same function.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
-from .columns import split_label
+from . import options
+from .columns import Column
 from .errors import ConfigError
+from .options import Kind
 from .url import DatabaseUrl, parse_url, with_connect_timeout
 
 UNSET: Any = type("Unset", (), {"__repr__": lambda _: "..."})()
 """Stands for an option that was not given, so that None can be given."""
 
-MAX_SCANS = 100
-"""Scans of a progressive JPEG. Encoders write about ten; each costs a pass over the picture."""
+T = TypeVar("T")
+PerColumn: TypeAlias = T | Mapping[str, T]
+"""One value for all image columns, or one for each."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,9 @@ class Config:
 
     url: of the database. As text it holds no password; ``url.secret`` does.
     table, query: where the rows come from; exactly one of them is a string.
-    key, image: names of columns.
+    key: name of a column.
+    image: name of a column, or several.
     label: name of a column, several, or None; ``"name:dtype"`` asks for a type.
-    size: (height, width) of the delivered images, in pixels.
     batch_size: rows in a batch; the last one may have fewer.
     workers: processes; 0 works in the calling process.
     slots: batches that the ring of each worker holds.
@@ -39,21 +42,42 @@ class Config:
     drop_remainder: leave out a last batch of fewer than batch_size rows.
     with_keys: deliver the keys too.
     prefetch: batches that ``as_dataset`` keeps ready at its end.
-    max_pixels: width times height of an encoded picture that is still decoded.
     max_blob_bytes: of an encoded picture that is still fetched.
     fetch_bytes: of blobs that are fetched at once, about; None for the database's default.
     consistency: "snapshot" or "latest"; for PostgreSQL.
     stall_timeout_s: without a byte from the server, in seconds.
     reconnect_timeout_s: of attempts to get a lost connection back, in seconds.
+    simd: "auto", or "portable" for no vector instructions.
+
+    The rest is about the images. Each may be a dict instead, from some of the image columns to
+    their values; the others then have the default.
+
+    size: (height, width) in pixels.
+    channels: 3 for RGB, 1 for luma.
+    fit: "stretch", "crop", "pad" or "random_crop".
+    crop_fraction: for "crop".
+    scale, ratio: for "random_crop".
+    flip: mirror one row in two.
+    seed: of crops and flips.
+    filter: "nearest", "box", "bilinear", "bicubic" or "lanczos".
+    orientation: turn pictures as their EXIF data asks.
+    quality: "exact" or "fast".
+    background: colour under alpha, and around what is padded; None drops alpha and pads in black.
+    layout: "NHWC" or "NCHW".
+    dtype: "uint8", "float32", "float16" or "bfloat16".
+    mean, std: of the float types, for levels from 0 to 1.
+    strict: a blob that ends early is a bad row.
+    max_pixels: width times height of an encoded picture that is still decoded.
+    max_scans: of a JPEG that is still decoded.
+    max_chunks: of a PNG or WebP file that is still decoded.
     """
 
     url: DatabaseUrl
     table: str | None = "images"
     query: str | None = None
     key: str = "id"
-    image: str = "image_data"
+    image: str | tuple[str, ...] = "image_data"
     label: str | tuple[str, ...] | None = "label"
-    size: tuple[int, int] = (224, 224)
     batch_size: int = 64
     workers: int = 0
     slots: int = 8
@@ -62,12 +86,54 @@ class Config:
     drop_remainder: bool = False
     with_keys: bool = False
     prefetch: int = 2
-    max_pixels: int = 178_956_970  # where Pillow draws its line: 0.5 GiB of RGB
     max_blob_bytes: int = 64 << 20
     fetch_bytes: int | None = None
     consistency: str = "snapshot"
     stall_timeout_s: float = 60.0
     reconnect_timeout_s: float = 30.0
+    simd: str = "auto"
+
+    size: PerColumn[tuple[int, int]] = (224, 224)
+    channels: PerColumn[int] = 3
+    fit: PerColumn[str] = "stretch"
+    crop_fraction: PerColumn[float] = 1.0
+    scale: PerColumn[tuple[float, float]] = (0.08, 1.0)
+    ratio: PerColumn[tuple[float, float]] = (3 / 4, 4 / 3)
+    flip: PerColumn[bool] = False
+    seed: PerColumn[int] = 0
+    filter: PerColumn[str] = "bilinear"
+    orientation: PerColumn[bool] = True
+    quality: PerColumn[str] = "exact"
+    background: PerColumn[tuple[int, int, int] | None] = None
+    layout: PerColumn[str] = "NHWC"
+    dtype: PerColumn[str] = "uint8"
+    mean: PerColumn[tuple[float, float, float]] = (0.0, 0.0, 0.0)
+    std: PerColumn[tuple[float, float, float]] = (1.0, 1.0, 1.0)
+    strict: PerColumn[bool] = False
+    max_pixels: PerColumn[int] = 178_956_970  # where Pillow draws its line: 0.5 GiB of RGB
+    max_scans: PerColumn[int] = 100  # encoders write about ten
+    max_chunks: PerColumn[int] = 100_000
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The image columns, however many."""
+        return (self.image,) if isinstance(self.image, str) else self.image
+
+    def image_options(self, image: str) -> dict[str, Any]:
+        """The image options of one of the image columns."""
+        values = {name: getattr(self, name) for name in IMAGE_OPTIONS}
+        return {
+            name: value.get(image, getattr(Config, name)) if isinstance(value, Mapping) else value
+            for name, value in values.items()
+        }
+
+    def image_column(self, image: str) -> Column:
+        """What one of the image columns is in a batch."""
+        its = self.image_options(image)
+        (height, width), channels = its["size"], its["channels"]
+        nhwc = its["layout"] == "NHWC"
+        shape = (height, width, channels) if nhwc else (channels, height, width)
+        return Column(image, its["dtype"], shape)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -88,8 +154,63 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Config:
-        lists = {name: tuple(v) for name, v in values.items() if isinstance(v, list)}
-        return cls(**{**values, **lists, "url": DatabaseUrl(*values["url"])})
+        plain = {name: _without_lists(value) for name, value in values.items()}
+        return cls(**{**plain, "url": DatabaseUrl(*values["url"])})
+
+
+def _without_lists(value: Any) -> Any:
+    """With tuples in their place, as before the trip through JSON."""
+    if isinstance(value, dict):
+        return {key: _without_lists(item) for key, item in value.items()}
+    return tuple(value) if isinstance(value, list) else value
+
+
+_KINDS: dict[str, Kind] = {
+    "url": Kind(parse_url),
+    "table": options.optional(options.NAME),
+    "query": options.optional(options.NAME),
+    "key": options.NAME,
+    "image": options.NAMES,
+    "label": options.LABEL,
+    "batch_size": options.integer(1, 1_000_000),
+    "workers": options.optional(options.integer(0, 1024)),
+    "slots": options.optional(options.integer(2, 1024), Config.slots),
+    "on_error": options.choice("raise", "skip", "fill"),
+    "max_restarts": options.integer(0, 1_000_000),
+    "drop_remainder": options.FLAG,
+    "with_keys": options.FLAG,
+    "prefetch": options.integer(0, 1024),
+    "max_blob_bytes": options.integer(1, 1 << 30),
+    "fetch_bytes": options.optional(options.integer(1, 1 << 30)),
+    "consistency": options.choice("snapshot", "latest"),
+    "stall_timeout_s": options.SECONDS,
+    "reconnect_timeout_s": options.SECONDS,
+    "simd": options.choice("auto", "portable"),
+    "size": options.SIZE,
+    "channels": options.CHANNELS,
+    "fit": options.choice("stretch", "crop", "pad", "random_crop"),
+    "crop_fraction": options.number(0, 1, "must be more than 0 and up to 1"),
+    "scale": options.SHARES,
+    "ratio": options.PROPORTIONS,
+    "flip": options.FLAG,
+    "seed": options.integer(0, 2**64 - 1),
+    "filter": options.choice("nearest", "box", "bilinear", "bicubic", "lanczos"),
+    "orientation": options.FLAG,
+    "quality": options.choice("exact", "fast"),
+    "background": options.optional(options.COLOUR),
+    "layout": options.choice("NHWC", "NCHW"),
+    "dtype": options.DTYPE,
+    "mean": options.MEAN,
+    "std": options.STD,
+    "strict": options.FLAG,
+    "max_pixels": options.integer(1, 2**32),
+    "max_scans": options.integer(1, 1_000_000),
+    "max_chunks": options.integer(1, 2**32 - 1),
+}
+assert list(_KINDS) == [field.name for field in fields(Config)]
+
+IMAGE_OPTIONS = tuple(_KINDS)[list(_KINDS).index("size") :]
+"""Those that each image column can have its own values of."""
 
 
 def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
@@ -98,11 +219,11 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
     Raises ConfigError with the name of the option or variable.
     """
     given = {name: value for name, value in arguments.items() if value is not UNSET}
-    unknown = sorted(set(given) - set(_CHECKS))
+    unknown = sorted(set(given) - set(_KINDS))
     if unknown:
-        raise ConfigError(f"no option {unknown[0]!r}; there are {', '.join(_CHECKS)}")
+        raise ConfigError(f"no option {unknown[0]!r}; there are {', '.join(_KINDS)}")
     values = {name: _checked(name, value, name) for name, value in given.items()}
-    for name in _CHECKS:
+    for name in _KINDS:
         variable = f"FASTLOADER_{name.upper()}"
         # A query that is given is not contradicted by a table in the environment, or vice versa.
         rival = {"table": "query", "query": "table"}.get(name)
@@ -120,125 +241,35 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
     if values.get("workers") is None:
         values["workers"] = len(os.sched_getaffinity(0))
     config = Config(**values)
+    _check_columns(config)
     if config.url.is_postgres:
         url = with_connect_timeout(config.url, config.stall_timeout_s, environ)
         config = replace(config, url=url)
     return config
 
 
-# ---- one function for each kind of option --------------------------------------------------------
+def _check_columns(config: Config) -> None:
+    """That options which name image columns name those that there are."""
+    for name in IMAGE_OPTIONS:
+        value = getattr(config, name)
+        strangers = [key for key in value if key not in config.images] if _is_dict(value) else []
+        if strangers:
+            raise ConfigError(
+                f"{name} has a value for {strangers[0]!r}, which is no image column; there are "
+                f"{', '.join(map(repr, config.images))}"
+            )
 
 
-def _name(value: Any) -> str:
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError("must be a name")
-    return value
-
-
-def _optional_name(value: Any) -> str | None:
-    return None if value is None else _name(value)
-
-
-def _label(value: Any) -> str | tuple[str, ...] | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        split_label(_name(value))
-        return value
-    names = tuple(_name(item) for item in value)
-    columns = [split_label(name)[0] for name in names]
-    if not names or len(set(columns)) != len(columns):
-        raise ValueError("must name at least one column and none of them twice, or be None")
-    return names
-
-
-def _size(value: Any) -> tuple[int, int]:
-    message = "must be (height, width), both from 1 to 65535"
-    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
-        raise ValueError(message)
-    height, width = (_integer(1, 65535, message)(side) for side in value)
-    return height, width
-
-
-def _integer(low: int, high: int, message: str = "") -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise ValueError(message or f"must be an integer from {low} to {high}")
-        if not low <= value.__index__() <= high:
-            raise ValueError(message or f"must be from {low} to {high}")
-        return int(value.__index__())
-
-    return check
-
-
-def _workers(value: Any) -> int | None:
-    return None if value is None else _integer(0, 1024)(value)
-
-
-def _slots(value: Any) -> int:
-    return Config.slots if value is None else _integer(2, 1024)(value)
-
-
-def _fetch_bytes(value: Any) -> int | None:
-    return None if value is None else _integer(1, 1 << 30)(value)
-
-
-def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e6:
-        raise ValueError("must be a number of seconds, more than 0")
-    return float(value)
-
-
-def _on_error(value: Any) -> str:
-    if value not in ("raise", "skip", "fill"):
-        raise ValueError('must be "raise", "skip" or "fill"')
-    return str(value)
-
-
-def _consistency(value: Any) -> str:
-    if value not in ("snapshot", "latest"):
-        raise ValueError('must be "snapshot" or "latest"')
-    return str(value)
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("must be True or False")
-    return value
-
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "url": parse_url,
-    "table": _optional_name,
-    "query": _optional_name,
-    "key": _name,
-    "image": _name,
-    "label": _label,
-    "size": _size,
-    "batch_size": _integer(1, 1_000_000),
-    "workers": _workers,
-    "slots": _slots,
-    "on_error": _on_error,
-    "max_restarts": _integer(0, 1_000_000),
-    "drop_remainder": _flag,
-    "with_keys": _flag,
-    "prefetch": _integer(0, 1024),
-    "max_pixels": _integer(1, 2**32),
-    "max_blob_bytes": _integer(1, 1 << 30),
-    "fetch_bytes": _fetch_bytes,
-    "consistency": _consistency,
-    "stall_timeout_s": _seconds,
-    "reconnect_timeout_s": _seconds,
-}
-assert list(_CHECKS) == [field.name for field in fields(Config)]
-
-_OPTIONAL = (_optional_name, _label, _workers, _slots, _fetch_bytes)
-_FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _checked(name: str, value: Any, source: str) -> Any:
+    check = _KINDS[name].check
     try:
-        return _CHECKS[name](value)
+        if name in IMAGE_OPTIONS and _is_dict(value):
+            return {column: check(item) for column, item in value.items()}
+        return check(value)
     except (ValueError, TypeError) as error:
         # A URL that cannot be read cannot be shown either: who knows where its password is.
         shown = "" if isinstance(value, str) and name == "url" else f"={value!r}"
@@ -247,21 +278,11 @@ def _checked(name: str, value: Any, source: str) -> Any:
 
 def _parse(name: str, text: str, variable: str) -> Any:
     """The value that a variable's text stands for, as an argument would have it."""
-    kind = _CHECKS[name]
+    kind = _KINDS[name]
     text = text.strip()
-    if text.lower() in ("none", "auto") and kind in _OPTIONAL:
+    if kind.optional and text.lower() in ("none", "auto"):
         return None
     try:
-        if kind is _flag:
-            return _FLAGS[text.lower()]
-        if kind is _size:
-            return tuple(int(side) for side in text.lower().replace("x", ",").split(","))
-        if kind is _label:
-            names = [part.strip() for part in text.split(",")]
-            return names if len(names) > 1 else names[0]
-        if kind in (parse_url, _name, _optional_name, _on_error, _consistency):
-            return text
-        return float(text) if kind is _seconds else int(text)
+        return kind.parse(text)
     except (ValueError, KeyError):
-        wanted: dict[Any, str] = {_flag: "1 or 0", _size: "HEIGHTxWIDTH", _seconds: "a number"}
-        raise ConfigError(f"{variable}={text!r} must be {wanted.get(kind, 'an integer')}") from None
+        raise ConfigError(f"{variable}={text!r} must be {kind.wanted}") from None

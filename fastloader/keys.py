@@ -7,6 +7,7 @@ int64, uuids as their 16 bytes (V16), text as UTF-8 (S and the length of the lon
 from __future__ import annotations
 
 import uuid
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,14 @@ def key_values(keys: Keys) -> list[Key]:
     if keys.dtype.kind == "V":
         return [str(uuid.UUID(bytes=value)) for value in values]
     return [value.decode("utf-8", "surrogateescape") for value in values]
+
+
+def key_numbers(keys: Keys) -> NDArray[np.uint64]:
+    """A number for each key that is the same wherever the key is: (n,)."""
+    if keys.dtype.kind == "i":
+        return keys.view(np.uint64)
+    digests = [blake2b(bytes(key), digest_size=8).digest() for key in keys.tolist()]
+    return np.frombuffer(b"".join(digests), "<u8").astype(np.uint64)
 
 
 def array_equal(one: Keys, other: Keys) -> bool:

@@ -9,18 +9,19 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .columns import Column
-from .config import UNSET, Config, make_config
+from .config import UNSET, Config, PerColumn, make_config
 from .errors import ClosedError, FastloaderWarning
 from .keys import Key
 from .plan import Plan
 from .producer import Producer, key_column
-from .ring import IMAGES, Layout, create_memory
+from .ring import Layout, create_memory, slot_image
 from .source import Source
 from .stats import Stats
 from .supervisor import Feeder, InProcess, RestartBudget, Supervisor, Taken
@@ -39,8 +40,9 @@ class FastLoader:
     Iterating, and calling, begins the next epoch: every row once. A batch is ``(images, labels)``,
     ``(images, labels, keys)`` with ``with_keys``; without labels ``images`` or ``(images, keys)``.
 
-    * ``images``: uint8 (n, height, width, 3), RGB. n is ``batch_size``, in the last batch and with
-      ``on_error="skip"`` maybe less.
+    * ``images``: (n, height, width, channels), or (n, channels, height, width) with
+      ``layout="NCHW"``, of type ``dtype``; a dict of them where ``image`` names several columns.
+      n is ``batch_size``, in the last batch and with ``on_error="skip"`` maybe less.
     * ``labels``: an array of n values, or a dict of them where ``label`` names several columns.
       int64, float64, bool, ``str`` objects, or for blobs (n, length).
     * ``keys``: int64 (n,), or ``str`` objects for keys that are uuids or text.
@@ -57,19 +59,17 @@ class FastLoader:
         table: or view to read from ("images"), maybe with its schema, or
         query: a SELECT to read from instead.
         key: column of unique integers, in PostgreSQL also uuids or text ("id").
-        image: column of encoded images ("image_data").
+        image: column of encoded images ("image_data"), or a list of columns.
         label: column ("label"), list of columns or None. ``"name:dtype"`` asks for a type.
-        size: (height, width) in pixels ((224, 224)). Resized with antialiased bilinear filtering.
         batch_size: rows (64).
         workers: processes; None for the cores that this process may use, 0 for none.
         slots: batches that each worker's ring holds (8, at least 2).
         on_error: what happens to a row that cannot be delivered: "raise" (RowError), "skip" (drop
-            it from its batch) or "fill" (deliver it black, with zeros for labels).
+            it from its batch) or "fill" (deliver zeros in its place).
         max_restarts: workers that may die in one epoch (3).
         drop_remainder: leave out a last batch of fewer than ``batch_size`` rows (False).
         with_keys: deliver keys too (False).
         prefetch: batches that :meth:`as_dataset` keeps ready (2).
-        max_pixels: refuse encoded pictures of more (178,956,970).
         max_blob_bytes: refuse encoded pictures of more, before they are fetched (64 MiB).
         fetch_bytes: of blobs to fetch at once, about; None for what suits the database: 4 MiB from
             PostgreSQL, 1 MiB from SQLite.
@@ -77,6 +77,37 @@ class FastLoader:
             "latest", every fetch sees it as it is ("snapshot"). For PostgreSQL.
         stall_timeout_s: give up a server that sends nothing for so many seconds (60).
         reconnect_timeout_s: try for so many seconds to get a lost connection back (30).
+        simd: "auto", or "portable" to do without vector instructions; the pixels are the same.
+
+    Each of the others may be a dict from image columns to values; columns that it does not name
+    have the default.
+
+    Args:
+        size: (height, width) of the delivered images in pixels ((224, 224)).
+        channels: 3 for RGB, 1 for luma (3).
+        fit: "stretch" to the size; "crop" to the largest centred box with its proportions; "pad"
+            with ``background`` around; or "random_crop", another box each epoch ("stretch").
+        crop_fraction: for "crop", of the box's sides (1.0).
+        scale: for "random_crop", the least and the greatest share of the picture's area
+            ((0.08, 1.0)).
+        ratio: for "random_crop", the least and the greatest width / height ((3/4, 4/3)).
+        flip: mirror one row in two, others in each epoch (False).
+        seed: of crops and flips, which depend on nothing but it, the epoch and the key (0).
+        filter: of the resize, as Pillow defines it: "nearest", "box", "bilinear", "bicubic" or
+            "lanczos" ("bilinear").
+        orientation: turn pictures as their EXIF data asks (True).
+        quality: "exact", or "fast" to decode large JPEGs and WebPs at a reduced size ("exact").
+        background: (red, green, blue) to compose pictures with alpha over, and to pad with; None
+            drops alpha and pads in black (None).
+        layout: "NHWC" or "NCHW" ("NHWC").
+        dtype: "uint8"; "float32", "float16" or "bfloat16" for (level / 255 - mean) / std ("uint8").
+        mean: of the float types; a number, or one for each channel, for levels from 0 to 1 (0).
+        std: likewise (1).
+        strict: treat a picture that ends early as a bad row, rather than fill up what is missing
+            with grey (False).
+        max_pixels: refuse encoded pictures of more (178,956,970).
+        max_scans: refuse progressive JPEGs of more (100).
+        max_chunks: refuse PNG and WebP files of more (100,000).
 
     Raises:
         ConfigError: an option cannot be used, or there is no memory for the rings.
@@ -91,9 +122,8 @@ class FastLoader:
         table: str | None = UNSET,
         query: str | None = UNSET,
         key: str = UNSET,
-        image: str = UNSET,
+        image: str | Sequence[str] = UNSET,
         label: str | Sequence[str] | None = UNSET,
-        size: tuple[int, int] = UNSET,
         batch_size: int = UNSET,
         workers: int | None = UNSET,
         slots: int | None = UNSET,
@@ -102,12 +132,32 @@ class FastLoader:
         drop_remainder: bool = UNSET,
         with_keys: bool = UNSET,
         prefetch: int = UNSET,
-        max_pixels: int = UNSET,
         max_blob_bytes: int = UNSET,
         fetch_bytes: int | None = UNSET,
         consistency: str = UNSET,
         stall_timeout_s: float = UNSET,
         reconnect_timeout_s: float = UNSET,
+        simd: str = UNSET,
+        size: PerColumn[tuple[int, int]] = UNSET,
+        channels: PerColumn[int] = UNSET,
+        fit: PerColumn[str] = UNSET,
+        crop_fraction: PerColumn[float] = UNSET,
+        scale: PerColumn[tuple[float, float]] = UNSET,
+        ratio: PerColumn[tuple[float, float]] = UNSET,
+        flip: PerColumn[bool] = UNSET,
+        seed: PerColumn[int] = UNSET,
+        filter: PerColumn[str] = UNSET,
+        orientation: PerColumn[bool] = UNSET,
+        quality: PerColumn[str] = UNSET,
+        background: PerColumn[tuple[int, int, int] | None] = UNSET,
+        layout: PerColumn[str] = UNSET,
+        dtype: PerColumn[Any] = UNSET,
+        mean: PerColumn[float | Sequence[float]] = UNSET,
+        std: PerColumn[float | Sequence[float]] = UNSET,
+        strict: PerColumn[bool] = UNSET,
+        max_pixels: PerColumn[int] = UNSET,
+        max_scans: PerColumn[int] = UNSET,
+        max_chunks: PerColumn[int] = UNSET,
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._closed = True  # until there is something to close
@@ -115,9 +165,11 @@ class FastLoader:
         self._pid = os.getpid()
         self._lock = threading.Lock()  # guards the epoch and the counts
         self._epoch = -1
-        self._counts = {"batches": 0, "rows": 0, "bad_rows": 0, "passed_over": 0, "reconnects": 0}
+        counts = ("batches", "rows", "bad_rows", "partial_rows", "passed_over", "reconnects")
+        self._counts = dict.fromkeys(counts, 0)
         self._wait_s = 0.0
         self._bad_rows: dict[Key, str] = {}
+        self._partial_rows: dict[Key, str] = {}
         self._holder: Surveyor | Source | None = None  # of the snapshot
         self._budget = RestartBudget(self._config.max_restarts)
         self._feeders: list[Feeder] = []
@@ -174,9 +226,12 @@ class FastLoader:
             warnings.warn(note, FastloaderWarning, stacklevel=5)
         self._columns = found.columns
         self._key_column = key_column(found.key_dtype)
-        images = Column(IMAGES, "uint8", (*self._config.size, 3))
+        images = [
+            replace(self._config.image_column(image), name=slot_image(image))
+            for image in self._config.images
+        ]
         keys = [self._key_column] if self._config.with_keys else []
-        return Layout.of(self._config.batch_size, [images, *found.columns, *keys])
+        return Layout.of(self._config.batch_size, [*images, *found.columns, *keys])
 
     # ---- iteration -----------------------------------------------------------------------------
 
@@ -224,29 +279,40 @@ class FastLoader:
             self._counts["batches"] += 1
             self._counts["rows"] += filled.rows
             self._counts["bad_rows"] += len(filled.bad)
+            self._counts["partial_rows"] += len(filled.partial)
             self._counts["passed_over"] += filled.passed_over
             self._counts["reconnects"] += filled.reconnects
             new = [row for row in filled.bad if row[0] not in self._bad_rows]
             self._bad_rows.update(new)
+            cut = [row for row in filled.partial if row[0] not in self._partial_rows]
+            self._partial_rows.update(cut)
         if filled.reconnects:
             logger.warning(
                 "batch %d: the connection to the database was lost and made again", batch
             )
         if new:
-            done = "dropped" if self._config.on_error == "skip" else "filled with black"
+            done = "dropped" if self._config.on_error == "skip" else "filled with zeros"
             logger.warning(
                 "batch %d: %d bad rows %s; the first is key %s: %s (all: loader.bad_rows)",
                 batch, len(new), done, *new[0],
+            )  # fmt: skip
+        if cut:
+            logger.warning(
+                "batch %d: %d pictures end early and were filled up with grey; the first is key "
+                "%s: %s (all: loader.partial_rows; strict=True makes them bad rows)",
+                batch, len(cut), *cut[0],
             )  # fmt: skip
         return taken
 
     def _element(self, taken: Taken) -> Any:
         """What the consumer gets for a batch."""
-        parts = [taken.arrays[IMAGES]]
+        config = self._config
+        images = {image: taken.arrays[slot_image(image)] for image in config.images}
+        parts: list[Any] = [images[config.image] if isinstance(config.image, str) else images]
         if self._config.label is not None:
             labels = {column.name: self._values(taken, column) for column in self._columns}
             single = isinstance(self._config.label, str)
-            parts.append(next(iter(labels.values())) if single else labels)  # type: ignore[arg-type]
+            parts.append(next(iter(labels.values())) if single else labels)
         if self._config.with_keys:
             parts.append(self._values(taken, self._key_column))
         return parts[0] if len(parts) == 1 else tuple(parts)
@@ -279,6 +345,13 @@ class FastLoader:
         """(key, reason) of the rows that were dropped or filled so far, each once."""
         with self._lock:
             return list(self._bad_rows.items())
+
+    @property
+    def partial_rows(self) -> list[tuple[Key, str]]:
+        """(key, reason) of the rows whose pictures end early, delivered with what there was of
+        them, each once."""
+        with self._lock:
+            return list(self._partial_rows.items())
 
     def stats(self) -> Stats:
         """What the loader has done so far."""

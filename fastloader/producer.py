@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from ._kernel import Decoder
 from .columns import TEXT, Column, store
-from .config import MAX_SCANS, Config
-from .errors import RowError, kernel_reason
+from .config import Config
+from .errors import RowError
+from .images import ImageDecoder
 from .keys import INTEGER, Key, Keys, array_equal, key_values
 from .plan import KeyRange, Plan, key_ranges
-from .ring import IMAGES, KEYS, Arrays
+from .ring import KEYS, Arrays, slot_image
 from .source import Chunk, Snapshot, Source, open_source
 
 GONE = "the row is gone: it was there when the keys were read"
@@ -32,6 +32,7 @@ class Filled:
 
     rows: delivered ones.
     bad: (key, reason) of the rows that were dropped or filled.
+    partial: (key, reason) of rows whose pictures end early and were filled up with grey.
     text: the values of each text column.
     passed_over: rows of the key range that are not in the plan: new since the keys were read.
     reconnects: of the source since the last batch.
@@ -39,21 +40,40 @@ class Filled:
 
     rows: int
     bad: list[tuple[Key, str]] = field(default_factory=list)
+    partial: list[tuple[Key, str]] = field(default_factory=list)
     text: dict[str, list[str]] = field(default_factory=dict)
     passed_over: int = 0
     reconnects: int = 0
 
     def to_payload(self) -> bytes:
         """All but the number of rows as JSON, or nothing where there is nothing to say."""
-        rest = [self.bad, self.text, self.passed_over, self.reconnects]
+        rest = [self.bad, self.partial, self.text, self.passed_over, self.reconnects]
         return json.dumps(rest).encode() if any(rest) else b""
 
     @classmethod
     def from_payload(cls, rows: int, payload: bytes) -> Filled:
         if not payload:
             return cls(rows)
-        bad, *rest = json.loads(payload)
-        return cls(rows, [(key, reason) for key, reason in bad], *rest)
+        bad, partial, *rest = json.loads(payload)
+        return cls(rows, [*map(tuple, bad)], [*map(tuple, partial)], *rest)
+
+
+@dataclass
+class _Batch:
+    """A batch on its way into a slot: where it goes, and by position in it what is wrong."""
+
+    keys: Keys
+    targets: Arrays
+    bad: dict[int, str] = field(default_factory=dict)
+    partial: dict[int, str] = field(default_factory=dict)
+    passed_over: int = 0
+
+
+def _by_key(keys: Keys, reasons: dict[int, str]) -> list[tuple[Key, str]]:
+    """(key, reason) in the order of the positions."""
+    positions = sorted(reasons)
+    shown = key_values(keys[positions]) if positions else []
+    return [(key, reasons[i]) for key, i in zip(shown, positions, strict=True)]
 
 
 def key_column(key_dtype: str) -> Column:
@@ -88,7 +108,9 @@ class Producer:
         self._snapshot = snapshot
         self._worker = worker
         self._workers = workers
-        self._decoder = Decoder(*config.size, max_pixels=config.max_pixels, max_scans=MAX_SCANS)
+        self._decoders = [
+            (slot_image(image), ImageDecoder(image, config)) for image in config.images
+        ]
         # The thread that opens the source is the one that reads from it: sqlite3 insists.
         self._fetcher = ThreadPoolExecutor(1, "fastloader-fetch")
         self._source: Source | None = None
@@ -99,9 +121,12 @@ class Producer:
         self._batches: Iterator[int] = iter(())
         self._range = 0  # number of the next batch's first range in this read
         self._reconnects = 0
+        self._epoch = 0
 
-    def start(self, first_batch: int) -> None:
-        """Goes to the producer's first batch at or after ``first_batch``, whatever it was doing."""
+    def start(self, epoch: int, first_batch: int) -> None:
+        """Goes to the producer's first batch of the epoch at or after ``first_batch``, whatever it
+        was doing."""
+        self._epoch = epoch
         batches = self._plan.batches_of(self._worker, self._workers, first_batch)
         ranges = (r for batch in batches for r in key_ranges(self._batch_keys(batch)))
         self._batches = iter(batches)
@@ -121,24 +146,21 @@ class Producer:
         keys = self._batch_keys(batch)
         columns = [*self._columns, *([self._key_column] if self._config.with_keys else [])]
         text: dict[str, Any] = {c.name: np.empty(len(keys), object) for c in columns if c.is_text}
-        targets: Arrays = {**slot, **text}
-        filled = Filled(len(keys))
-        bad: dict[int, str] = {}
+        into = _Batch(keys, {**slot, **text})
         self._range += len(key_ranges(keys))
         at = 0
         while at < len(keys):
             if cancelled():
                 return None
             if not self._have_chunk():
-                bad.update((i, GONE) for i in range(at, len(keys)))
+                into.bad.update((i, GONE) for i in range(at, len(keys)))
                 break
-            at = self._take(keys, at, targets, bad, filled)
-            if bad and self._config.on_error == "raise":
+            at = self._take(into, at)
+            if into.bad and self._config.on_error == "raise":
                 break
-        if KEYS in targets:
-            targets[KEYS][: len(keys)] = key_values(keys)
-        if bad:
-            self._settle(bad, keys, targets, filled)
+        if KEYS in into.targets:
+            into.targets[KEYS][: len(keys)] = key_values(keys)
+        filled = self._settle(into)
         filled.text = {name: values[: filled.rows].tolist() for name, values in text.items()}
         if self._source is not None:
             filled.reconnects = self._source.reconnects - self._reconnects
@@ -181,57 +203,59 @@ class Producer:
             self._next = None if last else self._fetcher.submit(next, fetched, None)
         return True
 
-    def _take(
-        self, keys: Keys, at: int, targets: Arrays, bad: dict[int, str], filled: Filled
-    ) -> int:
+    def _take(self, into: _Batch, at: int) -> int:
         """Moves rows of the chunk into the batch from position ``at`` on; the next position."""
-        chunk = self._chunk
+        chunk, keys = self._chunk, into.keys
         assert chunk is not None
         count = min(len(keys) - at, len(chunk.keys) - self._offset)
         rows = slice(self._offset, self._offset + count)
         if not array_equal(chunk.keys[rows], keys[at : at + count]):
             # Some row came or went since the keys were read: one row at a time, for this stretch.
             if chunk.ranges[self._offset] >= self._range:  # the first row of the next batch
-                bad.update((i, GONE) for i in range(at, len(keys)))
+                into.bad.update((i, GONE) for i in range(at, len(keys)))
                 return len(keys)
             rows = slice(self._offset, self._offset + 1)
             ahead = np.flatnonzero(keys[at:] == chunk.keys[self._offset])
             if len(ahead) == 0:
-                filled.passed_over += 1
+                into.passed_over += 1
                 self._offset += 1
                 return at
-            bad.update((i, GONE) for i in range(at, at + int(ahead[0])))
+            into.bad.update((i, GONE) for i in range(at, at + int(ahead[0])))
             at, count = at + int(ahead[0]), 1
-        self._put(chunk, rows, at, targets, bad)
+        self._put(chunk, rows, into, at)
         self._offset += count
         return at + count
 
-    def _put(
-        self, chunk: Chunk, rows: slice, at: int, targets: Arrays, bad: dict[int, str]
-    ) -> None:
-        """Decodes these rows of the chunk into the targets from position ``at`` on."""
+    def _put(self, chunk: Chunk, rows: slice, into: _Batch, at: int) -> None:
+        """Decodes these rows of the chunk into the batch from position ``at`` on."""
         for column, values in zip(self._columns, chunk.labels, strict=True):
-            for i, reason in store(column, values[rows], targets[column.name][at:]).items():
-                bad[at + i] = reason
-        for i, status, message in self._decoder.decode(chunk.images[rows], targets[IMAGES][at:]):
-            bad.setdefault(at + i, kernel_reason(status, message))
+            for i, reason in store(column, values[rows], into.targets[column.name][at:]).items():
+                into.bad[at + i] = reason
+        for (name, decoder), blobs in zip(self._decoders, chunk.images, strict=True):
+            pictures = into.targets[name][at:]
+            failed, cut = decoder.decode(blobs[rows], pictures, chunk.keys[rows], self._epoch)
+            for found, reasons in ((failed, into.bad), (cut, into.partial)):
+                for i, reason in found.items():
+                    reasons.setdefault(at + i, reason)
         for row, reason in chunk.bad.items():
             if rows.start <= row < rows.stop:
-                bad[at + row - rows.start] = reason
+                into.bad[at + row - rows.start] = reason
 
-    def _settle(self, bad: dict[int, str], keys: Keys, targets: Arrays, filled: Filled) -> None:
-        """What ``on_error`` says of the bad rows, by position."""
-        positions = sorted(bad)
-        shown = key_values(keys[positions])
-        filled.bad = [(key, bad[i]) for key, i in zip(shown, positions, strict=True)]
-        if self._config.on_error == "raise":
+    def _settle(self, batch: _Batch) -> Filled:
+        """What ``on_error`` says of the bad rows."""
+        keys, targets = batch.keys, batch.targets
+        cut = {i: reason for i, reason in batch.partial.items() if i not in batch.bad}
+        filled = Filled(len(keys), _by_key(keys, batch.bad), _by_key(keys, cut))
+        filled.passed_over = batch.passed_over
+        if batch.bad and self._config.on_error == "raise":
             raise RowError(*filled.bad[0])
-        if self._config.on_error == "fill":
+        if batch.bad and self._config.on_error == "fill":
             for name, target in targets.items():
                 if name != KEYS:
-                    target[positions] = "" if target.dtype == object else 0
-            return
-        kept = [i for i in range(len(keys)) if i not in bad]
-        filled.rows = len(kept)
-        for target in targets.values():
-            target[: len(kept)] = target[kept]
+                    target[sorted(batch.bad)] = "" if target.dtype == object else 0
+        elif batch.bad:
+            kept = [i for i in range(len(keys)) if i not in batch.bad]
+            filled.rows = len(kept)
+            for target in targets.values():
+                target[: len(kept)] = target[kept]
+        return filled

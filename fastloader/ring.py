@@ -48,8 +48,13 @@ MOST_OF_MEMORY = 0.8
 refuse, it kills somebody."""
 
 # A colon keeps them apart from the names of label columns.
-IMAGES = ":images"
 KEYS = ":keys"
+
+
+def slot_image(image: str) -> str:
+    """What an image column is called in a slot."""
+    return f":image {image}"
+
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -75,7 +80,7 @@ class Layout:
         offsets, end = [], 0
         for column in fixed:
             offsets.append(end)
-            row_bytes = np.dtype(column.dtype).itemsize * int(np.prod(column.shape, dtype=int))
+            row_bytes = column.numpy_dtype.itemsize * int(np.prod(column.shape, dtype=int))
             end += -(-batch_size * row_bytes // ALIGNMENT) * ALIGNMENT
         pages = -(-end // mmap.PAGESIZE)
         return cls(batch_size, fixed, tuple(offsets), pages * mmap.PAGESIZE)
@@ -84,7 +89,7 @@ class Layout:
         """The first ``rows`` rows of the slot that starts at ``offset`` of ``buffer``."""
         return {
             column.name: np.ndarray(
-                (rows, *column.shape), np.dtype(column.dtype), buffer, offset + column_offset
+                (rows, *column.shape), column.numpy_dtype, buffer, offset + column_offset
             )
             for column, column_offset in zip(self.columns, self.offsets, strict=True)
         }

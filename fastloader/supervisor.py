@@ -231,7 +231,7 @@ class InProcess:
         self._epoch = epoch  # what is being filled notices, and gives the lock up
         with self._filling:
             if self._epoch == epoch:
-                self._producer.start(0)
+                self._producer.start(epoch, 0)
 
     def take(self, epoch: int, batch: int) -> Taken:
         with self._filling:

@@ -76,7 +76,7 @@ class Worker:
             elif record.kind == pipes.EPOCH:
                 self._epoch, self._batch = record.epoch, record.batch
                 self._working = True
-                self._producer.start(record.batch)
+                self._producer.start(record.epoch, record.batch)
             record = self._channel.receive(0)
         if os.getppid() != self._parent:
             raise EOFError

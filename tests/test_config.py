@@ -8,8 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from fastloader.columns import Column
 from fastloader.config import Config, make_config
 from fastloader.errors import ConfigError
 from fastloader.url import DatabaseUrl, parse_dsn, parse_url
@@ -35,6 +37,25 @@ FULL_ENVIRONMENT = {
     "FASTLOADER_CONSISTENCY": "latest",
     "FASTLOADER_STALL_TIMEOUT_S": "2.5",
     "FASTLOADER_RECONNECT_TIMEOUT_S": "4",
+    "FASTLOADER_SIMD": "portable",
+    "FASTLOADER_CHANNELS": "1",
+    "FASTLOADER_FIT": "random_crop",
+    "FASTLOADER_CROP_FRACTION": "0.875",
+    "FASTLOADER_SCALE": "0.25, 1",
+    "FASTLOADER_RATIO": "0.5,2",
+    "FASTLOADER_FLIP": "1",
+    "FASTLOADER_SEED": "18446744073709551615",
+    "FASTLOADER_FILTER": "lanczos",
+    "FASTLOADER_ORIENTATION": "0",
+    "FASTLOADER_QUALITY": "fast",
+    "FASTLOADER_BACKGROUND": "255,0,7",
+    "FASTLOADER_LAYOUT": "NCHW",
+    "FASTLOADER_DTYPE": "float16",
+    "FASTLOADER_MEAN": "0.485,0.456,0.406",
+    "FASTLOADER_STD": "0.25",
+    "FASTLOADER_STRICT": "true",
+    "FASTLOADER_MAX_SCANS": "7",
+    "FASTLOADER_MAX_CHUNKS": "70",
 }
 
 
@@ -49,6 +70,18 @@ def test_defaults() -> None:
     assert (config.table, config.query, config.label) == ("images", None, "label")
 
 
+def test_image_names_one_column_or_several_in_order() -> None:
+    assert make().images == ("image_data",)
+    assert (make(image="i").image, make(image="i").images) == ("i", ("i",))
+    for given in (["right", "left"], ("right", "left")):
+        config = make(image=given)
+        assert (config.image, config.images) == (("right", "left"), ("right", "left"))
+        assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert make(image=["i"]).images == ("i",)
+    assert make({"FASTLOADER_IMAGE": "left, right"}).image == ("left", "right")
+    assert make({"FASTLOADER_IMAGE": "none"}).image == "none"  # there is no loader without images
+
+
 def test_every_option_has_a_variable() -> None:
     config = make_config({}, FULL_ENVIRONMENT)
     assert config == Config(
@@ -56,7 +89,11 @@ def test_every_option_has_a_variable() -> None:
         label=("a", "b:float32"), size=(96, 128), batch_size=8, workers=3, slots=5,
         on_error="fill", max_restarts=0, drop_remainder=True, with_keys=True, prefetch=4,
         max_pixels=1_000_000, max_blob_bytes=5000, fetch_bytes=70000, consistency="latest",
-        stall_timeout_s=2.5, reconnect_timeout_s=4.0,
+        stall_timeout_s=2.5, reconnect_timeout_s=4.0, simd="portable", channels=1,
+        fit="random_crop", crop_fraction=0.875, scale=(0.25, 1.0), ratio=(0.5, 2.0), flip=True,
+        seed=2**64 - 1, filter="lanczos", orientation=False, quality="fast",
+        background=(255, 0, 7), layout="NCHW", dtype="float16", mean=(0.485, 0.456, 0.406),
+        std=(0.25, 0.25, 0.25), strict=True, max_scans=7, max_chunks=70,
     )  # fmt: skip
     assert make(environ={"FASTLOADER_QUERY": "SELECT 1"}).query == "SELECT 1"
     covered = {*FULL_ENVIRONMENT, "FASTLOADER_QUERY"}
@@ -95,6 +132,23 @@ def test_none_and_auto_in_the_environment_are_none() -> None:
         ({"url": ":memory:"}, "use a file"),
         ({"url": ""}, "must be a URL or a path"),
         ({"url": 3}, "url=3 "),
+        ({"channels": 2}, r"channels=2 must be 3 \(RGB\) or 1 \(luma\)"),
+        ({"fit": "squash"}, '"stretch", "crop", "pad" or "random_crop"'),
+        ({"crop_fraction": 0}, "crop_fraction=0 must be more than 0 and up to 1"),
+        ({"scale": (0.5, 0.1)}, r"scale=\(0.5, 0.1\) must be \(least, greatest\) share"),
+        ({"scale": (0.5, 1.1)}, "up to 1"),
+        ({"scale": 0.5}, r"must be \(least, greatest\) share"),
+        ({"ratio": (0, 1)}, "from 0.001 to 1000"),
+        ({"seed": -1}, "seed=-1 must be from 0"),
+        ({"background": (0, 0)}, "each from 0 to 255"),
+        ({"background": (0, 0, 256)}, "each from 0 to 255"),
+        ({"background": "red"}, "each from 0 to 255"),
+        ({"dtype": "int8"}, '"uint8", "float32", "float16" or "bfloat16"'),
+        ({"mean": (123.7, 116.8, 103.9)}, "levels are divided by 255 first"),
+        ({"std": 0}, "levels are divided by 255 first"),
+        ({"std": (0.2, float("nan"), 0.2)}, "levels are divided by 255 first"),
+        ({"size": {"img": (2, 2)}}, "'img', which is no image column; there are 'image_data'"),
+        ({"size": {"image_data": 7}}, r"size=.* must be \(height, width\)"),
         ({"size": 224}, r"size=224 must be \(height, width\)"),
         ({"size": (0, 224)}, "both from 1 to 65535"),
         ({"size": (224, 2.5)}, "both from 1 to 65535"),
@@ -115,6 +169,13 @@ def test_none_and_auto_in_the_environment_are_none() -> None:
         ({"label": ["a", "a:int32"]}, "none of them twice"),
         ({"label": "a:complex64"}, "no type for a label"),
         ({"key": ""}, "must be a name"),
+        ({"image": ""}, "image='' must be a name"),
+        ({"image": None}, "image=None must be a name"),
+        ({"image": []}, r"image=\[\] must name at least one column"),
+        ({"image": ["a", "b", "a"]}, "none of them twice"),
+        ({"image": ["a", ""]}, r"image=\['a', ''\] must be a name"),
+        ({"image": ["a", 3]}, "must be a name"),
+        ({"image": {"a", "b"}}, "must be a name"),
         ({"colour": 1}, "no option 'colour'; there are url, table"),
     ],
 )
@@ -132,7 +193,11 @@ def test_a_wrong_argument_is_named_with_what_is_wanted(
         ("BATCH_SIZE", "0", "FASTLOADER_BATCH_SIZE=0 must be from 1"),
         ("SIZE", "224", "FASTLOADER_SIZE"),
         ("SIZE", "axb", "must be HEIGHTxWIDTH"),
+        ("SCALE", "small", "FASTLOADER_SCALE='small' must be 2 numbers with commas between them"),
+        ("MEAN", "1,2", "FASTLOADER_MEAN=.* must be a number, or one for each"),
         ("WITH_KEYS", "maybe", "FASTLOADER_WITH_KEYS='maybe' must be 1 or 0"),
+        ("IMAGE", "a,,b", r"FASTLOADER_IMAGE=\['a', '', 'b'\] must be a name"),
+        ("IMAGE", "a,a", "none of them twice"),
         ("ON_ERROR", "ignore", "FASTLOADER_ON_ERROR='ignore' must be"),
         ("STALL_TIMEOUT_S", "soon", "FASTLOADER_STALL_TIMEOUT_S='soon' must be a number"),
     ],
@@ -239,3 +304,30 @@ def test_connecting_is_given_up_after_the_stall_timeout_unless_the_user_says_whe
     assert timeout("postgresql://h/db?connect_timeout=3", {}) == "3"
     assert timeout("postgresql://h/db", {"PGCONNECT_TIMEOUT": "3"}) is None
     assert timeout("service=s", {}) is None
+
+
+def test_image_options_are_one_for_all_columns_or_one_for_each() -> None:
+    config = make(
+        image=["left", "depth"],
+        size={"left": (32, 48), "depth": (16, 24)},
+        channels={"depth": 1},
+        layout="NCHW",
+        dtype={"left": np.float32},
+    )
+    left, depth = map(config.image_options, config.images)
+    assert (left["size"], depth["size"]) == ((32, 48), (16, 24))
+    assert (left["channels"], depth["channels"]) == (3, 1)
+    assert left["layout"] == depth["layout"] == "NCHW"
+    assert config.image_column("left") == Column("left", "float32", (3, 32, 48))
+    assert config.image_column("depth") == Column("depth", "uint8", (1, 16, 24))
+    assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+@pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("float32")])
+def test_a_dtype_may_be_given_as_frameworks_call_it(dtype: Any) -> None:
+    assert make(dtype=dtype).dtype == "float32"
+
+
+def test_numbers_may_come_as_arrays() -> None:
+    assert make(mean=np.array([0.25, 0.5, 0.75])).mean == (0.25, 0.5, 0.75)
+    assert make(std=np.float32(0.5)).std == (0.5, 0.5, 0.5)

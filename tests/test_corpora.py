@@ -8,74 +8,136 @@ from __future__ import annotations
 import io
 import random
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, features
 
 from fastloader._kernel import Decoder
+from fastloader.config import Config
 from fastloader.errors import KERNEL_STATUS
+from fastloader.images import ImageDecoder
+from fastloader.url import DatabaseUrl
 
-from .small_jpegs import SMALL_JPEGS
+from .small_pictures import SMALL_PICTURES
 from .support import DATA, needs_data, resized
 
 LIMITS = {"max_pixels": 50_000_000, "max_scans": 100}
 SIZE = 64
+CONFIG = Config(DatabaseUrl("sqlite:///none.db"), size=(SIZE, SIZE), max_pixels=50_000_000)
+KEYS = np.zeros(1, np.int64)
 
-# Pillow reads these and we do not, for a reason.
-KNOWN: dict[str, str] = {}
+# What Pillow reads and we do not, or not so, and why.
+CHECKSUM = "the checksum of its pixels is wrong: Pillow does not look, libpng refuses it too"
+NOT_EXIF = "turned by XMP or ImageMagick's own text chunk, not by EXIF data"
+KNOWN = {
+    "corpora/image_png/tests/bugfixes/x_interlaced_chck.png": CHECKSUM,
+    "corpora/image_png/tests/pngsuite/xcsn0g01.png": CHECKSUM,
+    "corpora/libpng/contrib/testpngs/crashers/badcrc.png": CHECKSUM,
+    "corpora/pngsuite/png/xcsn0g01.png": CHECKSUM,
+    "corpora/pillow_tests/images/exif_imagemagick_orientation.png": NOT_EXIF,
+    "corpora/pillow_tests/images/xmp_tags_orientation.png": NOT_EXIF,
+    "corpora/pillow_tests/images/xmp_tags_orientation_exiftool.png": NOT_EXIF,
+}
 
 
-def pillow(blob: bytes) -> np.ndarray | None:
-    """Pillow's pixels of a JPEG, or None where it refuses."""
+def pillow(blob: bytes) -> NDArray[np.uint8] | None:
+    """Pillow's pixels, upright and without alpha, or None where it refuses."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            image = Image.open(io.BytesIO(blob), formats=["JPEG", "MPO"])
+            image = Image.open(io.BytesIO(blob))
+            if image.width * image.height > LIMITS["max_pixels"]:
+                return None
+            image.load()
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):  # which Pillow clips when it converts it
+                levels = np.asarray(image).astype(np.uint32)
+                return np.dstack([((levels * 255 + 32895) >> 16).astype(np.uint8)] * 3)
+            if image.has_transparency_data:
+                image = image.convert("RGBA")
             return np.asarray(image.convert("RGB"))
         except Exception:
             return None
 
 
+def difference(ours: NDArray[np.uint8], expected: NDArray[np.uint8]) -> float:
+    """In levels, at most."""
+    if expected.size < 1_000_000:
+        return float(np.abs(ours - resized(expected, SIZE, SIZE)).max())
+    # Pillow's own resize, which is much faster than the reference and rounds twice.
+    theirs = Image.fromarray(expected).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+    return float(np.abs(ours.astype(int) - np.asarray(theirs)).max())
+
+
+def tolerance(blob: bytes) -> float:
+    """Of a PNG with 16 bits Pillow takes the upper 8, we round: half a level more."""
+    return 1.5 if kind_of(blob) == "PNG" and blob[24:25] == b"\x10" else 1.0
+
+
+def kind_of(blob: bytes) -> str:
+    starts = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG"}
+    if blob[:4] == b"RIFF" and blob[8:12] == b"WEBP":
+        return "WebP"
+    return next((name for start, name in starts.items() if blob.startswith(start)), "other")
+
+
+def files() -> list[Path]:
+    folders = ("corpora", "large", "png", "webp")
+    found = [p for folder in folders for p in (DATA / folder).rglob("*") if p.is_file()]
+    return sorted(found)
+
+
 @needs_data
-def test_every_file_of_the_corpora_gives_pillows_pixels_or_a_reason() -> None:
-    decoder = Decoder(SIZE, SIZE, **LIMITS)
+@pytest.mark.timeout(600)
+def test_every_file_gives_pillows_pixels_or_a_reason() -> None:
+    decoder = ImageDecoder("image_data", CONFIG)
     pixels = np.empty((1, SIZE, SIZE, 3), np.uint8)
-    outcomes: Counter[str] = Counter()
+    outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     disagreements = []
-    for path in sorted(p for p in (DATA / "corpora").rglob("*") if p.is_file()):
-        blob = path.read_bytes()
-        failures = decoder.decode([blob], pixels)
-        expected = pillow(blob) if blob[:3] == b"\xff\xd8\xff" else None
-        if failures:
-            _, status, message = failures[0]
-            assert message
-            outcomes[KERNEL_STATUS[status][0]] += 1
+    for path in files():
+        blob, name = path.read_bytes(), str(path.relative_to(DATA))
+        kind = kind_of(blob)
+        bad, partial = decoder.decode([blob], pixels, KEYS, 0)
+        expected = pillow(blob)
+        if bad:
+            outcomes[kind][bad[0].split(" (")[0]] += 1
+            assert "(" in bad[0]
             if expected is not None:
-                disagreements.append(f"{path.relative_to(DATA)}: Pillow reads it; we say {message}")
+                disagreements.append(f"{name}: Pillow reads it; we say {bad[0]}")
+        elif partial:
+            also = "" if expected is None else ", whole for Pillow"
+            outcomes[kind][f"partial image{also}"] += 1
         elif expected is None:
-            outcomes["decoded, Pillow refuses"] += 1
+            outcomes[kind]["decoded, Pillow refuses"] += 1
         else:
-            outcomes["decoded"] += 1
-            difference = np.abs(pixels[0] - resized(expected, SIZE, SIZE)).max()
-            if difference > 1.0:
-                disagreements.append(f"{path.relative_to(DATA)}: {difference:.1f} levels off")
-    print("\n".join(f"{count:6} {outcome}" for outcome, count in outcomes.most_common()))
-    unexplained = [d for d in disagreements if d.split(":")[0] not in KNOWN]
-    assert unexplained == []
+            outcomes[kind]["decoded"] += 1
+            off = difference(pixels[0], expected)
+            if off > tolerance(blob):
+                disagreements.append(f"{name}: {off:.2f} levels off")
+    for kind, counts in outcomes.items():
+        print(f"\n{sum(counts.values()):6} {kind}")
+        print("\n".join(f"{count:10} {outcome}" for outcome, count in counts.most_common()))
+    print()
+    for disagreement in disagreements:
+        print(disagreement, "--", KNOWN.get(disagreement.split(":")[0], "NOT EXPLAINED"))
+    assert [d for d in disagreements if d.split(":")[0] not in KNOWN] == []
+    if features.check("webp"):
+        assert {d.split(":")[0] for d in disagreements} == set(KNOWN)
 
 
-@pytest.mark.parametrize("kind", SMALL_JPEGS)
-def test_no_mutation_of_a_picture_does_harm(kind: str) -> None:
+@pytest.mark.parametrize("name", SMALL_PICTURES)
+def test_no_mutation_of_a_picture_does_harm(name: str) -> None:
     """Bytes changed, cut and repeated. Whatever comes of it, it comes back."""
-    rng = random.Random(kind)
+    rng = random.Random(name)
     decoder = Decoder(16, 16, **LIMITS)
     pixels = np.empty((1, 16, 16, 3), np.uint8)
     outcomes = Counter()
-    for _ in range(1500):
-        blob = bytearray(SMALL_JPEGS[kind])
+    for _ in range(500):
+        blob = bytearray(SMALL_PICTURES[name])
         for _ in range(rng.randint(1, 4)):
             at = rng.randrange(len(blob))
             match rng.randrange(3):
@@ -89,17 +151,33 @@ def test_no_mutation_of_a_picture_does_harm(kind: str) -> None:
                 break
         failures = decoder.decode([bytes(blob)], pixels)
         outcomes[KERNEL_STATUS[failures[0][1]][0] if failures else "decoded"] += 1
-    assert outcomes["decoded"] > 0
-    assert len(outcomes) > 2, outcomes
+    assert len(outcomes) > 1, outcomes
 
 
-def test_a_small_file_that_claims_to_be_huge_is_refused_before_memory_is_taken() -> None:
-    blob = bytearray(SMALL_JPEGS["420"])
-    start = blob.index(b"\xff\xc0")  # marker, length (2), precision, height (2), width (2)
-    blob[start + 5 : start + 9] = b"\xff\xdc\xff\xdc"
+def claims_to_be_huge(name: str) -> bytes:
+    """A small file whose header says 65,500 x 65,500, or as much as its format can."""
+    blob = bytearray(SMALL_PICTURES[name])
+    if name.endswith(".jpg"):
+        at = blob.index(b"\xff\xc0")  # marker, length (2), precision, height (2), width (2)
+        blob[at + 5 : at + 9] = b"\xff\xdc\xff\xdc"
+    elif name.endswith(".png"):
+        import zlib
+
+        blob[16:24] = (65500).to_bytes(4, "big") * 2
+        blob[29:33] = zlib.crc32(blob[12:29]).to_bytes(4, "big")
+    else:
+        at = blob.index(b"VP8L") + 9  # after the signature: 14 bits of width - 1, of height - 1
+        blob[at : at + 4] = (0x0FFFFFFF).to_bytes(4, "little")
+    return bytes(blob)
+
+
+@pytest.mark.parametrize("name", ["420.jpg", "rgb.png", "lossless.webp"])
+def test_a_small_file_that_claims_to_be_huge_is_refused_before_memory_is_taken(name: str) -> None:
+    blob = claims_to_be_huge(name)
     pixels = np.empty((1, 8, 8, 3), np.uint8)
     before = int(Path("/proc/self/statm").read_text().split()[0])
-    [(_, status, message)] = Decoder(8, 8, **LIMITS).decode([bytes(blob)], pixels)
+    [(_, status, message)] = Decoder(8, 8, **LIMITS).decode([blob], pixels)
     assert KERNEL_STATUS[status][0] == "image too large"
-    assert message == "65500 x 65500 pixels, the limit is 50000000"
+    side = 16384 if name.endswith("webp") else 65500
+    assert message == f"{side} x {side} pixels, the limit is 50000000"
     assert int(Path("/proc/self/statm").read_text().split()[0]) - before < 2560  # pages: 10 MiB

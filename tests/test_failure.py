@@ -71,7 +71,7 @@ BAD = {
     20: (jpeg()[:300], 200, "truncated image"),
     21: (jpeg(), None, "column 'label' holds NULL, int64 is needed"),
     22: (jpeg(), "cat", "column 'label' holds 'cat', int64 is needed"),
-    40: (b"GIF89a....", 400, "not a JPEG; it starts with 47 49 46 38"),
+    40: (b"GIF89a....", 400, "it starts with 47 49 46 38"),
 }
 
 

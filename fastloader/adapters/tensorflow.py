@@ -40,7 +40,10 @@ def output_signature(loader: FastLoader) -> Any:
         dtype = tf.string if column.is_text else column.dtype
         return tf.TensorSpec((rows, *column.shape), dtype, name=name)
 
-    parts = [tf.TensorSpec((rows, *config.size, 3), tf.uint8, name="images")]
+    if isinstance(config.image, str):
+        parts: list[Any] = [spec(config.image_column(config.image), "images")]
+    else:
+        parts = [{image: spec(config.image_column(image), image) for image in config.image}]
     if config.label is not None:
         specs = {column.name: spec(column) for column in loader.columns}
         parts.append(next(iter(specs.values())) if isinstance(config.label, str) else specs)

@@ -1,0 +1,75 @@
+"""The images of one column: the kernel makes them, Pillow those that the kernel does not know."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import pillow
+from ._kernel import Decoder
+from .config import Config
+from .errors import PARTIAL, UNKNOWN_FORMAT, kernel_reason
+from .keys import Keys, key_numbers
+
+
+class ImageDecoder:
+    """Decodes the blobs of one image column into what the configuration asks for.
+
+    Keeps its scratch memory between calls. One thread at a time.
+    """
+
+    def __init__(self, image: str, config: Config) -> None:
+        its = config.image_options(image)
+        height, width = its.pop("size")
+        self._decoder = Decoder(height, width, portable=config.simd == "portable", **its)
+        self._max_pixels: int = its["max_pixels"]
+        self._is_random = its["flip"] or its["fit"] == "random_crop"
+        # Where there are several, a reason says which one it is about.
+        self._prefix = f"column {image!r}: " if len(config.images) > 1 else ""
+
+    def decode(
+        self,
+        blobs: Sequence[Any] | NDArray[np.intp],
+        pictures: NDArray[Any],
+        keys: Keys,
+        epoch: int,
+    ) -> tuple[dict[int, str], dict[int, str]]:
+        """Makes blob ``i``, of the row with key ``i``, into ``pictures[i]``.
+
+        Returns the reasons for those that cannot be made, and for those that end early and were
+        filled up with grey, by number.
+        """
+        bad: dict[int, str] = {}
+        partial: dict[int, str] = {}
+        numbers = key_numbers(keys) if self._is_random else None
+        for i, status, message in self._decoder.decode(blobs, pictures, numbers, epoch):
+            if status == UNKNOWN_FORMAT:
+                row = 0 if numbers is None else int(numbers[i])
+                reason = self._with_pillow(blobs[i], pictures[i : i + 1], row, epoch, message)
+            else:
+                reason = kernel_reason(status, message)
+            if reason:
+                (partial if status == PARTIAL else bad)[i] = self._prefix + reason
+        return bad, partial
+
+    def _with_pillow(
+        self, blob: Any, picture: NDArray[Any], row: int, epoch: int, message: str
+    ) -> str:
+        """The reason why not, or nothing."""
+        if isinstance(blob, np.ndarray):
+            blob = ctypes.string_at(*blob.tolist())
+        try:
+            found = pillow.decode(blob, self._max_pixels)
+        except pillow.UnknownFormat as error:
+            return kernel_reason(UNKNOWN_FORMAT, f"{message}; {error}")
+        except pillow.CannotDecode as error:
+            return str(error)
+        failure = self._decoder.resize(
+            found.rgba, picture, alpha=found.alpha, orientation=found.orientation, row=row,
+            epoch=epoch,
+        )  # fmt: skip
+        return kernel_reason(*failure) if failure else ""
