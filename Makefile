@@ -12,7 +12,7 @@ EXTENSIONS := setup.py $(wildcard fastloader/*.p[yx][xd] fastloader/source/*.p[y
 ASAN := LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 PYTHONMALLOC=malloc
 
-.PHONY: help demo test lint sanitize benchmarks clean
+.PHONY: help demo test lint sanitize fuzz benchmarks clean
 
 help:
 	@echo "make demo                 train from a database, beside the usual generator"
@@ -20,6 +20,8 @@ help:
 	@echo "     DB=postgres          from PostgreSQL in place of SQLite; a server comes along"
 	@echo "make test                 lint, type check and the whole test suite"
 	@echo "make sanitize             kernel, corpora and PostgreSQL under ASan and UBSan"
+	@echo "make fuzz                 libFuzzer over the kernel (clang)"
+	@echo "     FORMAT=png MINUTES=30"
 	@echo "make benchmarks           the README's figures (see benchmarks/)"
 	@echo "make clean                remove what the others made"
 
@@ -43,6 +45,21 @@ sanitize: $(VENV)/test.done
 		tests/test_source.py tests/test_postgres.py tests/test_pg_hostile.py \
 		tests/test_pg_consistency.py tests/test_pg_faults.py \
 		-k "not tensorflow"
+
+# libFuzzer over the C core alone; needs clang. The first bytes of an input are options, so the seeds
+# get some. What it has found is kept, and taken up again, in build/fuzz/.
+FORMAT ?= png
+MINUTES ?= 30
+SEEDS ?= ../shared/data/corpora
+FUZZ := build/fuzz/$(FORMAT)
+fuzz:
+	@mkdir -p $(FUZZ)/inputs $(FUZZ)/seeds
+	clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Icsrc \
+		fuzz/fuzz.c csrc/*.c -ljpeg -lwebp -lisal -lm -o build/fuzz/fuzz
+	@find $(SEEDS) tests -name '*.$(FORMAT)' -size -64k | while read -r file; do \
+		(printf '\40\40\0\0\2\0\1\1'; cat "$$file") > $(FUZZ)/seeds/$$(cksum < "$$file" | tr ' ' -); done
+	build/fuzz/fuzz -max_total_time=$$(($(MINUTES) * 60)) -timeout=20 -rss_limit_mb=3000 -max_len=70000 \
+		-artifact_prefix=$(FUZZ)/ -print_final_stats=1 $(FUZZ)/inputs $(FUZZ)/seeds
 
 benchmarks: $(VENV)/benchmarks.done
 	$(BIN)/python -m benchmarks.decode

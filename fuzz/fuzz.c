@@ -1,0 +1,72 @@
+/* One picture, options and all, from bytes that somebody made up: the body of every fuzzer.
+ *
+ * The first bytes choose the options, so that a fuzzer finds its way to all of them; the rest is the
+ * blob. libFuzzer calls this (make fuzz), and so does driver.c in the ordinary suite. */
+#include "kernel.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CHOICES 8
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static fl_options options_from(const uint8_t choice[CHOICES]) {
+    fl_options o = {
+        .height = 1 + choice[0] % 48,
+        .width = 1 + choice[1] % 48,
+        .channels = choice[2] & 1 ? 1 : 3,
+        .fit = (fl_fit)(choice[3] % 4),
+        .crop_fraction = 0.875,
+        .scale = {0.08, 1.0},
+        .ratio = {0.75, 4.0 / 3.0},
+        .flip = choice[2] & 2,
+        .filter = (fl_filter_kind)(choice[4] % 5),
+        .orientation = !(choice[2] & 4),
+        .fast = choice[2] & 8,
+        .compose = choice[2] & 16,
+        .background = {1, 128, 255},
+        .layout = choice[2] & 32 ? FL_NCHW : FL_NHWC,
+        .dtype = (fl_dtype)(choice[5] % 4),
+        .std = {1.0, 1.0, 1.0},
+        .strict = choice[2] & 64,
+        .max_pixels = 1 << 20, /* so that one input does not take long */
+        .max_scans = 20,
+        .max_chunks = 1000,
+        .portable = choice[2] & 128,
+    };
+    return o;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    if (size < CHOICES)
+        return 0;
+    const fl_options options = options_from(data);
+    fl_decoder *decoder = fl_decoder_new(&options);
+    if (!decoder)
+        abort();
+    const size_t bytes = fl_picture_bytes(decoder);
+    uint8_t *picture = malloc(bytes);
+    /* Exactly as large as it is, so that a read past the end of it is seen. */
+    uint8_t *blob = malloc(size - CHOICES + 1);
+    if (!picture || !blob)
+        abort();
+    memcpy(blob, data + CHOICES, size - CHOICES);
+    blob = realloc(blob, size > CHOICES ? size - CHOICES : 1);
+    const fl_draw draw = {data[6], data[7]};
+    /* Twice: what the first left in the decoder must not matter to the second, and every byte of
+     * the picture has to be written. */
+    fl_status first = fl_decode(decoder, blob, size - CHOICES, draw, picture);
+    if ((first == FL_OK) == (fl_decoder_message(decoder)[0] != '\0'))
+        abort();
+    uint8_t *again = malloc(bytes);
+    if (!again || fl_decode(decoder, blob, size - CHOICES, draw, again) != first)
+        abort();
+    if ((first == FL_OK || first == FL_PARTIAL) && memcmp(picture, again, bytes) != 0)
+        abort();
+    free(again);
+    free(blob);
+    free(picture);
+    fl_decoder_free(decoder);
+    return 0;
+}

@@ -1,0 +1,74 @@
+"""The fuzzers' body over files that are there, and over mutations of them, under the sanitizers.
+
+``make fuzz`` lets libFuzzer loose on the same body.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .small_pictures import SMALL_PICTURES
+from .support import DATA, ROOT, needs_data
+
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+FLAGS = ["-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kernel's C alone, without Python, compiled with the sanitizers."""
+    program = tmp_path_factory.mktemp("fuzz") / "driver"
+    sources = [*(ROOT / "fuzz").glob("*.c"), *(ROOT / "csrc").glob("*.c")]
+    libraries = ["-ljpeg", "-lwebp", "-lisal", "-lm"]
+    compiler = os.environ.get("CC", "cc")
+    command = [compiler, *FLAGS, *SANITIZERS, f"-I{ROOT / 'csrc'}", *map(str, sources)]
+    subprocess.run([*command, "-o", str(program), *libraries], check=True)
+    return program
+
+
+def fuzz(driver: Path, mutations: int, seed: int, files: list[Path]) -> int:
+    """Inputs tried. Fails where a sanitizer or the body itself has something to report."""
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    environment["ASAN_OPTIONS"] = "allocator_may_return_null=1"
+    done = subprocess.run(
+        [driver, str(mutations), str(seed), *map(str, files)],
+        env=environment, capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "runtime error" not in done.stderr
+    return int(done.stdout.split()[0])
+
+
+def test_the_driver_sees_what_the_sanitizers_see(driver: Path) -> None:
+    """That it was compiled with them; and no file, no input."""
+    symbols = subprocess.check_output(["nm", str(driver)], text=True)
+    assert "__asan_init" in symbols
+    assert "__ubsan_handle" in symbols
+    assert fuzz(driver, 0, 0, [Path("no such file")]) == 0
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_no_mutation_of_a_small_picture_does_harm(driver: Path, seed: int, tmp_path: Path) -> None:
+    files = []
+    for name, blob in SMALL_PICTURES.items():
+        files.append(tmp_path / name)
+        files[-1].write_bytes(blob)
+    assert fuzz(driver, 10_000, seed, files) == 10_000 + len(files)
+
+
+@needs_data
+@pytest.mark.parametrize(
+    "kind", [b"\xff\xd8\xff", b"\x89PNG", b"RIFF"], ids=["jpeg", "png", "webp"]
+)
+def test_no_file_of_the_corpora_and_no_mutation_of_one_does_harm(driver: Path, kind: bytes) -> None:
+    files = []
+    for path in sorted(p for p in (DATA / "corpora").rglob("*") if p.is_file()):
+        with path.open("rb") as file:
+            if file.read(len(kind)) == kind:
+                files.append(path)
+    assert len(files) > 20
+    assert fuzz(driver, 4_000, 1, files) >= 4_000
