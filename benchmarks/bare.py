@@ -18,6 +18,8 @@ from .measure import BUILD
 SOURCE = Path(__file__).with_name("bare_jpeg.c")
 LIBRARY = BUILD / "bare_jpeg.so"
 FLAGS = ["-O2", "-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-fPIC", "-shared"]
+MODES = ("full", "fast", "entropy", "coefficients")
+"""``bare_mode`` of the source."""
 
 
 def compiled() -> Path:
@@ -37,16 +39,22 @@ def compiled() -> Path:
     return LIBRARY
 
 
-def decoder(blobs: list[bytes]) -> Callable[[], None]:
-    """A function that decodes all the blobs once, in one call of C."""
+def decoder(
+    blobs: list[bytes], mode: str = "full", size: tuple[int, int] = (0, 0)
+) -> Callable[[], None]:
+    """A function that decodes all the blobs once, in one call of C.
+
+    mode: of MODES; size: (height, width) that "fast" reduces to, never below.
+    """
     library = ctypes.CDLL(str(compiled()))
     library.bare_decode.restype = ctypes.c_size_t
     pointers = (ctypes.c_char_p * len(blobs))(*blobs)
     sizes = (ctypes.c_size_t * len(blobs))(*map(len, blobs))
     count = ctypes.c_size_t(len(blobs))
+    how = (MODES.index(mode), *size)
 
     def decode() -> None:
-        done = library.bare_decode(pointers, sizes, count)
+        done = library.bare_decode(pointers, sizes, count, *how)
         if done != len(blobs):
             raise SystemExit(f"libjpeg cannot decode blob {done} of {len(blobs)}")
 

@@ -2,7 +2,7 @@
  *
  * Nothing is resized and nothing is kept. Every row goes to the same place, which stays in the
  * processor's cache, and the decoder is reused, so no loader that decodes all of a picture can do
- * less. */
+ * less. The other modes are the floor of a reduced decode, and entropy decoding without the rest. */
 #include <setjmp.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -17,8 +17,17 @@ typedef struct {
     jmp_buf stop;
 } errors;
 
+typedef enum {
+    BARE_FULL,         /* libjpeg's defaults */
+    BARE_FAST,         /* reduced, cheaper arithmetic: what the kernel's quality "fast" asks for */
+    BARE_ENTROPY,      /* entropy decoding alone, its results thrown away */
+    BARE_COEFFICIENTS, /* entropy decoding into memory: jpeg_read_coefficients() */
+} bare_mode;
+
 typedef struct {
     struct jpeg_decompress_struct cinfo;
+    bare_mode mode;
+    JDIMENSION height, width; /* that BARE_FAST stays at or above */
     errors errors;
     JSAMPLE *row;
     size_t row_bytes;
@@ -41,14 +50,48 @@ static int reserve(bare *b, size_t bytes) {
     return 1;
 }
 
+/* As csrc/jpeg.c chooses it. */
+static unsigned reduction_for(const bare *b) {
+    unsigned reduction = 8;
+    while (reduction > 1 && (b->cinfo.image_width < b->width * reduction ||
+                             b->cinfo.image_height < b->height * reduction))
+        reduction /= 2;
+    return reduction;
+}
+
+static void set_mode(bare *b) {
+    struct jpeg_decompress_struct *cinfo = &b->cinfo;
+    cinfo->out_color_space = JCS_RGB;
+    if (b->mode == BARE_FAST) {
+        cinfo->scale_num = 1;
+        cinfo->scale_denom = reduction_for(b);
+        cinfo->dct_method = JDCT_IFAST;
+        cinfo->do_block_smoothing = FALSE;
+    }
+    if (b->mode != BARE_FULL)
+        cinfo->do_fancy_upsampling = FALSE; /* it looks at rows that are to be skipped */
+}
+
 static int decode(bare *b, const unsigned char *blob, size_t size) {
     struct jpeg_decompress_struct *cinfo = &b->cinfo;
     jpeg_mem_src(cinfo, blob, (unsigned long)size);
     jpeg_read_header(cinfo, TRUE);
-    cinfo->out_color_space = JCS_RGB;
+    if (b->mode == BARE_COEFFICIENTS) {
+        jpeg_read_coefficients(cinfo);
+        jpeg_finish_decompress(cinfo);
+        return 1;
+    }
+    set_mode(b);
     jpeg_start_decompress(cinfo);
     if (!reserve(b, (size_t)cinfo->output_width * CHANNELS))
         return 0;
+    if (b->mode == BARE_ENTROPY) {
+        /* libjpeg entropy-decodes the rows it skips and keeps nothing. Skipping to the very end
+         * would do nothing at all, so the last rows are decoded, which is 1 in 40 of a photo. */
+        const JDIMENSION last = (JDIMENSION)cinfo->max_v_samp_factor * DCTSIZE;
+        if (cinfo->output_height > last)
+            jpeg_skip_scanlines(cinfo, cinfo->output_height - last);
+    }
     while (cinfo->output_scanline < cinfo->output_height)
         jpeg_read_scanlines(cinfo, &b->row, 1);
     jpeg_finish_decompress(cinfo);
@@ -56,11 +99,15 @@ static int decode(bare *b, const unsigned char *blob, size_t size) {
 }
 
 /* Decodes `count` blobs one after the other; returns how many, fewer only where one is bad. */
-size_t bare_decode(const unsigned char *const *blobs, const size_t *sizes, size_t count) {
+size_t bare_decode(const unsigned char *const *blobs, const size_t *sizes, size_t count, int mode,
+                   unsigned height, unsigned width) {
     size_t decoded = 0;
     bare *b = calloc(1, sizeof *b);
     if (!b)
         return 0;
+    b->mode = (bare_mode)mode;
+    b->height = height;
+    b->width = width;
     b->cinfo.err = jpeg_std_error(&b->errors.manager);
     b->errors.manager.error_exit = error_exit;
     b->errors.manager.output_message = output_message;

@@ -1,75 +1,207 @@
-"""One core, one process: what decoding a photograph costs, and what resizing it adds.
+"""The decode stage on one core: a blob in memory becomes 224x224x3 levels.
 
-`bare` decodes to RGB and throws the pixels away. The others also resize to 224x224, bilinear with
-antialiasing. The blobs are in memory.
+Every library has a process of its own, pinned to one core, that stays for all rounds: TensorFlow
+takes 15 s to begin. In each round every contestant goes over all pictures of the workload.
+"Antialiased" says whether a resize takes all source pixels into account, as fastloader's does;
+"-": nothing is resized. Where a library is not installed its contestants are left out.
+
+--part stages: where fastloader's time goes. --part quality: what quality="fast" costs and gains.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import json
 import os
-import time
-from collections.abc import Callable
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import IO
 
-import numpy as np
+from . import bare, decode_quality, decode_stages
+from .decoders import CONTESTANTS, PILLOW
+from .measure import ROOT, Sample, paired, parser, ratio, report, spread, table
+from .workloads import WORKLOADS, Folders
 
-from fastloader._kernel import Decoder
-from fastloader.config import MAX_SCANS, Config
-
-from . import bare
-from .contestants import SIZE, pillow_pixels
-from .measure import Sample, paired, parser, ratio, report, spread, table
-from .photos import read_photos
-
-
-def kernel(blobs: list[bytes], *, portable: bool) -> Callable[[], None]:
-    """Decodes all blobs with fastloader's kernel, each into the same place."""
-    decoder = Decoder(*SIZE, max_pixels=Config.max_pixels, max_scans=MAX_SCANS, portable=portable)
-    pixels = np.empty((1, *SIZE, 3), np.uint8)
-
-    def decode() -> None:
-        for blob in blobs:
-            if failures := decoder.decode([blob], pixels):
-                raise SystemExit(f"the kernel cannot decode a photo: {failures[0][2]}")
-
-    return decode
+US = "fastloader"
+FAST = "fastloader, fast"
 
 
-def pillow(blobs: list[bytes]) -> Callable[[], None]:
-    def decode() -> None:
-        for blob in blobs:
-            pillow_pixels(blob)
+class Peers:
+    """The processes, each started when it is first asked for something."""
 
-    return decode
+    def __init__(
+        self, stack: contextlib.ExitStack, errors: IO[str], folders: Folders, *, everything: bool
+    ) -> None:
+        self._stack = stack
+        self._errors = errors
+        self._arguments = [
+            f"--data={folders.data.resolve()}",
+            f"--images={folders.images.resolve()}",
+        ]
+        self._arguments += ["--all"] if everything else []
+        self._running: dict[str, subprocess.Popen[str]] = {}
+
+    def ask(self, name: str, workload: str) -> Sample:
+        peer = CONTESTANTS[name].peer
+        if peer not in self._running:
+            self._running[peer] = self._started(peer)
+        process = self._running[peer]
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps([name, workload]), file=process.stdin, flush=True)
+        if not (line := process.stdout.readline()):
+            code = process.wait()
+            self._errors.seek(0)
+            raise SystemExit(
+                f"{self._errors.read()}\n{name} ({workload}) ended with exit code {code}"
+            )
+        sample: Sample = json.loads(line)
+        return sample
+
+    def _started(self, peer: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.decode_peer", peer, *self._arguments],
+            cwd=ROOT,
+            env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+        )
+        return self._stack.enter_context(process)  # closes its input, which ends it, and waits
 
 
-def lines(samples: dict[str, list[Sample]]) -> list[str]:
+def install_pillow() -> str | None:
+    """Pillow into a folder of its own, unless it is there. Returns why that was not possible."""
+    if (PILLOW / "PIL").exists():
+        return None
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*pip, "--no-deps", "--target", str(PILLOW), "pillow"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        return None
+    words = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    return f"Pillow cannot be installed into {os.path.relpath(PILLOW)}: {words}"
+
+
+# ---- one workload --------------------------------------------------------------------------------
+
+
+def measured(
+    peers: Peers, workload: str, rounds: int, *, everything: bool
+) -> tuple[dict[str, list[Sample]], dict[str, str]]:
+    """The samples of each contestant, and why others have none."""
+    names = [
+        name
+        for name, contestant in CONTESTANTS.items()
+        if workload in contestant.workloads and (everything or not contestant.extra)
+    ]
+    missing: dict[str, str] = {}
+
+    def run(name: str) -> Sample:
+        if name in missing:
+            return {}
+        sample = peers.ask(name, workload)
+        if "missing" in sample:
+            missing[name] = sample["missing"]
+        return sample
+
+    samples = paired(names, rounds, run=run)
+    return {name: samples[name] for name in names if name not in missing}, missing
+
+
+def lines(workload: str, samples: dict[str, list[Sample]], missing: dict[str, str]) -> list[str]:
+    ours = {f"times {name}": samples[name] for name in (US, FAST) if name in samples}
     rows = [
-        [name, f"{spread(found, 'ms'):.3f}", f"{ratio(found, samples['bare'], 'ms'):.2f}"]
+        [
+            name,
+            f"{spread(found, 'ms'):.3f}",
+            *(f"{ratio(found, reference, 'ms'):.2f}" for reference in ours.values()),
+            CONTESTANTS[name].antialias,
+        ]
         for name, found in samples.items()
     ]
-    return [table(["median [lowest..highest]", "ms per photo", "times bare"], rows)]
+    headers = ["median [lowest..highest]", "ms per picture", *ours, "antialiased"]
+    count = max((found[0]["pictures"] for found in samples.values()), default=0)
+    return [
+        f"{workload}: {WORKLOADS[workload].title} ({count})",
+        "",
+        table(headers, rows),
+        *(f"{name}: {why}" for name, why in missing.items()),
+        *disturbed(samples),
+        "",
+    ]
+
+
+def disturbed(samples: dict[str, list[Sample]]) -> list[str]:
+    """A warning where the clock ran on while something else had the core."""
+    lost = {name: max(1 - s["cpu_ms"] / s["ms"] for s in each) for name, each in samples.items()}
+    worst = max(lost, key=lost.__getitem__, default=None)
+    if worst is None or lost[worst] < 0.05:
+        return []
+    return [f"not alone on its core: {worst} was kept off it for {lost[worst]:.0%} of a pass"]
+
+
+def speed(options: argparse.Namespace) -> tuple[dict[str, list[Sample]], list[str]]:
+    text: list[str] = []
+    samples: dict[str, list[Sample]] = {}
+    if why := install_pillow():
+        text += [why, ""]
+    bare.compiled()
+    folders = Folders(options.data, options.images)
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors, contextlib.ExitStack() as stack:
+        peers = Peers(stack, errors, folders, everything=options.all)
+        for workload in options.workload:
+            if not WORKLOADS[workload].read(folders, everything=options.all):
+                text += [f"{workload}: no pictures in {os.path.relpath(options.data)}", ""]
+                continue
+            found, missing = measured(peers, workload, options.rounds, everything=options.all)
+            samples |= {f"{workload}: {name}": each for name, each in found.items()}
+            text += lines(workload, found, missing)
+    return samples, text[:-1]
+
+
+# ---- command line --------------------------------------------------------------------------------
+
+
+PARTS = {"speed": speed, "stages": decode_stages.run, "quality": decode_quality.run}
 
 
 def main() -> None:
-    options = parser("decode", __doc__, rounds=7).parse_args()
-    blobs = [blob for blob, _ in read_photos(options.images)]
-    contestants = {
-        "bare": bare.decoder(blobs),
-        "kernel": kernel(blobs, portable=False),
-        "kernel, portable": kernel(blobs, portable=True),
-        "pillow": pillow(blobs),
-    }
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    for decode in contestants.values():
-        decode()  # to warm up
-
-    def run(name: str) -> Sample:
-        start = time.perf_counter()
-        contestants[name]()
-        return {"ms": (time.perf_counter() - start) / len(blobs) * 1000}
-
-    samples = paired(list(contestants), options.rounds, run=run)
-    report(options, samples, lines(samples))
+    arguments = parser("decode", __doc__, rounds=3)
+    arguments.add_argument("--part", choices=PARTS, default="speed", help="what to show (speed)")
+    arguments.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        default=ROOT.parent / "shared" / "data",
+        help="folder with the folders large, png/kodak and webp; "
+        "default: ../shared/data beside the repository",
+    )
+    arguments.add_argument(
+        "--workload",
+        nargs="+",
+        choices=WORKLOADS,
+        default=list(WORKLOADS),
+        metavar="NAME",
+        help=f"of {', '.join(WORKLOADS)} (all)",
+    )
+    arguments.add_argument(
+        "--all", action="store_true", help="with the lesser contestants, and all pictures"
+    )
+    options = arguments.parse_args()
+    if options.part != "speed" and options.json == arguments.get_default("json"):
+        options.json = options.json.with_name(f"decode_{options.part}.json")
+    samples, text = PARTS[options.part](options)
+    report(options, samples, text)
 
 
 if __name__ == "__main__":
