@@ -23,7 +23,7 @@ void fl_inflate_free(fl_inflate *state); /* NULL is allowed */
 /* Another stream begins. */
 void fl_inflate_start(fl_inflate *state);
 
-/* The next piece of it, at most 2^31 - 1 bytes, borrowed until FL_INFLATE_HUNGRY. */
+/* The next piece of it, borrowed until FL_INFLATE_HUNGRY. */
 void fl_inflate_feed(fl_inflate *state, const uint8_t *piece, size_t size);
 
 /* Writes up to `size` bytes and adds their number to *got. */

@@ -12,6 +12,8 @@
 #define FL_PNG_TYPE(a, b, c, d)                                                                    \
     ((uint32_t)(a) << 24 | (uint32_t)(b) << 16 | (uint32_t)(c) << 8 | (uint32_t)(d))
 
+#define FL_PNG_IDAT FL_PNG_TYPE('I', 'D', 'A', 'T')
+
 typedef struct {
     uint32_t type;
     const uint8_t *data;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from benchmarks.cluster import Cluster, cluster
 
 from .postgres import Database, all_servers
 from .support import simple_rows, survey_processes, table, wait_until, worker_processes
+
+# A shell's background jobs ignore it, and so would the programs that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

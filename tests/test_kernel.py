@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +200,17 @@ def test_a_timed_decoder_says_where_the_time_went() -> None:
     untimed = Decoder(64, 64, **LIMITS)
     untimed.decode([jpeg(400, 300)], np.empty((1, 64, 64, 3), np.uint8))
     assert untimed.times == {"total": 0, "resize": 0, "write": 0}
+
+
+def test_compressed_data_that_comes_to_nothing_is_given_up() -> None:
+    """A stream of empty blocks: eight MiB of it would take seconds, for no row."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        checksum = zlib.crc32(kind + data)
+        return len(data).to_bytes(4, "big") + kind + data + checksum.to_bytes(4, "big")
+
+    four_blocks = int("0000000010" * 4, 2).to_bytes(5, "little")  # fixed codes, end of block
+    header = (1000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    idat = chunk(b"IDAT", b"\x78\x01" + four_blocks * ((8 << 20) // 5))
+    blob = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + idat
+    assert failure(blob) == ("corrupt image", "PNG: the compressed data is broken")
