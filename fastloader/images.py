@@ -31,6 +31,11 @@ class ImageDecoder:
         # Where there are several, a reason says which one it is about.
         self._prefix = f"column {image!r}: " if len(config.images) > 1 else ""
 
+    @property
+    def simd(self) -> str:
+        """The vector instructions in use."""
+        return self._decoder.simd
+
     def decode(
         self,
         blobs: Sequence[Any] | NDArray[np.intp],

@@ -238,3 +238,15 @@ def test_keys_of_every_type_have_numbers_that_do_not_depend_on_their_neighbours(
         assert key_numbers(np.array(keys[1:], dtype))[0] == numbers[1]
     wide = key_numbers(np.array([b"a"], "S9"))
     assert wide[0] == key_numbers(np.array([b"a"], "S1"))[0]
+
+
+def test_vector_instructions_can_be_done_without(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = one_column(tmp_path, [jpeg(60, 50, seed=seed) for seed in range(3)])
+    [(images, _)] = make(url)
+    monkeypatch.setenv("FASTLOADER_SIMD", "portable")
+    loader = make(url)
+    [(same, _)] = loader
+    np.testing.assert_array_equal(images, same)
+    assert ImageDecoder("image_data", loader.config).simd == "portable"
