@@ -30,9 +30,10 @@ struct fl_jpeg {
     jmp_buf stop;
     fl_status status;    /* why `stop` was jumped to */
     uint32_t max_scans;
+    bool exhausted;      /* the decoder asked for bytes past the end of the blob */
     bool starved;        /* entropy-coded data ended early; what follows is made up */
-    bool exhausted;      /* the decoder asked for bytes past the end of the blob, when it was here: */
-    uint32_t scans_done, rows_done;
+    uint32_t starved_at; /* rows that were out by then */
+    bool displayable;    /* some of the picture had come by then */
 };
 
 /* ---- libjpeg's callbacks ---------------------------------------------------------------- */
@@ -62,10 +63,25 @@ static void error_exit(j_common_ptr cinfo) {
     longjmp(jpeg->stop, 1);
 }
 
+/* Of the whole picture, not of a crop: whether a blob can be shown must not depend on the draw. */
+static void note_what_came(fl_jpeg *jpeg) {
+    jpeg->displayable = jpeg->cinfo.input_scan_number > 1 || jpeg->cinfo.input_iMCU_row > 0;
+}
+
+static void starve(fl_jpeg *jpeg) {
+    if (!jpeg->starved) {
+        jpeg->starved = true;
+        jpeg->starved_at = jpeg->cinfo.output_scanline;
+        note_what_came(jpeg);
+    }
+}
+
+/* Other markers in the middle of the data are damage, which libjpeg steps over. */
 static void emit_message(j_common_ptr cinfo, int level) {
     fl_jpeg *jpeg = cinfo->client_data;
-    if (level < 0 && cinfo->err->msg_code == JWRN_HIT_MARKER)
-        jpeg->starved = true;
+    if (level < 0 && cinfo->err->msg_code == JWRN_HIT_MARKER &&
+        jpeg->cinfo.unread_marker == JPEG_EOI)
+        starve(jpeg);
 }
 
 static void output_message(j_common_ptr cinfo) { (void)cinfo; }
@@ -78,9 +94,10 @@ static boolean fill_input_buffer(j_decompress_ptr cinfo) {
     fl_jpeg *jpeg = cinfo->client_data;
     if (!jpeg->exhausted) {
         jpeg->exhausted = true;
-        jpeg->scans_done = cinfo->input_scan_number > 0 ? (uint32_t)cinfo->input_scan_number - 1 : 0;
-        jpeg->rows_done = cinfo->output_scanline;
+        note_what_came(jpeg);
     }
+    if (cinfo->arith_code) /* its decoder goes on with zeros, without a word */
+        starve(jpeg);
     cinfo->src->next_input_byte = end;
     cinfo->src->bytes_in_buffer = sizeof end;
     return TRUE;
@@ -144,6 +161,50 @@ bool fl_jpeg_recognises(const uint8_t *blob, size_t size) {
     return size >= 3 && blob[0] == 0xFF && blob[1] == 0xD8 && blob[2] == 0xFF;
 }
 
+/* ---- segments ---------------------------------------------------------------------------- */
+
+#define SOS 0xDA
+
+/* The length of segment `at`, from its marker on; 0 where the blob ends before it does. */
+static size_t segment_size(const uint8_t *blob, size_t size, size_t at) {
+    if (size - at < 4)
+        return 0;
+    const size_t length = 2 + ((size_t)blob[at + 2] << 8 | blob[at + 3]);
+    return length >= 4 && length <= size - at ? length : 0;
+}
+
+/* Where the entropy-coded data that begins at `at` ends: at a marker that is neither a restart nor
+ * a stuffed byte. */
+static size_t end_of_scan(const uint8_t *blob, size_t size, size_t at) {
+    while (size - at >= 2) {
+        const uint8_t *found = memchr(blob + at, 0xFF, size - at - 1);
+        if (!found)
+            break;
+        at = (size_t)(found - blob);
+        const uint8_t code = blob[at + 1];
+        if (code != 0 && code != 0xFF && (code & 0xF8) != JPEG_RST0)
+            return at;
+        at += code == 0xFF ? 1 : 2;
+    }
+    return size;
+}
+
+/* How much of the blob is whole segments and scans. Within half a segment libjpeg would take our
+ * end-of-image markers for its contents, and give up a picture whose scans so far are good. */
+static size_t whole_segments(const uint8_t *blob, size_t size) {
+    size_t at = 2;
+    while (size - at >= 2 && blob[at] == 0xFF && blob[at + 1] != JPEG_EOI) {
+        const bool fill = blob[at + 1] == 0xFF, scan = blob[at + 1] == SOS;
+        const size_t length = fill ? 1 : segment_size(blob, size, at);
+        if (length == 0)
+            return at;
+        at += length;
+        if (scan)
+            at = end_of_scan(blob, size, at);
+    }
+    return at;
+}
+
 /* ---- header ----------------------------------------------------------------------------- */
 
 /* All scans together may visit so many pixels for each that max_pixels allows: a picture of that
@@ -153,17 +214,13 @@ bool fl_jpeg_recognises(const uint8_t *blob, size_t size) {
 /* EXIF's orientation, from the segments before the first scan. */
 static unsigned orientation_of(const uint8_t *blob, size_t size) {
     size_t at = 2;
-    while (size - at >= 4 && blob[at] == 0xFF && blob[at + 1] != 0xDA) {
-        if (blob[at + 1] == 0xFF) { /* fill bytes */
-            at++;
-            continue;
-        }
-        const size_t length = (size_t)blob[at + 2] << 8 | blob[at + 3];
-        if (length < 2 || length > size - at - 2)
+    while (size - at >= 4 && blob[at] == 0xFF && blob[at + 1] != SOS) {
+        const size_t length = blob[at + 1] == 0xFF ? 1 : segment_size(blob, size, at);
+        if (length == 0)
             break;
-        if (blob[at + 1] == 0xE1 && length >= 8 && memcmp(blob + at + 4, "Exif\0\0", 6) == 0)
-            return fl_exif_orientation(blob + at + 4, length - 2);
-        at += 2 + length;
+        if (blob[at + 1] == 0xE1 && length >= 10 && memcmp(blob + at + 4, "Exif\0\0", 6) == 0)
+            return fl_exif_orientation(blob + at + 4, length - 4);
+        at += length;
     }
     return 1;
 }
@@ -172,12 +229,11 @@ static unsigned orientation_of(const uint8_t *blob, size_t size) {
 static fl_status read_header(fl_jpeg *jpeg, const fl_options *options, char *message) {
     struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
     jpeg_read_header(cinfo, TRUE);
+    const fl_status status =
+        fl_check_size(cinfo->image_height, cinfo->image_width, options, message);
+    if (status != FL_OK)
+        return status;
     const uint64_t pixels = (uint64_t)cinfo->image_width * cinfo->image_height;
-    if (pixels > options->max_pixels) {
-        snprintf(message, FL_MESSAGE_BYTES, "%u x %u pixels, the limit is %llu",
-                 cinfo->image_width, cinfo->image_height, (unsigned long long)options->max_pixels);
-        return FL_TOO_MANY_PIXELS;
-    }
     const uint64_t affordable = options->max_pixels / pixels * MAX_VISITS;
     jpeg->max_scans = affordable < options->max_scans ? (uint32_t)affordable : options->max_scans;
     switch (cinfo->jpeg_color_space) {
@@ -208,12 +264,13 @@ static uint32_t reduction_for(const fl_view *view) {
     return reduction;
 }
 
-/* Whether every component's coefficients that a transform of 8 / reduction samples looks at have
- * come, with some precision at least. */
+/* Whether of every component the low frequencies have come, with some precision at least: those that
+ * 8 / reduction samples can show. (libjpeg-turbo's reduced transforms look at some more. Without them
+ * the mean error grows by 3 dB, to 54 dB and better.) */
 static bool has_what_it_takes(const struct jpeg_decompress_struct *cinfo, uint32_t reduction) {
     const int last = reduction == 8 ? 0 : reduction == 4 ? 4 : reduction == 2 ? 24 : 63; /* zigzag */
     for (int component = 0; component < cinfo->num_components; component++)
-        for (int k = 0; k <= last; k++)
+        for (int k = 0; k <= last && cinfo->comp_info[component].component_needed; k++)
             if (cinfo->coef_bits[component][k] < 0)
                 return false;
     return true;
@@ -306,8 +363,8 @@ static fl_status decode(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_d
      * finish the rows of blocks that it was in, no more. */
     const uint32_t unfinished = 2u * (uint32_t)cinfo->max_v_samp_factor * DCTSIZE;
     while (!fl_sink_done(sink) &&
-           !(jpeg->exhausted && jpeg->starved && !jpeg_has_multiple_scans(cinfo) &&
-             cinfo->output_scanline > jpeg->rows_done + unfinished))
+           !(jpeg->starved && !jpeg_has_multiple_scans(cinfo) &&
+             cinfo->output_scanline > jpeg->starved_at + unfinished))
         push_rows(cinfo, sink);
     fl_sink_end_early(sink);
     return FL_OK;
@@ -315,12 +372,13 @@ static fl_status decode(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_d
 
 /* ---- the end ------------------------------------------------------------------------------ */
 
-/* A blob that only lacks its end-of-image marker has all its pixels. A baseline one that ended
- * earlier has starved the entropy decoder; one of several scans may lack the later ones. */
+/* A blob that only lacks its end-of-image marker has all its pixels. One that ended earlier has
+ * starved the entropy decoder; one of several scans may lack the later ones, which only progressive
+ * ones tell. */
 static bool lacks_pixels(fl_jpeg *jpeg) {
     struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
-    if (!jpeg->exhausted || jpeg->starved || !jpeg_has_multiple_scans(cinfo))
-        return jpeg->exhausted && jpeg->starved;
+    if (jpeg->starved || !jpeg->exhausted || !jpeg_has_multiple_scans(cinfo))
+        return jpeg->starved;
     if (!cinfo->progressive_mode)
         return true;
     for (int component = 0; component < cinfo->num_components; component++)
@@ -330,18 +388,21 @@ static bool lacks_pixels(fl_jpeg *jpeg) {
     return false;
 }
 
-fl_status fl_jpeg_decode(fl_jpeg *jpeg, const uint8_t *blob, size_t size, fl_sink *sink,
-                         fl_draw draw, void *picture, char message[FL_MESSAGE_BYTES]) {
+/* FL_CORRUPT may come of the blob's end, where jpeg->exhausted. */
+static fl_status decode_bytes(fl_jpeg *jpeg, const uint8_t *blob, size_t size, unsigned orientation,
+                              fl_sink *sink, fl_draw draw, void *picture, char *message) {
     jpeg->source.next_input_byte = blob;
     jpeg->source.bytes_in_buffer = size;
     jpeg->status = FL_OK;
     jpeg->exhausted = false;
     jpeg->starved = false;
-    const unsigned orientation = sink->options->orientation ? orientation_of(blob, size) : 1;
+    jpeg->displayable = false;
 
     fl_status status;
     if (setjmp(jpeg->stop) == 0) {
         status = decode(jpeg, orientation, sink, draw, picture, message);
+        if (status == FL_OK && lacks_pixels(jpeg))
+            status = jpeg->displayable && !sink->options->strict ? FL_PARTIAL : FL_TRUNCATED;
     } else {
         status = jpeg->status;
         if (status == FL_TOO_COMPLEX)
@@ -349,14 +410,24 @@ fl_status fl_jpeg_decode(fl_jpeg *jpeg, const uint8_t *blob, size_t size, fl_sin
         else
             jpeg->errors.format_message((j_common_ptr)&jpeg->cinfo, message);
     }
-    if (status == FL_CORRUPT && jpeg->exhausted)
-        status = FL_TRUNCATED;
-    else if (status == FL_OK && lacks_pixels(jpeg))
-        status = jpeg->scans_done + jpeg->rows_done > 0 && !sink->options->strict ? FL_PARTIAL
-                                                                                  : FL_TRUNCATED;
+    jpeg_destroy_decompress(&jpeg->cinfo);
+    return status;
+}
+
+fl_status fl_jpeg_decode(fl_jpeg *jpeg, const uint8_t *blob, size_t size, fl_sink *sink,
+                         fl_draw draw, void *picture, char message[FL_MESSAGE_BYTES]) {
+    const unsigned orientation = sink->options->orientation ? orientation_of(blob, size) : 1;
+    fl_status status =
+        decode_bytes(jpeg, blob, size, orientation, sink, draw, picture, message);
+    if (status == FL_CORRUPT && jpeg->exhausted) {
+        const size_t whole = whole_segments(blob, size);
+        if (whole < size)
+            status = decode_bytes(jpeg, blob, whole, orientation, sink, draw, picture, message);
+        if (status == FL_CORRUPT && jpeg->exhausted)
+            status = FL_TRUNCATED;
+    }
     if (status == FL_TRUNCATED || status == FL_PARTIAL)
         snprintf(message, FL_MESSAGE_BYTES, "the blob of %zu bytes ends before the picture does",
                  size);
-    jpeg_destroy_decompress(&jpeg->cinfo);
     return status;
 }

@@ -94,8 +94,9 @@ fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_dr
     const uint64_t start = fl_clock(decoder->options.timed);
     decoder->message[0] = '\0';
     const fl_status status = decode(decoder, blob, size, draw, picture);
-    if (status == FL_NO_MEMORY)
+    if (status == FL_NO_MEMORY && decoder->message[0] == '\0')
         snprintf(decoder->message, FL_MESSAGE_BYTES, "not enough memory to decode it");
+    fl_sink_trim(&decoder->sink);
     decoder->sink.times.total += fl_clock(decoder->options.timed) - start;
     return status;
 }
@@ -103,9 +104,12 @@ fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_dr
 fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw, void *picture) {
     fl_sink *sink = &decoder->sink;
     decoder->message[0] = '\0';
+    fl_status status = fl_check_size(raw->height, raw->width, &decoder->options, decoder->message);
+    if (status != FL_OK)
+        return status;
     fl_view view;
     fl_view_set(&view, &decoder->options, raw->height, raw->width, raw->orientation, draw);
-    fl_status status = fl_sink_begin(sink, &view, raw->height, raw->width, picture);
+    status = fl_sink_begin(sink, &view, raw->height, raw->width, picture);
     if (status == FL_OK)
         status = fl_sink_open(sink, sink->needed.left, sink->needed.right);
     if (status != FL_OK) {
@@ -117,6 +121,7 @@ fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw, void *
         memcpy(fl_sink_rgba(sink), from, (size_t)sink->columns * 4);
         fl_sink_push_rgba(sink, raw->alpha);
     }
+    fl_sink_trim(sink);
     return FL_OK;
 }
 

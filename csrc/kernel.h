@@ -19,7 +19,7 @@ typedef enum {
     FL_EMPTY,           /* a blob of no bytes */
     FL_UNKNOWN_FORMAT,  /* the first bytes are no format that the kernel decodes */
     FL_CORRUPT,         /* the decoder gave up */
-    FL_TRUNCATED,       /* the blob ends before any of the picture came, or fl_options.strict */
+    FL_TRUNCATED,       /* the blob ends before a row of the picture came, or fl_options.strict */
     FL_UNSUPPORTED,     /* well-formed, but of a kind that is not decoded */
     FL_TOO_MANY_PIXELS, /* fl_options.max_pixels */
     FL_TOO_COMPLEX,     /* fl_options.max_scans or max_chunks, or too much work altogether */

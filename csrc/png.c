@@ -104,12 +104,8 @@ static fl_status read_header(fl_png *png, const fl_options *options) {
     if (c.data[10] != 0 || c.data[11] != 0 || c.data[12] > 1)
         return FAIL(FL_CORRUPT, "PNG: compression %u, filter %u, interlace %u", c.data[10],
                     c.data[11], c.data[12]);
-    const uint64_t pixels = (uint64_t)png->width * png->height;
-    if (pixels > options->max_pixels)
-        return FAIL(FL_TOO_MANY_PIXELS, "%u x %u pixels, the limit is %llu", png->width,
-                    png->height, (unsigned long long)options->max_pixels);
     png->rows.pixel_bits = png->pixels.pixel_bits;
-    return FL_OK;
+    return fl_check_size(png->height, png->width, options, png->rows.message);
 }
 
 /* Looks at the heads of all chunks, so that max_chunks is about the whole file and EXIF data is
@@ -262,7 +258,7 @@ static uint64_t rows_of(const fl_png *png) {
     return rows;
 }
 
-fl_status fl_png_decode(fl_png *png, const uint8_t *blob, size_t size, fl_sink *sink, fl_draw draw,
+static fl_status decode(fl_png *png, const uint8_t *blob, size_t size, fl_sink *sink, fl_draw draw,
                         void *picture, char message[FL_MESSAGE_BYTES]) {
     const fl_options *options = sink->options;
     png->rows.blob = blob;
@@ -299,4 +295,13 @@ fl_status fl_png_decode(fl_png *png, const uint8_t *blob, size_t size, fl_sink *
         return FL_TRUNCATED;
     fl_sink_end_early(sink);
     return FL_PARTIAL;
+}
+
+fl_status fl_png_decode(fl_png *png, const uint8_t *blob, size_t size, fl_sink *sink, fl_draw draw,
+                        void *picture, char message[FL_MESSAGE_BYTES]) {
+    const fl_status status = decode(png, blob, size, sink, draw, picture, message);
+    fl_png_rows_trim(&png->rows);
+    fl_png_trim(&png->line);
+    fl_png_trim(&png->picture);
+    return status;
 }

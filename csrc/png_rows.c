@@ -43,6 +43,19 @@ bool fl_png_reserve(fl_png_memory *m, uint64_t bytes) {
     return m->bytes != NULL;
 }
 
+void fl_png_trim(fl_png_memory *m) {
+    if (m->have > FL_KEPT_BYTES) {
+        free(m->bytes);
+        *m = (fl_png_memory){NULL, 0};
+    }
+}
+
+void fl_png_rows_trim(fl_png_rows *r) {
+    fl_png_trim(&r->batch);
+    fl_png_trim(&r->rows[0]);
+    fl_png_trim(&r->rows[1]);
+}
+
 /* ---- bytes ------------------------------------------------------------------------------------- */
 
 /* FL_TRUNCATED: no more comes. */

@@ -4,6 +4,7 @@
 
 #include "inflate.h"
 #include "kernel.h"
+#include "sink.h"
 
 typedef struct {
     uint8_t *bytes;
@@ -46,6 +47,10 @@ fl_status fl_png_rows_next(fl_png_rows *r, const uint8_t **row);
 
 /* At least `bytes` bytes; what was there is lost if it was too small. */
 bool fl_png_reserve(fl_png_memory *m, uint64_t bytes);
+
+/* After each picture: give it back if it is large. */
+void fl_png_trim(fl_png_memory *m);
+void fl_png_rows_trim(fl_png_rows *r);
 
 /* Writes the message and returns the status. */
 __attribute__((format(printf, 3, 4))) fl_status fl_png_fail(char *message, fl_status status,

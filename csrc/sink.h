@@ -20,6 +20,10 @@
  * at once (max_v_samp_factor). */
 #define FL_SINK_ROWS 4
 
+/* Scratch memory of more than this is not kept for the next picture, here and in the decoders: one
+ * large picture must not make a worker large for ever. */
+#define FL_KEPT_BYTES ((size_t)4 << 20)
+
 /* Half open: top to bottom - 1. */
 typedef struct {
     uint32_t top, bottom, left, right;
@@ -60,6 +64,9 @@ typedef struct {
 /* The options are borrowed for as long as the sink lives. */
 void fl_sink_init(fl_sink *sink, const fl_options *options);
 void fl_sink_clear(fl_sink *sink);
+
+/* After each picture: gives large scratch memory back. */
+void fl_sink_trim(fl_sink *sink);
 
 /* Starts a picture of height x width, stored as it will be pushed, of which `view` is wanted.
  * Sets `needed`. FL_OK or FL_NO_MEMORY. */

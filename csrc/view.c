@@ -1,6 +1,24 @@
 #include "view.h"
 
 #include <math.h>
+#include <stdio.h>
+
+#define MOST_PIXELS_OF_A_SIDE 65535
+
+fl_status fl_check_size(uint32_t height, uint32_t width, const fl_options *options,
+                        char message[FL_MESSAGE_BYTES]) {
+    if ((uint64_t)height * width > options->max_pixels) {
+        snprintf(message, FL_MESSAGE_BYTES, "%u x %u pixels, the limit is %llu", width, height,
+                 (unsigned long long)options->max_pixels);
+        return FL_TOO_MANY_PIXELS;
+    }
+    if (height > MOST_PIXELS_OF_A_SIDE || width > MOST_PIXELS_OF_A_SIDE) {
+        snprintf(message, FL_MESSAGE_BYTES, "%u x %u pixels, the limit of a side is %d", width,
+                 height, MOST_PIXELS_OF_A_SIDE);
+        return FL_UNSUPPORTED;
+    }
+    return FL_OK;
+}
 
 /* ---- random numbers ------------------------------------------------------------------------ */
 

@@ -15,6 +15,11 @@ typedef struct {
     ptrdiff_t origin, row_step, column_step;
 } fl_view;
 
+/* FL_OK if a picture of this size may be decoded. No side may have more than 65,535 pixels: the
+ * resize costs in proportion to either, and not only to both. Writes `message` unless FL_OK. */
+fl_status fl_check_size(uint32_t height, uint32_t width, const fl_options *options,
+                        char message[FL_MESSAGE_BYTES]);
+
 /* Of a picture that is stored as height x width, both at least 1, with EXIF's `orientation`, 1 to
  * 8; others count as 1, and so do all where the options say so. */
 void fl_view_set(fl_view *view, const fl_options *options, uint32_t height, uint32_t width,

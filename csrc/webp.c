@@ -19,9 +19,6 @@
 #define MAX_SLICES 256
 #define MIN_SLICE_BYTES 4096
 
-/* Smaller buffers are kept for the next picture, whole: there is nothing to gain by moving them. */
-#define KEPT_BYTES ((size_t)4 << 20)
-
 struct fl_webp {
     uint8_t *pixels;
     size_t pixels_bytes;
@@ -138,7 +135,7 @@ typedef struct {
 static bool window_open(window *w, fl_webp *webp, size_t rows, size_t stride) {
     const size_t bytes = rows * stride; /* neither side has more than 16384 pixels */
     *w = (window){0};
-    if (bytes <= KEPT_BYTES) {
+    if (bytes <= FL_KEPT_BYTES) { /* kept whole: there is nothing to gain by moving it */
         if (webp->pixels_bytes < bytes) {
             free(webp->pixels);
             webp->pixels = malloc(bytes);
@@ -281,6 +278,10 @@ fl_status fl_webp_decode(fl_webp *webp, const uint8_t *blob, size_t size, fl_sin
 
     part crop = {0, 0, 0, 0};
     const bool any = frame_part(&s, &sink->needed, &crop);
+    if (s.cut) { /* from the top, so that what came does not depend on the crop */
+        crop.height += crop.top;
+        crop.top = 0;
+    }
     pusher p = {sink, &s, s.top + crop.top, s.left + crop.left, crop.height, crop.width};
     if (fl_sink_open(sink, sink->needed.left, sink->needed.right) != FL_OK)
         return fl_webp_say(message, FL_NO_MEMORY, "not enough memory");

@@ -4,6 +4,7 @@
 #include "webp_file.h"
 
 #include "exif.h"
+#include "view.h"
 
 #include <webp/decode.h>
 
@@ -70,15 +71,6 @@ fl_status fl_webp_ends_early(char message[FL_MESSAGE_BYTES], size_t size) {
     snprintf(message, FL_MESSAGE_BYTES,
              "the blob of %zu bytes ends before any of the picture comes", size);
     return FL_TRUNCATED;
-}
-
-static fl_status check_pixels(uint32_t height, uint32_t width, uint64_t most,
-                              char message[FL_MESSAGE_BYTES]) {
-    if ((uint64_t)height * width <= most)
-        return FL_OK;
-    snprintf(message, FL_MESSAGE_BYTES, "%u x %u pixels, the limit is %llu", width, height,
-             (unsigned long long)most);
-    return FL_TOO_MANY_PIXELS;
 }
 
 static fl_status too_many_chunks(const fl_options *o, char message[FL_MESSAGE_BYTES]) {
@@ -155,7 +147,7 @@ fl_status fl_webp_find(fl_webp_still *s, const fl_options *o, const uint8_t *blo
             s->canvas_width = le24(c.payload + 4) + 1;
             s->canvas_height = le24(c.payload + 7) + 1;
             const fl_status status =
-                check_pixels(s->canvas_height, s->canvas_width, o->max_pixels, message);
+                fl_check_size(s->canvas_height, s->canvas_width, o, message);
             if (status != FL_OK)
                 return status;
         } else if (first && !is(&c, "VP8 ") && !is(&c, "VP8L")) {
@@ -215,5 +207,5 @@ fl_status fl_webp_find(fl_webp_still *s, const fl_options *o, const uint8_t *blo
     /* Neither sum overflows: 25 and 24 bits. */
     if (s->left + s->width > s->canvas_width || s->top + s->height > s->canvas_height)
         return fl_webp_say(message, FL_CORRUPT, "a first frame that reaches beyond the picture");
-    return check_pixels(s->canvas_height, s->canvas_width, o->max_pixels, message);
+    return fl_check_size(s->canvas_height, s->canvas_width, o, message);
 }

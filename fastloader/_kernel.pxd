@@ -6,7 +6,6 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 cdef extern from "kernel.h" nogil:
     ctypedef enum fl_status:
         FL_OK
-        FL_EMPTY
 
     ctypedef enum fl_fit:
         FL_STRETCH
@@ -86,6 +85,8 @@ cdef extern from "kernel.h" nogil:
     const char *fl_decoder_message(const fl_decoder *decoder) noexcept
     fl_times fl_decoder_times(const fl_decoder *decoder) noexcept
     const char *fl_decoder_simd(const fl_decoder *decoder) noexcept
-    const int FL_MESSAGE_BYTES
+    enum:
+        FL_MESSAGE_BYTES
+
     void fl_libraries(char *text) noexcept
     bint fl_sanitized() noexcept

@@ -41,7 +41,7 @@ class Decoder:
     """Of one picture."""
     dtype: str
     simd: str
-    """The vector instructions in use: ``"avx2"`` or ``"portable"``."""
+    """The vector instructions in use: ``"avx2"``, ``"neon"`` or ``"portable"``."""
     times: dict[str, float]
     """Seconds so far: "total", and of these "resize" and "write"."""
 

@@ -15,7 +15,7 @@ from ._kernel cimport *
 
 
 def _libraries():
-    cdef char text[256]  # FL_MESSAGE_BYTES
+    cdef char text[FL_MESSAGE_BYTES]
     fl_libraries(text)
     return text.decode()
 

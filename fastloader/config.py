@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeAlias, TypeVar
 
+import numpy as np
+
 from . import options
 from .columns import Column
 from .errors import ConfigError
@@ -266,6 +268,8 @@ def _is_dict(value: Any) -> bool:
 
 def _checked(name: str, value: Any, source: str) -> Any:
     check = _KINDS[name].check
+    if isinstance(value, np.generic):
+        value = value.item()
     try:
         if name in IMAGE_OPTIONS and _is_dict(value):
             return {column: check(item) for column, item in value.items()}

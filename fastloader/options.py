@@ -111,9 +111,9 @@ def number(least: float, most: float, message: str) -> Kind:
 
 
 def _channels(value: Any) -> int:
-    if value not in (1, 3) or isinstance(value, bool):
+    if isinstance(value, bool) or not isinstance(value, int) or value not in (1, 3):
         raise ValueError("must be 3 (RGB) or 1 (luma)")
-    return int(value)
+    return value
 
 
 CHANNELS = Kind(_channels, int, "3 or 1")
@@ -129,7 +129,7 @@ def numbers(count: int, kind: Kind, message: str, *, ascending: bool = False) ->
         try:
             if not ascending and isinstance(value, (int, float)):
                 return (kind.check(value),) * count
-            values = tuple(kind.check(item) for item in value)
+            values = tuple(kind.check(_plain(item)) for item in value)
         except (ValueError, TypeError):
             raise ValueError(message) from None
         if isinstance(value, str) or len(values) != count:

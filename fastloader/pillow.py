@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 ORIENTATION = 0x0112  # EXIF's tag
 
 # What the kernel decodes it has refused already, with a reason. EPS is a program, which Pillow
-# gives to Ghostscript: nothing that should happen to a blob from a database.
-NOT_ASKED = {"JPEG", "PNG", "WEBP", "EPS"}
+# gives to Ghostscript: nothing that should happen to a blob from a database. IPTC wraps a picture
+# of any format, EPS among them, and of any size.
+NOT_ASKED = {"JPEG", "PNG", "WEBP", "EPS", "IPTC"}
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ def decode(blob: Any, max_pixels: int) -> Picture:
                 orientation = image.getexif().get(ORIENTATION, 1)
                 alpha = image.has_transparency_data
                 rgba = _rgba(image, alpha)
+        except Image.DecompressionBombError as error:
+            raise CannotDecode(f"image too large (Pillow's own limit: {error})") from None
         except UnidentifiedImageError:
             raise UnknownFormat("Pillow does not know it either") from None
         except MemoryError:
@@ -82,11 +85,16 @@ def decode(blob: Any, max_pixels: int) -> Picture:
 
 
 def _rgba(image: Any, alpha: bool) -> NDArray[np.uint8]:
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         # Pillow clips these to 255 when it converts them; here 16 bits become 8 as in a PNG.
         levels = np.asarray(image).astype(np.uint32)
         grey = ((levels * 255 + 32895) >> 16).astype(np.uint8)
         return np.dstack([grey, grey, grey, np.full_like(grey, 255)])
+    if image.mode in ("I", "F"):
+        raise CannotDecode(
+            f"unsupported image ({image.format} of 32 bits for each pixel, mode {image.mode}: what "
+            f"is white in it is not known; store 8 or 16 bits)"
+        )
     # Not at once to RGBA, where convert() drops the alpha that it is asked for in other modes.
     converted = image.convert("RGBA" if alpha else "RGB").convert("RGBA")
     return np.ascontiguousarray(converted)

@@ -331,3 +331,6 @@ def test_a_dtype_may_be_given_as_frameworks_call_it(dtype: Any) -> None:
 def test_numbers_may_come_as_arrays() -> None:
     assert make(mean=np.array([0.25, 0.5, 0.75])).mean == (0.25, 0.5, 0.75)
     assert make(std=np.float32(0.5)).std == (0.5, 0.5, 0.5)
+    assert make(mean=[np.float32(0.5)] * 3).mean == (0.5, 0.5, 0.5)
+    assert make(crop_fraction=np.float64(0.5), flip=np.True_).flip is True
+    assert make(channels=np.int64(1)).channels == 1

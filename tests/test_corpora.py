@@ -53,8 +53,9 @@ def pillow(blob: bytes) -> NDArray[np.uint8] | None:
             if image.width * image.height > LIMITS["max_pixels"]:
                 return None
             image.load()
+            sixteen = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PPM")
             image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):  # which Pillow clips when it converts it
+            if sixteen:  # which Pillow clips when it converts it
                 levels = np.asarray(image).astype(np.uint32)
                 return np.dstack([((levels * 255 + 32895) >> 16).astype(np.uint8)] * 3)
             if image.has_transparency_data:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from fastloader import FastLoader, RowError
 from fastloader.config import Config
@@ -23,6 +23,25 @@ from .small_pictures import SMALL_PICTURES, encoded
 from .support import decoded, jpeg, table
 
 Make = Callable[..., FastLoader]
+
+
+def _whole(format: str, **options: Any) -> bytes:
+    """Large enough for rows, scans and slices to come one after the other."""
+    file = io.BytesIO()
+    noisy = np.random.default_rng(5).integers(0, 256, (30, 40, 3), np.uint8)
+    Image.fromarray(noisy).resize((200, 150)).save(file, format, **options)
+    return file.getvalue()
+
+
+WHOLE_PICTURES = {
+    "JPEG": _whole("JPEG"),
+    "progressive": _whole("JPEG", progressive=True),
+    "PNG": _whole("PNG"),
+}
+if features.check("webp"):
+    WHOLE_PICTURES["WEBP"] = _whole("WEBP")
+    WHOLE_PICTURES["lossless"] = _whole("WEBP", lossless=True)
+CUT_PICTURES = {name: blob[: len(blob) * 6 // 10] for name, blob in WHOLE_PICTURES.items()}
 TWO = "id INTEGER PRIMARY KEY, left BLOB, right BLOB, label INTEGER"
 
 
@@ -145,6 +164,35 @@ def test_postscript_is_never_run(make: Make, tmp_path: Path) -> None:
         list(make(one_column(tmp_path, [program])))
 
 
+def test_postscript_is_not_run_in_a_wrapper_either(make: Make, tmp_path: Path) -> None:
+    """IPTC holds a file of any format, which Pillow opens without asking which."""
+    inner = encoded("PNG", "RGB")
+    size = b"".join(bytes([0x1C, 3, number, 0, 2]) + (8).to_bytes(2, "big") for number in (20, 30))
+    blob = size + bytes([0x1C, 3, 60, 0, 2, 3, 1, 0x1C, 8, 10]) + len(inner).to_bytes(2, "big")
+    with pytest.raises(RowError, match="Pillow does not know it"):
+        list(make(one_column(tmp_path, [blob + inner])))
+
+
+def test_pixels_without_a_stated_white_are_refused(make: Make, tmp_path: Path) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(file, "TIFF")
+    with pytest.raises(RowError, match="unsupported image .*what is white in it is not known"):
+        list(make(one_column(tmp_path, [file.getvalue()])))
+
+
+def test_16_bit_grey_becomes_8_by_rounding(make: Make, tmp_path: Path) -> None:
+    levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+    ppm = b"P5 8 8 65535\n" + levels.astype(">u2").tobytes()
+    files = [ppm]
+    for format in ("PNG", "TIFF"):
+        file = io.BytesIO()
+        Image.fromarray(levels).save(file, format)
+        files.append(file.getvalue())
+    [(images, _)] = make(one_column(tmp_path, files), size=(8, 8), channels=1)
+    for image in images:
+        np.testing.assert_array_equal(image[:, :, 0], np.round(levels / 257))
+
+
 def test_limits_hold_for_pillows_formats_too(make: Make, tmp_path: Path) -> None:
     loader = make(one_column(tmp_path, [encoded("BMP", "RGB")]), max_pixels=300)
     with pytest.raises(RowError, match="23 x 17 pixels, the limit is 300; raise max_pixels"):
@@ -250,3 +298,38 @@ def test_vector_instructions_can_be_done_without(
     [(same, _)] = loader
     np.testing.assert_array_equal(images, same)
     assert ImageDecoder("image_data", loader.config).simd == "portable"
+
+
+@pytest.mark.parametrize("format", WHOLE_PICTURES)
+def test_whether_a_cut_picture_can_be_shown_does_not_depend_on_the_crop(format: str) -> None:
+    """Or else an epoch would fail over a row that went well in the one before."""
+    blob = CUT_PICTURES[format]
+    options = {"fit": "random_crop", "scale": (0.05, 0.3), "size": (8, 8)}
+    decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", **options))
+    pixels = np.zeros((1, 8, 8, 3), np.uint8)
+    keys = np.array([1], np.int64)
+    outcomes = [decoder.decode([blob], pixels, keys, epoch) for epoch in range(100)]
+    assert [bad for bad, _ in outcomes if bad] == []
+    assert sum(bool(partial) for _, partial in outcomes) > 50
+
+
+@pytest.mark.parametrize("format", WHOLE_PICTURES)
+def test_the_more_of_a_picture_came_the_better_it_is(format: str) -> None:
+    """Bad, then partial, then whole: no going back."""
+    blob = WHOLE_PICTURES[format]
+    decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", size=(8, 8)))
+    pixels = np.zeros((1, 8, 8, 3), np.uint8)
+    ranks = []
+    for end in range(13, len(blob) + 1, 7):
+        bad, partial = decoder.decode([blob[:end]], pixels, np.zeros(1, np.int64), 0)
+        ranks.append(0 if bad else 1 if partial else 2)
+    assert ranks == sorted(ranks)
+    assert {0, 1} <= set(ranks)
+
+
+def test_a_picture_whose_data_ends_before_its_end_marker_is_partial_too() -> None:
+    """What repair tools make of half a file."""
+    blob = CUT_PICTURES["JPEG"] + b"\xff\xd9"
+    decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", size=(8, 8)))
+    bad, partial = decoder.decode([blob], np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, int), 0)
+    assert (bad, list(partial)) == ({}, [0])

@@ -215,3 +215,33 @@ def test_compressed_data_that_comes_to_nothing_is_given_up() -> None:
     idat = chunk(b"IDAT", b"\x78\x01" + four_blocks * ((8 << 20) // 5))
     blob = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + idat
     assert failure(blob) == ("corrupt image", "PNG: the compressed data is broken")
+
+
+def png_of_zeros(width: int, height: int, *, interlaced: bool = False) -> bytes:
+    """One bit for each pixel."""
+    rows = zlib.compress(bytes((1 + (width + 7) // 8) * height * 2))
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([1, 0, 0, 0, interlaced])
+    blob = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", header), (b"IDAT", rows)):
+        checksum = zlib.crc32(kind + data).to_bytes(4, "big")
+        blob += len(data).to_bytes(4, "big") + kind + data + checksum
+    return blob
+
+
+@pytest.mark.parametrize("size", [(65536, 1), (1, 65536), (20_000_000, 1)])
+def test_a_side_has_a_limit_of_its_own(size: tuple[int, int]) -> None:
+    shown = f"{size[0]} x {size[1]} pixels, the limit of a side is 65535"
+    assert failure(png_of_zeros(*size)) == ("unsupported image", shown)
+
+
+def test_a_large_picture_does_not_make_a_decoder_large_for_ever() -> None:
+    decoder = Decoder(8, 8, **LIMITS)
+    pixels = np.empty((1, 8, 8, 3), np.uint8)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    decoder.decode([png_of_zeros(50, 50, interlaced=True)], pixels)
+    before = resident()
+    assert decoder.decode([png_of_zeros(5000, 5000, interlaced=True)], pixels) == []
+    assert resident() - before < 5120  # pages: 20 MiB; the picture has 100
