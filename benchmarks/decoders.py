@@ -256,7 +256,9 @@ def _contestants() -> dict[str, Contestant]:
     accurate = part(tensorflow, antialias=True, dct_method="INTEGER_ACCURATE")
     return {
         "fastloader": c("fastloader", fastloader),
-        "fastloader, fast": c("fastloader", part(fastloader, quality="fast"), workloads=JPEG),
+        "fastloader, fast": c(
+            "fastloader", part(fastloader, quality="fast"), workloads=JPEG | {"webp"}
+        ),
         "fastloader, portable": c("fastloader", part(fastloader, portable=True), extra=True),
         "libjpeg-turbo alone": c("bare", floor, "-", jpeg),
         "libjpeg-turbo alone, reduced": c(

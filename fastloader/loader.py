@@ -298,8 +298,8 @@ class FastLoader:
             )  # fmt: skip
         if cut:
             logger.warning(
-                "batch %d: %d pictures end early and were filled up with grey; the first is key "
-                "%s: %s (all: loader.partial_rows; strict=True makes them bad rows)",
+                "batch %d: %d of the pictures end early and were filled up with grey; the first is "
+                "key %s: %s (all: loader.partial_rows; strict=True makes them bad rows)",
                 batch, len(cut), *cut[0],
             )  # fmt: skip
         return taken
