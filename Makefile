@@ -12,6 +12,10 @@ EXTENSIONS := setup.py $(wildcard fastloader/*.p[yx][xd] fastloader/source/*.p[y
 ASAN := LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 PYTHONMALLOC=malloc
 
+# A process for each core, and no more threads than that.
+EACH_CORE := -n auto --dist worksteal
+export OPENBLAS_NUM_THREADS := 1
+
 .PHONY: help demo test lint sanitize fuzz benchmarks clean
 
 help:
@@ -29,7 +33,7 @@ demo: $(VENV)/demo.done
 	$(BIN)/python -m benchmarks.demo
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(EACH_CORE)
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .
@@ -41,7 +45,7 @@ lint: $(VENV)/test.done
 sanitize: $(VENV)/test.done
 	FASTLOADER_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	$(ASAN) PYTHONPATH=build/sanitize/lib FASTLOADER_EXPECT_SANITIZED=1 FASTLOADER_TEST_PG= \
-		$(BIN)/pytest --import-mode=append --capture=sys tests/test_kernel.py tests/test_geometry.py \
+		$(BIN)/pytest $(EACH_CORE) --import-mode=append --capture=sys tests/test_kernel.py tests/test_geometry.py \
 		tests/test_images.py tests/test_corpora.py tests/test_source.py tests/test_postgres.py \
 		tests/test_pg_images.py tests/test_pg_hostile.py tests/test_pg_consistency.py \
 		tests/test_pg_faults.py \

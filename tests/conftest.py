@@ -50,3 +50,12 @@ def database(server: Cluster) -> Iterator[Database]:
 def no_process_is_left() -> Iterator[None]:
     yield
     wait_until(lambda: not worker_processes() + survey_processes(), timeout_s=5)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Shows what tests have recorded as their summary: tables that belong in every run's output."""
+    for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
+        for name, text in report.user_properties:
+            if name == "summary":
+                terminalreporter.section(report.nodeid.split("::")[-1])
+                terminalreporter.write_line(str(text))

@@ -9,6 +9,7 @@ import io
 import random
 import warnings
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,9 @@ def files() -> list[Path]:
 
 @needs_data
 @pytest.mark.timeout(600)
-def test_every_file_gives_pillows_pixels_or_a_reason(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_file_gives_pillows_pixels_or_a_reason(
+    record_property: Callable[[str, str], None],
+) -> None:
     decoder = ImageDecoder("image_data", CONFIG)
     pixels = np.empty((1, SIZE, SIZE, 3), np.uint8)
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
@@ -119,13 +122,14 @@ def test_every_file_gives_pillows_pixels_or_a_reason(capsys: pytest.CaptureFixtu
             off = difference(pixels[0], expected)
             if off > tolerance(blob):
                 disagreements.append(f"{name}: {off:.2f} levels off")
-    with capsys.disabled():  # the table belongs in the output of every run
-        for kind, counts in outcomes.items():
-            print(f"\n{sum(counts.values()):6} {kind}")
-            print("\n".join(f"{count:10} {outcome}" for outcome, count in counts.most_common()))
-        print()
-        for disagreement in disagreements:
-            print(disagreement, "--", KNOWN.get(disagreement.split(":")[0], "NOT EXPLAINED"))
+    lines = []
+    for kind, counts in outcomes.items():
+        lines.append(f"{sum(counts.values()):6} {kind}")
+        lines += [f"{count:10} {outcome}" for outcome, count in counts.most_common()]
+    for disagreement in disagreements:
+        reason = KNOWN.get(disagreement.split(":")[0], "NOT EXPLAINED")
+        lines.append(f"{disagreement} -- {reason}")
+    record_property("summary", "\n".join(lines))  # conftest.py shows it at the end of the run
     assert [d for d in disagreements if d.split(":")[0] not in KNOWN] == []
     if features.check("webp"):
         assert {d.split(":")[0] for d in disagreements} == set(KNOWN)
