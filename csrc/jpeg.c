@@ -3,7 +3,8 @@
 #include "jpeg.h"
 
 #include "colour.h"
-#include "exif.h"
+#include "jpeg_eighth.h"
+#include "jpeg_segments.h"
 
 #include <setjmp.h>
 #include <stdio.h>
@@ -27,6 +28,9 @@ struct fl_jpeg {
     struct jpeg_error_mgr errors;
     struct jpeg_source_mgr source;
     struct jpeg_progress_mgr progress;
+    fl_eighth eighth;
+    const uint8_t *blob;
+    size_t size;
     jmp_buf stop;
     fl_status status;    /* why `stop` was jumped to */
     uint32_t max_scans;
@@ -144,7 +148,11 @@ fl_jpeg *fl_jpeg_new(void) {
     return jpeg;
 }
 
-void fl_jpeg_free(fl_jpeg *jpeg) { free(jpeg); }
+void fl_jpeg_free(fl_jpeg *jpeg) {
+    if (jpeg)
+        fl_memory_clear(&jpeg->eighth.samples);
+    free(jpeg);
+}
 
 /* A decompressor of its own for each picture, which costs 2 us: one that is used again keeps its
  * tables, and a picture without any would be decoded with those of the picture before it. */
@@ -161,69 +169,11 @@ bool fl_jpeg_recognises(const uint8_t *blob, size_t size) {
     return size >= 3 && blob[0] == 0xFF && blob[1] == 0xD8 && blob[2] == 0xFF;
 }
 
-/* ---- segments ---------------------------------------------------------------------------- */
-
-#define SOS 0xDA
-
-/* The length of segment `at`, from its marker on; 0 where the blob ends before it does. */
-static size_t segment_size(const uint8_t *blob, size_t size, size_t at) {
-    if (size - at < 4)
-        return 0;
-    const size_t length = 2 + ((size_t)blob[at + 2] << 8 | blob[at + 3]);
-    return length >= 4 && length <= size - at ? length : 0;
-}
-
-/* Where the entropy-coded data that begins at `at` ends: at a marker that is neither a restart nor
- * a stuffed byte. */
-static size_t end_of_scan(const uint8_t *blob, size_t size, size_t at) {
-    while (size - at >= 2) {
-        const uint8_t *found = memchr(blob + at, 0xFF, size - at - 1);
-        if (!found)
-            break;
-        at = (size_t)(found - blob);
-        const uint8_t code = blob[at + 1];
-        if (code != 0 && code != 0xFF && (code & 0xF8) != JPEG_RST0)
-            return at;
-        at += code == 0xFF ? 1 : 2;
-    }
-    return size;
-}
-
-/* How much of the blob is whole segments and scans. Within half a segment libjpeg would take our
- * end-of-image markers for its contents, and give up a picture whose scans so far are good. */
-static size_t whole_segments(const uint8_t *blob, size_t size) {
-    size_t at = 2;
-    while (size - at >= 2 && blob[at] == 0xFF && blob[at + 1] != JPEG_EOI) {
-        const bool fill = blob[at + 1] == 0xFF, scan = blob[at + 1] == SOS;
-        const size_t length = fill ? 1 : segment_size(blob, size, at);
-        if (length == 0)
-            return at;
-        at += length;
-        if (scan)
-            at = end_of_scan(blob, size, at);
-    }
-    return at;
-}
-
 /* ---- header ----------------------------------------------------------------------------- */
 
 /* All scans together may visit so many pixels for each that max_pixels allows: a picture of that
  * size has 16 scans, a smaller one up to max_scans. */
 #define MAX_VISITS 16
-
-/* EXIF's orientation, from the segments before the first scan. */
-static unsigned orientation_of(const uint8_t *blob, size_t size) {
-    size_t at = 2;
-    while (size - at >= 4 && blob[at] == 0xFF && blob[at + 1] != SOS) {
-        const size_t length = blob[at + 1] == 0xFF ? 1 : segment_size(blob, size, at);
-        if (length == 0)
-            break;
-        if (blob[at + 1] == 0xE1 && length >= 10 && memcmp(blob + at + 4, "Exif\0\0", 6) == 0)
-            return fl_exif_orientation(blob + at + 4, length - 4);
-        at += length;
-    }
-    return 1;
-}
 
 /* Checks what the header asks for, and says how its colours are to come. */
 static fl_status read_header(fl_jpeg *jpeg, const fl_options *options, char *message) {
@@ -302,6 +252,35 @@ static void start_fast(fl_jpeg *jpeg, uint32_t reduction) {
         read_scans(jpeg, reduction);
 }
 
+/* The sink's rows without libjpeg, at 1/8. FL_UNSUPPORTED: libjpeg has to see to it. */
+static fl_status decode_eighth(fl_jpeg *jpeg, const fl_view *view, fl_sink *sink, void *picture) {
+    const struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
+    const uint32_t height = (cinfo->image_height + DCTSIZE - 1) / DCTSIZE;
+    const uint32_t width = (cinfo->image_width + DCTSIZE - 1) / DCTSIZE;
+    fl_status status = fl_sink_begin(sink, view, height, width, picture);
+    if (status != FL_OK)
+        return status;
+    const fl_region needed = sink->needed;
+    if (jpeg->exhausted ||
+        !fl_eighth_read(&jpeg->eighth, cinfo, jpeg->blob, jpeg->size, needed.bottom))
+        return FL_UNSUPPORTED;
+    status = fl_sink_open(sink, needed.left, needed.right);
+    if (status != FL_OK)
+        return status;
+    for (uint32_t y = needed.top; !fl_sink_done(sink);) {
+        uint8_t *rows[FL_SINK_ROWS];
+        const uint32_t wanted = fl_sink_rows(sink, rows);
+        for (uint32_t i = 0; i < wanted; i++)
+            if (sink->options->channels == 1)
+                fl_eighth_luma(&jpeg->eighth, y + i, needed.left, needed.right, rows[i]);
+            else
+                fl_eighth_rgbx(&jpeg->eighth, y + i, needed.left, needed.right, rows[i]);
+        fl_sink_push(sink, wanted);
+        y += wanted;
+    }
+    return FL_OK;
+}
+
 /* ---- rows -------------------------------------------------------------------------------- */
 
 /* Columns on either side of what is needed. Fancy upsampling looks at the next sample of chroma,
@@ -350,6 +329,9 @@ static fl_status decode(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_d
     if (options->fast) {
         const uint32_t reduction = reduction_for(&view);
         fl_view_reduce(&view, reduction);
+        status = reduction == 8 ? decode_eighth(jpeg, &view, sink, picture) : FL_UNSUPPORTED;
+        if (status != FL_UNSUPPORTED)
+            return status;
         start_fast(jpeg, reduction);
     } else {
         jpeg_start_decompress(cinfo);
@@ -361,7 +343,8 @@ static fl_status decode(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_d
         return status;
     /* Once the data has ended the decoder would make up the rest, however much that is: it gets to
      * finish the rows of blocks that it was in, no more. */
-    const uint32_t unfinished = 2u * (uint32_t)cinfo->max_v_samp_factor * DCTSIZE;
+    const uint32_t block_rows = DCTSIZE * cinfo->scale_num / cinfo->scale_denom;
+    const uint32_t unfinished = 2u * (uint32_t)cinfo->max_v_samp_factor * block_rows;
     while (!fl_sink_done(sink) &&
            !(jpeg->starved && !jpeg_has_multiple_scans(cinfo) &&
              cinfo->output_scanline > jpeg->starved_at + unfinished))
@@ -391,6 +374,8 @@ static bool lacks_pixels(fl_jpeg *jpeg) {
 /* FL_CORRUPT may come of the blob's end, where jpeg->exhausted. */
 static fl_status decode_bytes(fl_jpeg *jpeg, const uint8_t *blob, size_t size, unsigned orientation,
                               fl_sink *sink, fl_draw draw, void *picture, char *message) {
+    jpeg->blob = blob;
+    jpeg->size = size;
     jpeg->source.next_input_byte = blob;
     jpeg->source.bytes_in_buffer = size;
     jpeg->status = FL_OK;
@@ -416,16 +401,19 @@ static fl_status decode_bytes(fl_jpeg *jpeg, const uint8_t *blob, size_t size, u
 
 fl_status fl_jpeg_decode(fl_jpeg *jpeg, const uint8_t *blob, size_t size, fl_sink *sink,
                          fl_draw draw, void *picture, char message[FL_MESSAGE_BYTES]) {
-    const unsigned orientation = sink->options->orientation ? orientation_of(blob, size) : 1;
+    const unsigned orientation = sink->options->orientation ? fl_jpeg_orientation(blob, size) : 1;
     fl_status status =
         decode_bytes(jpeg, blob, size, orientation, sink, draw, picture, message);
+    /* Within half a segment libjpeg takes our end-of-image markers for its contents, and gives up a
+     * picture whose scans so far are good. */
     if (status == FL_CORRUPT && jpeg->exhausted) {
-        const size_t whole = whole_segments(blob, size);
+        const size_t whole = fl_jpeg_whole_segments(blob, size);
         if (whole < size)
             status = decode_bytes(jpeg, blob, whole, orientation, sink, draw, picture, message);
         if (status == FL_CORRUPT && jpeg->exhausted)
             status = FL_TRUNCATED;
     }
+    fl_memory_trim(&jpeg->eighth.samples);
     if (status == FL_TRUNCATED || status == FL_PARTIAL)
         snprintf(message, FL_MESSAGE_BYTES, "the blob of %zu bytes ends before the picture does",
                  size);

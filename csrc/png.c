@@ -29,7 +29,7 @@
 
 struct fl_png {
     fl_png_rows rows;
-    fl_png_memory line, picture;
+    fl_memory line, picture;
 
     uint32_t width, height; /* of this picture, as all below */
     bool interlaced;
@@ -50,8 +50,8 @@ void fl_png_free(fl_png *png) {
     if (!png)
         return;
     fl_png_rows_clear(&png->rows);
-    free(png->line.bytes);
-    free(png->picture.bytes);
+    fl_memory_clear(&png->line);
+    fl_memory_clear(&png->picture);
     free(png);
 }
 
@@ -232,8 +232,8 @@ static fl_status read_interlaced(fl_png *png, fl_sink *sink) {
     const fl_region needed = sink->needed;
     const uint64_t columns = needed.right - needed.left;
     const uint64_t pixels = columns * (needed.bottom - needed.top);
-    if (!fl_png_reserve(&png->line, columns * 4) || pixels > PTRDIFF_MAX / 4 ||
-        !fl_png_reserve(&png->picture, pixels * 4))
+    if (!fl_memory_reserve(&png->line, columns * 4) || pixels > PTRDIFF_MAX / 4 ||
+        !fl_memory_reserve(&png->picture, pixels * 4))
         return FAIL(FL_NO_MEMORY, "no memory for %llu pixels", (unsigned long long)pixels);
     const fl_status status = read_passes(png, &needed, sink->options->strict);
     if (status == FL_OK || (status == FL_TRUNCATED && png->rows.read > 0 && !sink->options->strict))
@@ -301,7 +301,7 @@ fl_status fl_png_decode(fl_png *png, const uint8_t *blob, size_t size, fl_sink *
                         void *picture, char message[FL_MESSAGE_BYTES]) {
     const fl_status status = decode(png, blob, size, sink, draw, picture, message);
     fl_png_rows_trim(&png->rows);
-    fl_png_trim(&png->line);
-    fl_png_trim(&png->picture);
+    fl_memory_trim(&png->line);
+    fl_memory_trim(&png->picture);
     return status;
 }

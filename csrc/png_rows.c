@@ -5,7 +5,6 @@
 
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* So many bytes of rows are inflated at once, or one row where that is more. 4 to 256 KiB take the
@@ -20,9 +19,9 @@ bool fl_png_rows_init(fl_png_rows *r) {
 
 void fl_png_rows_clear(fl_png_rows *r) {
     fl_inflate_free(r->inflate);
-    free(r->batch.bytes);
-    free(r->rows[0].bytes);
-    free(r->rows[1].bytes);
+    fl_memory_clear(&r->batch);
+    fl_memory_clear(&r->rows[0]);
+    fl_memory_clear(&r->rows[1]);
     memset(r, 0, sizeof *r);
 }
 
@@ -34,26 +33,10 @@ fl_status fl_png_fail(char *message, fl_status status, const char *format, ...) 
     return status;
 }
 
-bool fl_png_reserve(fl_png_memory *m, uint64_t bytes) {
-    if (m->have >= bytes)
-        return true;
-    free(m->bytes);
-    m->bytes = bytes <= PTRDIFF_MAX ? malloc((size_t)bytes) : NULL;
-    m->have = m->bytes ? (size_t)bytes : 0;
-    return m->bytes != NULL;
-}
-
-void fl_png_trim(fl_png_memory *m) {
-    if (m->have > FL_KEPT_BYTES) {
-        free(m->bytes);
-        *m = (fl_png_memory){NULL, 0};
-    }
-}
-
 void fl_png_rows_trim(fl_png_rows *r) {
-    fl_png_trim(&r->batch);
-    fl_png_trim(&r->rows[0]);
-    fl_png_trim(&r->rows[1]);
+    fl_memory_trim(&r->batch);
+    fl_memory_trim(&r->rows[0]);
+    fl_memory_trim(&r->rows[1]);
 }
 
 /* ---- bytes ------------------------------------------------------------------------------------- */
@@ -109,10 +92,10 @@ fl_status fl_png_rows_open(fl_png_rows *r, uint32_t width) {
     r->stopped = FL_OK;
     r->read = 0;
     fl_inflate_start(r->inflate);
-    if (!fl_png_reserve(&r->rows[0], row + FL_UNFILTER_SLACK) ||
-        !fl_png_reserve(&r->rows[1], row + FL_UNFILTER_SLACK) ||
-        !fl_png_reserve(&r->batch,
-                        (filtered > BATCH_BYTES ? filtered : BATCH_BYTES) + FL_UNFILTER_SLACK))
+    if (!fl_memory_reserve(&r->rows[0], row + FL_UNFILTER_SLACK) ||
+        !fl_memory_reserve(&r->rows[1], row + FL_UNFILTER_SLACK) ||
+        !fl_memory_reserve(&r->batch,
+                           (filtered > BATCH_BYTES ? filtered : BATCH_BYTES) + FL_UNFILTER_SLACK))
         return fl_png_fail(r->message, FL_NO_MEMORY, "no memory for rows of %u pixels", width);
     return FL_OK;
 }

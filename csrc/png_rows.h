@@ -4,16 +4,11 @@
 
 #include "inflate.h"
 #include "kernel.h"
-#include "sink.h"
-
-typedef struct {
-    uint8_t *bytes;
-    size_t have;
-} fl_png_memory;
+#include "memory.h"
 
 typedef struct {
     fl_inflate *inflate;
-    fl_png_memory batch, rows[2];
+    fl_memory batch, rows[2];
 
     /* Set by who reads the header, as is width. */
     const uint8_t *blob;
@@ -45,11 +40,7 @@ void fl_png_rows_begin(fl_png_rows *r, uint32_t width, uint32_t useful, uint32_t
  * message that says what ended; FL_CORRUPT. */
 fl_status fl_png_rows_next(fl_png_rows *r, const uint8_t **row);
 
-/* At least `bytes` bytes; what was there is lost if it was too small. */
-bool fl_png_reserve(fl_png_memory *m, uint64_t bytes);
-
-/* After each picture: give it back if it is large. */
-void fl_png_trim(fl_png_memory *m);
+/* After each picture. */
 void fl_png_rows_trim(fl_png_rows *r);
 
 /* Writes the message and returns the status. */

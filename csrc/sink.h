@@ -12,6 +12,7 @@
 
 #include "filter.h"
 #include "kernel.h"
+#include "memory.h"
 #include "passes.h"
 #include "view.h"
 #include "writer.h"
@@ -19,10 +20,6 @@
 /* A decoder may fill this many rows before it has to push them. libjpeg hands out at most four
  * at once (max_v_samp_factor). */
 #define FL_SINK_ROWS 4
-
-/* Scratch memory of more than this is not kept for the next picture, here and in the decoders: one
- * large picture must not make a worker large for ever. */
-#define FL_KEPT_BYTES ((size_t)4 << 20)
 
 /* Half open: top to bottom - 1. */
 typedef struct {

@@ -6,6 +6,7 @@ import ctypes
 import io
 import os
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -122,6 +123,28 @@ def resized(
     across = weights(image.shape[1], width, filter, (left, right))
     tall = np.tensordot(down, image.astype(np.float64), (1, 0))
     return np.clip(np.tensordot(across, tall, (1, 1)).swapaxes(0, 1), 0, 255)
+
+
+# ---- the kernel's C alone ------------------------------------------------------------------------
+
+WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+
+
+def compiled(program: Path, sources: Iterable[Path], *options: str, compiler: str = "cc") -> Path:
+    """The program, made of C files; those of csrc/ by their names alone."""
+    paths = [str(ROOT / "csrc" / source) for source in sources]
+    libraries = [option for option in options if option.startswith("-l")]
+    flags = [option for option in options if option not in libraries]
+    command = [compiler, "-std=c11", *WARNINGS, *flags, f"-I{ROOT / 'csrc'}", *paths]
+    subprocess.run([*command, "-o", str(program), *libraries], check=True)
+    return program
+
+
+def unsanitized_environment() -> dict[str, str]:
+    """For programs that bring their sanitizers with them: without those of `make sanitize`."""
+    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
+    return {**environment, "ASAN_OPTIONS": "allocator_may_return_null=1"}
 
 
 # ---- processes -----------------------------------------------------------------------------------

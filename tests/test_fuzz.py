@@ -12,10 +12,7 @@ from pathlib import Path
 import pytest
 
 from .small_pictures import SMALL_PICTURES
-from .support import DATA, ROOT, needs_data
-
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-FLAGS = ["-std=c11", "-g", "-O1", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+from .support import DATA, ROOT, SANITIZERS, compiled, needs_data, unsanitized_environment
 
 
 @pytest.fixture(scope="module")
@@ -25,18 +22,14 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = [*(ROOT / "fuzz").glob("*.c"), *(ROOT / "csrc").glob("*.c")]
     libraries = ["-ljpeg", "-lwebp", "-lisal", "-lm"]
     compiler = os.environ.get("CC", "cc")
-    command = [compiler, *FLAGS, *SANITIZERS, f"-I{ROOT / 'csrc'}", *map(str, sources)]
-    subprocess.run([*command, "-o", str(program), *libraries], check=True)
-    return program
+    return compiled(program, sources, *SANITIZERS, *libraries, compiler=compiler)
 
 
 def fuzz(driver: Path, mutations: int, seed: int, files: list[Path]) -> int:
     """Inputs tried. Fails where a sanitizer or the body itself has something to report."""
-    environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-    environment["ASAN_OPTIONS"] = "allocator_may_return_null=1"
     done = subprocess.run(
         [driver, str(mutations), str(seed), *map(str, files)],
-        env=environment, capture_output=True, text=True, timeout=110, check=False,
+        env=unsanitized_environment(), capture_output=True, text=True, timeout=110, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     assert "runtime error" not in done.stderr

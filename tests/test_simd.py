@@ -9,23 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from .support import ROOT
+from .support import ROOT, compiled
 
-SOURCES = ["view", "writer", "filter", "passes", "sink", "colour"]
-FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
-
-
-def compiled(compiler: str, folder: Path, *more: str) -> Path:
-    program = folder / "compare"
-    csrc = ROOT / "csrc"
-    sources = [ROOT / "tests" / "compare_passes.c", *(csrc / f"{name}.c" for name in SOURCES)]
-    command = [compiler, *FLAGS, *more, f"-I{csrc}", *map(str, sources), "-o", str(program), "-lm"]
-    subprocess.run(command, check=True)
-    return program
+SOURCES = [
+    ROOT / "tests" / "compare_passes.c",
+    *(Path(f"{name}.c") for name in ("view", "writer", "filter", "passes", "sink", "colour")),
+]
 
 
 def test_on_this_processor(tmp_path: Path) -> None:
-    name = subprocess.check_output([compiled("cc", tmp_path)], text=True).strip()
+    program = compiled(tmp_path / "compare", SOURCES, "-O3", "-lm")
+    name = subprocess.check_output([program], text=True).strip()
     if platform.machine() == "x86_64":
         assert name in ("avx2", "portable")
     if platform.machine() == "aarch64":
@@ -38,5 +32,7 @@ def test_on_this_processor(tmp_path: Path) -> None:
     reason="no compiler and emulator for 64-bit ARM",
 )
 def test_on_64_bit_arm(tmp_path: Path) -> None:
-    program = compiled("aarch64-linux-gnu-gcc", tmp_path, "-static")
+    program = compiled(
+        tmp_path / "compare", SOURCES, "-O3", "-static", "-lm", compiler="aarch64-linux-gnu-gcc"
+    )
     assert subprocess.check_output(["qemu-aarch64", program], text=True).strip() == "neon"

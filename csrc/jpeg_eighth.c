@@ -1,0 +1,299 @@
+#include "jpeg_eighth.h"
+
+#include "jpeg_segments.h"
+
+#include <string.h>
+
+/* ---- blocks ------------------------------------------------------------------------------------ */
+
+static uint8_t level(int64_t value) { return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value); }
+
+/* The means of a block's halves and quarters, where the lowest cosine counts 0.906 of what the
+ * constant does. The higher ones count a third of it or less, and are left out: 60 dB to libjpeg's. */
+#define HALF 928    /* in 1/1024 */
+#define QUARTER 841 /* 0.906 squared */
+
+static bool read_block(fl_cursor *cursor, fl_eighth_component *c, uint8_t *to, size_t stride) {
+    if (!fl_read_dc(cursor, c->dc, &c->constant))
+        return false;
+    const int64_t constant = (int64_t)(int16_t)(c->constant << c->shift) * c->quanta[0];
+    to[0] = level(((constant + 4) >> 3) + 128);
+    if (c->columns == 1 && c->rows == 1)
+        return !c->ac || fl_skip_ac(cursor, c->ac, 1);
+
+    int32_t k[5] = {0}; /* in zigzag order */
+    const uint32_t wanted = c->rows == 1 ? 2 : c->columns == 1 ? 3 : 5;
+    if (c->ac && !fl_read_ac(cursor, c->ac, wanted, k))
+        return false;
+    if (c->columns == 1)
+        k[1] = 0; /* it was on the way to k[2] */
+    const int64_t x = (int64_t)k[1] * c->quanta[1] * HALF;
+    const int64_t y = (int64_t)k[2] * c->quanta[8] * HALF;
+    const int64_t xy = (int64_t)k[4] * c->quanta[9] * QUARTER;
+    const int64_t centre = (constant + 1024 + 4) * 1024;
+    to[0] = level((centre + x + y + xy) >> 13);
+    if (c->columns == 2)
+        to[1] = level((centre - x + y - xy) >> 13);
+    if (c->rows == 2)
+        to[stride] = level((centre + x - y - xy) >> 13);
+    if (c->columns == 2 && c->rows == 2)
+        to[stride + 1] = level((centre - x - y + xy) >> 13);
+    return true;
+}
+
+/* ---- scans ------------------------------------------------------------------------------------- */
+
+typedef struct {
+    fl_eighth_component *component[FL_EIGHTH_COMPONENTS];
+    uint32_t count;
+    uint32_t first, last, high, low; /* coefficients, and which of their bits */
+} scan;
+
+/* Figure B.3 of T.81. False where it is none, or speaks of tables or components that are not there. */
+static bool set_scan(fl_eighth *e, scan *s, const uint8_t *contents, size_t size) {
+    s->count = size > 0 ? contents[0] : 0;
+    if (s->count < 1 || s->count > e->components || size != 4 + 2 * (size_t)s->count)
+        return false;
+    const uint8_t *end = contents + 1 + 2 * s->count;
+    s->first = end[0];
+    s->last = end[1];
+    s->high = end[2] >> 4;
+    s->low = end[2] & 15;
+    for (uint32_t i = 0; i < s->count; i++) {
+        const uint8_t id = contents[1 + 2 * i], tables = contents[2 + 2 * i];
+        fl_eighth_component *c = e->component;
+        while (c < e->component + e->components && c->id != id)
+            c++;
+        if (c == e->component + e->components)
+            return false;
+        for (uint32_t j = 0; j < i; j++)
+            if (s->component[j] == c)
+                return false;
+        s->component[i] = c;
+        c->dc = &e->dc[(tables >> 4) % FL_EIGHTH_TABLES];
+        c->ac = e->progressive ? NULL : &e->ac[(tables & 15) % FL_EIGHTH_TABLES];
+        if (tables >> 4 >= FL_EIGHTH_TABLES || (tables & 15) >= FL_EIGHTH_TABLES)
+            return false;
+    }
+    return true;
+}
+
+/* Whether it has constant coefficients, and not just more of their bits. */
+static bool has_constants(const scan *s) { return s->first == 0 && s->high == 0; }
+
+static bool is_readable(const fl_eighth *e, const scan *s) {
+    uint32_t blocks = 0;
+    for (uint32_t i = 0; i < s->count; i++) {
+        const fl_eighth_component *c = s->component[i];
+        if (c->read || !e->dc_is_set[c->dc - e->dc] || (c->ac && !e->ac_is_set[c->ac - e->ac]))
+            return false;
+        blocks += c->across * c->down;
+    }
+    if (s->count > 1 && blocks > FL_MCU_BLOCKS)
+        return false;
+    return e->progressive ? s->last == 0 && s->low <= 13
+                          : s->last == DCTSIZE2 - 1 && s->low == 0;
+}
+
+/* The markers count from 0 to 7. */
+static bool restart(fl_bits *b, const scan *s, uint32_t number) {
+    if (!b->ended || b->end - b->next < 2 || b->next[1] != (FL_JPEG_RST0 | (number & 7)))
+        return false;
+    b->next += 2;
+    fl_bits_start(b);
+    for (uint32_t i = 0; i < s->count; i++)
+        s->component[i]->constant = 0;
+    return true;
+}
+
+/* Block (v, h) of MCU (y, x). The MCU of a single component is one block (A.2.2). */
+static bool read_mcu(fl_eighth *e, const scan *s, size_t y, size_t x) {
+    fl_bits_fill(&e->bits);
+    fl_cursor cursor = e->bits.cursor;
+    for (uint32_t i = 0; i < s->count; i++) {
+        fl_eighth_component *c = s->component[i];
+        const uint32_t across = s->count > 1 ? c->across : 1, down = s->count > 1 ? c->down : 1;
+        for (uint32_t v = 0; v < down; v++)
+            for (uint32_t h = 0; h < across; h++) {
+                const size_t row = (y * down + v) * c->rows, column = (x * across + h) * c->columns;
+                if (!read_block(&cursor, c, c->samples + row * e->stride + column, e->stride))
+                    return false;
+            }
+    }
+    e->bits.cursor = cursor;
+    return !fl_bits_overdrawn(&e->bits);
+}
+
+static bool read_scan(fl_eighth *e, const scan *s, const uint8_t *data, const uint8_t *end,
+                      uint32_t bottom) {
+    for (uint32_t i = 0; i < s->count; i++) {
+        s->component[i]->shift = s->low;
+        s->component[i]->constant = 0;
+        s->component[i]->read = true;
+    }
+    const fl_eighth_component *c = s->component[0];
+    const uint32_t columns = c->columns * (s->count > 1 ? c->across : 1);
+    const uint32_t rows = c->rows * (s->count > 1 ? c->down : 1);
+    const size_t mcus = (e->width + columns * DCTSIZE - 1) / (columns * DCTSIZE);
+    const size_t mcu_rows = (bottom + rows - 1) / rows;
+    e->bits.next = data;
+    e->bits.end = end;
+    fl_bits_start(&e->bits);
+    uint32_t restarts = 0, left = e->interval;
+    for (size_t y = 0; y < mcu_rows; y++)
+        for (size_t x = 0; x < mcus; x++) {
+            if (e->interval && left-- == 0) {
+                if (!restart(&e->bits, s, restarts++))
+                    return false;
+                left = e->interval - 1;
+            }
+            if (!read_mcu(e, s, y, x))
+                return false;
+        }
+    e->to_read -= s->count;
+    return true;
+}
+
+/* ---- the picture ------------------------------------------------------------------------------- */
+
+static bool set_table(fl_eighth *e, uint32_t kind, const uint8_t *counts, const uint8_t *symbols,
+                      size_t size) {
+    const uint32_t number = kind & 15;
+    if (kind >> 4 > 1 || number >= FL_EIGHTH_TABLES)
+        return false;
+    const bool ac = kind >> 4;
+    fl_huffman *table = ac ? &e->ac[number] : &e->dc[number];
+    if (ac && e->progressive)
+        return true;
+    if (!fl_huffman_set(table, counts, symbols, size))
+        return false;
+    if (ac)
+        fl_huffman_set_several(table);
+    (ac ? e->ac_is_set : e->dc_is_set)[number] = true;
+    return true;
+}
+
+/* Figure B.7: a segment may have several. */
+static bool set_tables(fl_eighth *e, const uint8_t *contents, size_t size) {
+    while (size >= 1 + FL_CODE_BITS) {
+        const uint8_t *counts = contents + 1, *symbols = counts + FL_CODE_BITS;
+        size -= 1 + FL_CODE_BITS;
+        size_t used = 0;
+        for (int i = 0; i < FL_CODE_BITS; i++)
+            used += counts[i];
+        if (used > size || !set_table(e, contents[0], counts, symbols, used))
+            return false;
+        contents = symbols + used;
+        size -= used;
+    }
+    return size == 0;
+}
+
+/* What libjpeg has read of the header. */
+static bool set_header(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, uint32_t bottom) {
+    const int count = cinfo->num_components;
+    const bool gray = count == 1 && cinfo->jpeg_color_space == JCS_GRAYSCALE;
+    const bool colour = count == 3 && cinfo->jpeg_color_space == JCS_YCbCr;
+    if (!(gray || colour) || cinfo->arith_code || cinfo->data_precision != 8)
+        return false;
+    const uint32_t most_across = (uint32_t)cinfo->max_h_samp_factor;
+    const uint32_t most_down = (uint32_t)cinfo->max_v_samp_factor;
+    e->progressive = cinfo->progressive_mode;
+    e->width = cinfo->image_width;
+    e->interval = cinfo->restart_interval;
+    e->components = e->to_read = (uint32_t)count;
+    e->stride = (e->width + DCTSIZE * most_across - 1) / (DCTSIZE * most_across) * most_across;
+    const size_t samples = e->stride * ((bottom + most_down - 1) / most_down * most_down);
+    if (!fl_memory_reserve(&e->samples, samples * e->components))
+        return false;
+    for (int i = 0; i < count; i++) {
+        const jpeg_component_info *info = &cinfo->comp_info[i];
+        const uint32_t across = (uint32_t)info->h_samp_factor, down = (uint32_t)info->v_samp_factor;
+        const uint32_t columns = most_across / across, rows = most_down / down;
+        if (info->quant_tbl_no < 0 || info->quant_tbl_no >= NUM_QUANT_TBLS ||
+            !cinfo->quant_tbl_ptrs[info->quant_tbl_no] || columns > 2 || rows > 2 ||
+            columns * across != most_across || rows * down != most_down)
+            return false;
+        e->component[i] = (fl_eighth_component){
+            .id = info->component_id,
+            .across = across,
+            .down = down,
+            .columns = columns,
+            .rows = rows,
+            .quanta = cinfo->quant_tbl_ptrs[info->quant_tbl_no]->quantval,
+            .samples = e->samples.bytes + (size_t)i * samples,
+        };
+    }
+    memset(e->dc_is_set, 0, sizeof e->dc_is_set);
+    memset(e->ac_is_set, 0, sizeof e->ac_is_set);
+    for (uint32_t i = 0; i < FL_EIGHTH_TABLES; i++) {
+        const JHUFF_TBL *dc = cinfo->dc_huff_tbl_ptrs[i], *ac = cinfo->ac_huff_tbl_ptrs[i];
+        if ((dc && !set_table(e, i, dc->bits + 1, dc->huffval, sizeof dc->huffval)) ||
+            (ac && !set_table(e, 0x10 | i, ac->bits + 1, ac->huffval, sizeof ac->huffval)))
+            return false;
+    }
+    return true;
+}
+
+bool fl_eighth_read(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, const uint8_t *blob,
+                    size_t size, uint32_t bottom) {
+    if (!set_header(e, cinfo, bottom))
+        return false;
+    /* Back to the segment that made jpeg_read_header() stop. */
+    const size_t behind = cinfo->src->bytes_in_buffer + 8 + 2 * (size_t)cinfo->comps_in_scan;
+    size_t at = behind <= size ? size - behind : size;
+    while (e->to_read > 0) {
+        if (size - at < 2 || blob[at] != 0xFF || blob[at + 1] == FL_JPEG_EOI)
+            return false;
+        const uint8_t code = blob[at + 1];
+        const size_t bytes = fl_jpeg_segment_bytes(blob, size, at);
+        if (bytes == 0)
+            return false;
+        const uint8_t *contents = blob + at + 4;
+        at += bytes;
+        if (code == FL_JPEG_SOS) {
+            scan s;
+            if (!set_scan(e, &s, contents, bytes - 4))
+                return false;
+            if (has_constants(&s)) {
+                if (!is_readable(e, &s) || !read_scan(e, &s, blob + at, blob + size, bottom))
+                    return false;
+            } else if (!e->progressive) {
+                return false;
+            }
+            if (e->to_read > 0)
+                at = fl_jpeg_scan_end(blob, size, at);
+        } else if (code == FL_JPEG_DHT) {
+            if (!set_tables(e, contents, bytes - 4))
+                return false;
+        } else if (code == FL_JPEG_DRI && bytes == 6) {
+            e->interval = (uint32_t)contents[0] << 8 | contents[1];
+        } else if (code != 0xFF && code != FL_JPEG_COM && (code & 0xF0) != FL_JPEG_APP0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void fl_eighth_luma(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t right, uint8_t *row) {
+    memcpy(row, e->component[0].samples + y * e->stride + left, right - left);
+}
+
+/* JFIF's equations, as libjpeg rounds them. */
+void fl_eighth_rgbx(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t right, uint8_t *row) {
+    const uint8_t *luma = e->component[0].samples + y * e->stride;
+    if (e->components == 1) {
+        for (uint32_t x = left; x < right; x++, row += 4)
+            memset(row, luma[x], 4);
+        return;
+    }
+    const uint8_t *cb = e->component[1].samples + y * e->stride;
+    const uint8_t *cr = e->component[2].samples + y * e->stride;
+    for (uint32_t x = left; x < right; x++, row += 4) {
+        const int32_t l = luma[x], b = cb[x] - 128, r = cr[x] - 128;
+        row[0] = level(l + ((91881 * r + 32768) >> 16));
+        row[1] = level(l + ((-22554 * b - 46802 * r + 32768) >> 16));
+        row[2] = level(l + ((116130 * b + 32768) >> 16));
+        row[3] = 255;
+    }
+}

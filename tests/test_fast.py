@@ -1,0 +1,126 @@
+"""quality="fast": pixels near those of "exact"; what is whole or broken there is so here."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from fastloader._kernel import Decoder
+from fastloader.errors import KERNEL_STATUS
+
+from .small_webps import SMALL_WEBPS
+from .support import ROOT, SANITIZERS, compiled, photos, unsanitized_environment
+
+LIMITS = {"max_pixels": 10**8, "max_scans": 100}
+
+
+def test_an_eighth_is_made_of_the_means_of_blocks(tmp_path: Path) -> None:
+    """csrc/jpeg_eighth.c by itself, so that no other decoder steps in where it gives up."""
+    names = ("jpeg_eighth", "jpeg_segments", "huffman", "memory", "exif")
+    sources = [ROOT / "tests" / "compare_eighth.c", *(Path(f"{name}.c") for name in names)]
+    program = compiled(tmp_path / "compare", sources, *SANITIZERS, "-ljpeg")
+    done = subprocess.run(
+        [program], env=unsanitized_environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("400\n", "", 0)
+
+
+def picture(width: int, height: int) -> Image.Image:
+    """Waves, and a sharp edge."""
+    y, x = np.mgrid[:height, :width].astype(float)
+    waves = [np.sin(x / 37) * 60 + np.cos(y / 29 + n) * 50 + 125 for n in range(3)]
+    pixels = np.stack(waves, axis=2)
+    pixels[y > x + 40] *= 0.6
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, mode: str = "RGB", **options: Any) -> bytes:
+    out = io.BytesIO()
+    image.convert(mode).save(out, "JPEG", **{"quality": 92, **options})
+    return out.getvalue()
+
+
+def decode(blob: bytes, size: int, **options: Any) -> tuple[str, NDArray[np.uint8]]:
+    """ "", "partial", or what kind of failure; and the pixels."""
+    pixels = np.full((1, size, size, options.get("channels", 3)), 77, np.uint8)
+    failures = Decoder(size, size, **{**LIMITS, **options}).decode([blob], pixels)
+    return (KERNEL_STATUS[failures[0][1]][0] if failures else ""), pixels[0]
+
+
+def psnr(ours: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    """Decibels."""
+    error = np.mean((ours.astype(float) - other) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+KINDS: dict[str, dict[str, Any]] = {
+    "444": {"subsampling": "4:4:4"},
+    "422": {"subsampling": "4:2:2"},
+    "420": {"subsampling": "4:2:0"},
+    "restarts": {"restart_marker_blocks": 7},
+    "progressive": {"progressive": True},
+    "progressive_444": {"progressive": True, "subsampling": "4:4:4"},
+    "gray": {"mode": "L"},
+    "gray_progressive": {"mode": "L", "progressive": True},
+    "cmyk": {"mode": "CMYK"},
+}
+VIEWS: dict[str, dict[str, Any]] = {
+    "stretch": {},
+    "luma": {"channels": 1},
+    "crop": {"fit": "crop", "crop_fraction": 0.8},
+    "pad": {"fit": "pad", "background": (1, 2, 3)},
+    "random_crop": {"fit": "random_crop", "flip": True, "seed": 5},
+}
+
+
+@pytest.mark.parametrize("view", VIEWS)
+@pytest.mark.parametrize("size", [12, 30, 60, 120, 250])  # reduced by 8 and by less, down to 1
+@pytest.mark.parametrize("kind", KINDS)
+def test_fast_is_near_exact(kind: str, size: int, view: str) -> None:
+    blob = encoded(picture(517, 389), **KINDS[kind])
+    exact, expected = decode(blob, size, **VIEWS[view])
+    fast, pixels = decode(blob, size, quality="fast", **VIEWS[view])
+    assert (exact, fast) == ("", "")
+    assert psnr(pixels, expected) > 33
+
+
+@pytest.mark.parametrize("name", SMALL_WEBPS)
+def test_fast_is_near_exact_in_webp(name: str) -> None:
+    exact, expected = decode(SMALL_WEBPS[name], 8)
+    fast, pixels = decode(SMALL_WEBPS[name], 8, quality="fast")
+    assert exact == fast
+    assert psnr(pixels, expected) > 25
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_part_of_a_picture_is_the_same_as_when_exact(kind: str, strict: bool) -> None:
+    """A progressive one may have all that "fast" takes, and only that."""
+    blob = encoded(picture(800, 640), **KINDS[kind])
+    for share in (0.02, 0.3, 0.6, 0.9):
+        cut = blob[: int(len(blob) * share)]
+        exact, expected = decode(cut, 60, strict=strict)
+        fast, pixels = decode(cut, 60, strict=strict, quality="fast")
+        if "progressive" in kind and share > 0.02:
+            assert (exact, fast) == ("truncated image" if strict else "partial image", "")
+        else:
+            assert fast == exact
+            assert fast in ("truncated image", *(() if strict else ("partial image",)))
+        if exact == "partial image" and "progressive" not in kind:
+            assert psnr(pixels, expected) > 25
+
+
+def test_photographs_are_near_exact_at_every_size() -> None:
+    """Small ones of our own where there are none."""
+    blobs = [path.read_bytes() for path in photos(20)] or [encoded(picture(500, 375))]
+    for size in (40, 100, 224):
+        for blob in blobs:
+            (_, exact), (_, fast) = decode(blob, size), decode(blob, size, quality="fast")
+            assert psnr(fast, exact) > 26
