@@ -45,10 +45,10 @@ lint: $(VENV)/test.done
 sanitize: $(VENV)/test.done
 	FASTLOADER_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	$(ASAN) PYTHONPATH=build/sanitize/lib FASTLOADER_EXPECT_SANITIZED=1 FASTLOADER_TEST_PG= \
-		$(BIN)/pytest $(EACH_CORE) --import-mode=append --capture=sys tests/test_kernel.py tests/test_geometry.py \
-		tests/test_images.py tests/test_corpora.py tests/test_source.py tests/test_postgres.py \
-		tests/test_pg_images.py tests/test_pg_hostile.py tests/test_pg_consistency.py \
-		tests/test_pg_faults.py \
+		$(BIN)/pytest $(EACH_CORE) --import-mode=append --capture=sys \
+		tests/test_kernel.py tests/test_geometry.py tests/test_fast.py tests/test_images.py \
+		tests/test_corpora.py tests/test_source.py tests/test_postgres.py tests/test_pg_images.py \
+		tests/test_pg_hostile.py tests/test_pg_consistency.py tests/test_pg_faults.py \
 		-k "not tensorflow"
 
 # libFuzzer over the C core alone; needs clang. The first bytes of an input are options, so the seeds

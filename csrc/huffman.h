@@ -1,6 +1,6 @@
 /* A JPEG's entropy-coded data, for a reader who needs few of the coefficients (ITU T.81, annex F.2).
  *
- * A table takes the next VIEW bits and says how many whole codes begin and end in them and how many
+ * A table takes the next FL_VIEW bits and says how many whole codes begin and end in them and how many
  * coefficients those step over, so that what is not needed goes by two codes at a time. */
 #ifndef FL_HUFFMAN_H
 #define FL_HUFFMAN_H
@@ -19,8 +19,8 @@ typedef struct {
     uint8_t symbol;
 } fl_code;
 
-/* As many codes as fit, each with the bits of its value behind it, of which the last may reach further
- * than FL_VIEW. One number: it is loaded for every other code of the picture. */
+/* As many codes as fit, each with the bits of its value behind it; those of the last may reach
+ * further than FL_VIEW. One number: it is loaded for every other code of the picture. */
 typedef uint16_t fl_codes;
 
 /* All their bits, at most 26; 0: the first is longer than FL_VIEW, or none. */
@@ -40,9 +40,9 @@ typedef struct {
     uint8_t symbols[256];
 } fl_huffman;
 
-/* From a DHT segment: how many codes of 1, 2, ... 16 bits there are, and what they stand for, one after
- * the other in the next `size` bytes. False where that is no table. `several` is for AC coefficients
- * alone. */
+/* From a DHT segment: how many codes of 1, 2, ... 16 bits there are, and what they stand for, one
+ * after the other in the next `size` bytes. False where that is no table. `several` is for AC
+ * coefficients alone. */
 bool fl_huffman_set(fl_huffman *h, const uint8_t counts[FL_CODE_BITS], const uint8_t *symbols,
                     size_t size);
 void fl_huffman_set_several(fl_huffman *h);
@@ -114,7 +114,8 @@ static inline uint32_t fl_symbol(fl_cursor *c, const fl_huffman *h) {
     for (uint32_t length = FL_VIEW + 1; length <= FL_CODE_BITS; length++)
         if (bits < h->limit[length]) {
             fl_drop(c, length);
-            return h->symbols[((int32_t)(bits >> (FL_CODE_BITS - length)) + h->offset[length]) & 255];
+            const int32_t code_of_length = (int32_t)(bits >> (FL_CODE_BITS - length));
+            return h->symbols[(code_of_length + h->offset[length]) & 255];
         }
     return FL_NO_SYMBOL;
 }
@@ -144,7 +145,7 @@ static inline bool fl_skip_ac(fl_cursor *c, const fl_huffman *h, uint32_t k) {
         for (int i = 0; i < 2; i++) { /* 26 bits each time */
             const fl_codes codes = h->several[c->bits >> (64 - FL_VIEW)];
             const uint32_t next = k + fl_codes_reach(codes);
-            if (fl_codes_bits(codes) == 0 || next > 64) { /* a long code; or the block ends between two */
+            if (fl_codes_bits(codes) == 0 || next > 64) { /* long, or past the block */
                 fl_refill(c);
                 const uint32_t symbol = fl_symbol(c, h);
                 if (symbol == FL_NO_SYMBOL)

@@ -252,35 +252,6 @@ static void start_fast(fl_jpeg *jpeg, uint32_t reduction) {
         read_scans(jpeg, reduction);
 }
 
-/* The sink's rows without libjpeg, at 1/8. FL_UNSUPPORTED: libjpeg has to see to it. */
-static fl_status decode_eighth(fl_jpeg *jpeg, const fl_view *view, fl_sink *sink, void *picture) {
-    const struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
-    const uint32_t height = (cinfo->image_height + DCTSIZE - 1) / DCTSIZE;
-    const uint32_t width = (cinfo->image_width + DCTSIZE - 1) / DCTSIZE;
-    fl_status status = fl_sink_begin(sink, view, height, width, picture);
-    if (status != FL_OK)
-        return status;
-    const fl_region needed = sink->needed;
-    if (jpeg->exhausted ||
-        !fl_eighth_read(&jpeg->eighth, cinfo, jpeg->blob, jpeg->size, needed.bottom))
-        return FL_UNSUPPORTED;
-    status = fl_sink_open(sink, needed.left, needed.right);
-    if (status != FL_OK)
-        return status;
-    for (uint32_t y = needed.top; !fl_sink_done(sink);) {
-        uint8_t *rows[FL_SINK_ROWS];
-        const uint32_t wanted = fl_sink_rows(sink, rows);
-        for (uint32_t i = 0; i < wanted; i++)
-            if (sink->options->channels == 1)
-                fl_eighth_luma(&jpeg->eighth, y + i, needed.left, needed.right, rows[i]);
-            else
-                fl_eighth_rgbx(&jpeg->eighth, y + i, needed.left, needed.right, rows[i]);
-        fl_sink_push(sink, wanted);
-        y += wanted;
-    }
-    return FL_OK;
-}
-
 /* ---- rows -------------------------------------------------------------------------------- */
 
 /* Columns on either side of what is needed. Fancy upsampling looks at the next sample of chroma,
@@ -329,9 +300,12 @@ static fl_status decode(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_d
     if (options->fast) {
         const uint32_t reduction = reduction_for(&view);
         fl_view_reduce(&view, reduction);
-        status = reduction == 8 ? decode_eighth(jpeg, &view, sink, picture) : FL_UNSUPPORTED;
-        if (status != FL_UNSUPPORTED)
-            return status;
+        if (reduction == 8 && !jpeg->exhausted) {
+            status = fl_eighth_decode(&jpeg->eighth, cinfo, jpeg->blob, jpeg->size, &view, sink,
+                                      picture);
+            if (status != FL_UNSUPPORTED)
+                return status;
+        }
         start_fast(jpeg, reduction);
     } else {
         jpeg_start_decompress(cinfo);

@@ -8,8 +8,8 @@
 
 static uint8_t level(int64_t value) { return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value); }
 
-/* The means of a block's halves and quarters, where the lowest cosine counts 0.906 of what the
- * constant does. The higher ones count a third of it or less, and are left out: 60 dB to libjpeg's. */
+/* For the means of a block's halves and quarters, where the lowest cosine counts 0.906 of what the
+ * constant does. The higher ones count a third of it or less, and are left out. */
 #define HALF 928    /* in 1/1024 */
 #define QUARTER 841 /* 0.906 squared */
 
@@ -49,7 +49,7 @@ typedef struct {
     uint32_t first, last, high, low; /* coefficients, and which of their bits */
 } scan;
 
-/* Figure B.3 of T.81. False where it is none, or speaks of tables or components that are not there. */
+/* Figure B.3 of T.81. False where it is none, or of components that are not there. */
 static bool set_scan(fl_eighth *e, scan *s, const uint8_t *contents, size_t size) {
     s->count = size > 0 ? contents[0] : 0;
     if (s->count < 1 || s->count > e->components || size != 4 + 2 * (size_t)s->count)
@@ -60,20 +60,19 @@ static bool set_scan(fl_eighth *e, scan *s, const uint8_t *contents, size_t size
     s->high = end[2] >> 4;
     s->low = end[2] & 15;
     for (uint32_t i = 0; i < s->count; i++) {
-        const uint8_t id = contents[1 + 2 * i], tables = contents[2 + 2 * i];
+        const uint32_t id = contents[1 + 2 * i];
+        const uint32_t dc = contents[2 + 2 * i] >> 4, ac = contents[2 + 2 * i] & 15;
         fl_eighth_component *c = e->component;
         while (c < e->component + e->components && c->id != id)
             c++;
-        if (c == e->component + e->components)
+        if (c == e->component + e->components || dc >= FL_EIGHTH_TABLES || ac >= FL_EIGHTH_TABLES)
             return false;
         for (uint32_t j = 0; j < i; j++)
             if (s->component[j] == c)
                 return false;
         s->component[i] = c;
-        c->dc = &e->dc[(tables >> 4) % FL_EIGHTH_TABLES];
-        c->ac = e->progressive ? NULL : &e->ac[(tables & 15) % FL_EIGHTH_TABLES];
-        if (tables >> 4 >= FL_EIGHTH_TABLES || (tables & 15) >= FL_EIGHTH_TABLES)
-            return false;
+        c->dc = &e->dc[dc];
+        c->ac = e->progressive ? NULL : &e->ac[ac];
     }
     return true;
 }
@@ -215,7 +214,7 @@ static bool set_header(fl_eighth *e, const struct jpeg_decompress_struct *cinfo,
             columns * across != most_across || rows * down != most_down)
             return false;
         e->component[i] = (fl_eighth_component){
-            .id = info->component_id,
+            .id = (uint32_t)info->component_id,
             .across = across,
             .down = down,
             .columns = columns,
@@ -246,6 +245,10 @@ bool fl_eighth_read(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, co
         if (size - at < 2 || blob[at] != 0xFF || blob[at + 1] == FL_JPEG_EOI)
             return false;
         const uint8_t code = blob[at + 1];
+        if (code == 0xFF) { /* a fill byte */
+            at++;
+            continue;
+        }
         const size_t bytes = fl_jpeg_segment_bytes(blob, size, at);
         if (bytes == 0)
             return false;
@@ -268,19 +271,23 @@ bool fl_eighth_read(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, co
                 return false;
         } else if (code == FL_JPEG_DRI && bytes == 6) {
             e->interval = (uint32_t)contents[0] << 8 | contents[1];
-        } else if (code != 0xFF && code != FL_JPEG_COM && (code & 0xF0) != FL_JPEG_APP0) {
+        } else if (code != FL_JPEG_COM && (code & 0xF0) != FL_JPEG_APP0) {
             return false;
         }
     }
     return true;
 }
 
-void fl_eighth_luma(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t right, uint8_t *row) {
+/* ---- rows -------------------------------------------------------------------------------------- */
+
+static void write_luma(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t right,
+                       uint8_t *row) {
     memcpy(row, e->component[0].samples + y * e->stride + left, right - left);
 }
 
 /* JFIF's equations, as libjpeg rounds them. */
-void fl_eighth_rgbx(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t right, uint8_t *row) {
+static void write_rgbx(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t right,
+                       uint8_t *row) {
     const uint8_t *luma = e->component[0].samples + y * e->stride;
     if (e->components == 1) {
         for (uint32_t x = left; x < right; x++, row += 4)
@@ -296,4 +303,29 @@ void fl_eighth_rgbx(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t righ
         row[2] = level(l + ((116130 * b + 32768) >> 16));
         row[3] = 255;
     }
+}
+
+fl_status fl_eighth_decode(fl_eighth *e, const struct jpeg_decompress_struct *cinfo,
+                           const uint8_t *blob, size_t size, const fl_view *view, fl_sink *sink,
+                           void *picture) {
+    const uint32_t height = (cinfo->image_height + DCTSIZE - 1) / DCTSIZE;
+    const uint32_t width = (cinfo->image_width + DCTSIZE - 1) / DCTSIZE;
+    fl_status status = fl_sink_begin(sink, view, height, width, picture);
+    if (status != FL_OK)
+        return status;
+    const fl_region needed = sink->needed;
+    if (!fl_eighth_read(e, cinfo, blob, size, needed.bottom))
+        return FL_UNSUPPORTED;
+    status = fl_sink_open(sink, needed.left, needed.right);
+    if (status != FL_OK)
+        return status;
+    const bool luma = sink->options->channels == 1;
+    for (uint32_t y = needed.top; !fl_sink_done(sink);) {
+        uint8_t *rows[FL_SINK_ROWS];
+        const uint32_t wanted = fl_sink_rows(sink, rows);
+        for (uint32_t i = 0; i < wanted; i++, y++)
+            (luma ? write_luma : write_rgbx)(e, y, needed.left, needed.right, rows[i]);
+        fl_sink_push(sink, wanted);
+    }
+    return FL_OK;
 }

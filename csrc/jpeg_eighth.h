@@ -7,6 +7,7 @@
 
 #include "huffman.h"
 #include "memory.h"
+#include "sink.h"
 
 #include <stdio.h>
 
@@ -16,11 +17,11 @@
 #define FL_EIGHTH_TABLES 4
 
 typedef struct {
-    int id;
-    uint32_t across, down;    /* its sampling factors: blocks in an MCU */
-    uint32_t columns, rows;   /* samples of a block: two where another component has twice its blocks */
+    uint32_t id;
+    uint32_t across, down;  /* its sampling factors: blocks in an MCU */
+    uint32_t columns, rows; /* samples of a block: 2 where another component has twice its blocks */
     const uint16_t *quanta;
-    uint8_t *samples;         /* rows of fl_eighth.stride bytes */
+    uint8_t *samples; /* rows of fl_eighth.stride bytes */
     bool read;
     const fl_huffman *dc, *ac; /* in the scan being read, as all below; ac: NULL if it has none */
     uint32_t shift;            /* bits that it leaves out */
@@ -39,14 +40,16 @@ typedef struct {
     bool dc_is_set[FL_EIGHTH_TABLES], ac_is_set[FL_EIGHTH_TABLES];
 } fl_eighth;
 
-/* After jpeg_read_header() of the blob; takes nothing from cinfo. Reads what the rows of the reduced
- * picture above `bottom` take. False where the picture is of a kind that is not read here, is damaged
- * or ends early: libjpeg, called as if nothing had been, says which. */
+/* After jpeg_read_header() of the blob; takes nothing from cinfo. FL_OK; FL_NO_MEMORY; or
+ * FL_UNSUPPORTED where the picture is of a kind that is not read here, is damaged or ends early:
+ * libjpeg, called as if nothing had been, says which. */
+fl_status fl_eighth_decode(fl_eighth *e, const struct jpeg_decompress_struct *cinfo,
+                           const uint8_t *blob, size_t size, const fl_view *view, fl_sink *sink,
+                           void *picture);
+
+/* The part of it that fills fl_eighth_component.samples, for the rows of the reduced picture above
+ * `bottom`. False: FL_UNSUPPORTED. */
 bool fl_eighth_read(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, const uint8_t *blob,
                     size_t size, uint32_t bottom);
-
-/* Columns left to right - 1 of row `y`: red, green, blue and a byte more, or luma alone. */
-void fl_eighth_rgbx(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t right, uint8_t *row);
-void fl_eighth_luma(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t right, uint8_t *row);
 
 #endif

@@ -1,14 +1,23 @@
 #include "memory.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+#define ALIGNMENT 64
 
 bool fl_memory_reserve(fl_memory *m, uint64_t bytes) {
     if (m->have >= bytes)
         return true;
-    free(m->bytes);
-    m->bytes = bytes <= PTRDIFF_MAX ? malloc((size_t)bytes) : NULL;
-    m->have = m->bytes ? (size_t)bytes : 0;
-    return m->bytes != NULL;
+    fl_memory_clear(m);
+    if (bytes > PTRDIFF_MAX - ALIGNMENT)
+        return false;
+    const size_t rounded = ((size_t)bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    m->bytes = aligned_alloc(ALIGNMENT, rounded);
+    if (!m->bytes)
+        return false;
+    memset(m->bytes, 0, rounded);
+    m->have = rounded;
+    return true;
 }
 
 void fl_memory_trim(fl_memory *m) {

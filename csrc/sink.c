@@ -6,7 +6,6 @@
 #include "clock.h"
 #include "colour.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 void fl_sink_init(fl_sink *sink, const fl_options *options) {
@@ -19,41 +18,20 @@ void fl_sink_init(fl_sink *sink, const fl_options *options) {
 void fl_sink_clear(fl_sink *sink) {
     fl_filter_clear(&sink->vertical);
     fl_filter_clear(&sink->horizontal);
-    free(sink->ring);
-    free(sink->taps);
-    free(sink->between);
-    free(sink->levels);
-    free(sink->rgba);
+    fl_memory_clear(&sink->ring);
+    fl_memory_clear(&sink->taps);
+    fl_memory_clear(&sink->between);
+    fl_memory_clear(&sink->levels);
+    fl_memory_clear(&sink->rgba);
     memset(sink, 0, sizeof *sink);
 }
 
-/* ---- memory ------------------------------------------------------------------------------------ */
-
-static void *aligned_calloc(size_t bytes) {
-    bytes = (bytes + 63) / 64 * 64;
-    void *memory = aligned_alloc(64, bytes);
-    return memory ? memset(memory, 0, bytes) : NULL;
-}
-
-/* At least `bytes` bytes, zeroed when new; what was there is lost if it was too small. */
-static void *reserve(void *memory, size_t *have, size_t bytes) {
-    if (*have >= bytes)
-        return memory;
-    free(memory);
-    memory = aligned_calloc(bytes);
-    *have = memory ? bytes : 0;
-    return memory;
-}
-
 void fl_sink_trim(fl_sink *sink) {
-    if (sink->ring_bytes + sink->between_bytes <= FL_KEPT_BYTES)
-        return;
-    free(sink->ring);
-    free(sink->between);
-    sink->ring = NULL;
-    sink->between = NULL;
-    sink->ring_bytes = sink->between_bytes = 0;
+    fl_memory_trim(&sink->ring);
+    fl_memory_trim(&sink->between);
 }
+
+/* ---- memory ------------------------------------------------------------------------------------ */
 
 /* Rows start one pixel past an aligned address on purpose. Where they are aligned, libjpeg-turbo
  * writes them around the cache (movntdq), and the vertical pass, which reads them next, waits for
@@ -100,39 +78,34 @@ fl_status fl_sink_open(fl_sink *sink, uint32_t left, uint32_t right) {
     sink->stride = (samples + 63) / 64 * 64;
     sink->ring_rows = sink->vertical.taps + FL_SINK_ROWS;
     sink->between_stride = sink->stride;
-    sink->ring = reserve(sink->ring, &sink->ring_bytes, sink->stride * sink->ring_rows);
-    sink->between = reserve(sink->between, &sink->between_bytes,
-                            2 * sink->between_stride * sizeof *sink->between);
-    /* `taps` holds pointers; const only stops the sink from writing through them. */
-    sink->taps = reserve((void *)sink->taps, &sink->taps_bytes,
-                         sink->vertical.taps * sizeof *sink->taps);
-    sink->levels = reserve(sink->levels, &sink->levels_bytes, 2 * out_width * channels);
-    if (channels == 1)
-        sink->rgba = reserve(sink->rgba, &sink->rgba_bytes, (size_t)sink->columns * 4);
-    if (!sink->ring || !sink->between || !sink->taps || !sink->levels ||
-        (channels == 1 && !sink->rgba))
-        return FL_NO_MEMORY;
-    return FL_OK;
+    const bool enough =
+        fl_memory_reserve(&sink->ring, sink->stride * sink->ring_rows) &&
+        fl_memory_reserve(&sink->between, 2 * sink->between_stride * sizeof(int16_t)) &&
+        fl_memory_reserve(&sink->taps, sink->vertical.taps * sizeof(uint8_t *)) &&
+        fl_memory_reserve(&sink->levels, 2 * out_width * channels) &&
+        (channels != 1 || fl_memory_reserve(&sink->rgba, (size_t)sink->columns * 4));
+    return enough ? FL_OK : FL_NO_MEMORY;
 }
 
 static uint8_t *ring_row(const fl_sink *sink, uint32_t y) {
-    return sink->ring + (size_t)(y % sink->ring_rows) * sink->stride + MISALIGNMENT;
+    return sink->ring.bytes + (size_t)(y % sink->ring_rows) * sink->stride + MISALIGNMENT;
 }
 
 /* ---- rows out ---------------------------------------------------------------------------------- */
 
 static int16_t *between_row(const fl_sink *sink, uint32_t y) {
-    return sink->between + (y % 2) * sink->between_stride;
+    return (int16_t *)(void *)sink->between.bytes + (y % 2) * sink->between_stride;
 }
 
 static void narrow_row(fl_sink *sink) {
     const fl_filter *filter = &sink->vertical;
     const uint32_t y = sink->narrowed++, first = filter->first[y], count = filter->count[y];
+    const uint8_t **taps = (void *)sink->taps.bytes;
     for (uint32_t t = 0; t < count; t++)
-        sink->taps[t] = ring_row(sink, first + t);
+        taps[t] = ring_row(sink, first + t);
     if (count % 2) /* the weight of this one is zero */
-        sink->taps[count] = sink->taps[0];
-    sink->passes->vertical(sink->taps, filter->weight + (size_t)y * filter->taps, count + count % 2,
+        taps[count] = taps[0];
+    sink->passes->vertical(taps, filter->weight + (size_t)y * filter->taps, count + count % 2,
                            filter->precision - sink->fraction_bits,
                            sink->columns * row_channels(sink), between_row(sink, y));
 }
@@ -151,7 +124,7 @@ static void finish_rows(fl_sink *sink) {
         pixels[r] = fl_writer_direct(&sink->writer, &sink->view, y[r], sink->picture);
         if (!pixels[r]) {
             direct = false;
-            pixels[r] = sink->levels + (size_t)r * level_bytes;
+            pixels[r] = sink->levels.bytes + (size_t)r * level_bytes;
         }
     }
     if (sink->options->channels == 3)
@@ -195,7 +168,7 @@ void fl_sink_push(fl_sink *sink, uint32_t count) {
 }
 
 uint8_t *fl_sink_rgba(fl_sink *sink) {
-    return sink->options->channels == 1 ? sink->rgba : ring_row(sink, sink->pushed);
+    return sink->options->channels == 1 ? sink->rgba.bytes : ring_row(sink, sink->pushed);
 }
 
 void fl_sink_push_rgba(fl_sink *sink, bool alpha) {

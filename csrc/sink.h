@@ -41,19 +41,14 @@ typedef struct {
     uint32_t finished;      /* output rows written: two at a time, so it may lag by one */
     int fraction_bits;
 
-    uint8_t *ring; /* ring_rows rows of stride bytes: row y is at y % ring_rows */
-    size_t ring_bytes;
+    fl_memory ring; /* ring_rows rows of stride bytes: row y is at y % ring_rows */
     uint32_t ring_rows;
     size_t stride;
-    const uint8_t **taps; /* rows of the ring under the filter */
-    size_t taps_bytes;
-    int16_t *between; /* two rows after the vertical pass, between_stride samples apart */
-    size_t between_bytes;
+    fl_memory taps;    /* pointers to the rows of the ring under the filter */
+    fl_memory between; /* two rows after the vertical pass, between_stride int16_t apart */
     size_t between_stride;
-    uint8_t *levels; /* two rows after the horizontal pass, where they are not written directly */
-    size_t levels_bytes;
-    uint8_t *rgba; /* one row, where the sink's own have one channel */
-    size_t rgba_bytes;
+    fl_memory levels; /* two rows after the horizontal pass, where they are not written directly */
+    fl_memory rgba;   /* one row, where the sink's own have one channel */
 
     fl_times times;
 } fl_sink;

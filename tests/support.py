@@ -128,6 +128,7 @@ def resized(
 # ---- the kernel's C alone ------------------------------------------------------------------------
 
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror"]
+LIBRARIES = ["-ljpeg", "-lwebp", "-lisal", "-lm"]
 SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 

@@ -16,16 +16,24 @@ from fastloader._kernel import Decoder
 from fastloader.errors import KERNEL_STATUS
 
 from .small_webps import SMALL_WEBPS
-from .support import ROOT, SANITIZERS, compiled, photos, unsanitized_environment
+from .support import (
+    DATA,
+    LIBRARIES,
+    ROOT,
+    SANITIZERS,
+    compiled,
+    needs_data,
+    photos,
+    unsanitized_environment,
+)
 
 LIMITS = {"max_pixels": 10**8, "max_scans": 100}
 
 
 def test_an_eighth_is_made_of_the_means_of_blocks(tmp_path: Path) -> None:
     """csrc/jpeg_eighth.c by itself, so that no other decoder steps in where it gives up."""
-    names = ("jpeg_eighth", "jpeg_segments", "huffman", "memory", "exif")
-    sources = [ROOT / "tests" / "compare_eighth.c", *(Path(f"{name}.c") for name in names)]
-    program = compiled(tmp_path / "compare", sources, *SANITIZERS, "-ljpeg")
+    sources = [ROOT / "tests" / "compare_eighth.c", *(ROOT / "csrc").glob("*.c")]
+    program = compiled(tmp_path / "compare", sources, *SANITIZERS, *LIBRARIES)
     done = subprocess.run(
         [program], env=unsanitized_environment(), capture_output=True, text=True, check=False
     )
@@ -115,6 +123,15 @@ def test_a_part_of_a_picture_is_the_same_as_when_exact(kind: str, strict: bool) 
             assert fast in ("truncated image", *(() if strict else ("partial image",)))
         if exact == "partial image" and "progressive" not in kind:
             assert psnr(pixels, expected) > 25
+
+
+@needs_data
+def test_what_is_broken_is_so_when_exact() -> None:
+    for path in sorted((DATA / "corpora").rglob("*.jp*g")):
+        for size in (5, 48):
+            exact, _ = decode(path.read_bytes(), size)
+            fast, _ = decode(path.read_bytes(), size, quality="fast")
+            assert fast == exact, path
 
 
 def test_photographs_are_near_exact_at_every_size() -> None:

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from .small_pictures import SMALL_PICTURES
-from .support import DATA, ROOT, SANITIZERS, compiled, needs_data, unsanitized_environment
+from .support import (
+    DATA,
+    LIBRARIES,
+    ROOT,
+    SANITIZERS,
+    compiled,
+    needs_data,
+    unsanitized_environment,
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +28,8 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The kernel's C alone, without Python, compiled with the sanitizers."""
     program = tmp_path_factory.mktemp("fuzz") / "driver"
     sources = [*(ROOT / "fuzz").glob("*.c"), *(ROOT / "csrc").glob("*.c")]
-    libraries = ["-ljpeg", "-lwebp", "-lisal", "-lm"]
     compiler = os.environ.get("CC", "cc")
-    return compiled(program, sources, *SANITIZERS, *libraries, compiler=compiler)
+    return compiled(program, sources, *SANITIZERS, *LIBRARIES, compiler=compiler)
 
 
 def fuzz(driver: Path, mutations: int, seed: int, files: list[Path]) -> int:

@@ -13,7 +13,10 @@ from .support import ROOT, compiled
 
 SOURCES = [
     ROOT / "tests" / "compare_passes.c",
-    *(Path(f"{name}.c") for name in ("view", "writer", "filter", "passes", "sink", "colour")),
+    *(
+        Path(f"{name}.c")
+        for name in ("view", "writer", "filter", "passes", "sink", "colour", "memory")
+    ),
 ]
 
 
