@@ -2,7 +2,9 @@
 
 #include <string.h>
 
-/* Figures C.1 and C.2: codes of a length count upwards, from twice the next of the length before. */
+/* Figures C.1 and C.2: codes of a length count upwards, from twice the next of the length before. No
+ * code is all ones. What is left of another table is never looked at: a length without codes has the
+ * limit of the one before it. */
 bool fl_huffman_set(fl_huffman *h, const uint8_t counts[FL_CODE_BITS], const uint8_t *symbols,
                     size_t size) {
     memset(h->first, 0, sizeof h->first);
@@ -10,7 +12,7 @@ bool fl_huffman_set(fl_huffman *h, const uint8_t counts[FL_CODE_BITS], const uin
     for (uint32_t length = 1; length <= FL_CODE_BITS; length++, code <<= 1) {
         const uint32_t count = counts[length - 1];
         if (place + count > sizeof h->symbols || place + count > size ||
-            code + count > 1u << length)
+            (count > 0 && code + count >= 1u << length))
             return false;
         h->offset[length] = (int32_t)place - (int32_t)code;
         for (uint32_t i = 0; i < count; i++, code++, place++) {
@@ -52,6 +54,7 @@ void fl_bits_start(fl_bits *b) {
     fl_bits_fill(b);
 }
 
+/* Unless b->ended, cursor.at is not beyond b->limit: an MCU takes fewer than FL_MCU_BYTES. */
 void fl_bits_fill(fl_bits *b) {
     if (b->ended || b->limit - b->cursor.at >= FL_MCU_BYTES)
         return;

@@ -23,7 +23,7 @@ typedef struct {
  * further than FL_VIEW. One number: it is loaded for every other code of the picture. */
 typedef uint16_t fl_codes;
 
-/* All their bits, at most 26; 0: the first is longer than FL_VIEW, or none. */
+/* All their bits, at most 27; 0: the first is longer than FL_VIEW, or none. */
 static inline uint32_t fl_codes_bits(fl_codes codes) { return codes & 31; }
 
 /* Coefficients that they step over; the end of the block counts as one. */
@@ -35,8 +35,8 @@ static inline uint32_t fl_codes_end(fl_codes codes) { return codes >> 6 & 64; }
 typedef struct {
     fl_code first[1 << FL_VIEW];
     fl_codes several[1 << FL_VIEW];
-    uint32_t limit[FL_CODE_BITS + 1];  /* what a code of this length is below, aligned to 16 bits */
-    int32_t offset[FL_CODE_BITS + 1];  /* from a code of this length to its place in `symbols` */
+    uint32_t limit[FL_CODE_BITS + 1]; /* what a code of this length is below, aligned to 16 bits */
+    int32_t offset[FL_CODE_BITS + 1]; /* from a code of this length to its place in `symbols` */
     uint8_t symbols[256];
 } fl_huffman;
 
@@ -142,7 +142,7 @@ static inline bool fl_read_dc(fl_cursor *c, const fl_huffman *h, uint16_t *value
 static inline bool fl_skip_ac(fl_cursor *c, const fl_huffman *h, uint32_t k) {
     while (k < 64) {
         fl_refill(c);
-        for (int i = 0; i < 2; i++) { /* 26 bits each time */
+        for (int i = 0; i < 2; i++) { /* 27 of 56 bits each time */
             const fl_codes codes = h->several[c->bits >> (64 - FL_VIEW)];
             const uint32_t next = k + fl_codes_reach(codes);
             if (fl_codes_bits(codes) == 0 || next > 64) { /* long, or past the block */

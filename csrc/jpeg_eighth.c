@@ -16,7 +16,9 @@ static uint8_t level(int64_t value) { return (uint8_t)(value < 0 ? 0 : value > 2
 static bool read_block(fl_cursor *cursor, fl_eighth_component *c, uint8_t *to, size_t stride) {
     if (!fl_read_dc(cursor, c->dc, &c->constant))
         return false;
-    const int64_t constant = (int64_t)(int16_t)(c->constant << c->shift) * c->quanta[0];
+    /* The bits left out were cut off, not rounded: half of what they can be is the mean. */
+    const int32_t twice = 2 * (int16_t)(c->constant << c->shift) + (1 << c->shift) - 1;
+    const int64_t constant = (int64_t)twice * c->quanta[0] / 2;
     to[0] = level(((constant + 4) >> 3) + 128);
     if (c->columns == 1 && c->rows == 1)
         return !c->ac || fl_skip_ac(cursor, c->ac, 1);
@@ -41,10 +43,61 @@ static bool read_block(fl_cursor *cursor, fl_eighth_component *c, uint8_t *to, s
     return true;
 }
 
+/* ---- tables ------------------------------------------------------------------------------------ */
+
+enum { DC, AC };
+
+static void define(fl_eighth_table *t, const uint8_t *counts, const uint8_t *symbols, size_t size) {
+    t->counts = counts;
+    t->symbols = symbols;
+    t->size = size;
+    t->is_set = false;
+}
+
+/* NULL where there is none, or it is none. */
+static const fl_huffman *table(fl_eighth *e, int kind, uint32_t number) {
+    fl_eighth_table *t = &e->tables[kind][number];
+    if (!t->counts)
+        return NULL;
+    if (!t->is_set) {
+        if (!fl_huffman_set(&t->huffman, t->counts, t->symbols, t->size))
+            return NULL;
+        uint32_t codes = 0;
+        for (int i = 0; i < FL_CODE_BITS; i++)
+            codes += t->counts[i];
+        for (uint32_t i = 0; kind == DC && i < codes; i++)
+            if (t->symbols[i] > 15)
+                return NULL;
+        if (kind == AC)
+            fl_huffman_set_several(&t->huffman);
+        t->is_set = true;
+    }
+    return &t->huffman;
+}
+
+/* Figure B.7: a segment may have several. */
+static bool define_tables(fl_eighth *e, const uint8_t *contents, size_t size) {
+    while (size >= 1 + FL_CODE_BITS) {
+        const uint32_t kind = contents[0] >> 4, number = contents[0] & 15;
+        const uint8_t *counts = contents + 1, *symbols = counts + FL_CODE_BITS;
+        size -= 1 + FL_CODE_BITS;
+        size_t used = 0;
+        for (int i = 0; i < FL_CODE_BITS; i++)
+            used += counts[i];
+        if (kind > AC || number >= FL_EIGHTH_TABLES || used > size)
+            return false;
+        define(&e->tables[kind][number], counts, symbols, used);
+        contents = symbols + used;
+        size -= used;
+    }
+    return size == 0;
+}
+
 /* ---- scans ------------------------------------------------------------------------------------- */
 
 typedef struct {
     fl_eighth_component *component[FL_EIGHTH_COMPONENTS];
+    uint32_t dc[FL_EIGHTH_COMPONENTS], ac[FL_EIGHTH_COMPONENTS]; /* numbers of its tables */
     uint32_t count;
     uint32_t first, last, high, low; /* coefficients, and which of their bits */
 } scan;
@@ -61,40 +114,52 @@ static bool set_scan(fl_eighth *e, scan *s, const uint8_t *contents, size_t size
     s->low = end[2] & 15;
     for (uint32_t i = 0; i < s->count; i++) {
         const uint32_t id = contents[1 + 2 * i];
-        const uint32_t dc = contents[2 + 2 * i] >> 4, ac = contents[2 + 2 * i] & 15;
         fl_eighth_component *c = e->component;
         while (c < e->component + e->components && c->id != id)
             c++;
-        if (c == e->component + e->components || dc >= FL_EIGHTH_TABLES || ac >= FL_EIGHTH_TABLES)
+        if (c == e->component + e->components)
             return false;
         for (uint32_t j = 0; j < i; j++)
             if (s->component[j] == c)
                 return false;
         s->component[i] = c;
-        c->dc = &e->dc[dc];
-        c->ac = e->progressive ? NULL : &e->ac[ac];
+        s->dc[i] = contents[2 + 2 * i] >> 4;
+        s->ac[i] = contents[2 + 2 * i] & 15;
+        if (s->dc[i] >= FL_EIGHTH_TABLES || s->ac[i] >= FL_EIGHTH_TABLES)
+            return false;
     }
     return true;
 }
 
-/* Whether it has constant coefficients, and not just more of their bits. */
-static bool has_constants(const scan *s) { return s->first == 0 && s->high == 0; }
+/* More than one bit left out would be seen: by half of what they can be the picture is off. */
+#define MOST_SHIFT 1
 
-static bool is_readable(const fl_eighth *e, const scan *s) {
+/* Whether the scan has the constant coefficients of components that have not come yet, all of a
+ * baseline picture's and as good as all bits of a progressive one's; then it is ready to be read. */
+static bool prepare(fl_eighth *e, const scan *s) {
+    if (e->progressive ? s->last != 0 || s->low > MOST_SHIFT
+                       : s->last != DCTSIZE2 - 1 || s->low != 0)
+        return false;
     uint32_t blocks = 0;
     for (uint32_t i = 0; i < s->count; i++) {
-        const fl_eighth_component *c = s->component[i];
-        if (c->read || !e->dc_is_set[c->dc - e->dc] || (c->ac && !e->ac_is_set[c->ac - e->ac]))
+        fl_eighth_component *c = s->component[i];
+        if (c->read)
             return false;
+        c->dc = table(e, DC, s->dc[i]);
+        c->ac = e->progressive ? NULL : table(e, AC, s->ac[i]);
+        if (!c->dc || (!c->ac && !e->progressive))
+            return false;
+        c->shift = s->low;
+        c->constant = 0;
+        c->read = true;
         blocks += c->across * c->down;
     }
-    if (s->count > 1 && blocks > FL_MCU_BLOCKS)
-        return false;
-    return e->progressive ? s->last == 0 && s->low <= 13
-                          : s->last == DCTSIZE2 - 1 && s->low == 0;
+    e->to_read -= s->count;
+    return s->count == 1 || blocks <= FL_MCU_BLOCKS;
 }
 
-/* The markers count from 0 to 7. */
+/* The markers count from 0 to 7. What is left of the interval before one is passed over, as libjpeg
+ * does. */
 static bool restart(fl_bits *b, const scan *s, uint32_t number) {
     if (!b->ended || b->end - b->next < 2 || b->next[1] != (FL_JPEG_RST0 | (number & 7)))
         return false;
@@ -125,11 +190,6 @@ static bool read_mcu(fl_eighth *e, const scan *s, size_t y, size_t x) {
 
 static bool read_scan(fl_eighth *e, const scan *s, const uint8_t *data, const uint8_t *end,
                       uint32_t bottom) {
-    for (uint32_t i = 0; i < s->count; i++) {
-        s->component[i]->shift = s->low;
-        s->component[i]->constant = 0;
-        s->component[i]->read = true;
-    }
     const fl_eighth_component *c = s->component[0];
     const uint32_t columns = c->columns * (s->count > 1 ? c->across : 1);
     const uint32_t rows = c->rows * (s->count > 1 ? c->down : 1);
@@ -149,44 +209,10 @@ static bool read_scan(fl_eighth *e, const scan *s, const uint8_t *data, const ui
             if (!read_mcu(e, s, y, x))
                 return false;
         }
-    e->to_read -= s->count;
     return true;
 }
 
 /* ---- the picture ------------------------------------------------------------------------------- */
-
-static bool set_table(fl_eighth *e, uint32_t kind, const uint8_t *counts, const uint8_t *symbols,
-                      size_t size) {
-    const uint32_t number = kind & 15;
-    if (kind >> 4 > 1 || number >= FL_EIGHTH_TABLES)
-        return false;
-    const bool ac = kind >> 4;
-    fl_huffman *table = ac ? &e->ac[number] : &e->dc[number];
-    if (ac && e->progressive)
-        return true;
-    if (!fl_huffman_set(table, counts, symbols, size))
-        return false;
-    if (ac)
-        fl_huffman_set_several(table);
-    (ac ? e->ac_is_set : e->dc_is_set)[number] = true;
-    return true;
-}
-
-/* Figure B.7: a segment may have several. */
-static bool set_tables(fl_eighth *e, const uint8_t *contents, size_t size) {
-    while (size >= 1 + FL_CODE_BITS) {
-        const uint8_t *counts = contents + 1, *symbols = counts + FL_CODE_BITS;
-        size -= 1 + FL_CODE_BITS;
-        size_t used = 0;
-        for (int i = 0; i < FL_CODE_BITS; i++)
-            used += counts[i];
-        if (used > size || !set_table(e, contents[0], counts, symbols, used))
-            return false;
-        contents = symbols + used;
-        size -= used;
-    }
-    return size == 0;
-}
 
 /* What libjpeg has read of the header. */
 static bool set_header(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, uint32_t bottom) {
@@ -223,13 +249,10 @@ static bool set_header(fl_eighth *e, const struct jpeg_decompress_struct *cinfo,
             .samples = e->samples.bytes + (size_t)i * samples,
         };
     }
-    memset(e->dc_is_set, 0, sizeof e->dc_is_set);
-    memset(e->ac_is_set, 0, sizeof e->ac_is_set);
     for (uint32_t i = 0; i < FL_EIGHTH_TABLES; i++) {
         const JHUFF_TBL *dc = cinfo->dc_huff_tbl_ptrs[i], *ac = cinfo->ac_huff_tbl_ptrs[i];
-        if ((dc && !set_table(e, i, dc->bits + 1, dc->huffval, sizeof dc->huffval)) ||
-            (ac && !set_table(e, 0x10 | i, ac->bits + 1, ac->huffval, sizeof ac->huffval)))
-            return false;
+        define(&e->tables[DC][i], dc ? dc->bits + 1 : NULL, dc ? dc->huffval : NULL, 256);
+        define(&e->tables[AC][i], ac ? ac->bits + 1 : NULL, ac ? ac->huffval : NULL, 256);
     }
     return true;
 }
@@ -238,7 +261,8 @@ bool fl_eighth_read(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, co
                     size_t size, uint32_t bottom) {
     if (!set_header(e, cinfo, bottom))
         return false;
-    /* Back to the segment that made jpeg_read_header() stop. */
+    /* jpeg_read_header() stopped behind the first SOS segment, which has 8 bytes and 2 for each
+     * component: back to its beginning. */
     const size_t behind = cinfo->src->bytes_in_buffer + 8 + 2 * (size_t)cinfo->comps_in_scan;
     size_t at = behind <= size ? size - behind : size;
     while (e->to_read > 0) {
@@ -258,16 +282,15 @@ bool fl_eighth_read(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, co
             scan s;
             if (!set_scan(e, &s, contents, bytes - 4))
                 return false;
-            if (has_constants(&s)) {
-                if (!is_readable(e, &s) || !read_scan(e, &s, blob + at, blob + size, bottom))
-                    return false;
-            } else if (!e->progressive) {
+            const bool constants = s.first == 0 && s.high == 0;
+            const bool others = e->progressive && s.first > 0;
+            if (constants ? !prepare(e, &s) || !read_scan(e, &s, blob + at, blob + size, bottom)
+                          : !others) /* more bits of a constant, say, which are wanted */
                 return false;
-            }
             if (e->to_read > 0)
                 at = fl_jpeg_scan_end(blob, size, at);
         } else if (code == FL_JPEG_DHT) {
-            if (!set_tables(e, contents, bytes - 4))
+            if (!define_tables(e, contents, bytes - 4))
                 return false;
         } else if (code == FL_JPEG_DRI && bytes == 6) {
             e->interval = (uint32_t)contents[0] << 8 | contents[1];
@@ -291,7 +314,7 @@ static void write_rgbx(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t r
     const uint8_t *luma = e->component[0].samples + y * e->stride;
     if (e->components == 1) {
         for (uint32_t x = left; x < right; x++, row += 4)
-            memset(row, luma[x], 4);
+            memset(row, luma[x], 4); /* the fourth is any */
         return;
     }
     const uint8_t *cb = e->component[1].samples + y * e->stride;
@@ -305,9 +328,15 @@ static void write_rgbx(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t r
     }
 }
 
+/* The tables take 70 us, in which libjpeg decodes so many pixels of a baseline picture. */
+#define WORTH_ITS_TABLES ((uint64_t)1 << 16)
+
 fl_status fl_eighth_decode(fl_eighth *e, const struct jpeg_decompress_struct *cinfo,
                            const uint8_t *blob, size_t size, const fl_view *view, fl_sink *sink,
                            void *picture) {
+    if (!cinfo->progressive_mode &&
+        (uint64_t)cinfo->image_width * cinfo->image_height < WORTH_ITS_TABLES)
+        return FL_UNSUPPORTED;
     const uint32_t height = (cinfo->image_height + DCTSIZE - 1) / DCTSIZE;
     const uint32_t width = (cinfo->image_width + DCTSIZE - 1) / DCTSIZE;
     fl_status status = fl_sink_begin(sink, view, height, width, picture);

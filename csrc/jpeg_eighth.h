@@ -16,10 +16,11 @@
 #define FL_EIGHTH_COMPONENTS 3
 #define FL_EIGHTH_TABLES 4
 
+/* With 4:2:0 luma has 2 x 2 blocks in an MCU of one sample each, chroma one block of 2 x 2 samples. */
 typedef struct {
     uint32_t id;
     uint32_t across, down;  /* its sampling factors: blocks in an MCU */
-    uint32_t columns, rows; /* samples of a block: 2 where another component has twice its blocks */
+    uint32_t columns, rows; /* samples of a block */
     const uint16_t *quanta;
     uint8_t *samples; /* rows of fl_eighth.stride bytes */
     bool read;
@@ -27,6 +28,15 @@ typedef struct {
     uint32_t shift;            /* bits that it leaves out */
     uint16_t constant;         /* of the block before */
 } fl_eighth_component;
+
+/* What a DHT segment says; `counts` is NULL before one has. It is set in order to be read when a scan
+ * asks for it: a blob of DHT segments must not take longer than its bytes. */
+typedef struct {
+    const uint8_t *counts, *symbols;
+    size_t size; /* of the symbols */
+    bool is_set;
+    fl_huffman huffman;
+} fl_eighth_table;
 
 typedef struct {
     bool progressive;
@@ -36,8 +46,7 @@ typedef struct {
     size_t stride;
     fl_memory samples;
     fl_bits bits;
-    fl_huffman dc[FL_EIGHTH_TABLES], ac[FL_EIGHTH_TABLES];
-    bool dc_is_set[FL_EIGHTH_TABLES], ac_is_set[FL_EIGHTH_TABLES];
+    fl_eighth_table tables[2][FL_EIGHTH_TABLES]; /* of DC, of AC coefficients */
 } fl_eighth;
 
 /* After jpeg_read_header() of the blob; takes nothing from cinfo. FL_OK; FL_NO_MEMORY; or

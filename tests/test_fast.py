@@ -125,6 +125,48 @@ def test_a_part_of_a_picture_is_the_same_as_when_exact(kind: str, strict: bool) 
             assert psnr(pixels, expected) > 25
 
 
+def huffman_table(blob: bytes, kind: int) -> int:
+    """Where the DHT segment of this table alone begins."""
+    at = 2
+    while not (blob[at + 1] == 0xC4 and blob[at + 4] == kind):
+        at += 2 + int.from_bytes(blob[at + 2 : at + 4], "big")
+    return at
+
+
+def segment(marker: int, contents: bytes) -> bytes:
+    return bytes([0xFF, marker]) + (len(contents) + 2).to_bytes(2, "big") + contents
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        bytes([0, 2, *[0] * 15, 0, 1]),  # a code of all ones
+        bytes([0, 0, 1, 5, 1, 1, 1, 1, 1, 1, 1, *[0] * 6, *range(12), 16]),  # 16 bits
+        bytes([0, 3, *[0] * 15, 0, 1, 2]),  # three codes of one bit
+    ],
+    ids=["all ones", "symbol", "too many"],
+)
+def test_a_table_that_is_none_is_refused_as_when_exact(table: bytes) -> None:
+    blob = encoded(picture(517, 389))
+    at = huffman_table(blob, 0)
+    behind = at + 2 + int.from_bytes(blob[at + 2 : at + 4], "big")
+    blob = blob[:at] + segment(0xC4, table) + blob[behind:]
+    assert [decode(blob, 16, quality=q)[0] for q in ("exact", "fast")] == ["corrupt image"] * 2
+
+
+@pytest.mark.timeout(20)  # before, 2.6 s a MB
+def test_tables_that_nobody_reads_take_no_time() -> None:
+    """24 MB of them between the first scan of a picture and its second."""
+    luma, colour = (encoded(picture(264, 256), mode=mode, subsampling=0) for mode in ("L", "RGB"))
+    header, scan = colour.index(b"\xff\xda"), luma.index(b"\xff\xda")
+    table = bytes([0x11, 1, 1, *[0] * 14, 1, 0xF0])
+    first = segment(0xDA, bytes([1, 1, 0x00, 0, 63, 0])) + luma[scan + 10 : -2]
+    tables = segment(0xC4, table * 3400) * 370
+    second = segment(0xDA, bytes([2, 2, 0x11, 3, 0x11, 0, 63, 0]))
+    blob = colour[:header] + first + tables + second + bytes(8000) + b"\xff\xd9"
+    assert decode(blob, 16, quality="fast")[0] == decode(blob, 16)[0]
+
+
 @needs_data
 def test_what_is_broken_is_so_when_exact() -> None:
     for path in sorted((DATA / "corpora").rglob("*.jp*g")):
