@@ -235,22 +235,33 @@ def contact_sheet(
     row_height = cell_height + CAPTION_HEIGHT + GAP
     rows = -(-count // COLUMNS)
     sheet = Image.new("RGB", (SHEET_WIDTH, GAP + rows * row_height), BACKGROUND)
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    draw, font = ImageDraw.Draw(sheet), _font()
     margin = (SHEET_WIDTH - COLUMNS * (cell_width + GAP) + GAP) // 2
     for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x = margin + i % COLUMNS * (cell_width + GAP)
         y = GAP + i // COLUMNS * row_height
         thumbnail = Image.fromarray(image).resize((cell_width, cell_height), Image.Resampling.BOX)
         sheet.paste(thumbnail, (x, y))
+        text = _fitted(caption, font, cell_width)
+        left, top, right, bottom = font.getbbox(text)
         middle = (x + cell_width / 2, y + cell_height + CAPTION_HEIGHT / 2)
-        draw.text(middle, _fitted(caption, font, cell_width), INK, font, anchor="mm")
+        draw.text((middle[0] - (left + right) / 2, middle[1] - (top + bottom) / 2), text, INK, font)
     sheet.save(path, "PNG")
+
+
+def _font() -> Any:
+    try:
+        return ImageFont.load_default(12)
+    except ImportError:  # this Pillow was built without FreeType: letters of its own, Latin ones
+        return ImageFont.load_default()
 
 
 def _fitted(text: str, font: Any, width: int) -> str:
     """The text, its end left out if it is wider than ``width`` pixels."""
+    if isinstance(font, ImageFont.ImageFont):
+        text = text.encode("latin-1", "replace").decode("latin-1")
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(f"{text}…") > width:
+    while text and font.getlength(f"{text}...") > width:
         text = text[:-1]
-    return f"{text}…"
+    return f"{text}..."

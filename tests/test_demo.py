@@ -1,0 +1,53 @@
+"""The first of the README's two commands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+from benchmarks import pictures
+
+from .support import ROOT
+
+
+def test_the_demo_trains_beside_the_usual_generator(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "benchmarks.demo", "--folder", str(tmp_path)]
+    few = ["--rows", "130", "--steps", "60", "--batch-size", "2"]
+    done = subprocess.run(
+        [*command, *few], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "images per second" in done.stdout
+    assert "loss, accuracy at step 60" in done.stdout
+    with Image.open(tmp_path / "contact-sheet.png") as sheet:
+        assert sheet.width == pictures.SHEET_WIDTH
+
+
+@pytest.mark.parametrize("freetype", [True, False])
+def test_a_contact_sheet_has_captions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, freetype: bool
+) -> None:
+    """Also where Pillow was built without FreeType, as it is where there are no headers of it."""
+    bitmap = ImageFont.load_default_imagefont()
+
+    def load_default(size: float | None = None) -> Any:
+        if size is not None:
+            raise ImportError("cannot import name '_imagingft' from 'PIL'")
+        return bitmap
+
+    if not freetype:
+        monkeypatch.setattr(ImageFont, "load_default", load_default)
+    images = np.zeros((3, 20, 30, 3), np.uint8)
+    captions = ["ship", "a caption that is too long for its picture, by far", "日本"]
+    pictures.contact_sheet(images, captions, tmp_path / "sheet.png")
+    pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("L")).astype(int)
+    below = pixels[-pictures.CAPTION_HEIGHT - pictures.GAP :]
+    columns = np.flatnonzero((below != pixels[0, 0]).any(axis=0))
+    assert columns.min() < pictures.SHEET_WIDTH / pictures.COLUMNS
+    assert columns.max() > 2 * pictures.SHEET_WIDTH / pictures.COLUMNS
