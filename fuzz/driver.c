@@ -5,7 +5,8 @@
  *
  * PNG's checksums are set right after a mutation, every other time: a fuzzer would take ages to find
  * them, and everything behind them would stay untouched. */
-#include <stdint.h>
+#include "../tests/below.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,16 +15,6 @@
 #define LARGEST (256u << 10) /* files; the big ones only cost time */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static uint64_t state;
-
-/* xorshift64*, Marsaglia and Vigna */
-static uint32_t below(uint32_t limit) {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (uint32_t)((state * 0x2545F4914F6CDD1D) >> 32) % limit;
-}
 
 typedef struct {
     uint8_t *bytes; /* CHOICES of them, and the file */

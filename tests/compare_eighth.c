@@ -1,18 +1,10 @@
 /* Encodes random pictures in every way that jpeg_eighth.c reads, and compares what it makes of them
  * with the means of 8 x 8 pixels of libjpeg's full decode. Prints how many there were. */
+#include "below.h"
 #include "jpeg_eighth.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-static uint64_t state = 1;
-
-static uint32_t below(uint32_t limit) {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (uint32_t)((state * 0x2545F4914F6CDD1D) >> 32) % limit;
-}
 
 static void check(bool right, const char *what, int number) {
     if (right)

@@ -1,19 +1,11 @@
 /* Resizes random pictures with the processor's vector instructions and without; the bytes have to be
  * the same. For processors that the test suite does not run on, under an emulator: test_simd.py. */
+#include "below.h"
 #include "sink.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static uint64_t state = 1;
-
-static uint32_t below(uint32_t limit) {
-    state ^= state >> 12;
-    state ^= state << 25;
-    state ^= state >> 27;
-    return (uint32_t)((state * 0x2545F4914F6CDD1D) >> 32) % limit;
-}
 
 static void resize(const fl_options *options, const uint8_t *rgba, uint32_t height, uint32_t width,
                    uint8_t *picture) {
