@@ -77,10 +77,9 @@ fl_status fl_sink_open(fl_sink *sink, uint32_t left, uint32_t right) {
     const size_t samples = MISALIGNMENT + (size_t)sink->columns * row_channels(sink) + past_the_end;
     sink->stride = (samples + 63) / 64 * 64;
     sink->ring_rows = sink->vertical.taps + FL_SINK_ROWS;
-    sink->between_stride = sink->stride;
     const bool enough =
         fl_memory_reserve(&sink->ring, sink->stride * sink->ring_rows) &&
-        fl_memory_reserve(&sink->between, 2 * sink->between_stride * sizeof(int16_t)) &&
+        fl_memory_reserve(&sink->between, 2 * sink->stride * sizeof(int16_t)) &&
         fl_memory_reserve(&sink->taps, sink->vertical.taps * sizeof(uint8_t *)) &&
         fl_memory_reserve(&sink->levels, 2 * out_width * channels) &&
         (channels != 1 || fl_memory_reserve(&sink->rgba, (size_t)sink->columns * 4));
@@ -94,7 +93,7 @@ static uint8_t *ring_row(const fl_sink *sink, uint32_t y) {
 /* ---- rows out ---------------------------------------------------------------------------------- */
 
 static int16_t *between_row(const fl_sink *sink, uint32_t y) {
-    return (int16_t *)(void *)sink->between.bytes + (y % 2) * sink->between_stride;
+    return (int16_t *)(void *)sink->between.bytes + (y % 2) * sink->stride;
 }
 
 static void narrow_row(fl_sink *sink) {

@@ -45,8 +45,7 @@ typedef struct {
     uint32_t ring_rows;
     size_t stride;
     fl_memory taps;    /* pointers to the rows of the ring under the filter */
-    fl_memory between; /* two rows after the vertical pass, between_stride int16_t apart */
-    size_t between_stride;
+    fl_memory between; /* two rows after the vertical pass, `stride` int16_t apart */
     fl_memory levels; /* two rows after the horizontal pass, where they are not written directly */
     fl_memory rgba;   /* one row, where the sink's own have one channel */
 

@@ -20,8 +20,7 @@
 #define MIN_SLICE_BYTES 4096
 
 struct fl_webp {
-    uint8_t *pixels;
-    size_t pixels_bytes;
+    fl_memory pixels;
 };
 
 fl_webp *fl_webp_new(void) { return calloc(1, sizeof(fl_webp)); }
@@ -29,7 +28,7 @@ fl_webp *fl_webp_new(void) { return calloc(1, sizeof(fl_webp)); }
 void fl_webp_free(fl_webp *webp) {
     if (!webp)
         return;
-    free(webp->pixels);
+    fl_memory_clear(&webp->pixels);
     free(webp);
 }
 
@@ -136,13 +135,9 @@ static bool window_open(window *w, fl_webp *webp, size_t rows, size_t stride) {
     const size_t bytes = rows * stride; /* neither side has more than 16384 pixels */
     *w = (window){0};
     if (bytes <= FL_KEPT_BYTES) { /* kept whole: there is nothing to gain by moving it */
-        if (webp->pixels_bytes < bytes) {
-            free(webp->pixels);
-            webp->pixels = malloc(bytes);
-            webp->pixels_bytes = webp->pixels ? bytes : 0;
-        }
-        w->rows = webp->pixels;
-        return w->rows != NULL;
+        const bool enough = fl_memory_reserve(&webp->pixels, bytes);
+        w->rows = webp->pixels.bytes;
+        return enough;
     }
     w->owned = malloc(2 * bytes);
     w->moves = w->owned != NULL;
