@@ -14,7 +14,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from . import options
-from .columns import Column
+from .columns import Column, split_label
 from .errors import ConfigError
 from .options import Kind
 from .url import DatabaseUrl, parse_url, with_connect_timeout
@@ -36,12 +36,17 @@ class Config:
     key: name of a column.
     image: name of a column, or several.
     label: name of a column, several, or None; ``"name:dtype"`` asks for a type.
+    sample_weight: name of a column, likewise, or None.
     batch_size: rows in a batch; the last one may have fewer.
     workers: processes; 0 works in the calling process.
     slots: batches that the ring of each worker holds.
     on_error: what to do with a bad row: "raise", "skip" or "fill".
     max_restarts: dead workers that are replaced in one epoch.
     drop_remainder: leave out a last batch of fewer than batch_size rows.
+    shuffle: another order in each epoch, of blocks of shuffle_block rows.
+    seed: of the order, and of crops and flips.
+    shard: (index, count): which of how many equal parts of each epoch to deliver.
+    deterministic: batches in the order of the plan, or as they come.
     with_keys: deliver the keys too.
     prefetch: batches that ``as_dataset`` keeps ready at its end.
     max_blob_bytes: of an encoded picture that is still fetched.
@@ -60,7 +65,6 @@ class Config:
     crop_fraction: for "crop".
     scale, ratio: for "random_crop".
     flip: mirror one row in two.
-    seed: of crops and flips.
     filter: "nearest", "box", "bilinear", "bicubic" or "lanczos".
     orientation: turn pictures as their EXIF data asks.
     quality: "exact" or "fast".
@@ -80,12 +84,18 @@ class Config:
     key: str = "id"
     image: str | tuple[str, ...] = "image_data"
     label: str | tuple[str, ...] | None = "label"
+    sample_weight: str | None = None
     batch_size: int = 64
     workers: int = 0
     slots: int = 8
     on_error: str = "raise"
     max_restarts: int = 3
     drop_remainder: bool = False
+    shuffle: bool = False
+    shuffle_block: int = 1
+    seed: int = 0
+    shard: tuple[int, int] = (0, 1)
+    deterministic: bool = True
     with_keys: bool = False
     prefetch: int = 2
     max_blob_bytes: int = 64 << 20
@@ -102,7 +112,6 @@ class Config:
     scale: PerColumn[tuple[float, float]] = (0.08, 1.0)
     ratio: PerColumn[tuple[float, float]] = (3 / 4, 4 / 3)
     flip: PerColumn[bool] = False
-    seed: PerColumn[int] = 0
     filter: PerColumn[str] = "bilinear"
     orientation: PerColumn[bool] = True
     quality: PerColumn[str] = "exact"
@@ -139,10 +148,9 @@ class Config:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The label columns as given, however many."""
-        if self.label is None:
-            return ()
-        return (self.label,) if isinstance(self.label, str) else self.label
+        """The label columns as given, however many, and last the sample weights."""
+        labels = (self.label,) if isinstance(self.label, str) else self.label or ()
+        return labels if self.sample_weight is None else (*labels, self.sample_weight)
 
     @property
     def where(self) -> str:
@@ -174,12 +182,18 @@ _KINDS: dict[str, Kind] = {
     "key": options.NAME,
     "image": options.NAMES,
     "label": options.LABEL,
+    "sample_weight": options.WEIGHT,
     "batch_size": options.integer(1, 1_000_000),
     "workers": options.optional(options.integer(0, 1024)),
     "slots": options.optional(options.integer(2, 1024), Config.slots),
     "on_error": options.choice("raise", "skip", "fill"),
     "max_restarts": options.integer(0, 1_000_000),
     "drop_remainder": options.FLAG,
+    "shuffle": options.FLAG,
+    "shuffle_block": options.integer(1, 2**40),
+    "seed": options.integer(0, 2**64 - 1),
+    "shard": options.SHARD,
+    "deterministic": options.FLAG,
     "with_keys": options.FLAG,
     "prefetch": options.integer(0, 1024),
     "max_blob_bytes": options.integer(1, 1 << 30),
@@ -195,7 +209,6 @@ _KINDS: dict[str, Kind] = {
     "scale": options.SHARES,
     "ratio": options.PROPORTIONS,
     "flip": options.FLAG,
-    "seed": options.integer(0, 2**64 - 1),
     "filter": options.choice("nearest", "box", "bilinear", "bicubic", "lanczos"),
     "orientation": options.FLAG,
     "quality": options.choice("exact", "fast"),
@@ -251,7 +264,14 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
 
 
 def _check_columns(config: Config) -> None:
-    """That options which name image columns name those that there are."""
+    """That options which name image columns name those that there are, and that a column of sample
+    weights stands beside labels."""
+    if config.sample_weight is not None:
+        *labels, weight = (split_label(label)[0] for label in config.labels)
+        if not labels:
+            raise ConfigError("sample_weight needs a label: Keras takes (images, labels, weights)")
+        if weight in labels:
+            raise ConfigError(f"sample_weight={config.sample_weight!r} is a label column already")
     for name in IMAGE_OPTIONS:
         value = getattr(config, name)
         strangers = [key for key in value if key not in config.images] if _is_dict(value) else []

@@ -22,6 +22,10 @@ class PlanError(FastloaderError):
     """The keys of the table cannot be planned: none, NULL, duplicate or of an unsupported type."""
 
 
+class StateError(FastloaderError, ValueError):
+    """A state that was saved by a loader with other batches, or that is no state at all."""
+
+
 class RowError(FastloaderError):
     """A row that cannot be delivered, while ``on_error="raise"``.
 

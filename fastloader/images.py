@@ -25,7 +25,9 @@ class ImageDecoder:
     def __init__(self, image: str, config: Config) -> None:
         its = config.image_options(image)
         height, width = its.pop("size")
-        self._decoder = Decoder(height, width, portable=config.simd == "portable", **its)
+        self._decoder = Decoder(
+            height, width, seed=config.seed, portable=config.simd == "portable", **its
+        )
         self._max_pixels: int = its["max_pixels"]
         self._is_random = its["flip"] or its["fit"] == "random_crop"
         # Where there are several, a reason says which one it is about.

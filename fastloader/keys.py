@@ -42,3 +42,10 @@ def key_numbers(keys: Keys) -> NDArray[np.uint64]:
 
 def array_equal(one: Keys, other: Keys) -> bool:
     return len(one) == len(other) and bool(np.all(one == other))
+
+
+def digest(keys: Keys) -> str:
+    """A short text that other keys, or the same in another order, do not have."""
+    hashed = blake2b(keys.dtype.str.encode(), digest_size=16)
+    hashed.update(np.ascontiguousarray(keys).view(np.uint8).data)
+    return hashed.hexdigest()

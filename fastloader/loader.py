@@ -2,49 +2,50 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
+import select
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .batch import arranged
 from .columns import Column
 from .config import UNSET, Config, PerColumn, make_config
-from .errors import ClosedError, FastloaderWarning
+from .crew import Crew
+from .errors import ClosedError, ConfigError
 from .keys import Key
-from .plan import Plan
-from .producer import Producer, key_column
-from .ring import Layout, create_memory, slot_image
-from .source import Source
+from .progress import Iteration, Progress, fingerprint
+from .ring import slot_image
 from .stats import Stats
-from .supervisor import Feeder, InProcess, RestartBudget, Supervisor, Taken
-from .survey import Survey, Surveyor, survey
-from .worker import specification
+from .supervisor import Taken, Turn
+from .tally import Tally
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-logger = logging.getLogger("fastloader")
+POLL_S = 1.0
+"""How long to wait for some worker before looking at all of them again. One that has something to
+say wakes us at once, unless another thread has listened to it in between."""
 
 
 class FastLoader:
-    """Batches of decoded images and labels from a table, in the order of its keys.
+    """Batches of decoded images and labels from a table, in the order of its keys or shuffled.
 
     Iterating, and calling, begins the next epoch: every row once. A batch is ``(images, labels)``,
-    ``(images, labels, keys)`` with ``with_keys``; without labels ``images`` or ``(images, keys)``.
+    with ``sample_weight`` ``(images, labels, weights)``; with ``with_keys`` the keys come last; and
+    without labels it is ``images`` or ``(images, keys)``.
 
     * ``images``: (n, height, width, channels), or (n, channels, height, width) with
       ``layout="NCHW"``, of type ``dtype``; a dict of them where ``image`` names several columns.
       n is ``batch_size``, in the last batch and with ``on_error="skip"`` maybe less.
     * ``labels``: an array of n values, or a dict of them where ``label`` names several columns.
       int64, float64, bool, ``str`` objects, or for blobs (n, length).
+    * ``weights``: an array of n numbers.
     * ``keys``: int64 (n,), or ``str`` objects for keys that are uuids or text.
 
     The arrays alias shared memory and stay valid as long as anything refers to them. They are
@@ -61,6 +62,7 @@ class FastLoader:
         key: column of unique integers, in PostgreSQL also uuids or text ("id").
         image: column of encoded images ("image_data"), or a list of columns.
         label: column ("label"), list of columns or None. ``"name:dtype"`` asks for a type.
+        sample_weight: column of the rows' weights in the loss, as Keras takes them (None).
         batch_size: rows (64).
         workers: processes; None for the cores that this process may use, 0 for none.
         slots: batches that each worker's ring holds (8, at least 2).
@@ -68,6 +70,13 @@ class FastLoader:
             it from its batch) or "fill" (deliver zeros in its place).
         max_restarts: workers that may die in one epoch (3).
         drop_remainder: leave out a last batch of fewer than ``batch_size`` rows (False).
+        shuffle: another random order in each epoch, a function of seed and epoch (False).
+        shuffle_block: consecutive rows that stay together when shuffled; 1 for none (1).
+        seed: of the order, and of crops and flips (0).
+        shard: (index, count), this loader's part of each epoch; or what knows it: a
+            ``tf.distribute.InputContext``, or the module ``torch.distributed`` or ``jax``. All
+            shards have the same number of batches ((0, 1)).
+        deterministic: hand over batches in their order, or, if False, as they come (True).
         with_keys: deliver keys too (False).
         prefetch: batches that :meth:`as_dataset` keeps ready (2).
         max_blob_bytes: refuse encoded pictures of more, before they are fetched (64 MiB).
@@ -91,8 +100,8 @@ class FastLoader:
         scale: for "random_crop", the least and the greatest share of the picture's area
             ((0.08, 1.0)).
         ratio: for "random_crop", the least and the greatest width / height ((3/4, 4/3)).
-        flip: mirror one row in two, others in each epoch (False).
-        seed: of crops and flips, which depend on nothing but it, the epoch and the key (0).
+        flip: mirror one row in two, others in each epoch (False). Crops and flips depend on
+            nothing but the seed, the epoch and the key.
         filter: of the resize, as Pillow defines it: "nearest", "box", "bilinear", "bicubic" or
             "lanczos" ("bilinear").
         orientation: turn pictures as their EXIF data asks (True).
@@ -112,7 +121,8 @@ class FastLoader:
     Raises:
         ConfigError: an option cannot be used, or there is no memory for the rings.
         SourceError: no such file, server, table or column.
-        PlanError: no rows, or keys that are NULL, not unique or of no usable type.
+        PlanError: no rows, too few of them for a batch or for the shards, or keys that are NULL,
+            not unique or of no usable type.
     """
 
     def __init__(
@@ -124,12 +134,18 @@ class FastLoader:
         key: str = UNSET,
         image: str | Sequence[str] = UNSET,
         label: str | Sequence[str] | None = UNSET,
+        sample_weight: str | None = UNSET,
         batch_size: int = UNSET,
         workers: int | None = UNSET,
         slots: int | None = UNSET,
         on_error: str = UNSET,
         max_restarts: int = UNSET,
         drop_remainder: bool = UNSET,
+        shuffle: bool = UNSET,
+        shuffle_block: int = UNSET,
+        seed: int = UNSET,
+        shard: Any = UNSET,
+        deterministic: bool = UNSET,
         with_keys: bool = UNSET,
         prefetch: int = UNSET,
         max_blob_bytes: int = UNSET,
@@ -145,7 +161,6 @@ class FastLoader:
         scale: PerColumn[tuple[float, float]] = UNSET,
         ratio: PerColumn[tuple[float, float]] = UNSET,
         flip: PerColumn[bool] = UNSET,
-        seed: PerColumn[int] = UNSET,
         filter: PerColumn[str] = UNSET,
         orientation: PerColumn[bool] = UNSET,
         quality: PerColumn[str] = UNSET,
@@ -163,75 +178,14 @@ class FastLoader:
         self._closed = True  # until there is something to close
         self._config = make_config(given)
         self._pid = os.getpid()
-        self._lock = threading.Lock()  # guards the epoch and the counts
-        self._epoch = -1
-        counts = ("batches", "rows", "bad_rows", "partial_rows", "passed_over", "reconnects")
-        self._counts = dict.fromkeys(counts, 0)
-        self._wait_s = 0.0
-        self._bad_rows: dict[Key, str] = {}
-        self._partial_rows: dict[Key, str] = {}
-        self._holder: Surveyor | Source | None = None  # of the snapshot
-        self._budget = RestartBudget(self._config.max_restarts)
-        self._feeders: list[Feeder] = []
-        with contextlib.ExitStack() as undo:
-            self._open(undo)
-            undo.pop_all()
+        self._lock = threading.Lock()  # guards progress and tally
+        self._tally = Tally(self._config.on_error)
+        self._epochs = 0
+        self._print: dict[str, Any] | None = None  # the plan's fingerprint, once it was needed
+        self._crew = Crew(self._config)
+        self._plan, self._feeders = self._crew.plan, self._crew.feeders
+        self._progress = Progress(self._plan)
         self._closed = False
-
-    def _open(self, undo: contextlib.ExitStack) -> None:
-        config = self._config
-        self._plan_memory = create_memory("plan")
-        undo.callback(self._plan_memory.close)
-        found = self._feed(undo) if config.workers else self._feed_in_process(undo)
-        self._plan = Plan(found.rows, config.batch_size, config.drop_remainder)
-
-    def _feed(self, undo: contextlib.ExitStack) -> Survey:
-        """Has the table looked at, and starts the workers."""
-        config = self._config
-        # The processes start before the keys are read: both take a moment, now the same one.
-        surveyor = Surveyor(self._plan_memory)
-        undo.callback(surveyor.close)
-        supervisors = []
-        for worker in range(config.workers):
-            supervisors.append(Supervisor(worker, config.workers, self._plan_memory, self._budget))
-            undo.callback(supervisors[-1].close)
-        found = surveyor.survey(config)
-        layout = self._arrange(found)
-        for worker, supervisor in enumerate(supervisors):
-            spec = specification(config, found, layout, worker=worker)
-            supervisor.configure(spec, layout, config.slots)
-        self._feeders = [*supervisors]
-        if found.snapshot is None:
-            surveyor.close()
-        else:
-            self._holder = surveyor
-        return found
-
-    def _feed_in_process(self, undo: contextlib.ExitStack) -> Survey:
-        config = self._config
-        found, keys, source = survey(config, self._plan_memory)
-        undo.callback(source.close)
-        layout = self._arrange(found)
-        producer = Producer(config, keys, found.columns, snapshot=found.snapshot)
-        undo.callback(producer.close)
-        self._feeders = [InProcess(producer, layout, config.slots)]
-        if found.snapshot is None:
-            source.close()
-        else:
-            self._holder = source
-        return found
-
-    def _arrange(self, found: Survey) -> Layout:
-        for note in found.notes:
-            warnings.warn(note, FastloaderWarning, stacklevel=5)
-        self._columns = found.columns
-        self._key_column = key_column(found.key_dtype)
-        images = [
-            replace(self._config.image_column(image), name=slot_image(image))
-            for image in self._config.images
-        ]
-        keys = [self._key_column] if self._config.with_keys else []
-        return Layout.of(self._config.batch_size, [*images, *found.columns, *keys])
 
     # ---- iteration -----------------------------------------------------------------------------
 
@@ -242,86 +196,119 @@ class FastLoader:
     def __iter__(self) -> Iterator[Any]:
         """The next epoch. An iterator that is still under way ends with SupersededError at its
         next pull."""
-        return self._elements(self._begin_epoch(), range(len(self._plan)), empty=False)
+        iteration = self._begin_epoch()
+        batches: Iterable[int] = range(iteration.first, len(self._plan))
+        if not self._config.deterministic:
+            batches = self._as_they_come(iteration)
+        return self._elements(iteration, batches, empty=False)
 
     def __call__(self) -> Iterator[Any]:
         """The same as ``iter(loader)``: what ``tf.data.Dataset.from_generator`` wants."""
         return iter(self)
 
-    def _begin_epoch(self) -> int:
+    def _begin_epoch(self, *, ahead: bool = False) -> Iteration:
+        """ahead: whether batches will be pulled before the consumer wants them."""
         self._check_usable()
         with self._lock:
-            self._epoch += 1
-            self._budget.begin()
+            iteration = self._progress.begin(ahead=ahead)
+            self._epochs += 1
+            self._crew.budget.begin()
             for feeder in self._feeders:
-                feeder.begin(self._epoch)
-            return self._epoch
+                feeder.begin(iteration.turn, iteration.first)
+            return iteration
 
-    def _elements_of(self, epoch: int, feeder: int) -> Iterator[Any]:
+    def _elements_of(self, turn: Turn, feeder: int) -> Iterator[Any]:
         """The batches of one feeder, the empty ones too, for adapters that interleave them."""
-        batches = self._plan.batches_of(feeder, len(self._feeders))
-        return self._elements(epoch, batches, empty=True)
+        iteration = self._progress.iteration
+        if iteration is None or iteration.turn != turn:  # the first pull will say what is wrong
+            iteration = Iteration(turn, 0)
+        batches = self._plan.batches_of(feeder, len(self._feeders), iteration.first)
+        return self._elements(iteration, batches, empty=True)
 
-    def _elements(self, epoch: int, batches: range, *, empty: bool) -> Iterator[Any]:
+    def _elements(
+        self, iteration: Iteration, batches: Iterable[int], *, empty: bool
+    ) -> Iterator[Any]:
         """These batches; those whose rows were all skipped only if ``empty``."""
         for batch in batches:
-            taken = self._take(epoch, batch)
+            taken = self._take(iteration, batch)
             if taken.filled.rows or empty:
                 yield self._element(taken)
 
-    def _take(self, epoch: int, batch: int) -> Taken:
+    def _as_they_come(self, iteration: Iteration) -> Iterator[int]:
+        """The numbers of an epoch's batches, each when its worker has it."""
+        feeders = range(len(self._feeders))
+        left = {
+            f: [*self._plan.batches_of(f, len(feeders), iteration.first)][::-1] for f in feeders
+        }
+        while left := {feeder: batches for feeder, batches in left.items() if batches}:
+            ready = [f for f in left if self._feeders[f].poll(iteration.turn, left[f][-1])]
+            for feeder in ready:
+                yield left[feeder].pop()
+            if not ready:
+                select.select([self._feeders[feeder] for feeder in left], [], [], POLL_S)
+
+    def _take(self, iteration: Iteration, batch: int) -> Taken:
         self._check_usable()
         start = time.perf_counter()
-        taken = self._feeders[batch % len(self._feeders)].take(epoch, batch)
-        waited, filled = time.perf_counter() - start, taken.filled
+        taken = self._feeders[batch % len(self._feeders)].take(iteration.turn, batch)
+        now = time.perf_counter()
         with self._lock:
-            self._wait_s += waited
-            self._counts["batches"] += 1
-            self._counts["rows"] += filled.rows
-            self._counts["bad_rows"] += len(filled.bad)
-            self._counts["partial_rows"] += len(filled.partial)
-            self._counts["passed_over"] += filled.passed_over
-            self._counts["reconnects"] += filled.reconnects
-            new = [row for row in filled.bad if row[0] not in self._bad_rows]
-            self._bad_rows.update(new)
-            cut = [row for row in filled.partial if row[0] not in self._partial_rows]
-            self._partial_rows.update(cut)
-        if filled.reconnects:
-            logger.warning(
-                "batch %d: the connection to the database was lost and made again", batch
-            )
-        if new:
-            done = "dropped" if self._config.on_error == "skip" else "filled with zeros"
-            logger.warning(
-                "batch %d: %d bad rows %s; the first is key %s: %s (all: loader.bad_rows)",
-                batch, len(new), done, *new[0],
-            )  # fmt: skip
-        if cut:
-            logger.warning(
-                "batch %d: %d of the pictures end early and were filled up with grey; the first is "
-                "key %s: %s (all: loader.partial_rows; strict=True makes them bad rows)",
-                batch, len(cut), *cut[0],
-            )  # fmt: skip
+            number = self._progress.hand_out(iteration, batch, taken.filled.rows)
+            new, cut = self._tally.add(taken.filled, now - start, number, now)
+        self._tally.report(batch, taken.filled, new, cut)
         return taken
 
     def _element(self, taken: Taken) -> Any:
         """What the consumer gets for a batch."""
         config = self._config
         images = {image: taken.arrays[slot_image(image)] for image in config.images}
-        parts: list[Any] = [images[config.image] if isinstance(config.image, str) else images]
-        if self._config.label is not None:
-            labels = {column.name: self._values(taken, column) for column in self._columns}
-            single = isinstance(self._config.label, str)
-            parts.append(next(iter(labels.values())) if single else labels)
-        if self._config.with_keys:
-            parts.append(self._values(taken, self._key_column))
-        return parts[0] if len(parts) == 1 else tuple(parts)
+        columns = {column.name: self._values(taken, column) for column in self._crew.columns}
+        keys = self._values(taken, self._crew.key_column) if config.with_keys else None
+        return arranged(config, images, columns, keys)
 
     @staticmethod
     def _values(taken: Taken, column: Column) -> NDArray[Any]:
         if column.is_text:
             return np.array(taken.filled.text[column.name], object)
         return taken.arrays[column.name]
+
+    # ---- resuming --------------------------------------------------------------------------------
+
+    def state_dict(self, *, consumed: int | None = None) -> dict[str, Any]:
+        """What :meth:`load_state_dict` needs to go on from here: numbers and texts, fit for JSON.
+
+        consumed: the batches that training has taken; None for all that were handed out, which
+            :meth:`as_dataset` cannot do with, since tf.data runs ahead. They are counted from the
+            first batch after the loader was made, a state was loaded, or an iteration was begun
+            after another had been left early; they may go on over any number of epochs.
+
+        Raises ConfigError if that is more than were handed out, or with ``deterministic=False``.
+        """
+        self._check_usable()
+        if not self._config.deterministic:
+            raise ConfigError(
+                "with deterministic=False batches come in an order that nobody can go on with; "
+                "resuming needs deterministic=True"
+            )
+        here = self._fingerprint()
+        with self._lock:
+            return self._progress.state(consumed, here)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The next iteration goes on where :meth:`state_dict` was asked for the state.
+
+        Raises StateError, which says what is different, for a state of a loader with other batches:
+        other keys, seed, batch size, order, shard, or another table.
+        """
+        self._check_usable()
+        here = self._fingerprint()
+        with self._lock:
+            self._progress.load(state, here)
+
+    def _fingerprint(self) -> dict[str, Any]:
+        if self._print is None:
+            self._print = fingerprint(self._config, self._plan, self._crew.keys())
+        return dict(self._print)
 
     # ---- what it is and has done -----------------------------------------------------------------
 
@@ -333,37 +320,37 @@ class FastLoader:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The label columns, with their types."""
-        return self._columns
+        return self._crew.columns
 
     @property
     def key_column(self) -> Column:
         """The column of keys in a batch: int64, or text for uuids and text."""
-        return self._key_column
+        return self._crew.key_column
 
     @property
     def bad_rows(self) -> list[tuple[Key, str]]:
         """(key, reason) of the rows that were dropped or filled so far, each once."""
         with self._lock:
-            return list(self._bad_rows.items())
+            return list(self._tally.bad.items())
 
     @property
     def partial_rows(self) -> list[tuple[Key, str]]:
         """(key, reason) of the rows whose pictures end early, delivered with what there was of
         them, each once."""
         with self._lock:
-            return list(self._partial_rows.items())
+            return list(self._tally.partial.items())
 
     def stats(self) -> Stats:
         """What the loader has done so far."""
         with self._lock:
             return Stats(
-                epochs=self._epoch + 1,
+                epochs=self._epochs,
                 leases=sum(feeder.ring.leases for feeder in self._feeders),
                 copies=sum(feeder.ring.copies for feeder in self._feeders),
                 leased=sum(len(feeder.ring.leased) for feeder in self._feeders),
-                restarts=self._budget.total,
-                wait_s=self._wait_s,
-                **self._counts,
+                restarts=self._crew.budget.total,
+                wait_s=self._tally.wait_s,
+                **self._tally.counts,
             )
 
     # ---- TensorFlow ----------------------------------------------------------------------------
@@ -389,12 +376,13 @@ class FastLoader:
 
         return tensorflow.output_shapes(self)
 
-    def as_dataset(self) -> tf.data.Dataset:
+    def as_dataset(self, device: str | None = None) -> tf.data.Dataset:
         """A ``tf.data.Dataset`` of the batches, in the loader's order; each iteration of it is the
-        next epoch. See :func:`fastloader.adapters.tensorflow.as_dataset`."""
+        next epoch. device: such as "/GPU:0", to have them there in time.
+        See :func:`fastloader.adapters.tensorflow.as_dataset`."""
         from .adapters import tensorflow
 
-        return tensorflow.as_dataset(self)
+        return tensorflow.as_dataset(self, device)
 
     # ---- the end -------------------------------------------------------------------------------
 
@@ -403,12 +391,7 @@ class FastLoader:
         if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
-        with contextlib.ExitStack() as closing:
-            closing.callback(self._plan_memory.close)
-            if self._holder is not None:
-                closing.callback(self._holder.close)
-            for feeder in self._feeders:
-                closing.callback(feeder.close)
+        self._crew.close()
 
     @property
     def closed(self) -> bool:
@@ -435,7 +418,8 @@ class FastLoader:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:
-        state = "closed" if self._closed else f"epoch {self._epoch}"
+        iteration = self._progress.iteration
+        state = "closed" if self._closed else f"epoch {iteration.turn.epoch if iteration else -1}"
         return (
             f"<FastLoader {self._config.url}: {self._plan.rows} rows in {len(self)} batches, "
             f"{self._config.workers} workers, {state}>"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .columns import split_label
+from .columns import TEXT, split_label
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,13 @@ def _label(value: Any) -> str | tuple[str, ...]:
     return labels
 
 
+def _weight(value: Any) -> str:
+    name = _name(value)
+    if split_label(name)[1] == TEXT:
+        raise ValueError("must be a column of numbers")
+    return name
+
+
 def _split_names(text: str) -> str | list[str]:
     names = [part.strip() for part in text.split(",")]
     return names if len(names) > 1 else names[0]
@@ -70,6 +77,7 @@ def _split_names(text: str) -> str | list[str]:
 NAME = Kind(_name)
 NAMES = Kind(_names, _split_names)
 LABEL = optional(Kind(_label, _split_names))
+WEIGHT = optional(Kind(_weight))
 
 
 def choice(*values: str) -> Kind:
@@ -193,6 +201,37 @@ STD = numbers(
     "must be a number, or one for each of red, green and blue, from 0.000001 to 1: levels are "
     "divided by 255 first",
 )
+
+# ---- shards --------------------------------------------------------------------------------------
+
+_SHARD = (
+    "must be (index, count) with an index from 0 to count - 1, a tf.distribute.InputContext, or "
+    "one of the modules torch.distributed and jax"
+)
+
+
+def _shard(value: Any) -> tuple[int, int]:
+    """Which part, of how many. Whoever knows may be given in place of the numbers."""
+    if hasattr(value, "input_pipeline_id"):
+        value = value.input_pipeline_id, value.num_input_pipelines
+    elif hasattr(value, "process_index"):
+        value = value.process_index(), value.process_count()
+    elif hasattr(value, "get_rank"):
+        if not value.is_initialized():
+            raise ValueError("has no process group: call init_process_group first")
+        value = value.get_rank(), value.get_world_size()
+    if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
+        raise ValueError(_SHARD)
+    count = integer(1, 1_000_000, _SHARD).check(value[1])
+    return integer(0, count - 1, _SHARD).check(value[0]), count
+
+
+def _parse_shard(text: str) -> tuple[int, int]:
+    index, count = map(int, text.split("/"))
+    return index, count
+
+
+SHARD = optional(Kind(_shard, _parse_shard, "INDEX/COUNT, from 0/COUNT on"), (0, 1))
 
 # ---- flags ---------------------------------------------------------------------------------------
 

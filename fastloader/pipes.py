@@ -11,7 +11,7 @@ import struct
 import time
 from typing import NamedTuple
 
-SURVEY, SPEC, FREE, EPOCH = 1, 2, 3, 4  # from the loader
+SURVEY, SPEC, FREE, START = 1, 2, 3, 4  # from the loader
 SURVEYED, READY, ERROR = 5, 6, 7  # from the worker
 
 
@@ -21,13 +21,16 @@ class Record(NamedTuple):
     SURVEY: payload, the configuration as JSON. To the process that surveys.
     SPEC: payload, the worker's specification as JSON. Once, before all that follow.
     FREE: slot.
-    EPOCH: epoch, and batch, the worker's first in it. Whatever else it does it drops.
+    START: run, its number; epoch and batch, from which on the worker makes all of its batches, of
+        this epoch and of those that follow. Whatever else it does it drops.
     SURVEYED: payload, what the survey found as JSON; the keys are in the plan's memory.
-    READY: epoch, batch, slot, rows; payload, the rest of the batch as JSON.
-    ERROR: epoch, batch that cannot be delivered; payload, the exception as JSON.
+    READY: run, epoch, batch, slot, rows; payload, the rest of the batch as JSON.
+    ERROR: run, epoch, batch that cannot be delivered; payload, the exception as JSON. The worker
+        waits for the next START.
     """
 
     kind: int
+    run: int = 0
     epoch: int = 0
     batch: int = 0
     slot: int = 0
@@ -42,7 +45,7 @@ class PipeBroken(Exception):
 class Channel:
     """One process's ends of the two pipes between it and its peer."""
 
-    _HEADER = struct.Struct("<HHIqqII")
+    _HEADER = struct.Struct("<HHIqqqII")
     _MAGIC = 0xFA57
 
     def __init__(self, incoming: io.FileIO, outgoing: io.FileIO) -> None:
@@ -56,8 +59,8 @@ class Channel:
         """Raises BrokenPipeError once the peer is gone."""
         data = memoryview(
             self._HEADER.pack(
-                self._MAGIC, record.kind, record.slot, record.epoch, record.batch, record.rows,
-                len(record.payload),
+                self._MAGIC, record.kind, record.slot, record.run, record.epoch, record.batch,
+                record.rows, len(record.payload),
             )
             + record.payload
         )  # fmt: skip
@@ -82,14 +85,18 @@ class Channel:
         size = self._HEADER.size
         if len(self._buffer) < size:
             return None
-        magic, kind, slot, epoch, batch, rows, payload = self._HEADER.unpack_from(self._buffer)
+        magic, kind, slot, run, epoch, batch, rows, payload = self._HEADER.unpack_from(self._buffer)
         if magic != self._MAGIC:
             raise PipeBroken
         if len(self._buffer) < size + payload:
             return None
         body = bytes(self._buffer[size : size + payload])
         del self._buffer[: size + payload]
-        return Record(kind, epoch, batch, slot, rows, body)
+        return Record(kind, run, epoch, batch, slot, rows, body)
+
+    def fileno(self) -> int:
+        """Of the incoming pipe."""
+        return self._incoming.fileno()
 
     def close_outgoing(self) -> None:
         """Tells the peer that no more will come."""

@@ -6,9 +6,13 @@ Batch ``j`` is the same whatever the number of workers; it belongs to worker ``j
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
 
 from .errors import PlanError
 from .keys import Key, Keys, key_values
+from .order import Positions, Shuffled
 
 KeyRange = tuple[Key, Key]
 """The first and the last key of a run of planned keys, both inclusive."""
@@ -36,25 +40,67 @@ def check_keys(keys: Keys, where: str) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """The batches of an epoch.
+    """The batches of one shard in each epoch; an epoch is every row once, over all shards.
+
+    A step is one batch of each shard, so all shards have the same number of batches. All but the
+    last step are of ``batch_size`` rows a shard. The rows that are left for the last step are
+    shared out evenly; if there are fewer of them than shards, the step before gives up as many as
+    are missing. With ``drop_remainder`` they are left out instead; and so they are with a
+    ``batch_size`` of 1, where there is nothing to give up.
 
     rows: of the table; the plan deals in positions in its sorted key column.
-    batch_size: rows in every batch but perhaps the last.
-    drop_remainder: leave the last batch out if it has fewer.
+    batch_size: rows in a batch of one shard.
+    drop_remainder: leave out what does not make a whole step.
+    shuffle: another order in each epoch, of blocks of ``shuffle_block`` rows. seed: of the order.
+    shard: (index, count); whose batches these are.
     """
 
     rows: int
     batch_size: int
     drop_remainder: bool = False
+    shuffle: bool = False
+    shuffle_block: int = 1
+    seed: int = 0
+    shard: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
-        whole, rest = divmod(self.rows, self.batch_size)
-        return whole + (rest > 0 and not self.drop_remainder)
+        """Batches of the shard in an epoch."""
+        whole, rest = divmod(self.rows, self.batch_size * self.shard[1])
+        dropped = self.drop_remainder or (self.batch_size == 1 and self.shard[1] > 1)
+        return whole + (rest > 0 and not dropped)
 
-    def positions(self, batch: int) -> slice:
+    def check(self, where: str) -> None:
+        """Raises PlanError if a batch would be empty, or there is none. where: for the message."""
+        shards = self.shard[1]
+        if self.rows < shards:
+            raise PlanError(f"{where}: {self.rows} rows are too few for {shards} shards")
+        if len(self) == 0:
+            each = f" for each of {shards} shards" if shards > 1 else ""
+            raise PlanError(
+                f"{where}: {self.rows} rows do not fill a batch of {self.batch_size}{each}, and "
+                f"drop_remainder leaves out what does not; lower batch_size"
+            )
+
+    def numbers(self, batch: int) -> slice:
+        """Which rows of the order of delivery are the batch's."""
+        begin, rows = self._before(batch), self._before(batch + 1) - self._before(batch)
+        index, shards = self.shard
+        return slice(begin + rows * index // shards, begin + rows * (index + 1) // shards)
+
+    def _before(self, step: int) -> int:
+        """Rows in the steps before this one."""
+        whole = step * self.batch_size * self.shard[1]
+        if whole > self.rows:
+            return self.rows
+        is_last = self.rows - whole < self.batch_size * self.shard[1] and step < len(self)
+        return min(whole, self.rows - self.shard[1]) if is_last else whole
+
+    def positions(self, epoch: int, batch: int) -> Positions:
         """Where the batch's keys stand in the key column, in the order of delivery."""
-        return slice(batch * self.batch_size, min((batch + 1) * self.batch_size, self.rows))
+        numbers = self.numbers(batch)
+        if not self.shuffle:
+            return np.arange(numbers.start, numbers.stop)
+        return _shuffled(self.rows, self.shuffle_block, self.seed, epoch)[numbers]
 
     def batches_of(self, worker: int, workers: int, first: int = 0) -> range:
         """The batches of one worker, ascending, from ``first`` on."""
@@ -62,7 +108,14 @@ class Plan:
         return range(worker + skipped * workers, len(self), workers)
 
 
-def key_ranges(keys: Keys) -> list[KeyRange]:
-    """The ranges to read for a batch of these keys, in its order."""
-    first, last = key_values(keys[[0, -1]])
-    return [(first, last)]
+# While an epoch is decoded the next is fetched, and a process may have several loaders.
+_shuffled = lru_cache(maxsize=8)(Shuffled)
+
+
+def key_ranges(keys: Keys, positions: Positions) -> list[KeyRange]:
+    """The ranges to read for the rows at these positions of the key column, in their order: one for
+    each run of consecutive ones."""
+    new = np.flatnonzero(np.diff(positions) != 1) + 1
+    first = key_values(keys[positions[np.concatenate(([0], new))]])
+    last = key_values(keys[positions[np.concatenate((new - 1, [-1]))]])
+    return list(zip(first, last, strict=True))

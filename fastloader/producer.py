@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,6 +58,13 @@ class Filled:
         return cls(rows, [*map(tuple, bad)], [*map(tuple, partial)], *rest)
 
 
+class Fetched(NamedTuple):
+    """Rows of an epoch; of one that has none left, None."""
+
+    epoch: int
+    chunk: Chunk | None
+
+
 @dataclass
 class _Batch:
     """A batch on its way into a slot: where it goes, and by position in it what is wrong."""
@@ -76,13 +83,20 @@ def _by_key(keys: Keys, reasons: dict[int, str]) -> list[tuple[Key, str]]:
     return [(key, reasons[i]) for key, i in zip(shown, positions, strict=True)]
 
 
+def plan_of(config: Config, rows: int) -> Plan:
+    """The plan for a table of so many rows."""
+    names = [field.name for field in fields(Plan) if field.name != "rows"]
+    return Plan(rows, **{name: getattr(config, name) for name in names})
+
+
 def key_column(key_dtype: str) -> Column:
     """The column of a batch that holds the keys."""
     return Column(KEYS, INTEGER if np.dtype(key_dtype) == INTEGER else TEXT)
 
 
 class Producer:
-    """Reads, decodes and resizes the batches of one worker, one after the other.
+    """Reads, decodes and resizes the batches of one worker, one after the other, epoch after epoch:
+    the rows of the next epoch are fetched while the last ones of this one are decoded.
 
     config: the loader's. keys: of the table, in its order, (rows,).
     columns: the label columns, as the survey found them.
@@ -102,7 +116,7 @@ class Producer:
     ) -> None:
         self._config = config
         self._keys = keys
-        self._plan = Plan(len(keys), config.batch_size, config.drop_remainder)
+        self._plan = plan_of(config, len(keys))
         self._columns = columns
         self._key_column = key_column(keys.dtype.str)
         self._snapshot = snapshot
@@ -114,40 +128,49 @@ class Producer:
         # The thread that opens the source is the one that reads from it: sqlite3 insists.
         self._fetcher = ThreadPoolExecutor(1, "fastloader-fetch")
         self._source: Source | None = None
-        self._chunks: Iterator[Chunk] | None = None
-        self._next: Future[Chunk | None] | None = None
-        self._chunk: Chunk | None = None
+        self._chunks: Iterator[Fetched] | None = None
+        self._next: Future[Fetched] | None = None
+        self._fetched = Fetched(0, None)
         self._offset = 0  # of the first row of the chunk that is not in a batch yet
-        self._batches: Iterator[int] = iter(())
-        self._range = 0  # number of the next batch's first range in this read
+        self._batches: Iterator[tuple[int, int]] = iter(())
+        self._range = 0  # number of the next batch's first range in its epoch's read
         self._reconnects = 0
-        self._epoch = 0
+        self.epoch, self.batch = 0, 0
 
     def start(self, epoch: int, first_batch: int) -> None:
         """Goes to the producer's first batch of the epoch at or after ``first_batch``, whatever it
         was doing."""
-        self._epoch = epoch
-        batches = self._plan.batches_of(self._worker, self._workers, first_batch)
-        ranges = (r for batch in batches for r in key_ranges(self._batch_keys(batch)))
-        self._batches = iter(batches)
+        self._batches = self._sequence(epoch, first_batch)
+        self.epoch = epoch
         self._range = 0
-        self._chunk = None
+        self._fetched = Fetched(epoch, None)
         # The fetch that is under way, if any, ends first: there is one thread.
-        self._next = self._fetcher.submit(self._restart, ranges)
+        self._next = self._fetcher.submit(self._restart, epoch, first_batch)
+
+    def _sequence(self, epoch: int, first_batch: int) -> Iterator[tuple[int, int]]:
+        """(epoch, batch) of all that this producer makes; there is no end, unless it has none."""
+        while batches := self._plan.batches_of(self._worker, self._workers):
+            yield from ((epoch, batch) for batch in batches if batch >= first_batch)
+            epoch, first_batch = epoch + 1, 0
 
     def fill(self, slot: Arrays, cancelled: Callable[[], bool] = lambda: False) -> Filled | None:
-        """Puts the next batch into ``slot``. None if there is none or once ``cancelled()``.
+        """Puts the next batch into ``slot``; which one it is, ``epoch`` and ``batch`` say then.
+        None if this producer has none, or once ``cancelled()``.
 
         Raises RowError for the first bad row where ``on_error="raise"``, SourceError otherwise.
         """
-        batch = next(self._batches, None)
-        if batch is None:
+        following = next(self._batches, None)
+        if following is None:
             return None
-        keys = self._batch_keys(batch)
+        if following[0] != self.epoch:
+            self._range = 0
+        self.epoch, self.batch = following
+        positions = self._plan.positions(self.epoch, self.batch)
+        keys = self._keys[positions]
         columns = [*self._columns, *([self._key_column] if self._config.with_keys else [])]
         text: dict[str, Any] = {c.name: np.empty(len(keys), object) for c in columns if c.is_text}
         into = _Batch(keys, {**slot, **text})
-        self._range += len(key_ranges(keys))
+        self._range += len(key_ranges(self._keys, positions))
         at = 0
         while at < len(keys):
             if cancelled():
@@ -177,31 +200,47 @@ class Producer:
         self._fetcher.shutdown()
         self._keys = self._keys[:0].copy()  # and with the view the plan's memory
 
-    def _batch_keys(self, batch: int) -> Keys:
-        return self._keys[self._plan.positions(batch)]
-
     # ---- rows --------------------------------------------------------------------------------
 
-    def _restart(self, ranges: Iterator[KeyRange]) -> Chunk | None:
+    def _restart(self, epoch: int, first_batch: int) -> Fetched:
         """Runs on the fetching thread."""
         if self._source is None:
             who = f"worker {self._worker}"
             self._source = open_source(self._config, self._snapshot, who=who)
         if self._chunks is not None:
             self._chunks.close()  # type: ignore[attr-defined]  # a generator
-        self._chunks = self._source.read(ranges, self._columns)
-        return next(self._chunks, None)
+        self._chunks = self._read(self._source, epoch, first_batch)
+        return next(self._chunks)
+
+    def _read(self, source: Source, epoch: int, first_batch: int) -> Iterator[Fetched]:
+        """Runs on the fetching thread: the rows of one epoch after the other."""
+        while True:
+            rest: Fetched | None = Fetched(epoch, None)
+            for chunk in source.read(self._ranges(epoch, first_batch), self._columns):
+                yield Fetched(epoch, chunk)
+                rest = None
+            if rest is not None:  # or a table without any of its rows would never be done
+                yield rest
+            epoch, first_batch = epoch + 1, 0
+
+    def _ranges(self, epoch: int, first_batch: int) -> Iterator[KeyRange]:
+        for batch in self._plan.batches_of(self._worker, self._workers, first_batch):
+            yield from key_ranges(self._keys, self._plan.positions(epoch, batch))
 
     def _have_chunk(self) -> bool:
-        """Makes sure of a chunk with rows left; False when the source has no more."""
+        """Makes sure of a chunk with rows left; False when the source has no more in this epoch."""
         while self._chunk is None or self._offset == len(self._chunk.keys):
-            if self._next is None:
+            if self._fetched.epoch > self.epoch:
                 return False
-            self._chunk, self._offset, fetched = self._next.result(), 0, self._chunks
+            assert self._next is not None
+            self._fetched, self._offset, fetched = self._next.result(), 0, self._chunks
             assert fetched is not None
-            last = self._chunk is None
-            self._next = None if last else self._fetcher.submit(next, fetched, None)
-        return True
+            self._next = self._fetcher.submit(next, fetched)
+        return self._fetched.epoch == self.epoch
+
+    @property
+    def _chunk(self) -> Chunk | None:
+        return self._fetched.chunk
 
     def _take(self, into: _Batch, at: int) -> int:
         """Moves rows of the chunk into the batch from position ``at`` on; the next position."""
@@ -233,7 +272,7 @@ class Producer:
                 into.bad[at + i] = reason
         for (name, decoder), blobs in zip(self._decoders, chunk.images, strict=True):
             pictures = into.targets[name][at:]
-            failed, cut = decoder.decode(blobs[rows], pictures, chunk.keys[rows], self._epoch)
+            failed, cut = decoder.decode(blobs[rows], pictures, chunk.keys[rows], self.epoch)
             for found, reasons in ((failed, into.bad), (cut, into.partial)):
                 for i, reason in found.items():
                     reasons.setdefault(at + i, reason)

@@ -1,6 +1,7 @@
 """Keeps a ring filled: by a worker process that it starts and replaces, or in this process.
 
-Both kinds have the same four methods, and both give out the batches of one epoch at a time.
+Both kinds have the same methods. Both give out the batches of one epoch at a time, and are at work
+on those of the next one meanwhile.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Protocol
 
 from . import pipes
@@ -18,6 +19,8 @@ from .process import Process
 from .producer import Filled, Producer
 from .ring import Arrays, Layout, Ring, create_memory
 
+NOTHING = Record(0)
+
 
 class Taken(NamedTuple):
     """A batch on its way to the consumer: its columns in the ring, and the rest of it."""
@@ -26,16 +29,32 @@ class Taken(NamedTuple):
     filled: Filled
 
 
+class Turn(NamedTuple):
+    """One iteration of the loader: its epoch, in a run of epochs each of which began when all of
+    the one before it had been handed out. A worker goes from one to the next by itself."""
+
+    run: int
+    epoch: int
+
+
 class Feeder(Protocol):
     """What a loader asks of one ring's keeper. Safe to use from several threads."""
 
     ring: Ring
 
-    def begin(self, epoch: int) -> None:
-        """Drops what is under way and starts on the epoch's batches."""
+    def begin(self, turn: Turn, first_batch: int) -> None:
+        """Gets ready to give out an epoch's batches from the first one on. In the run that is under
+        way the epoch follows the last one, and is being worked on already; for another run, drops
+        what is under way and starts there."""
 
-    def take(self, epoch: int, batch: int) -> Taken:
-        """Waits for a batch. Raises SupersededError once another epoch has begun."""
+    def take(self, turn: Turn, batch: int) -> Taken:
+        """Waits for a batch. Raises SupersededError once another turn has begun."""
+
+    def poll(self, turn: Turn, batch: int) -> bool:
+        """Whether :meth:`take` would not wait."""
+
+    def fileno(self) -> int:
+        """Of what becomes readable when :meth:`poll` may have a new answer."""
 
     def close(self) -> None:
         """May be called twice."""
@@ -58,14 +77,14 @@ class RestartBudget:
         return self._left >= 0
 
 
-def _check(epoch: int, current: int, closed: bool) -> None:
+def _check(turn: Turn, current: Turn, closed: bool) -> None:
     if closed:
         raise ClosedError("the loader is closed")
-    if epoch != current:
+    if turn != current:
         raise SupersededError(
-            f"this iteration (epoch {epoch}) has ended because a newer one (epoch {current}) of "
-            f"the same loader has begun; a loader serves one at a time. For two at once, make two "
-            f"loaders"
+            f"this iteration (epoch {turn.epoch}) has ended because a newer one (epoch "
+            f"{current.epoch}) of the same loader has begun; a loader serves one at a time. For "
+            f"two at once, make two loaders"
         )
 
 
@@ -82,12 +101,12 @@ class Supervisor:
         self._budget = budget
         self._memory = create_memory(f"ring-{worker}")
         self._closed = False
-        self._epoch = -1
-        self._expected = worker  # the first batch that the worker has not announced
+        self._turn = Turn(0, -1)
+        self._expected = (0, 0)  # from which epoch and batch on the worker has announced nothing
         self._ready: dict[tuple[int, int], Record] = {}  # announced, by epoch and batch
         self._broken = False  # the process must be replaced before anything else
         # _reading is held while waiting for the worker and guards _ready and the ring's leases.
-        # _lock is never held for long; it guards the epoch and what is sent to whom.
+        # _lock is never held for long; it guards the turn and what is sent to whom.
         self._reading = threading.Lock()
         self._lock = threading.Lock()
         self._process = self._started()
@@ -99,21 +118,43 @@ class Supervisor:
         with self._lock:
             self._introduce(range(slots))
 
-    def begin(self, epoch: int) -> None:
+    def begin(self, turn: Turn, first_batch: int) -> None:
         with self._lock:
-            self._epoch, self._expected = epoch, self._worker
-            self._send(Record(pipes.EPOCH, epoch, self._worker))
+            restart = turn.run != self._turn.run
+            self._turn = turn
+            if restart:
+                self._expected = (turn.epoch, first_batch)
+                self._send(Record(pipes.START, *turn, first_batch))
 
-    def take(self, epoch: int, batch: int) -> Taken:
-        with self._reading:
+    def take(self, turn: Turn, batch: int) -> Taken:
+        with self._reading, self._careful():
+            return self._take(turn, batch)
+
+    def poll(self, turn: Turn, batch: int) -> bool:
+        with self._reading, self._careful():
+            if self._broken or self._closed or turn != self._turn:
+                return True
             try:
-                return self._take(epoch, batch)
-            except FastloaderError:
-                raise
-            except BaseException:
-                # Ctrl-C may have come between any two steps: start over with a new process.
-                self._broken = True
-                raise
+                while (record := self._process.channel.receive(0)) is not None:
+                    self._put(record)
+            except (EOFError, pipes.PipeBroken):
+                return True
+            self._drop_stale()
+            return (turn.epoch, batch) in self._ready
+
+    def fileno(self) -> int:
+        return self._process.channel.fileno()
+
+    @contextlib.contextmanager
+    def _careful(self) -> Iterator[None]:
+        try:
+            yield
+        except FastloaderError:
+            raise
+        except BaseException:
+            # Ctrl-C may have come between any two steps: start over with a new process.
+            self._broken = True
+            raise
 
     def close(self) -> None:
         with self._lock:
@@ -131,16 +172,16 @@ class Supervisor:
 
     # ---- batches -----------------------------------------------------------------------------
 
-    def _take(self, epoch: int, batch: int) -> Taken:
+    def _take(self, turn: Turn, batch: int) -> Taken:
         if self._broken:
-            _check(epoch, self._epoch, self._closed)
+            _check(turn, self._turn, self._closed)
             self._replace()
         self._free(self.ring.take_back())
         while True:
-            _check(epoch, self._epoch, self._closed)
+            _check(turn, self._turn, self._closed)
             self._drop_stale()
-            if (epoch, batch) in self._ready:
-                return self._hand_over(self._ready.pop((epoch, batch)))
+            if (turn.epoch, batch) in self._ready:
+                return self._hand_over(self._ready.pop((turn.epoch, batch)))
             try:
                 record = self._process.channel.receive()
             except (EOFError, pipes.PipeBroken):
@@ -148,10 +189,17 @@ class Supervisor:
                     self._bury(batch)
                 continue
             assert record is not None
-            self._ready[record.epoch, record.batch] = record
-            with self._lock:
-                if record.epoch == self._epoch:
-                    self._expected = record.batch + self._workers
+            self._put(record)
+
+    def _put(self, record: Record) -> None:
+        """Takes in what the worker has announced."""
+        with self._lock:
+            if record.run == self._turn.run:
+                self._expected = (record.epoch, record.batch + self._workers)
+                # In its place there may be the same batch of an older run, which makes way.
+                where = (record.epoch, record.batch)
+                self._ready[where], record = record, self._ready.get(where, NOTHING)
+        self._free_slots_of([record])
 
     def _hand_over(self, record: Record) -> Taken:
         if record.kind == pipes.ERROR:
@@ -163,10 +211,13 @@ class Supervisor:
         return Taken(arrays, filled)
 
     def _drop_stale(self) -> None:
-        stale = [r for r in self._ready.values() if r.epoch != self._epoch]
+        stale = [record for record in self._ready.values() if record.run != self._turn.run]
         for record in stale:
             del self._ready[record.epoch, record.batch]
-        self._free([record.slot for record in stale if record.kind == pipes.READY])
+        self._free_slots_of(stale)
+
+    def _free_slots_of(self, records: list[Record]) -> None:
+        self._free([record.slot for record in records if record.kind == pipes.READY])
 
     def _free(self, slots: list[int]) -> None:
         with self._lock:
@@ -209,7 +260,7 @@ class Supervisor:
             self.ring.take_back()
             kept = self.ring.leased | {record.slot for record in self._ready.values()}
             self._introduce(slot for slot in range(self.ring.slots) if slot not in kept)
-            self._send(Record(pipes.EPOCH, self._epoch, self._expected))
+            self._send(Record(pipes.START, self._turn.run, *self._expected))
 
     def __repr__(self) -> str:
         state = "closed" if self._closed else f"process {self._process.pid}"
@@ -223,26 +274,34 @@ class InProcess:
         with create_memory("ring") as memory:
             self.ring = Ring(memory, layout, slots, allocate=True)
         self._producer = producer
-        self._epoch = -1
+        self._turn = Turn(0, -1)
         self._closed = False
         self._filling = threading.Lock()
 
-    def begin(self, epoch: int) -> None:
-        self._epoch = epoch  # what is being filled notices, and gives the lock up
-        with self._filling:
-            if self._epoch == epoch:
-                self._producer.start(epoch, 0)
+    def begin(self, turn: Turn, first_batch: int) -> None:
+        restart = turn.run != self._turn.run
+        self._turn = turn  # what is being filled notices, and gives the lock up
+        if restart:
+            with self._filling:
+                if self._turn == turn:
+                    self._producer.start(turn.epoch, first_batch)
 
-    def take(self, epoch: int, batch: int) -> Taken:
+    def take(self, turn: Turn, batch: int) -> Taken:
         with self._filling:
             self.ring.take_back()
-            _check(epoch, self._epoch, self._closed)
+            _check(turn, self._turn, self._closed)
             leased = self.ring.leased
             slot = next(s for s in range(self.ring.slots) if s not in leased)
-            filled = self._producer.fill(self.ring.slot(slot), lambda: epoch != self._epoch)
-            _check(epoch, self._epoch, self._closed)
+            filled = self._producer.fill(self.ring.slot(slot), lambda: turn != self._turn)
+            _check(turn, self._turn, self._closed)
             assert filled is not None, f"no batch {batch}"
             return Taken(self.ring.hand_out(slot, filled.rows)[0], filled)
+
+    def poll(self, turn: Turn, batch: int) -> bool:  # noqa: ARG002 # it never waits for anybody
+        return True
+
+    def fileno(self) -> int:
+        raise AssertionError("there is nothing to wait for")
 
     def close(self) -> None:
         with self._filling:

@@ -28,6 +28,12 @@ class DatabaseUrl(str):
         return url
 
     @property
+    def database(self) -> str:
+        """The name of the file or of the database, wherever it is."""
+        path = self.partition("?")[0] if self.is_postgres else self
+        return path.rpartition("/")[2]
+
+    @property
     def is_postgres(self) -> bool:
         return self.startswith("postgresql://")
 

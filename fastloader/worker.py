@@ -53,11 +53,9 @@ class Worker:
         )
         layout = Layout.of(config.batch_size, columns_from(values["slot_columns"]))
         self._ring = Ring(memory, layout, config.slots, allocate=False)
-        self._workers = config.workers
         self._free: deque[int] = deque()
-        self._epoch = -1
-        self._batch = 0  # the one to fill next
-        self._working = False  # False between epochs, and after an error
+        self._run = 0
+        self._working = False  # False before the first start, and after an error
 
     def run(self) -> None:
         """Until the loader closes its end of the pipe: EOFError or BrokenPipeError."""
@@ -73,39 +71,38 @@ class Worker:
         while record is not None:
             if record.kind == pipes.FREE:
                 self._free.append(record.slot)
-            elif record.kind == pipes.EPOCH:
-                self._epoch, self._batch = record.epoch, record.batch
+            elif record.kind == pipes.START:
+                self._run = record.run
                 self._working = True
                 self._producer.start(record.epoch, record.batch)
             record = self._channel.receive(0)
         if os.getppid() != self._parent:
             raise EOFError
 
-    def _superseded(self, epoch: int) -> bool:
+    def _superseded(self, run: int) -> bool:
         self._listen(wait=False)
-        return epoch != self._epoch
+        return run != self._run
 
     def _fill(self) -> None:
-        epoch, batch, slot = self._epoch, self._batch, self._free[0]
+        run, slot, producer = self._run, self._free[0], self._producer
         try:
-            filled = self._producer.fill(self._ring.slot(slot), lambda: self._superseded(epoch))
+            filled = producer.fill(self._ring.slot(slot), lambda: self._superseded(run))
         except (EOFError, BrokenPipeError):
             raise
         except Exception as error:
             self._working = False
-            self._channel.send(
-                Record(pipes.ERROR, epoch, batch, payload=to_json(unexpected(error)))
-            )
+            payload = to_json(unexpected(error))
+            where = (producer.epoch, producer.batch)
+            self._channel.send(Record(pipes.ERROR, run, *where, payload=payload))
             return
-        if epoch != self._epoch:
+        if run != self._run:
             return
         if filled is None:
             self._working = False
             return
         self._free.popleft()
-        self._batch += self._workers
-        payload = filled.to_payload()
-        self._channel.send(Record(pipes.READY, epoch, batch, slot, filled.rows, payload))
+        where, payload = (producer.epoch, producer.batch), filled.to_payload()
+        self._channel.send(Record(pipes.READY, run, *where, slot, filled.rows, payload))
 
 
 def serve(channel: Channel, memory: io.FileIO, plan: io.FileIO) -> None:

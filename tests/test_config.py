@@ -44,6 +44,11 @@ FULL_ENVIRONMENT = {
     "FASTLOADER_SCALE": "0.25, 1",
     "FASTLOADER_RATIO": "0.5,2",
     "FASTLOADER_FLIP": "1",
+    "FASTLOADER_SHUFFLE": "1",
+    "FASTLOADER_SHUFFLE_BLOCK": "8",
+    "FASTLOADER_SHARD": "1/8",
+    "FASTLOADER_DETERMINISTIC": "0",
+    "FASTLOADER_SAMPLE_WEIGHT": "w:float32",
     "FASTLOADER_SEED": "18446744073709551615",
     "FASTLOADER_FILTER": "lanczos",
     "FASTLOADER_ORIENTATION": "0",
@@ -91,6 +96,7 @@ def test_every_option_has_a_variable() -> None:
         max_pixels=1_000_000, max_blob_bytes=5000, fetch_bytes=70000, consistency="latest",
         stall_timeout_s=2.5, reconnect_timeout_s=4.0, simd="portable", channels=1,
         fit="random_crop", crop_fraction=0.875, scale=(0.25, 1.0), ratio=(0.5, 2.0), flip=True,
+        shuffle=True, shuffle_block=8, shard=(1, 8), deterministic=False, sample_weight="w:float32",
         seed=2**64 - 1, filter="lanczos", orientation=False, quality="fast",
         background=(255, 0, 7), layout="NCHW", dtype="float16", mean=(0.485, 0.456, 0.406),
         std=(0.25, 0.25, 0.25), strict=True, max_scans=7, max_chunks=70,
@@ -101,7 +107,10 @@ def test_every_option_has_a_variable() -> None:
 
 
 def test_an_argument_wins_over_its_variable() -> None:
-    config = make(FULL_ENVIRONMENT, batch_size=9, drop_remainder=False, label=None, workers=None)
+    config = make(
+        FULL_ENVIRONMENT, batch_size=9, drop_remainder=False, label=None, sample_weight=None,
+        workers=None,
+    )  # fmt: skip
     assert (config.batch_size, config.drop_remainder, config.label) == (9, False, None)
     assert config.workers == len(os.sched_getaffinity(0))
     assert config.slots == 5
@@ -140,6 +149,17 @@ def test_none_and_auto_in_the_environment_are_none() -> None:
         ({"scale": 0.5}, r"must be \(least, greatest\) share"),
         ({"ratio": (0, 1)}, "from 0.001 to 1000"),
         ({"seed": -1}, "seed=-1 must be from 0"),
+        ({"seed": {"image_data": 1}}, "seed=.* must be an integer"),
+        ({"shuffle": 1}, "shuffle=1 must be True or False"),
+        ({"shuffle_block": 0}, "shuffle_block=0 must be from 1"),
+        ({"shard": (8, 8)}, r"shard=\(8, 8\) must be \(index, count\) with an index from 0"),
+        ({"shard": (-1, 8)}, r"must be \(index, count\)"),
+        ({"shard": (0, 0)}, r"must be \(index, count\)"),
+        ({"shard": 3}, r"must be \(index, count\)"),
+        ({"shard": "1/8"}, r"must be \(index, count\)"),
+        ({"sample_weight": "label"}, "sample_weight='label' is a label column already"),
+        ({"sample_weight": "w", "label": None}, "sample_weight needs a label"),
+        ({"sample_weight": "w:text"}, "must be a column of numbers"),
         ({"background": (0, 0)}, "each from 0 to 255"),
         ({"background": (0, 0, 256)}, "each from 0 to 255"),
         ({"background": "red"}, "each from 0 to 255"),
@@ -334,3 +354,16 @@ def test_numbers_may_come_as_arrays() -> None:
     assert make(mean=[np.float32(0.5)] * 3).mean == (0.5, 0.5, 0.5)
     assert make(crop_fraction=np.float64(0.5), flip=np.True_).flip is True
     assert make(channels=np.int64(1)).channels == 1
+
+
+def test_a_shard_may_be_whatever_knows_it() -> None:
+    class InputContext:  # of tf.distribute, without TensorFlow
+        input_pipeline_id, num_input_pipelines = 2, 5
+
+    assert make(shard=InputContext()).shard == (2, 5)
+    assert make(shard=None).shard == (0, 1)
+    assert make(shard=np.array([3, 4])).shard == (3, 4)
+    with pytest.raises(ConfigError, match="FASTLOADER_SHARD='8' must be INDEX/COUNT, from 0/COUNT"):
+        make({"FASTLOADER_SHARD": "8"})
+    with pytest.raises(ConfigError, match=r"FASTLOADER_SHARD=\(8, 8\) must be"):
+        make({"FASTLOADER_SHARD": "8/8"})

@@ -174,8 +174,10 @@ def test_a_picture_over_the_limit_is_refused_with_the_option_to_raise(
 def test_a_table_that_is_dropped_while_the_loader_runs_is_an_error(
     tmp_path: Path, workers: int
 ) -> None:
-    path = table(tmp_path / "t.db", simple_rows(30))
-    with FastLoader(path, size=(8, 8), batch_size=8, workers=workers) as loader:
+    path = table(tmp_path / "t.db", simple_rows(100))
+    # So that the workers, who are at the next epoch already, cannot have read all of it.
+    little = {"slots": 2, "fetch_bytes": 1}
+    with FastLoader(path, size=(8, 8), batch_size=8, workers=workers, **little) as loader:
         list(loader)
         connection = sqlite3.connect(path)
         connection.execute("DROP TABLE images")

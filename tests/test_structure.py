@@ -28,7 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "url": set(),
     "options": {"columns"},
     "config": {"columns", "errors", "options", "url"},
-    "plan": {"errors", "keys"},
+    "order": set(),
+    "plan": {"errors", "keys", "order"},
     "pipes": set(),
     "ring": {"columns", "errors", "keys"},
     "process": {"pipes", "ring"},
@@ -53,12 +54,18 @@ ALLOWED: dict[str, set[str]] = {
         "columns", "config", "errors", "pipes", "process", "producer", "ring", "survey",
     },
     "supervisor": {"errors", "pipes", "process", "producer", "ring"},
+    "crew": {
+        "config", "errors", "keys", "plan", "producer", "ring", "supervisor", "survey", "worker",
+    },
+    "progress": {"config", "errors", "keys", "plan", "supervisor"},
+    "tally": {"keys", "producer"},
+    "batch": {"config"},
     "loader": {
-        "columns", "config", "errors", "keys", "plan", "producer", "ring", "source", "stats",
-        "supervisor", "survey", "worker",
+        "batch", "columns", "config", "crew", "errors", "keys", "progress", "ring", "stats",
+        "supervisor", "tally",
     },
     "adapters": set(),
-    "adapters.tensorflow": {"columns", "errors"},
+    "adapters.tensorflow": {"batch", "columns", "errors", "supervisor"},
     "": {"_version", "errors", "loader", "stats"},
 }  # fmt: skip
 

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..batch import arranged
 from ..columns import Column
 from ..errors import ConfigError
+from ..supervisor import Turn
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -40,16 +42,14 @@ def output_signature(loader: FastLoader) -> Any:
         dtype = tf.string if column.is_text else column.dtype
         return tf.TensorSpec((rows, *column.shape), dtype, name=name)
 
-    if isinstance(config.image, str):
-        parts: list[Any] = [spec(config.image_column(config.image), "images")]
-    else:
-        parts = [{image: spec(config.image_column(image), image) for image in config.image}]
-    if config.label is not None:
-        specs = {column.name: spec(column) for column in loader.columns}
-        parts.append(next(iter(specs.values())) if isinstance(config.label, str) else specs)
-    if config.with_keys:
-        parts.append(spec(loader.key_column, name="keys"))
-    return parts[0] if len(parts) == 1 else tuple(parts)
+    single = isinstance(config.image, str)
+    images = {
+        image: spec(config.image_column(image), "images" if single else image)
+        for image in config.images
+    }
+    columns = {column.name: spec(column) for column in loader.columns}
+    keys = spec(loader.key_column, "keys") if config.with_keys else None
+    return arranged(config, images, columns, keys)
 
 
 def output_types(loader: FastLoader) -> Any:
@@ -66,13 +66,18 @@ def _mapped(function: Callable[[Any], Any], structure: Any) -> Any:
     return _tensorflow().nest.map_structure(function, structure)
 
 
-def as_dataset(loader: FastLoader) -> tf.data.Dataset:
+def as_dataset(loader: FastLoader, device: str | None = None) -> tf.data.Dataset:
     """One generator for each worker, interleaved in the loader's order.
 
     Every iteration of the dataset begins a new epoch of the loader, whatever state the last one was
     left in; an iterator of the older epoch ends with SupersededError at its next pull. The
     cardinality is known, except with ``on_error="skip"``, which may leave batches without rows;
-    those are left out.
+    those are left out. An epoch that is resumed in its middle ends before the cardinality says so.
+
+    device: such as "/GPU:0", where batches are to be before the model wants them. Nothing can be
+        chained behind that.
+
+    Raises ConfigError where there is no such device.
 
     Autotuning is off for the dataset and what is chained behind it; ``AUTOTUNE`` then stands for
     all cores. To have it back, chain ``with_options``. The reason is the end of an epoch: there
@@ -83,28 +88,58 @@ def as_dataset(loader: FastLoader) -> tf.data.Dataset:
     tf = _tensorflow()
     signature = output_signature(loader)
     feeders = loader.config.workers or 1
-    pair = tf.TensorSpec((2,), tf.int64)
+    whose = tf.TensorSpec((3,), tf.int64)
 
-    def begin() -> Iterator[tuple[int, int]]:
-        epoch = loader._begin_epoch()
-        return ((epoch, feeder) for feeder in range(feeders))
+    def begin() -> Iterator[tuple[int, int, int]]:
+        iteration = loader._begin_epoch(ahead=True)
+        return ((*iteration.turn, (iteration.first + i) % feeders) for i in range(feeders))
 
-    def batches(epoch_and_feeder: Any) -> Iterator[Any]:
-        epoch, feeder = map(int, epoch_and_feeder)
-        return loader._elements_of(epoch, feeder)
+    def batches(turn_and_feeder: Any) -> Iterator[Any]:
+        run, epoch, feeder = map(int, turn_and_feeder)
+        return loader._elements_of(Turn(run, epoch), feeder)
 
-    def dataset_of(epoch_and_feeder: Any) -> Any:
+    def dataset_of(turn_and_feeder: Any) -> Any:
         return tf.data.Dataset.from_generator(
-            batches, output_signature=signature, args=(epoch_and_feeder,)
+            batches, output_signature=signature, args=(turn_and_feeder,)
         )
 
-    dataset = tf.data.Dataset.from_generator(begin, output_signature=pair).interleave(
-        dataset_of, cycle_length=feeders, num_parallel_calls=feeders, deterministic=True
+    dataset = tf.data.Dataset.from_generator(begin, output_signature=whose).interleave(
+        dataset_of,
+        cycle_length=feeders,
+        num_parallel_calls=feeders,
+        deterministic=loader.config.deterministic,
     )
     if loader.config.on_error == "skip":
         dataset = dataset.filter(lambda *batch: tf.shape(tf.nest.flatten(batch)[0])[0] > 0)
     else:
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(loader)))
+        dataset = _with_cardinality(dataset, len(loader))
     options = tf.data.Options()
     options.autotune.enabled = False
-    return dataset.prefetch(loader.config.prefetch).with_options(options)
+    dataset = dataset.prefetch(loader.config.prefetch).with_options(options)
+    return dataset if device is None else _on_device(dataset, device, loader.config.prefetch)
+
+
+def _with_cardinality(dataset: Any, batches: int) -> Any:
+    """The dataset, which from now on says that it has so many batches, and may have fewer.
+
+    ``assert_cardinality`` would make an error of an epoch that is resumed in its middle. To choose
+    among datasets of which one is infinite counts as infinite, although it ends with the one that
+    is chosen; the other is never asked for anything.
+    """
+    tf = _tensorflow()
+    first = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
+    return tf.data.Dataset.choose_from_datasets(
+        [dataset, dataset.repeat()], first, stop_on_empty_dataset=True
+    ).take(batches)
+
+
+def _on_device(dataset: Any, device: str, batches: int) -> Any:
+    tf = _tensorflow()
+    there = [found.name for found in tf.config.list_logical_devices()]
+    wanted = tf.DeviceSpec.from_string(device)
+    if not any(
+        tf.DeviceSpec.from_string(name).make_merged_spec(wanted).to_string() == name
+        for name in there
+    ):
+        raise ConfigError(f"TensorFlow sees no device {device!r}; there are {', '.join(there)}")
+    return dataset.apply(tf.data.experimental.prefetch_to_device(device, max(1, batches)))

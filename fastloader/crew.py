@@ -1,0 +1,92 @@
+"""The feeders of a loader and what they share: the keys, the snapshot, the budget of restarts."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from dataclasses import replace
+
+from .config import Config
+from .errors import FastloaderWarning
+from .keys import Keys
+from .plan import Plan
+from .producer import Producer, key_column, plan_of
+from .ring import Layout, create_memory, map_keys, slot_image
+from .supervisor import Feeder, InProcess, RestartBudget, Supervisor
+from .survey import Survey, Surveyor, survey
+from .worker import specification
+
+
+class Crew:
+    """Has the table looked at, plans, and starts the workers, or gets ready to do without.
+
+    plan: of this loader's shard. columns: of labels and sample weights, with their types.
+    key_column: of the keys in a batch. feeders: batch ``j`` is that of feeder ``j % len(feeders)``.
+    budget: of restarts, for all of them.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self.budget = RestartBudget(config.max_restarts)
+        self.feeders: list[Feeder] = []
+        with contextlib.ExitStack() as undo:
+            self._memory = create_memory("plan")
+            undo.callback(self._memory.close)
+            found = self._start(undo) if config.workers else self._start_in_process(undo)
+            self._key_dtype = found.key_dtype
+            self._undo = undo.pop_all()
+
+    def _start(self, undo: contextlib.ExitStack) -> Survey:
+        config = self._config
+        # The processes start before the keys are read: both take a moment, now the same one.
+        surveyor = Surveyor(self._memory)
+        undo.callback(surveyor.close)
+        supervisors = []
+        for worker in range(config.workers):
+            supervisors.append(Supervisor(worker, config.workers, self._memory, self.budget))
+            undo.callback(supervisors[-1].close)
+        found = surveyor.survey(config)
+        layout = self._arrange(found)
+        for worker, supervisor in enumerate(supervisors):
+            spec = specification(config, found, layout, worker=worker)
+            supervisor.configure(spec, layout, config.slots)
+        self.feeders += supervisors
+        if found.snapshot is None:  # which the surveyor would have to hold
+            surveyor.close()
+        return found
+
+    def _start_in_process(self, undo: contextlib.ExitStack) -> Survey:
+        config = self._config
+        found, keys, source = survey(config, self._memory)
+        undo.callback(source.close)
+        layout = self._arrange(found)
+        producer = Producer(config, keys, found.columns, snapshot=found.snapshot)
+        undo.callback(producer.close)
+        self.feeders.append(InProcess(producer, layout, config.slots))
+        undo.callback(self.feeders[0].close)
+        if found.snapshot is None:
+            source.close()
+        return found
+
+    def _arrange(self, found: Survey) -> Layout:
+        """Plans; what a slot holds."""
+        config = self._config
+        for note in found.notes:
+            warnings.warn(note, FastloaderWarning, stacklevel=5)
+        self.plan: Plan = plan_of(config, found.rows)
+        self.plan.check(config.where)
+        self.columns = found.columns
+        self.key_column = key_column(found.key_dtype)
+        images = [
+            replace(config.image_column(image), name=slot_image(image)) for image in config.images
+        ]
+        keys = [self.key_column] if config.with_keys else []
+        return Layout.of(config.batch_size, [*images, *found.columns, *keys])
+
+    def keys(self) -> Keys:
+        """The table's, in its order, (rows,)."""
+        return map_keys(self._memory, self._key_dtype)
+
+    def close(self) -> None:
+        """May be called twice."""
+        self._undo.close()
