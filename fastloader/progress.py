@@ -68,6 +68,10 @@ class Progress:
         self.iteration = Iteration(Turn(self._run, epoch), first, ahead=ahead)
         return self.iteration
 
+    def count_anew(self) -> None:
+        """The next iteration begins a new count."""
+        self._is_fresh = True
+
     def hand_out(self, iteration: Iteration, batch: int, rows: int) -> int | None:
         """Counts a batch; its number in the count. None for an older iteration's."""
         if iteration is not self.iteration:
@@ -99,8 +103,8 @@ class Progress:
             consumed = self.handed
         elif not 0 <= consumed <= self.handed:
             raise ConfigError(
-                f"consumed={consumed} must be from 0 to {self.handed}, the batches handed out since "
-                f"the loader was made, a state was loaded, or an iteration was left early"
+                f"consumed={consumed} must be from 0 to {self.handed}, the batches handed out "
+                f"since the loader was made, a state was loaded, or an iteration was left early"
             )
         epoch, batch = self._next if self._is_fresh else self._start
         for number in sorted(self._empty):  # which no consumer has seen

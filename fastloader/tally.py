@@ -28,8 +28,8 @@ class Tally:
         self.wait_s = 0.0
         self.bad: dict[Key, str] = {}
         self.partial: dict[Key, str] = {}
-        self.arrivals: deque[tuple[int, float]] = deque(maxlen=ARRIVALS)
-        """(number in ``progress.py``'s count, time.perf_counter()) of the last batches."""
+        self.arrivals: deque[tuple[int, float, int]] = deque(maxlen=ARRIVALS)
+        """(number in ``progress.py``'s count, time.perf_counter(), rows) of the last batches."""
 
     def add(self, filled: Filled, waited_s: float, number: int | None, now: float) -> list[Any]:
         """Counts a batch. Returns the new bad rows and the new partial ones."""
@@ -41,7 +41,7 @@ class Tally:
         self.counts["passed_over"] += filled.passed_over
         self.counts["reconnects"] += filled.reconnects
         if number is not None:
-            self.arrivals.append((number, now))
+            self.arrivals.append((number, now, filled.rows))
         new = [row for row in filled.bad if row[0] not in self.bad]
         cut = [row for row in filled.partial if row[0] not in self.partial]
         self.bad.update(new)

@@ -1,0 +1,369 @@
+"""A loader goes on where another was: the same batches, and an error where they would differ."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastloader import ConfigError, FastLoader, StateError
+
+from .postgres import Database
+from .support import jpeg, simple_rows, table, wait_until, worker_processes
+
+OPTIONS: dict[str, Any] = {
+    "size": (16, 16), "batch_size": 8, "workers": 2, "shuffle": True, "shuffle_block": 3, "seed": 5,
+    "fit": "random_crop", "flip": True, "with_keys": True,
+}  # fmt: skip
+BATCHES = 13
+
+Batch = tuple[bytes, list[int], list[int]]
+
+
+def batches_of(loader: FastLoader, epochs: int = 1) -> list[Batch]:
+    return [as_batch(batch) for _ in range(epochs) for batch in loader]
+
+
+def as_batch(batch: Any) -> Batch:
+    images, labels, keys = batch
+    return images.tobytes(), labels.tolist(), keys.tolist()
+
+
+@pytest.fixture
+def three_epochs(small: str) -> list[Batch]:
+    """Without interruption."""
+    with FastLoader(small, **OPTIONS) as loader:
+        batches = batches_of(loader, 3)
+    assert len(batches) == 3 * BATCHES
+    return batches
+
+
+# ---- the same batches ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3, 7])
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_batches_are_the_same_whatever_the_number_of_workers(
+    small: str, three_epochs: list[Batch], workers: int, deterministic: bool
+) -> None:
+    options = {**OPTIONS, "workers": workers, "deterministic": deterministic, "slots": 3}
+    with FastLoader(small, **options) as loader:
+        for epoch in range(3):
+            expected = three_epochs[epoch * BATCHES : (epoch + 1) * BATCHES]
+            found = batches_of(loader)
+            assert (found if deterministic else sorted(found)) == (
+                expected if deterministic else sorted(expected)
+            )
+
+
+def test_batches_come_as_they_are_ready_with_deterministic_false(small: str) -> None:
+    options = {**OPTIONS, "shuffle": False, "deterministic": False}
+    with FastLoader(small, **options) as loader:
+        iterator = iter(loader)
+        slow = worker_processes()[0]
+        slow.suspend()
+        first = [as_batch(next(iterator))[2][0] for _ in range(5)]
+        slow.resume()
+        rest = [as_batch(batch)[2][0] for batch in iterator]
+    numbers = [(key // 3 - 1) // 8 for key in first]
+    assert len({number % 2 for number in numbers[2:]}) == 1, "one worker's batches alone"
+    assert sorted(first + rest) == list(range(3, 301, 24))
+
+
+def test_a_loader_without_an_order_has_no_state(small: str) -> None:
+    with (
+        FastLoader(small, **{**OPTIONS, "deterministic": False}) as loader,
+        pytest.raises(ConfigError, match="deterministic=False batches come in an order that"),
+    ):
+        loader.state_dict()
+
+
+# ---- going on ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("taken", [0, 7, 12, 13, 30])
+def test_another_loader_goes_on_with_exactly_the_rest(
+    small: str, three_epochs: list[Batch], taken: int, workers: int
+) -> None:
+    with FastLoader(small, **OPTIONS) as loader:
+        stream = itertools.chain.from_iterable(iter(loader) for _ in range(3))
+        assert [as_batch(batch) for batch in itertools.islice(stream, taken)] == three_epochs[
+            :taken
+        ]
+        state = json.loads(json.dumps(loader.state_dict()))
+        assert loader.state_dict(consumed=taken) == state
+    with FastLoader(small, **{**OPTIONS, "workers": workers}) as loader:
+        loader.load_state_dict(state)
+        epochs = 3 - taken // BATCHES
+        assert batches_of(loader, epochs) == three_epochs[taken:]
+
+
+def test_the_state_after_any_number_of_consumed_batches_can_be_asked_for(small: str) -> None:
+    with FastLoader(small, **OPTIONS) as loader:
+        batches_of(loader, 2)
+        places = [loader.state_dict(consumed=taken) for taken in range(27)]
+        assert [place["epoch"] * BATCHES + place["batch"] for place in places] == [*range(27)]
+        assert all(0 <= place["batch"] < BATCHES for place in places)
+        with pytest.raises(ConfigError, match="consumed=27 must be from 0 to 26"):
+            loader.state_dict(consumed=27)
+
+
+def test_an_iteration_that_was_left_early_begins_the_count_anew(small: str) -> None:
+    with FastLoader(small, **OPTIONS) as loader:
+        next(iter(loader))
+        iterator = iter(loader)
+        next(iterator)
+        next(iterator)
+        place = loader.state_dict()
+        assert (place["epoch"], place["batch"]) == (1, 2)
+        place = loader.state_dict(consumed=1)
+        assert (place["epoch"], place["batch"]) == (1, 1)
+
+
+def test_going_back_and_forth_in_one_loader(small: str, three_epochs: list[Batch]) -> None:
+    with FastLoader(small, **{**OPTIONS, "slots": 2}) as loader:
+        states = []
+        for _ in range(3):
+            states.append(loader.state_dict())
+            batches_of(loader)
+        for epoch in (2, 0, 1, 1, 0):
+            loader.load_state_dict({**states[epoch], "batch": 4})
+            iterator = iter(loader)
+            first = epoch * BATCHES + 4
+            assert as_batch(next(iterator)) == three_epochs[first]
+            loader.load_state_dict(states[epoch])  # takes effect with the next iteration
+            rest = [as_batch(batch) for batch in iterator]
+            assert rest == three_epochs[first + 1 : (epoch + 1) * BATCHES]
+
+
+def test_a_worker_that_dies_after_resuming_is_replaced_at_the_right_batch(
+    small: str, three_epochs: list[Batch]
+) -> None:
+    with FastLoader(small, **{**OPTIONS, "slots": 2}) as loader:
+        loader.load_state_dict({**loader.state_dict(), "epoch": 1, "batch": 5})
+        found = []
+        for batch in itertools.chain.from_iterable(iter(loader) for _ in range(2)):
+            found.append(as_batch(batch))
+            if len(found) in (2, 10):
+                worker_processes()[0].kill()
+        assert found == three_epochs[BATCHES + 5 :]
+        assert loader.stats().restarts >= 1
+
+
+def test_batches_without_rows_count_for_the_loader_and_not_for_its_consumer(
+    tmp_path: Path,
+) -> None:
+    rows = [(k, b"" if 9 <= k <= 24 else image, n) for k, image, n in simple_rows(40)]
+    path = table(tmp_path / "t.db", rows)
+    options = {"size": (8, 8), "batch_size": 8, "workers": 2, "with_keys": True}
+    with FastLoader(path, on_error="skip", **options) as loader:
+        assert len([*loader]) == 3
+        batches = [loader.state_dict(consumed=taken)["batch"] for taken in range(4)]
+        assert batches == [0, 3, 4, 0]
+        loader.load_state_dict(loader.state_dict(consumed=1))
+        assert [keys.tolist() for *_, keys in loader] == [[*range(25, 33)], [*range(33, 41)]]
+
+
+def test_a_program_that_is_killed_goes_on_with_the_batches_that_it_would_have_seen(
+    small: str, tmp_path: Path
+) -> None:
+    """kill -9 at random moments of a real process, which saves its state after each batch."""
+    script = f"""
+import json, os, sys
+from fastloader import FastLoader
+with FastLoader({small!r}, **{OPTIONS!r}) as loader:
+    try:
+        loader.load_state_dict(json.load(open("state")))
+    except FileNotFoundError:
+        pass
+    while True:
+        for images, labels, keys in loader:
+            with open("new", "w") as file:
+                json.dump({{**loader.state_dict(), "keys": keys.tolist()}}, file)
+            os.replace("new", "state")
+            print(json.dumps(keys.tolist()), flush=True)
+            epoch = loader.state_dict()["epoch"]
+            if epoch == 3:
+                sys.exit()
+"""
+    rng = np.random.default_rng(0)
+    seen: list[list[int]] = []
+    for attempt in range(40):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        if attempt < 8:  # it is killed after so many batches, somewhere in the next one
+            count = int(rng.integers(1, 7))
+            seen += [json.loads(process.stdout.readline()) for _ in range(count)]
+            time.sleep(float(rng.uniform(0, 0.002)))
+            process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read().splitlines()
+        seen += [json.loads(line) for line in rest if line.endswith("]")]
+        process.stdout.close()
+        if process.wait(20) == 0:
+            break
+        # What it had saved but not said when it was killed.
+        last = json.loads((tmp_path / "state").read_text())["keys"]
+        if last != seen[-1]:
+            seen.append(last)
+    with FastLoader(small, **OPTIONS) as loader:
+        assert seen == [keys for _, _, keys in batches_of(loader, 3)]
+    assert attempt == 8
+
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 4}, "saved with batch_size=8, and this loader has batch_size=4"),
+        ({"seed": 6}, "saved with seed=5, and this loader has seed=6"),
+        ({"shuffle": False}, "saved with shuffle=True, and this loader has shuffle=False"),
+        ({"shuffle_block": 1}, "saved with shuffle_block=3, and"),
+        ({"drop_remainder": True}, "saved with drop_remainder=False"),
+        ({"shard": (0, 2)}, r"saved with shard=\[0, 1\], and this loader has shard=\[0, 2\]"),
+        ({"query": "SELECT * FROM images"}, "saved with from='images', and .* from='SELECT"),
+        ({"query": "SELECT * FROM images WHERE id > 3"}, "saved with from="),
+    ],
+)
+def test_a_state_of_other_batches_is_refused_with_the_difference(
+    small: str, change: dict[str, Any], message: str
+) -> None:
+    with FastLoader(small, **OPTIONS) as loader:
+        state = loader.state_dict()
+    with (
+        FastLoader(small, **{**OPTIONS, **change}) as loader,
+        pytest.raises(StateError, match=message),
+    ):
+        loader.load_state_dict(state)
+
+
+def test_what_does_not_change_the_batches_may_change(small: str) -> None:
+    with FastLoader(small, **OPTIONS) as loader:
+        state = loader.state_dict()
+    change = {"size": (8, 8), "workers": 1, "slots": 3, "with_keys": False, "on_error": "skip"}
+    with FastLoader(small, **{**OPTIONS, **change}) as loader:
+        loader.load_state_dict(state)
+        assert len([*loader]) == BATCHES
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("DELETE FROM images WHERE id = 30", "had 100 rows when the state was saved, and has 99"),
+        ("INSERT INTO images SELECT 1, image_data, label FROM images WHERE id = 3", "has 101 now"),
+        ("UPDATE images SET id = 31 WHERE id = 30", "has other keys now than when the state was"),
+    ],
+)
+def test_a_table_that_has_changed_is_noticed(small: str, sql: str, message: str) -> None:
+    with FastLoader(small, **OPTIONS) as loader:
+        state = loader.state_dict()
+    connection = sqlite3.connect(small)
+    with connection:
+        connection.execute(sql)
+    connection.close()
+    with FastLoader(small, **OPTIONS) as loader, pytest.raises(StateError, match=message):
+        loader.load_state_dict(state)
+
+
+def test_another_file_with_the_same_keys_is_noticed_and_the_same_file_elsewhere_is_not(
+    small: str, tmp_path: Path
+) -> None:
+    with FastLoader(small, **OPTIONS) as loader:
+        state = loader.state_dict()
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("other.db", "elsewhere/small.db"):
+        table(tmp_path / name, simple_rows(100, gap=3))
+    with FastLoader(tmp_path / "elsewhere" / "small.db", **OPTIONS) as loader:
+        loader.load_state_dict(state)
+    with (
+        FastLoader(tmp_path / "other.db", **OPTIONS) as loader,
+        pytest.raises(StateError, match="database='small.db', and .* database='other.db'"),
+    ):
+        loader.load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"batch": 13}, "the state is damaged: batch 13 of the 13 of an epoch"),
+        ({"batch": -1}, "damaged: batch -1"),
+        ({"epoch": "1"}, "damaged: epoch '1'"),
+        ({"format": 2}, "has format 2, and this version of fastloader reads 1"),
+        ({"plan": None}, "this is no state of a loader"),
+    ],
+)
+def test_what_is_no_state_is_refused(small: str, damage: dict[str, Any], message: str) -> None:
+    with FastLoader(small, **OPTIONS) as loader:
+        with pytest.raises(StateError, match=message):
+            loader.load_state_dict({**loader.state_dict(), **damage})
+        with pytest.raises(StateError, match="this is no state of a loader"):
+            loader.load_state_dict({})
+        assert len([*loader]) == BATCHES
+
+
+# ---- PostgreSQL ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["int8", "uuid", "text"])
+@pytest.mark.parametrize("block", [1, 8])
+def test_postgres_shuffles_and_resumes_keys_of_every_type(
+    database: Database, key: str, block: int
+) -> None:
+    import uuid
+
+    def key_of(i: int) -> Any:
+        return {"int8": i * 3, "uuid": str(uuid.UUID(int=i << 100)), "text": f"Ä {i:03} '"}[key]
+
+    rows = [(key_of(i), jpeg(seed=i % 8), i) for i in range(100)]
+    url = database.table(rows, columns=f"id {key} PRIMARY KEY, image_data bytea, label int8")
+    options = {**OPTIONS, "shuffle_block": block}
+    with FastLoader(url, **{**options, "workers": 0}) as loader:
+        expected = [*batches_of(loader, 2)]
+    assert sorted(label for _, labels, _ in expected[:BATCHES] for label in labels) == [*range(100)]
+    with FastLoader(url, **options) as loader:
+        iterator = iter(loader)
+        found = [as_batch(next(iterator)) for _ in range(5)]
+        state = loader.state_dict()
+    with FastLoader(url, **options) as loader:
+        loader.load_state_dict(state)
+        assert found + batches_of(loader, 2) == expected
+
+
+# ---- from epoch to epoch -------------------------------------------------------------------------
+
+
+def test_workers_begin_the_next_epoch_by_themselves(small: str) -> None:
+    with FastLoader(small, **{**OPTIONS, "slots": 4}) as loader:
+        batches_of(loader)
+        turn = loader._progress.iteration.turn
+        following = turn._replace(epoch=turn.epoch + 1)
+        for feeder in loader._feeders:
+            feeder._turn = following  # as the next iteration will, but nothing is sent
+        wait_until(
+            lambda: all(loader._feeders[i].poll(following, batch) for i in (0, 1) for batch in (i,))
+        )
+
+
+def test_an_epoch_that_was_left_early_is_not_gone_on_with(small: str) -> None:
+    with FastLoader(small, **OPTIONS) as loader:
+        for taken in (0, 1, 12):
+            iterator = iter(loader)
+            for _ in range(taken):
+                next(iterator)
+        batches_of(loader)
+        assert loader._progress.iteration.turn == (4, 3)
+        batches_of(loader)
+        assert loader._progress.iteration.turn == (4, 4), "but from a whole one to the next"
