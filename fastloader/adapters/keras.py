@@ -58,7 +58,8 @@ class _Counting(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
 
 class Resume(_Counting):
     """Saves the model, its optimizer and the loader's place, and goes on from there when the same
-    program is started again, with the batches that an uninterrupted one would have seen.
+    program is started again, with the batches that an uninterrupted one would have seen. What
+    Dropout and its like draw goes on, too.
 
     It takes the place of ``keras.callbacks.BackupAndRestore``. Beside that the loader's place would
     be saved a moment before or after the weights, and be wrong for a program that is killed in
@@ -93,11 +94,12 @@ class Resume(_Counting):
         self._delete = delete_checkpoint
         self._epoch = 0
         self._saved = 0  # batches taken by then
+        self._rest: int | None = None  # batches of an epoch that was resumed in its middle
         self._quiet = contextlib.ExitStack()
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
-        self._saved = 0
+        self._saved, self._rest = 0, None
         steps = self.params.get("steps")
         if self._save_freq != "epoch" and steps not in (None, len(self._loader)):
             raise ConfigError(
@@ -112,6 +114,7 @@ class Resume(_Counting):
         try:
             state = json.loads(self._file.read_text(encoding="utf-8"))
             weights, epoch, place = state["weights"], state["epoch"], state["loader"]
+            seeds = state["seeds"]
         except (ValueError, KeyError, TypeError):
             raise StateError(
                 f"{self._file} was not written by Resume; give it a folder of its own"
@@ -125,14 +128,23 @@ class Resume(_Counting):
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
         self.model.load_weights(self._folder / weights)
+        for variable, value in zip(self._seeds(), seeds, strict=True):
+            variable.assign(value)
         self.model._initial_epoch = epoch  # how a callback tells fit(), as in BackupAndRestore
-        if place["batch"]:
+        if place["batch"] and self._save_freq != "epoch":
+            self._rest = len(self._loader) - place["batch"]
             self._quiet.enter_context(warnings.catch_warnings())
             warnings.filterwarnings("ignore", RAN_OUT)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         super().on_epoch_begin(epoch, logs)
         self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        # The epoch that is resumed is shorter than Keras thinks. Were it to find that out for
+        # itself, the step without a batch would still count as one for the optimizer (Keras 3.15).
+        if self._rest is not None and batch >= self._rest:
+            raise StopIteration
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         super().on_train_batch_end(batch, logs)
@@ -143,6 +155,7 @@ class Resume(_Counting):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         self._quiet.close()
+        self._rest = None
         if self._save_freq == "epoch" or self._is_due():
             self._save(epoch + 1, self._loader.state_dict(consumed=self.taken))
 
@@ -160,7 +173,8 @@ class Resume(_Counting):
         self._folder.mkdir(parents=True, exist_ok=True)
         weights = f"{time.time_ns()}.weights.h5"
         self.model.save_weights(self._folder / weights)
-        state = {"weights": weights, "epoch": epoch, "loader": place}
+        seeds = [variable.numpy().tolist() for variable in self._seeds()]
+        state = {"weights": weights, "epoch": epoch, "seeds": seeds, "loader": place}
         new = self._folder / "state.json.new"
         new.write_text(json.dumps(state), encoding="utf-8")
         for path in (self._folder / weights, new):
@@ -169,6 +183,11 @@ class Resume(_Counting):
         _flush(self._folder)
         self._clear(but=weights)
         self._saved = self.taken
+
+    def _seeds(self) -> list[Any]:
+        """Where the random numbers of Dropout and its like are: what save_weights leaves out."""
+        weights = {id(variable) for variable in self.model.weights}
+        return [variable for variable in self.model.variables if id(variable) not in weights]
 
     def _clear(self, but: str | None) -> None:
         for path in self._folder.glob("*.weights.h5"):
@@ -210,6 +229,9 @@ class Throughput(_Counting):
         self._seen = self._taken
         self._began = self._now = time.perf_counter()
         self._waited_s, self._images = 0.0, 0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        self._now = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         super().on_train_batch_end(batch, logs)

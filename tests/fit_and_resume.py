@@ -1,0 +1,66 @@
+"""A training that can be killed at any moment: ``python -m tests.fit_and_resume DATABASE FOLDER``.
+
+Writes a line for every step that it takes: the optimizer's count of steps, and the batch's labels.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+EPOCHS = 3
+SAVE_FREQ = 4
+
+
+def train(url: str, folder: Path, *, save_freq: Any = SAVE_FREQ, execution: int = 1) -> Any:
+    """Fits a small model, and goes on where an earlier call was; its weights in the end."""
+    import keras
+    import tensorflow as tf
+
+    from fastloader import FastLoader
+    from fastloader.adapters.keras import Resume
+
+    keras.utils.set_random_seed(1)
+    lines = open(folder / "steps", "ab", buffering=0)  # noqa: SIM115 # until the process ends
+
+    class Model(keras.Model):
+        """A dense layer behind dropout, whose random state has to be resumed, too."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.dropout = keras.layers.Dropout(0.5, seed=3)
+            self.dense = keras.layers.Dense(1)
+
+        def call(self, x: Any, training: bool = False) -> Any:
+            x = tf.reshape(tf.cast(x, tf.float32) / 255, (-1, 8 * 8 * 3))
+            return self.dense(self.dropout(x, training=training))
+
+        def train_step(self, data: Any) -> Any:
+            def log(step: Any, labels: Any) -> Any:
+                lines.write(f"{int(step)} {' '.join(map(str, labels.tolist()))}\n".encode())
+                return step
+
+            tf.numpy_function(log, [self.optimizer.iterations, data[1]], tf.int64)
+            return super().train_step(data)
+
+    model = Model()
+    model(tf.zeros((1, 8, 8, 3)))
+    model.compile(keras.optimizers.Adam(0.01), "mse", steps_per_execution=execution)
+    with FastLoader(url, size=(8, 8), batch_size=8, workers=2, shuffle=True, seed=4) as loader:
+        # Labels up to 1000 would make a loss whose gradients only clip.
+        dataset = loader.as_dataset()
+        resume = Resume(loader, folder / "backup", save_freq=save_freq)
+        # fit() says shuffle=True by itself, of which Keras then warns that it means nothing here.
+        model.fit(dataset, epochs=EPOCHS, verbose=0, shuffle=False, callbacks=[resume])
+    return [weights.tolist() for weights in model.get_weights()]
+
+
+if __name__ == "__main__":
+    import json
+
+    found = train(sys.argv[1], Path(sys.argv[2]))
+    Path(sys.argv[2], "weights.json").write_text(json.dumps(found), encoding="utf-8")
