@@ -193,3 +193,29 @@ def test_what_nobody_expected_comes_with_its_traceback() -> None:
         ours = from_json(to_json(unexpected(error)))
     assert isinstance(ours, WorkerError)
     assert "ZeroDivisionError: boom" in str(ours)
+
+
+@workers
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("gone", ["id % 8 = 0", "id % 8 IN (1, 2)", "id > 60", "id > 0"])
+def test_rows_that_have_gone_are_bad_in_every_epoch_and_the_others_where_they_belong(
+    tmp_path: Path, workers: int, shuffle: bool, gone: str
+) -> None:
+    """At the ends of batches, at their beginnings, at the end of the table, and all of them."""
+    path = table(tmp_path / "t.db", [(k, i, k) for k, i, _ in simple_rows(100)])
+    options = {"size": (8, 8), "batch_size": 8, "workers": workers, "fetch_bytes": 3000}
+    options |= {"shuffle": shuffle, "shuffle_block": 3, "on_error": "fill", "with_keys": True}
+    with FastLoader(path, **options) as loader:
+        connection = sqlite3.connect(path)
+        with connection:
+            left = {k for (k,) in connection.execute(f"SELECT id FROM images WHERE NOT ({gone})")}
+            connection.execute(f"DELETE FROM images WHERE {gone}")
+        connection.close()
+        for epoch in range(3):
+            parts = zip(*loader, strict=True)
+            images, labels, keys = (np.concatenate(part) for part in parts)
+            assert sorted(keys.tolist()) == [*range(1, 101)]
+            there = np.isin(keys, [*left])
+            assert labels.tolist() == np.where(there, keys, 0).tolist(), f"epoch {epoch}"
+            assert (images.reshape(100, -1).any(axis=1) == there).all()
+        assert loader.stats().bad_rows == 3 * (100 - len(left))

@@ -1,0 +1,105 @@
+"""Several hosts share a table: together every row once an epoch, and as many batches each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastloader import ConfigError, FastLoader, PlanError
+
+from .support import ROOT
+
+OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "with_keys": True, "seed": 3}
+KEYS = list(range(3, 301, 3))
+
+
+def epoch_of(loader: FastLoader) -> list[list[int]]:
+    return [keys.tolist() for *_, keys in loader]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("shuffle", [False, True])
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_all_shards_together_see_every_row_once_in_as_many_batches(
+    small: str, workers: int, shuffle: bool, count: int
+) -> None:
+    epochs = []
+    for index in range(count):
+        options = {**OPTIONS, "workers": workers, "shuffle": shuffle, "shard": (index, count)}
+        with FastLoader(small, **options) as loader:
+            epochs.append([epoch_of(loader) for _ in range(2)])
+            assert [len(epoch) for epoch in epochs[-1]] == [len(loader)] * 2
+    assert len({len(epoch) for shard in epochs for epoch in shard}) == 1
+    for e in range(2):
+        assert sorted(key for shard in epochs for batch in shard[e] for key in batch) == KEYS
+    if not shuffle:
+        assert epochs[0][0][0] + epochs[1][0][0] == KEYS[:16], "hosts take batches in turn"
+
+
+def test_the_rows_of_a_last_step_are_shared_out_evenly(small: str) -> None:
+    """100 rows for 3 hosts of 8: four steps of 24 rows, and one of 4."""
+    sizes = []
+    for index in range(3):
+        with FastLoader(small, **OPTIONS, workers=0, shard=(index, 3)) as loader:
+            sizes.append([len(batch) for batch in epoch_of(loader)])
+    assert sizes == [[8, 8, 8, 8, 1], [8, 8, 8, 8, 1], [8, 8, 8, 8, 2]]
+    with FastLoader(small, **OPTIONS, workers=0, shard=(0, 3), drop_remainder=True) as loader:
+        assert [len(batch) for batch in epoch_of(loader)] == [8] * 4
+
+
+def test_too_few_rows_for_the_shards_are_an_error_at_once(small: str) -> None:
+    with pytest.raises(PlanError, match="100 rows are too few for 101 shards"):
+        FastLoader(small, **OPTIONS, workers=0, shard=(100, 101))
+    with pytest.raises(PlanError, match="do not fill a batch of 8 for each of 13 shards"):
+        FastLoader(small, **OPTIONS, workers=0, shard=(0, 13), drop_remainder=True)
+
+
+def test_the_shard_comes_from_the_environment(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTLOADER_SHARD", "1/4")
+    with FastLoader(small, **OPTIONS, workers=0) as loader:
+        assert epoch_of(loader)[0] == KEYS[8:16]
+
+
+def test_the_shard_comes_from_tf_distribute(small: str) -> None:
+    tf = pytest.importorskip("tensorflow", reason="no TensorFlow: untested")
+    context = tf.distribute.InputContext(num_input_pipelines=4, input_pipeline_id=2)
+    with FastLoader(small, **OPTIONS, workers=0, shard=context) as loader:
+        assert epoch_of(loader)[0] == KEYS[16:24]
+
+
+def test_the_shard_comes_from_jax(small: str) -> None:
+    jax = pytest.importorskip("jax", reason="no JAX: untested")
+    with FastLoader(small, **OPTIONS, workers=0, shard=jax) as loader:
+        assert loader.config.shard == (0, 1)
+
+
+def test_the_shard_comes_from_torch_distributed(small: str, tmp_path: Path) -> None:
+    """Two real processes in a gloo group see the table once."""
+    torch = pytest.importorskip("torch", reason="no PyTorch: untested")
+    with pytest.raises(ConfigError, match="has no process group: call init_process_group first"):
+        FastLoader(small, **OPTIONS, shard=torch.distributed)
+    script = f"""
+import sys, json, torch.distributed
+from fastloader import FastLoader
+rank = int(sys.argv[1])
+torch.distributed.init_process_group("gloo", "file://{tmp_path}/group", rank=rank, world_size=2)
+with FastLoader({small!r}, **{OPTIONS!r}, workers=1, shard=torch.distributed) as loader:
+    print(json.dumps([keys.tolist() for *_, keys in loader]))
+torch.distributed.destroy_process_group()
+"""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(rank)], stdout=subprocess.PIPE, cwd=ROOT,
+            stderr=subprocess.DEVNULL, env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    batches = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
+    assert [len(of_rank) for of_rank in batches] == [7, 7]
+    assert sorted(key for of_rank in batches for batch in of_rank for key in batch) == KEYS
