@@ -8,12 +8,17 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from benchmarks.cluster import Cluster, cluster
 
 from .postgres import Database, all_servers
 from .support import simple_rows, survey_processes, table, wait_until, worker_processes
+
+# The tests have time limits of their own, and the machines are shared.
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
 
 # A shell's background jobs ignore it, and so would the programs that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

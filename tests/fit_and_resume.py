@@ -1,6 +1,7 @@
 """A training that can be killed at any moment: ``python -m tests.fit_and_resume DATABASE FOLDER``.
 
 Writes a line for every step that it takes: the optimizer's count of steps, and the batch's labels.
+Takes a step for each line that it reads; without any more lines all that are left.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ EPOCHS = 3
 SAVE_FREQ = 4
 
 
-def train(url: str, folder: Path, *, save_freq: Any = SAVE_FREQ, execution: int = 1) -> Any:
+def train(url: str, folder: Path, *, paced: bool = False) -> Any:
     """Fits a small model, and goes on where an earlier call was; its weights in the end."""
     import keras
     import tensorflow as tf
@@ -41,6 +42,8 @@ def train(url: str, folder: Path, *, save_freq: Any = SAVE_FREQ, execution: int 
 
         def train_step(self, data: Any) -> Any:
             def log(step: Any, labels: Any) -> Any:
+                if paced:
+                    sys.stdin.readline()
                 lines.write(f"{int(step)} {' '.join(map(str, labels.tolist()))}\n".encode())
                 return step
 
@@ -49,11 +52,10 @@ def train(url: str, folder: Path, *, save_freq: Any = SAVE_FREQ, execution: int 
 
     model = Model()
     model(tf.zeros((1, 8, 8, 3)))
-    model.compile(keras.optimizers.Adam(0.01), "mse", steps_per_execution=execution)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
     with FastLoader(url, size=(8, 8), batch_size=8, workers=2, shuffle=True, seed=4) as loader:
-        # Labels up to 1000 would make a loss whose gradients only clip.
         dataset = loader.as_dataset()
-        resume = Resume(loader, folder / "backup", save_freq=save_freq)
+        resume = Resume(loader, folder / "backup", save_freq=SAVE_FREQ)
         # fit() says shuffle=True by itself, of which Keras then warns that it means nothing here.
         model.fit(dataset, epochs=EPOCHS, verbose=0, shuffle=False, callbacks=[resume])
     return [weights.tolist() for weights in model.get_weights()]
@@ -62,5 +64,5 @@ def train(url: str, folder: Path, *, save_freq: Any = SAVE_FREQ, execution: int 
 if __name__ == "__main__":
     import json
 
-    found = train(sys.argv[1], Path(sys.argv[2]))
+    found = train(sys.argv[1], Path(sys.argv[2]), paced=True)
     Path(sys.argv[2], "weights.json").write_text(json.dumps(found), encoding="utf-8")

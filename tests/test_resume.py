@@ -177,7 +177,8 @@ def test_batches_without_rows_count_for_the_loader_and_not_for_its_consumer(
 def test_a_program_that_is_killed_goes_on_with_the_batches_that_it_would_have_seen(
     small: str, tmp_path: Path
 ) -> None:
-    """kill -9 at random moments of a real process, which saves its state after each batch."""
+    """kill -9 at random moments of a real process, which saves its state after each batch. It takes
+    a batch for each line that it reads; without any more lines all that are left."""
     script = f"""
 import json, os, sys
 from fastloader import FastLoader
@@ -186,40 +187,41 @@ with FastLoader({small!r}, **{OPTIONS!r}) as loader:
         loader.load_state_dict(json.load(open("state")))
     except FileNotFoundError:
         pass
-    while True:
+    while loader.state_dict()["epoch"] < 3:
         for images, labels, keys in loader:
+            sys.stdin.readline()
             with open("new", "w") as file:
                 json.dump({{**loader.state_dict(), "keys": keys.tolist()}}, file)
             os.replace("new", "state")
             print(json.dumps(keys.tolist()), flush=True)
-            epoch = loader.state_dict()["epoch"]
-            if epoch == 3:
-                sys.exit()
+            if loader.state_dict()["epoch"] == 3:
+                break
 """
     rng = np.random.default_rng(0)
     seen: list[list[int]] = []
-    for attempt in range(40):
+    for kills in (*[True] * 6, False):
         process = subprocess.Popen(
-            [sys.executable, "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, text=True
-        )
+            [sys.executable, "-c", script], cwd=tmp_path, text=True, bufsize=1,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin is not None
         assert process.stdout is not None
-        if attempt < 8:  # it is killed after so many batches, somewhere in the next one
-            count = int(rng.integers(1, 7))
-            seen += [json.loads(process.stdout.readline()) for _ in range(count)]
-            time.sleep(float(rng.uniform(0, 0.002)))
-            process.send_signal(signal.SIGKILL)
-        rest = process.stdout.read().splitlines()
-        seen += [json.loads(line) for line in rest if line.endswith("]")]
-        process.stdout.close()
-        if process.wait(20) == 0:
-            break
-        # What it had saved but not said when it was killed.
+        with process:
+            if kills:
+                for _ in range(int(rng.integers(1, 6))):
+                    process.stdin.write("\n")
+                    seen.append(json.loads(process.stdout.readline()))
+                process.stdin.write("\n")
+                time.sleep(float(rng.uniform(0, 0.003)))  # somewhere in the next one
+                process.kill()
+            process.stdin.close()
+            seen += [json.loads(line) for line in process.stdout.read().splitlines()]
+        assert process.returncode == (-signal.SIGKILL if kills else 0)
+        # It may have saved what it could not say any more.
         last = json.loads((tmp_path / "state").read_text())["keys"]
-        if last != seen[-1]:
-            seen.append(last)
+        seen += [last] if last != seen[-1] else []
     with FastLoader(small, **OPTIONS) as loader:
         assert seen == [keys for _, _, keys in batches_of(loader, 3)]
-    assert attempt == 8
 
 
 # ---- what is refused -----------------------------------------------------------------------------
