@@ -32,7 +32,7 @@ help:
 demo: $(VENV)/demo.done
 	$(BIN)/python -m benchmarks.demo
 
-test: lint
+test: lint $(VENV)/torch.tried
 	$(BIN)/python -m pytest $(EACH_CORE)
 
 lint: $(VENV)/test.done
@@ -74,6 +74,9 @@ benchmarks: $(VENV)/benchmarks.done
 	$(BIN)/python -m benchmarks.handover
 	$(BIN)/python -m benchmarks.first_batch
 	$(BIN)/python -m benchmarks.postgres
+	$(BIN)/python -m benchmarks.shuffle
+	$(BIN)/python -m benchmarks.labels -o docs/labels-in-a-batch.png
+	$(BIN)/python -m benchmarks.epochs
 
 $(VENV)/created.done:
 	@tools/system-deps $(PYTHON)
@@ -84,6 +87,13 @@ $(VENV)/created.done:
 $(VENV)/%.done: $(VENV)/created.done pyproject.toml $(EXTENSIONS)
 	@echo "Installing fastloader[$*] into $(VENV), which takes a minute or two"
 	@$(PIP) install --editable ".[$*]"
+	@touch $@
+
+# PyTorch's build for CPUs, where the package index has one: the usual one brings gigabytes of CUDA.
+# Without it the tests of that adapter are skipped, and say so.
+TORCH ?= torch==2.13.0+cpu torchdata
+$(VENV)/torch.tried: $(VENV)/test.done
+	@$(PIP) install $(TORCH) 2>/dev/null || echo "No $(TORCH) to be had: its tests will be skipped"
 	@touch $@
 
 clean:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 
 from .config import Config
@@ -86,6 +87,10 @@ class Crew:
     def keys(self) -> Keys:
         """The table's, in its order, (rows,)."""
         return map_keys(self._memory, self._key_dtype)
+
+    def before_close(self, callback: Callable[[], None]) -> None:
+        """Has it called while the rings are still there."""
+        self._undo.callback(callback)
 
     def close(self) -> None:
         """May be called twice."""

@@ -26,7 +26,9 @@ from .supervisor import Taken, Turn
 from .tally import Tally
 
 if TYPE_CHECKING:
+    import jax
     import tensorflow as tf
+    import torch
 
 POLL_S = 1.0
 """How long to wait for some worker before looking at all of them again. One that has something to
@@ -196,15 +198,19 @@ class FastLoader:
     def __iter__(self) -> Iterator[Any]:
         """The next epoch. An iterator that is still under way ends with SupersededError at its
         next pull."""
-        iteration = self._begin_epoch()
+        return self._iterate(ahead=False)
+
+    def __call__(self) -> Iterator[Any]:
+        """The next epoch, for ``tf.data.Dataset.from_generator``, which pulls batches before they
+        are wanted."""
+        return self._iterate(ahead=True)
+
+    def _iterate(self, *, ahead: bool) -> Iterator[Any]:
+        iteration = self._begin_epoch(ahead=ahead)
         batches: Iterable[int] = range(iteration.first, len(self._plan))
         if not self._config.deterministic:
             batches = self._as_they_come(iteration)
         return self._elements(iteration, batches, empty=False)
-
-    def __call__(self) -> Iterator[Any]:
-        """The same as ``iter(loader)``: what ``tf.data.Dataset.from_generator`` wants."""
-        return iter(self)
 
     def _begin_epoch(self, *, ahead: bool = False) -> Iteration:
         """ahead: whether batches will be pulled before the consumer wants them."""
@@ -383,6 +389,22 @@ class FastLoader:
         from .adapters import tensorflow
 
         return tensorflow.as_dataset(self, device)
+
+    # ---- PyTorch and JAX -------------------------------------------------------------------------
+
+    def as_torch(self, *, pin_memory: bool = False) -> torch.utils.data.IterableDataset[Any]:
+        """A PyTorch dataset of the batches, as tensors over the ring: for ``DataLoader(dataset,
+        batch_size=None, num_workers=0)``. See :func:`fastloader.adapters.torch.as_torch`."""
+        from .adapters import torch
+
+        return torch.as_torch(self, pin_memory=pin_memory)
+
+    def as_jax(self, *, sharding: jax.sharding.Sharding | None = None) -> Iterable[Any]:
+        """The batches as JAX arrays, laid out over devices as ``sharding`` says.
+        See :func:`fastloader.adapters.jax.as_jax`."""
+        from .adapters import jax
+
+        return jax.as_jax(self, sharding=sharding)
 
     # ---- the end -------------------------------------------------------------------------------
 

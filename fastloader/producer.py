@@ -136,6 +136,7 @@ class Producer:
         self._range = 0  # number of the next batch's first range in its epoch's read
         self._reconnects = 0
         self.epoch, self.batch = 0, 0
+        self._closed = False
 
     def start(self, epoch: int, first_batch: int) -> None:
         """Goes to the producer's first batch of the epoch at or after ``first_batch``, whatever it
@@ -192,13 +193,19 @@ class Producer:
 
     def close(self) -> None:
         """May be called twice."""
-        if self._source is not None:
-            if self._next is not None and not self._next.done():
-                self._source.interrupt()
-            self._fetcher.submit(self._source.close)
-            self._source = None
+        if self._closed:
+            return
+        self._closed = True
+        if self._source is not None and self._next is not None and not self._next.done():
+            self._source.interrupt()
+        self._fetcher.submit(self._close_source)  # which may only now be on its way to be opened
         self._fetcher.shutdown()
         self._keys = self._keys[:0].copy()  # and with the view the plan's memory
+
+    def _close_source(self) -> None:
+        """Runs on the fetching thread."""
+        if self._source is not None:
+            self._source.close()
 
     # ---- rows --------------------------------------------------------------------------------
 

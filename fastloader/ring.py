@@ -188,10 +188,15 @@ class Ring:
         with contextlib.suppress(BufferError):
             self._map.close()
 
+    @property
+    def memory(self) -> tuple[int, int]:
+        """Where this process has mapped the ring: address and bytes."""
+        return ctypes.addressof(ctypes.c_char.from_buffer(self._map)), len(self._map)
+
     def contains(self, address: int) -> bool:
         """Whether an address lies in this process's mapping of the ring."""
-        start = ctypes.addressof(ctypes.c_char.from_buffer(self._map))
-        return start <= address < start + len(self._map)
+        start, size = self.memory
+        return start <= address < start + size
 
 
 def _allocate(memory: io.FileIO, size: int) -> None:

@@ -199,6 +199,15 @@ def test_a_loader_is_a_context_manager_and_closes_twice(make: Make, small: str) 
             use()
 
 
+def test_a_loader_may_be_closed_at_any_moment(make: Make, small: str) -> None:
+    """Also while its source is on its way to be opened."""
+    for _ in range(5):
+        loader = make(small)
+        iter(loader)
+        loader.close()
+        loader.close()
+
+
 def test_an_unclosed_loader_warns_and_leaves_no_worker(small: str) -> None:
     script = f"""
 import fastloader, os, time

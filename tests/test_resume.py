@@ -118,6 +118,18 @@ def test_the_state_after_any_number_of_consumed_batches_can_be_asked_for(small: 
             loader.state_dict(consumed=27)
 
 
+def test_a_generator_for_tf_data_has_to_be_told_how_much_was_consumed(small: str) -> None:
+    """It is pulled before its consumer wants anything."""
+    with FastLoader(small, **OPTIONS) as loader:
+        batches = loader()
+        assert loader.state_dict()["batch"] == 0
+        next(batches)
+        next(batches)
+        with pytest.raises(ConfigError, match=r"pass state_dict\(consumed=\.\.\.\), the number"):
+            loader.state_dict()
+        assert loader.state_dict(consumed=1)["batch"] == 1
+
+
 def test_an_iteration_that_was_left_early_begins_the_count_anew(small: str) -> None:
     with FastLoader(small, **OPTIONS) as loader:
         next(iter(loader))

@@ -66,6 +66,9 @@ ALLOWED: dict[str, set[str]] = {
     },
     "adapters": set(),
     "adapters.tensorflow": {"batch", "columns", "errors", "supervisor"},
+    "adapters.keras": {"errors"},
+    "adapters.torch": {"batch", "columns", "errors"},
+    "adapters.jax": {"batch", "columns", "errors"},
     "": {"_version", "errors", "loader", "stats"},
 }  # fmt: skip
 

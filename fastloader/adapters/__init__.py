@@ -1,2 +1,1 @@
-"""How a framework takes batches. Each module imports its framework inside the function that needs
-it."""
+"""How a framework takes batches. No module here is imported before somebody wants its framework."""

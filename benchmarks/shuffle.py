@@ -1,0 +1,383 @@
+"""What shuffling costs: no shuffle, and blocks of 512 rows down to 1, a full shuffle.
+
+* ``loop``: a plain loop over FastLoader's NumPy batches of 64 at 224x224, a worker for each core.
+* ``read``: one source in one process reads the rows in the same order, and nothing is decoded. With
+  many cores this is what counts; with few, decoding hides it.
+
+Each warm and cold. Warm: an epoch has just been read, by the same loader or source. Cold: nothing
+of the table is in the page cache when the clock starts, and a PostgreSQL server, with 16 MB of
+shared buffers, has just been started. The time is that of one epoch, from making the iterator to
+its end; the workers are awake by then.
+
+Both are checked: how much of the database's files was in the page cache when the clock started is
+asked with mincore(), and what client and server then read from the disk is what /proc/PID/io counts
+for them. What is cold for this machine may still be in the memory of its host or of its disk; hence
+the disk's own speed, which is measured too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import itertools
+import json
+import mmap
+import os
+import random
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from .cluster import cluster
+from .contestants import BATCH, SIZE
+from .measure import Sample, child, cores, paired, parser, ratio, report, spread, table
+from .photos import POSTGRES, Photo, read_photos, write, write_postgres
+
+NO_SHUFFLE = "no shuffle"
+ORDERS: dict[str, dict[str, Any]] = {
+    NO_SHUFFLE: {},
+    **{f"shuffle_block={n}": {"shuffle": True, "shuffle_block": n} for n in (512, 64, 8, 1)},
+}
+DATABASES = {"sqlite": "SQLite", "postgres": "PostgreSQL"}
+PARTS = {"loop": "images/s in a loop", "read": "rows/s of reading alone"}
+CACHES = ("warm", "cold")
+SHARED_BUFFERS = {"warm": "1GB", "cold": "16MB"}
+
+AWAKE_S = 1.0
+"""Until workers that have just been started wait for an epoch to begin."""
+
+COLD_SHARE = 0.01
+"""Of the files, which may stay in the page cache in spite of all."""
+
+
+# ---- a cold page cache ---------------------------------------------------------------------------
+
+
+def files_of(url: str) -> list[str]:
+    """A SQLite file, or the regular files of a PostgreSQL server's data folder."""
+    if not url.startswith(POSTGRES):
+        return [url]
+    tree = os.walk(ask(url, "SHOW data_directory"))
+    paths = [os.path.join(folder, name) for folder, _, names in tree for name in names]
+    return [path for path in paths if stat.S_ISREG(os.lstat(path).st_mode)]
+
+
+def drop(url: str) -> None:
+    """Sends the database out of the page cache. SystemExit where that cannot be done.
+
+    The whole page cache goes only if the files alone do not: others may be using it.
+    """
+    if url.startswith(POSTGRES):
+        ask(url, "CHECKPOINT")
+    paths = files_of(url)
+    for path in paths:
+        forget(path)
+    if is_cold(paths):
+        return
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/vm/drop_caches").write_text("3\n", encoding="ascii")
+    if not is_cold(paths):
+        raise SystemExit(
+            f"{os.path.dirname(paths[0])}: {resident_mb(paths):.0f} MB stay in memory, so nothing "
+            f"can be measured with a cold cache; set TMPDIR to a folder on a disk, or pass "
+            f"--cache warm"
+        )
+
+
+def forget(path: str) -> None:
+    """Takes a file out of the page cache. Only pages that are on the disk can go."""
+    with opened(path) as file:
+        os.fsync(file)
+        os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def is_cold(paths: Sequence[str]) -> bool:
+    return resident_mb(paths) <= COLD_SHARE * sum(map(os.path.getsize, paths)) / 1e6
+
+
+def resident_mb(paths: Iterable[str]) -> float:
+    """What of these files is in the page cache."""
+    return sum(map(resident_pages, paths)) * mmap.PAGESIZE / 1e6
+
+
+def resident_pages(path: str) -> int:
+    size = os.path.getsize(path)
+    if size == 0:
+        return 0
+    libc = ctypes.CDLL(None, use_errno=True)
+    found = np.zeros(-(-size // mmap.PAGESIZE), np.uint8)
+    with opened(path) as file, mmap.mmap(file, size, prot=mmap.PROT_READ) as mapped:
+        view = np.frombuffer(mapped, np.uint8)
+        begin, into = ctypes.c_void_p(view.ctypes.data), ctypes.c_void_p(found.ctypes.data)
+        failed = libc.mincore(begin, ctypes.c_size_t(size), into)
+        del view  # or the mapping cannot be closed
+    if failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
+    return int(np.count_nonzero(found & 1))
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[int]:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def disk_speed(url: str) -> Sample:
+    """Of the disk below the database's largest file, one read at a time."""
+    drop(url)
+    path = max(files_of(url), key=os.path.getsize)
+    size = os.path.getsize(path)
+    with opened(path) as file:
+        pages = random.sample(range(size // mmap.PAGESIZE), min(500, size // mmap.PAGESIZE))
+        start = time.perf_counter()
+        for page in pages:
+            os.pread(file, mmap.PAGESIZE, page * mmap.PAGESIZE)
+        page_s = (time.perf_counter() - start) / len(pages)
+        forget(path)
+        start = time.perf_counter()
+        while os.read(file, 1 << 20):
+            pass
+        return {"page_ms": page_s * 1000, "mb_per_s": size / 1e6 / (time.perf_counter() - start)}
+
+
+# ---- one run, in a process of its own ------------------------------------------------------------
+
+
+def run_loop(url: str, order: dict[str, Any], *, cold: bool) -> Sample:
+    from fastloader import FastLoader
+
+    with FastLoader(url, batch_size=BATCH, size=SIZE, workers=cores(), **order) as loader:
+        if cold:
+            time.sleep(AWAKE_S)
+            drop(url)
+        else:
+            for _ in loader:
+                pass
+        return measured(url, lambda: sum(len(images) for images, _ in loader))
+
+
+def run_read(url: str, order: dict[str, Any], *, cold: bool) -> Sample:
+    from fastloader.config import make_config
+    from fastloader.plan import key_ranges
+    from fastloader.producer import plan_of
+    from fastloader.source import open_source
+
+    config = make_config({"url": url, "batch_size": BATCH, **order}, {})
+    with contextlib.closing(open_source(config)) as source:
+        keys = np.concatenate(list(source.keys()))
+        columns = source.label_columns(keys)
+    plan = plan_of(config, len(keys))
+
+    # Another one, for what the first has read it may have kept.
+    with contextlib.closing(open_source(config)) as source:
+
+        def epoch(number: int) -> int:
+            batches = (plan.positions(number, batch) for batch in range(len(plan)))
+            ranges = itertools.chain.from_iterable(key_ranges(keys, batch) for batch in batches)
+            return sum(len(chunk.keys) for chunk in source.read(ranges, columns))
+
+        if cold:
+            drop(url)
+        else:
+            epoch(0)
+        return measured(url, lambda: epoch(1))
+
+
+def measured(url: str, epoch: Callable[[], int]) -> Sample:
+    """epoch: returns the rows that it has gone through."""
+    resident = resident_mb(files_of(url))
+    disk_mb, cpu_s = used(url)
+    start = time.perf_counter()
+    rows = epoch()
+    seconds = time.perf_counter() - start
+    disk_mb_after, cpu_s_after = used(url)
+    return {
+        "rows": rows,
+        "seconds": seconds,
+        "rows_per_s": rows / seconds,
+        "cpu_ms_per_row": (cpu_s_after - cpu_s) / rows * 1000,
+        "resident_mb_before": resident,
+        "disk_mb": disk_mb_after - disk_mb,
+    }
+
+
+def used(url: str) -> tuple[float, float]:
+    """MB from the disk and seconds of CPU so far: this process's, its children's and those of a
+    PostgreSQL server."""
+    parents = [psutil.Process()]
+    if url.startswith(POSTGRES):
+        postmaster = Path(ask(url, "SHOW data_directory"), "postmaster.pid")
+        parents.append(psutil.Process(int(postmaster.read_text(encoding="utf-8").split()[0])))
+    read, cpu_s = 0, 0.0
+    for process in (p for parent in parents for p in (parent, *parent.children(recursive=True))):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            read += process.io_counters().read_bytes
+            times = process.cpu_times()
+            cpu_s += times.user + times.system
+    return read / 1e6, cpu_s
+
+
+def ask(url: str, sql: str) -> str:
+    """The one value of the server's answer, if there is one."""
+    import psycopg2
+
+    connection = psycopg2.connect(url)
+    connection.autocommit = True
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        cursor.execute(sql)
+        return str(cursor.fetchone()[0]) if cursor.description else ""
+
+
+# ---- all of them ---------------------------------------------------------------------------------
+
+Found = dict[tuple[str, str], dict[str, list[Sample]]]
+"""By part and cache the samples of each order."""
+
+
+@contextlib.contextmanager
+def database(
+    photos: list[Photo], rows: int, *, kind: str, cache: str
+) -> Iterator[tuple[str, Callable[[], None]]]:
+    """A SQLite file's path or a PostgreSQL server's URL, with a table of the photos again and
+    again, and what makes the server forget all that it has read."""
+    repeated = itertools.islice(itertools.cycle(photos), rows)
+    if kind == "postgres":
+        with cluster(shared_buffers=SHARED_BUFFERS[cache]) as server:
+            with contextlib.closing(server.connect()) as connection:
+                write_postgres(connection, repeated)
+            yield server.url(), server.restart
+        return
+    with tempfile.TemporaryDirectory(prefix="fastloader-") as folder:
+        path = os.path.join(folder, "photos.db")
+        write(path, repeated)
+        yield path, lambda: None
+
+
+def samples_of(photos: list[Photo], options: argparse.Namespace, kind: str) -> tuple[Found, Sample]:
+    """Of one kind of database, and the speed of its disk."""
+    found: Found = {}
+    disk: Sample = {}
+    for cache in options.cache:
+        rows = len(photos) * options.copies
+        with database(photos, rows, kind=kind, cache=cache) as (url, restart):
+            if cache == "cold":
+                disk = disk_speed(url)
+            for part in options.part:
+
+                def run(
+                    name: str,
+                    part: str = part,
+                    cache: str = cache,
+                    url: str = url,
+                    restart: Callable[[], None] = restart,
+                ) -> Sample:
+                    if cache == "cold":
+                        restart()
+                    return child("benchmarks.shuffle", "--one", part, cache, name, url)
+
+                found[part, cache] = paired(tuple(ORDERS), options.rounds, run=run)
+    return found, disk
+
+
+def lines(found: Found, disk: Sample, kind: str) -> list[str]:
+    """Each part as a table, what the caches held, and the tables once more as Markdown."""
+    out = []
+    parts, caches = (list(dict.fromkeys(keys)) for keys in zip(*found, strict=True))
+    for part in parts:
+        headers = [f"{DATABASES[kind]}, {PARTS[part]}"]
+        for cache in caches:
+            headers += [cache, f"x {NO_SHUFFLE}", "CPU ms a row", "MB from the disk"]
+        rows = [
+            [name, *(cell for cache in caches for cell in cells(found[part, cache], name))]
+            for name in ORDERS
+        ]
+        out += [table(headers, rows), ""]
+    for cache in caches:
+        runs = [run for part in parts for runs in found[part, cache].values() for run in runs]
+        out.append(
+            f"{cache}: {spread(runs, 'resident_mb_before'):.1f} MB of the database's files were in "
+            f"the page cache when the clock started; {spread(runs, 'disk_mb'):.1f} MB were then "
+            f"read from the disk"
+        )
+    if disk:
+        out.append(
+            f"the disk: {disk['mb_per_s']:.0f} MB/s in sequence, {disk['page_ms']:.3f} ms "
+            f"for 4 KB anywhere"
+        )
+    return [*out, "", *markdown(found, kind), ""]
+
+
+def cells(samples: dict[str, list[Sample]], name: str) -> list[str]:
+    mine = samples[name]
+    return [
+        f"{spread(mine, 'rows_per_s'):.0f}",
+        f"{ratio(mine, samples[NO_SHUFFLE], 'rows_per_s'):.2f}",
+        f"{spread(mine, 'cpu_ms_per_row').median:.2f}",
+        f"{spread(mine, 'disk_mb').median:.0f}",
+    ]
+
+
+def markdown(found: Found, kind: str) -> Iterator[str]:
+    """For the README: medians, and the ratio to no shuffle with its spread."""
+    heads = [f"{PARTS[part]}, {cache}" for part, cache in found]
+    yield f"| from {DATABASES[kind]} | {' | '.join(heads)} |"
+    yield "| --- |" + " ---: |" * len(heads)
+    for name in ORDERS:
+        line = [name if name == NO_SHUFFLE else f"`{name}`"]
+        for samples in found.values():
+            mine, plain = samples[name], samples[NO_SHUFFLE]
+            x = ratio(mine, plain, "rows_per_s")
+            times = "" if mine is plain else f", {x.median:.2f}x [{x.low:.2f}..{x.high:.2f}]"
+            line.append(f"{spread(mine, 'rows_per_s').median:.0f}{times}")
+        yield f"| {' | '.join(line)} |"
+
+
+def main() -> None:
+    arguments = parser("shuffle", __doc__, rounds=5)
+    arguments.add_argument(
+        "--copies", type=int, default=4, metavar="N", help="rows that each photo makes (4)"
+    )
+    for name, choices in (("db", DATABASES), ("part", PARTS), ("cache", CACHES)):
+        arguments.add_argument(
+            f"--{name}",
+            action="append",
+            choices=[*choices],
+            help="only this; may be given again (all)",
+        )
+    arguments.add_argument(
+        "--one", nargs=4, metavar=("PART", "CACHE", "ORDER", "DATABASE"), help="one run, as JSON"
+    )
+    options = arguments.parse_args()
+    if options.one:
+        part, cache, order, url = options.one
+        run = {"loop": run_loop, "read": run_read}[part]
+        print(json.dumps(run(url, ORDERS[order], cold=cache == "cold")))
+        return
+    options.db = options.db or [*DATABASES]
+    options.part = options.part or [*PARTS]
+    options.cache = options.cache or [*CACHES]
+    photos = read_photos(options.images)
+    samples: dict[str, list[Sample]] = {}
+    out = []
+    for kind in options.db:
+        found, disk = samples_of(photos, options, kind)
+        for (part, cache), orders in found.items():
+            samples |= {f"{kind}, {part}, {cache}: {name}": runs for name, runs in orders.items()}
+        if disk:
+            samples[f"{kind}, disk"] = [disk]
+        out += lines(found, disk, kind)
+    report(options, samples, out[:-1])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The benchmarks of shuffling and of epochs run on little data, and print what they should."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import epochs, labels, shuffle
+
+from .support import ROOT
+
+PHOTOS = ROOT.parent / "shared" / "data" / "photos"
+
+
+@pytest.fixture
+def few_photos(tmp_path: Path) -> Path:
+    """A folder with 130 of the photographs, which make three batches."""
+    if not (PHOTOS / "labels.csv").exists():
+        pytest.skip("needs the photographs in ../shared/data/photos")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    head, *rows = (PHOTOS / "labels.csv").read_text(encoding="utf-8").splitlines()
+    names = [f"{PHOTOS}/{row}" for row in rows[:130]]
+    (folder / "labels.csv").write_text("\n".join([head, *names]), encoding="utf-8")
+    return folder
+
+
+def run(module: str, *arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def on_a_disk(folder: Path) -> bool:
+    """Whether what lies in the folder can be sent out of the page cache."""
+    path = folder / "some"
+    path.write_bytes(os.urandom(1 << 20))
+    before = shuffle.resident_mb([str(path)])
+    shuffle.forget(str(path))
+    return before > shuffle.resident_mb([str(path)]) == 0
+
+
+# ---- shuffle -------------------------------------------------------------------------------------
+
+
+def test_shuffle_knows_what_is_in_the_page_cache(tmp_path: Path) -> None:
+    path = tmp_path / "some"
+    path.write_bytes(os.urandom(64 * 4096 + 1))
+    assert shuffle.resident_mb([str(path)]) == pytest.approx(65 * 4096 / 1e6)
+    if not on_a_disk(tmp_path):
+        pytest.skip(f"{tmp_path} is not on a disk")
+    shuffle.drop(str(path))
+    assert shuffle.resident_mb([str(path)]) == 0
+    with open(path, "rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        os.pread(file.fileno(), 2 * 4096, 4 * 4096)
+    assert shuffle.resident_mb([str(path)]) == pytest.approx(2 * 4096 / 1e6)
+
+
+def test_shuffle_reports_each_order_and_what_came_from_the_disk(
+    tmp_path: Path, few_photos: Path
+) -> None:
+    words = ["--db", "sqlite", "--part", "read", "--copies", 1, "--rounds", 1]
+    words += [] if on_a_disk(tmp_path) else ["--cache", "warm"]
+    out = run("shuffle", "--images", few_photos, "--json", tmp_path / "out.json", *words)
+    for name in shuffle.ORDERS:
+        assert f"\n{name} " in out
+        assert f"\n| {name} |" in out or f"\n| `{name}` |" in out
+    record = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    for name, samples in record["samples"].items():
+        for sample in samples:
+            assert sample.get("rows", 130) == 130
+            if "warm" in name:
+                assert sample["disk_mb"] < 0.1 * sample["resident_mb_before"]
+            elif "cold" in name:
+                assert sample["disk_mb"] > 10 * sample["resident_mb_before"]
+
+
+# ---- labels --------------------------------------------------------------------------------------
+
+
+def test_labels_prints_and_draws_what_it_counts(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs matplotlib, which comes with [benchmarks]")
+    words = ["--epochs", 2, "--json", tmp_path / "out.json", "-o", tmp_path / "plot.png"]
+    out = run("labels", *words)
+    for name in labels.ORDERS:
+        assert f"\n{name} " in out
+    with Image.open(tmp_path / "plot.png") as picture:
+        assert picture.size == (labels.WIDTH_PX, labels.HEIGHT_PX)
+    assert (tmp_path / "plot.png").stat().st_size < 40_000
+
+
+def test_a_full_shuffle_has_as_many_labels_as_expected() -> None:
+    found = labels.samples_of(labels.ORDERS["shuffle_block=1"], epochs=3)
+    distinct = labels.values_of(found["distinct"])
+    error = distinct.std() / np.sqrt(len(distinct))
+    assert abs(distinct.mean() - labels.expected()) < 4 * error
+
+
+# ---- epochs --------------------------------------------------------------------------------------
+
+
+def test_epochs_reports_the_gaps_of_each_loop(tmp_path: Path, few_photos: Path) -> None:
+    copies = len(os.sched_getaffinity(0))  # two batches for each worker
+    words = ["--loop", "numpy", "--consumer", "slow", "--rounds", 1, "--epochs", 2]
+    words += ["--copies", copies, "--images", few_photos, "--json", tmp_path / "out.json"]
+    out = run("epochs", *words)
+    record = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    for name in (epochs.NUMPY, epochs.NUMPY + epochs.ANEW):
+        assert f"\n{name}  " in out
+        (sample,) = record["samples"][f"slow: {name}"]
+        assert len(sample["between_ms"]) == 2
+        assert min(sample["inside_ms"]) >= sample["sleep_ms"] > 0
+
+
+def test_gaps_are_free_of_bunches() -> None:
+    """Two workers that each take 2 s, and 3 s more at the end of the first epoch."""
+    inside, between = epochs.gaps([[0, 0, 2, 2, 4, 4], [9, 9, 11, 11]], 2)
+    assert inside == [1.0] * 6
+    assert between == [4.0]
