@@ -134,6 +134,7 @@ class Supervisor:
         with self._reading, self._careful():
             if self._broken or self._closed or turn != self._turn:
                 return True
+            self._free(self.ring.take_back())
             try:
                 while (record := self._process.channel.receive(0)) is not None:
                     self._put(record)
