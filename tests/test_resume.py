@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -66,16 +67,16 @@ def test_batches_are_the_same_whatever_the_number_of_workers(
 
 
 def test_batches_come_as_they_are_ready_with_deterministic_false(small: str) -> None:
-    options = {**OPTIONS, "shuffle": False, "deterministic": False}
+    options = {**OPTIONS, "shuffle": False, "deterministic": False, "slots": 2}
     with FastLoader(small, **options) as loader:
         iterator = iter(loader)
         slow = worker_processes()[0]
-        slow.suspend()
-        first = [as_batch(next(iterator))[2][0] for _ in range(5)]
+        slow.suspend()  # with no more than two batches announced
+        first = [as_batch(next(iterator))[2][0] for _ in range(6)]
         slow.resume()
         rest = [as_batch(batch)[2][0] for batch in iterator]
-    numbers = [(key // 3 - 1) // 8 for key in first]
-    assert len({number % 2 for number in numbers[2:]}) == 1, "one worker's batches alone"
+    of_worker = Counter((key // 3 - 1) // 8 % 2 for key in first)
+    assert max(of_worker.values()) >= 4, "nobody waits for the other"
     assert sorted(first + rest) == list(range(3, 301, 24))
 
 
