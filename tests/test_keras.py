@@ -352,14 +352,14 @@ def test_images_per_second_and_the_share_of_waiting_stand_beside_the_loss(
 ) -> None:
     with FastLoader(small, **OPTIONS) as loader:
         callbacks = [
-            Slow(0.02), Throughput(loader), keras.callbacks.TensorBoard(tmp_path),
+            Slow(0.1), Throughput(loader), keras.callbacks.TensorBoard(tmp_path),
             keras.callbacks.CSVLogger(str(tmp_path / "log.csv")),
         ]  # fmt: skip
         history = fit(model_of(), scaled(loader.as_dataset()), epochs=3, callbacks=callbacks)
     assert list(history) == ["loss", "images_per_s", "data_wait"]
-    # 8 images take at least 20 ms; the first epoch has to compile the model.
-    assert 0 < history["images_per_s"][2] <= 400
-    assert history["data_wait"][2] < 0.2
+    # 8 images take at least 100 ms; the first epoch has to compile the model.
+    assert 0 < history["images_per_s"][2] <= 80
+    assert history["data_wait"][2] < 0.5
     assert (tmp_path / "log.csv").read_text().startswith("epoch,data_wait,images_per_s,loss")
     logged = b"".join(path.read_bytes() for path in tmp_path.glob("train/events*"))
     assert b"epoch_images_per_s" in logged
