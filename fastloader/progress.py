@@ -72,6 +72,11 @@ class Progress:
         """The next iteration begins a new count."""
         self._is_fresh = True
 
+    @property
+    def run(self) -> int:
+        """The number of the count that is under way."""
+        return self._run
+
     def hand_out(self, iteration: Iteration, batch: int, rows: int) -> int | None:
         """Counts a batch; its number in the count. None for an older iteration's."""
         if iteration is not self.iteration:

@@ -302,13 +302,91 @@ def test_saving_at_the_end_of_epochs_needs_no_epochs_of_the_loader(
     assert len([*(tmp_path / "r").iterdir()]) == 2, "the weights and where they belong"
 
 
+class Steps(keras.callbacks.Callback):
+    """How many steps each epoch had."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_epoch: dict[int, int] = {}
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        self._epoch = epoch
+        self.of_epoch[epoch] = 0
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        self.of_epoch[self._epoch] += 1
+
+
+@pytest.mark.parametrize("steps", [None, BATCHES, 5])
+def test_the_epochs_after_the_one_that_was_resumed_are_whole(
+    small: str, tmp_path: Path, steps: int | None
+) -> None:
+    """Also with repeat(), where an epoch of Keras need not be one of the loader."""
+
+    def train(*crash: Any) -> tuple[Any, dict[int, int], int]:
+        model, counted = model_of(), Steps()
+        with FastLoader(small, **OPTIONS, shuffle=True) as loader:
+            dataset = scaled(loader.as_dataset() if steps is None else loader.as_dataset().repeat())
+            callbacks = [counted, Resume(loader, tmp_path / "r", save_freq=4), *crash]
+            fit(model, dataset, epochs=5, steps_per_epoch=steps, callbacks=callbacks)
+        return model.get_weights(), counted.of_epoch, int(model.optimizer.iterations)
+
+    each = steps or BATCHES
+    expected, counts, iterations = train()
+    assert counts == dict.fromkeys(range(5), each)
+    with pytest.raises(KeyboardInterrupt):
+        train(Crash(2, 4 if steps == 5 else 8))
+    found, counts, again = train()
+    assert again == iterations == 5 * each
+    assert {epoch: counts[epoch] for epoch in (3, 4)} == {3: each, 4: each}
+    assert 0 < counts[2] < each, "of the epoch that was resumed the rest"
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
+def test_another_fit_after_a_resumed_one_begins_with_its_first_epoch(
+    small: str, tmp_path: Path
+) -> None:
+    with FastLoader(small, **OPTIONS) as loader:
+        dataset = scaled(loader.as_dataset())
+        with pytest.raises(KeyboardInterrupt):
+            callbacks = [Resume(loader, tmp_path / "r"), Crash(3, 2)]
+            fit(model_of(), dataset, epochs=5, callbacks=callbacks)
+    with FastLoader(small, **OPTIONS) as loader:
+        model, dataset = model_of(), scaled(loader.as_dataset())
+        history = fit(model, dataset, epochs=5, callbacks=[Resume(loader, tmp_path / "r")])
+        assert len(history["loss"]) == 2
+        assert len(fit(model, dataset, epochs=3)["loss"]) == 3
+
+
+def test_stopping_early_still_stops_a_resumed_epoch(small: str, tmp_path: Path) -> None:
+    class Enough(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+            self.model.stop_training = True
+
+    for order in (0, 1):
+        folder = tmp_path / str(order)
+        with FastLoader(small, **OPTIONS) as loader, pytest.raises(KeyboardInterrupt):
+            callbacks = [Resume(loader, folder, save_freq=4), Crash(1, 8)]
+            fit(model_of(), scaled(loader.as_dataset()), epochs=5, callbacks=callbacks)
+        with FastLoader(small, **OPTIONS) as loader:
+            callbacks = [Resume(loader, folder, save_freq=4)]
+            callbacks.insert(order, Enough())
+            history = fit(model_of(), scaled(loader.as_dataset()), epochs=5, callbacks=callbacks)
+            assert len(history["loss"]) == 1
+
+
+def test_an_epoch_that_leaves_the_loaders_early_is_an_error_with_advice(
+    small: str, tmp_path: Path
+) -> None:
+    with FastLoader(small, **OPTIONS, slots=2) as loader:
+        dataset = scaled(loader.as_dataset().take(2))
+        with pytest.raises(ConfigError, match=r"use repeat\(\) and steps_per_epoch"):
+            fit(model_of(), dataset, epochs=4, callbacks=[Resume(loader, tmp_path / "r")])
+
+
 def test_what_cannot_be_resumed_is_said_before_training(small: str, tmp_path: Path) -> None:
     with FastLoader(small, **OPTIONS) as loader:
-        with pytest.raises(ConfigError, match="an epoch of 5 steps where the loader's has 13"):
-            fit(
-                model_of(), scaled(loader.as_dataset().repeat()), steps_per_epoch=5,
-                callbacks=[Resume(loader, tmp_path, save_freq=2)],
-            )  # fmt: skip
         with pytest.raises(ConfigError, match='save_freq=0 must be "epoch" or a number'):
             Resume(loader, tmp_path, save_freq=0)
         (tmp_path / "state.json").write_text("{}")
@@ -319,6 +397,10 @@ def test_what_cannot_be_resumed_is_said_before_training(small: str, tmp_path: Pa
         pytest.raises(ConfigError, match="resuming needs deterministic=True"),
     ):
         Resume(loader, tmp_path)
+    with FastLoader(small, **OPTIONS, on_error="skip") as loader:
+        Resume(loader, tmp_path)
+        with pytest.raises(ConfigError, match='take save_freq="epoch", or on_error="fill"'):
+            Resume(loader, tmp_path, save_freq=4)
 
 
 def test_the_state_of_another_training_is_refused(small: str, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +26,8 @@ from ..errors import ConfigError, StateError
 if TYPE_CHECKING:
     from ..loader import FastLoader
 
-RAN_OUT = "Your input ran out of data"
-"""What Keras warns of when an epoch ends early, as one does that is resumed in its middle."""
+_END_OF_EPOCH = object()
+"""What ``model.stop_training`` is set to, in place of True, where only the epoch is to end."""
 
 
 class _Counting(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
@@ -39,6 +38,7 @@ class _Counting(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
         self._loader = loader
         self._before = 0  # the epoch that is under way
         self._taken = 0
+        self._run: int | None = None  # of the loader's epochs, which the count belongs to
 
     @property
     def taken(self) -> int:
@@ -47,13 +47,22 @@ class _Counting(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
         self._before = self._taken = 0
+        self._run = None
         self._loader._progress.count_anew()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         self._before = self._taken = self.taken
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        run = self._loader._progress.run
+        if self._run not in (None, run):
+            self._before = 0
+            self.epoch_was_left_early()
+        self._run = run
         self._taken = self._before + batch + 1
+
+    def epoch_was_left_early(self) -> None:
+        """The loader's, before the one that has now begun; so its count begins anew."""
 
 
 class Resume(_Counting):
@@ -61,13 +70,18 @@ class Resume(_Counting):
     program is started again, with the batches that an uninterrupted one would have seen. What
     Dropout and its like draw goes on, too.
 
+    Let it be the last of the callbacks, so that it saves what the others have changed. What they
+    remember themselves, EarlyStopping say, is not saved. Validation needs a loader of its own.
+
     It takes the place of ``keras.callbacks.BackupAndRestore``. Beside that the loader's place would
     be saved a moment before or after the weights, and be wrong for a program that is killed in
     between; here both are replaced at once, when ``state.json`` in the folder is.
 
     loader: whose ``as_dataset()`` the model is fitted to. folder: of this training alone.
-    save_freq: "epoch", or a number of batches; then an epoch of Keras must be one of the loader:
-        without ``steps_per_epoch`` and ``repeat()``.
+        Where epochs are to be shorter than the loader's, use ``repeat()`` and ``steps_per_epoch``;
+        ``take()`` would leave each of its epochs early, at no certain place.
+    save_freq: "epoch", or a number of batches; not with ``on_error="skip"``, where nobody knows how
+        many an epoch has.
     delete_checkpoint: when training is done.
 
     The metrics that Keras shows for the epoch that is resumed are those of its rest.
@@ -86,27 +100,26 @@ class Resume(_Counting):
     ) -> None:
         if save_freq != "epoch" and not (isinstance(save_freq, int) and save_freq > 0):
             raise ConfigError(f'save_freq={save_freq!r} must be "epoch" or a number of batches')
+        if save_freq != "epoch" and loader.config.on_error == "skip":
+            raise ConfigError(
+                f"save_freq={save_freq} cannot go on in the middle of an epoch of which nobody "
+                f'knows how many batches on_error="skip" leaves: take save_freq="epoch", or '
+                f'on_error="fill"'
+            )
         loader.state_dict(consumed=0)  # ConfigError where there is no going on
         super().__init__(loader)
         self._folder = Path(folder)
         self._file = self._folder / "state.json"
+        self._new = self._folder / "state.json.new"
         self._save_freq = save_freq
         self._delete = delete_checkpoint
-        self._epoch = 0
         self._saved = 0  # batches taken by then
-        self._rest: int | None = None  # batches of an epoch that was resumed in its middle
-        self._quiet = contextlib.ExitStack()
+        self._epoch = 0
+        self._skipped = 0  # steps of the epoch under way that an earlier process has taken
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
-        self._saved, self._rest = 0, None
-        steps = self.params.get("steps")
-        if self._save_freq != "epoch" and steps not in (None, len(self._loader)):
-            raise ConfigError(
-                f"Resume(save_freq={self._save_freq}) cannot go on in the middle of an epoch of "
-                f"{steps} steps where the loader's has {len(self._loader)}: leave steps_per_epoch "
-                f'and repeat() away, or take save_freq="epoch"'
-            )
+        self._saved = self._skipped = 0
         if self._file.exists():
             self._restore()
 
@@ -114,7 +127,7 @@ class Resume(_Counting):
         try:
             state = json.loads(self._file.read_text(encoding="utf-8"))
             weights, epoch, place = state["weights"], state["epoch"], state["loader"]
-            seeds = state["seeds"]
+            step, seeds = state["step"], state["seeds"]
         except (ValueError, KeyError, TypeError):
             raise StateError(
                 f"{self._file} was not written by Resume; give it a folder of its own"
@@ -128,39 +141,50 @@ class Resume(_Counting):
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
         self.model.load_weights(self._folder / weights)
+        if len(seeds) != len(self._seeds()):
+            raise StateError(
+                f"{self._file} was saved by a model with {len(seeds)} generators of random "
+                f"numbers, and this one has {len(self._seeds())}: make it as it was made then"
+            )
         for variable, value in zip(self._seeds(), seeds, strict=True):
             variable.assign(value)
         self.model._initial_epoch = epoch  # how a callback tells fit(), as in BackupAndRestore
-        if place["batch"] and self._save_freq != "epoch":
-            self._rest = len(self._loader) - place["batch"]
-            self._quiet.enter_context(warnings.catch_warnings())
-            warnings.filterwarnings("ignore", RAN_OUT)
+        self._skipped = step
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         super().on_epoch_begin(epoch, logs)
+        self.model._initial_epoch = None  # it has been told; another fit() shall not be
         self._epoch = epoch
-
-    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        # The epoch that is resumed is shorter than Keras thinks. Were it to find that out for
-        # itself, the step without a batch would still count as one for the optimizer (Keras 3.15).
-        if self._rest is not None and batch >= self._rest:
-            raise StopIteration
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         super().on_train_batch_end(batch, logs)
-        if self._is_due():
-            place = self._loader.state_dict(consumed=self.taken)
-            if place["batch"]:  # or else the epoch is over: its end has not been seen to yet
-                self._save(self._epoch, place)
+        step, steps = self._skipped + batch + 1, self.params.get("steps")
+        if steps is None or step < steps:
+            if self._is_due():
+                self._save(self._epoch, step, self._loader.state_dict(consumed=self.taken))
+        elif self._skipped and not self.model.stop_training:
+            # An epoch that is resumed is shorter than Keras thinks. Were it to find that out for
+            # itself, the step without a batch would still count as one for the optimizer, and all
+            # epochs that follow might become as short (Keras 3.15).
+            self.model.stop_training = _END_OF_EPOCH
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
-        self._quiet.close()
-        self._rest = None
+        if self.model.stop_training is _END_OF_EPOCH:
+            self.model.stop_training = False
+        self._skipped = 0
         if self._save_freq == "epoch" or self._is_due():
-            self._save(epoch + 1, self._loader.state_dict(consumed=self.taken))
+            self._save(epoch + 1, 0, self._loader.state_dict(consumed=self.taken))
+
+    def epoch_was_left_early(self) -> None:
+        raise ConfigError(
+            "an epoch of Keras has left one of the loader before its end, so Resume cannot know "
+            "where training is: in place of take(), use repeat() and steps_per_epoch"
+        )
 
     def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+        self.model._initial_epoch = None  # there may have been no epoch left to begin
         if self._delete:
+            self._new.unlink(missing_ok=True)
             self._file.unlink(missing_ok=True)
             self._clear(but=None)
             with contextlib.suppress(OSError):  # somebody else keeps something there
@@ -169,17 +193,16 @@ class Resume(_Counting):
     def _is_due(self) -> bool:
         return self._save_freq != "epoch" and self.taken - self._saved >= int(self._save_freq)
 
-    def _save(self, epoch: int, place: dict[str, Any]) -> None:
+    def _save(self, epoch: int, step: int, place: dict[str, Any]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        weights = f"{time.time_ns()}.weights.h5"
+        weights = f"resume-{time.time_ns()}.weights.h5"
         self.model.save_weights(self._folder / weights)
         seeds = [variable.numpy().tolist() for variable in self._seeds()]
-        state = {"weights": weights, "epoch": epoch, "seeds": seeds, "loader": place}
-        new = self._folder / "state.json.new"
-        new.write_text(json.dumps(state), encoding="utf-8")
-        for path in (self._folder / weights, new):
+        state = {"weights": weights, "epoch": epoch, "step": step, "seeds": seeds, "loader": place}
+        self._new.write_text(json.dumps(state), encoding="utf-8")
+        for path in (self._folder / weights, self._new):
             _flush(path)
-        new.replace(self._file)
+        self._new.replace(self._file)
         _flush(self._folder)
         self._clear(but=weights)
         self._saved = self.taken
@@ -190,7 +213,7 @@ class Resume(_Counting):
         return [variable for variable in self.model.variables if id(variable) not in weights]
 
     def _clear(self, but: str | None) -> None:
-        for path in self._folder.glob("*.weights.h5"):
+        for path in self._folder.glob("resume-*.weights.h5"):
             if path.name != but:
                 path.unlink()
 
@@ -246,6 +269,9 @@ class Throughput(_Counting):
             self._images += rows
         self._seen = self.taken
         self._now = time.perf_counter()
+
+    def epoch_was_left_early(self) -> None:
+        self._seen = 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         if logs is not None and self._now > self._began:
