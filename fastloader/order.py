@@ -33,6 +33,7 @@ class Permutation:
     def __init__(self, n: int, random: np.random.Philox) -> None:
         self._n = n
         high = math.isqrt(max(n - 1, 0)) + 1
+        high += high % 2  # with two odd sides every round, and so all, would be an even permutation
         self._low = low = max(1, -(-n // high))
         self._sides = (high, low)
         raw = random.random_raw((ROUNDS, max(high, low)))

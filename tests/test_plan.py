@@ -191,6 +191,25 @@ def test_all_orders_of_a_few_blocks_are_equally_likely(n: int) -> None:
     assert abs(chi_squared(counts, math.factorial(n))) < 4
 
 
+def is_odd(found: list[int]) -> bool:
+    """Whether the permutation is."""
+    seen, cycles = set(), 0
+    for start in found:
+        cycles += start not in seen
+        at = start
+        while at not in seen:
+            seen.add(at)
+            at = found[at]
+    return (len(found) - cycles) % 2 == 1
+
+
+@pytest.mark.parametrize("n", [2, 3, 7, 8, 9, 10, 24, 25, 49, 81, 121])
+def test_as_many_orders_are_odd_as_even_ones(n: int) -> None:
+    """What neither single places nor pairs of rows tell."""
+    odd = sum(is_odd(order(n, 1, seed)) for seed in range(600))
+    assert abs(odd - 300) < 4.5 * math.sqrt(600) / 2
+
+
 def test_every_row_comes_equally_often_at_every_place_and_behind_every_other() -> None:
     rows, seeds = 40, 4000
     orders = [order(rows, 1, seed, epoch=9) for seed in range(seeds)]
