@@ -22,7 +22,7 @@ from .keys import Key
 from .progress import Iteration, Progress, fingerprint
 from .ring import slot_image
 from .stats import Stats
-from .supervisor import Taken, Turn
+from .supervisor import Feeder, Taken, Turn
 from .tally import Tally
 
 if TYPE_CHECKING:
@@ -33,6 +33,18 @@ if TYPE_CHECKING:
 POLL_S = 1.0
 """How long to wait for some worker before looking at all of them again. One that has something to
 say wakes us at once, unless another thread has listened to it in between."""
+
+
+def _wait_for_any(feeders: list[Feeder]) -> None:
+    """Until one of them may have something to say. Not with select(), which knows no descriptor
+    from 1024 on."""
+    poll = select.poll()
+    for feeder in feeders:
+        try:
+            poll.register(feeder, select.POLLIN)
+        except ValueError:  # it is being closed, which it will say itself
+            return
+    poll.poll(POLL_S * 1000)
 
 
 class FastLoader:
@@ -251,7 +263,7 @@ class FastLoader:
             for feeder in ready:
                 yield left[feeder].pop()
             if not ready:
-                select.select([self._feeders[feeder] for feeder in left], [], [], POLL_S)
+                _wait_for_any([self._feeders[feeder] for feeder in left])
 
     def _take(self, iteration: Iteration, batch: int) -> Taken:
         self._check_usable()

@@ -132,13 +132,14 @@ class Progress:
                 f"load it with the version that saved it"
             )
         check_same_plan(saved, here)
-        if not (isinstance(epoch, int) and 0 <= epoch < 2**63):
+        # Other programs that keep states may have made NumPy's integers of ours.
+        if not (hasattr(epoch, "__index__") and 0 <= epoch < 2**63):
             raise StateError(f"the state is damaged: epoch {epoch!r}")
-        if not (isinstance(batch, int) and 0 <= batch < len(self._plan)):
+        if not (hasattr(batch, "__index__") and 0 <= batch < len(self._plan)):
             raise StateError(
                 f"the state is damaged: batch {batch!r} of the {len(self._plan)} of an epoch"
             )
-        self._next = (epoch, batch)
+        self._next = (int(epoch), int(batch))
         self._is_fresh = True
 
 

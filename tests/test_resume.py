@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from fastloader import ConfigError, FastLoader, StateError
+from fastloader.supervisor import Feeder, Turn
 
 from .postgres import Database
 from .support import jpeg, simple_rows, table, wait_until, worker_processes
@@ -80,6 +81,37 @@ def test_batches_come_as_they_are_ready_with_deterministic_false(small: str) -> 
     assert sorted(first + rest) == list(range(3, 301, 24))
 
 
+def has_announced(feeder: Feeder, turn: Turn) -> bool:
+    """Whether a batch of the worker's has come that nobody has taken."""
+    return any(feeder.poll(turn, batch) for batch in range(BATCHES))
+
+
+def test_batches_that_came_and_were_not_taken_give_their_slots_back(small: str) -> None:
+    """Of an epoch that is left early, all that the workers had announced."""
+    with FastLoader(small, **{**OPTIONS, "deterministic": False, "slots": 2}) as loader:
+        for _ in range(4):
+            iterator = iter(loader)
+            next(iterator)
+            turn = loader._progress.iteration.turn
+            wait_until(lambda turn=turn: all(has_announced(f, turn) for f in loader._feeders))
+        assert len(batches_of(loader)) == BATCHES
+
+
+def test_a_process_with_many_descriptors_may_take_batches_as_they_come(small: str) -> None:
+    script = f"""
+import os, resource
+from fastloader import FastLoader
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+held = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+with FastLoader({small!r}, size=(8, 8), batch_size=8, workers=2, deterministic=False) as loader:
+    print(sum(len(labels) for _, labels in loader))
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.stdout == "100\n", run.stderr
+
+
 def test_a_loader_without_an_order_has_no_state(small: str) -> None:
     with (
         FastLoader(small, **{**OPTIONS, "deterministic": False}) as loader,
@@ -104,7 +136,7 @@ def test_another_loader_goes_on_with_exactly_the_rest(
         state = json.loads(json.dumps(loader.state_dict()))
         assert loader.state_dict(consumed=taken) == state
     with FastLoader(small, **{**OPTIONS, "workers": workers}) as loader:
-        loader.load_state_dict(state)
+        loader.load_state_dict({**state, "batch": np.int64(state["batch"])})
         epochs = 3 - taken // BATCHES
         assert batches_of(loader, epochs) == three_epochs[taken:]
 
