@@ -16,6 +16,7 @@ import numpy as np
 from . import options
 from .columns import Column, split_label
 from .errors import ConfigError
+from .machine import cores
 from .options import Kind
 from .url import DatabaseUrl, parse_url, with_connect_timeout
 
@@ -43,7 +44,8 @@ class Config:
     on_error: what to do with a bad row: "raise", "skip" or "fill".
     max_restarts: dead workers that are replaced in one epoch.
     drop_remainder: leave out a last batch of fewer than batch_size rows.
-    shuffle: another order in each epoch, of blocks of shuffle_block rows.
+    shuffle: another random order in each epoch.
+    shuffle_block: consecutive rows that stay together when shuffled.
     seed: of the order, and of crops and flips.
     shard: (index, count): which of how many equal parts of each epoch to deliver.
     deterministic: batches in the order of the plan, or as they come.
@@ -244,7 +246,7 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
         rival = {"table": "query", "query": "table"}.get(name)
         if name in values or variable not in environ or given.get(rival or "") is not None:
             continue
-        values[name] = _checked(name, _parse(name, environ[variable], variable), variable)
+        values[name] = _checked(name, parse_option(name, environ[variable], variable), variable)
     if values.get("url") is None:
         raise ConfigError("no database: pass its URL or path, or set FASTLOADER_URL")
     if values.get("query") is not None:
@@ -254,7 +256,7 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
     elif values.get("table", "") is None:
         raise ConfigError("neither a table nor a query: give one of them")
     if values.get("workers") is None:
-        values["workers"] = len(os.sched_getaffinity(0))
+        values["workers"] = cores()
     config = Config(**values)
     _check_columns(config)
     if config.url.is_postgres:
@@ -300,8 +302,9 @@ def _checked(name: str, value: Any, source: str) -> Any:
         raise ConfigError(f"{source}{shown} {error}") from None
 
 
-def _parse(name: str, text: str, variable: str) -> Any:
-    """The value that a variable's text stands for, as an argument would have it."""
+def parse_option(name: str, text: str, source: str) -> Any:
+    """The value that a text stands for, as an argument would have it. source: where the text is
+    from, for the error: a variable, or an argument of the command line. Raises ConfigError."""
     kind = _KINDS[name]
     text = text.strip()
     if kind.optional and text.lower() in ("none", "auto"):
@@ -309,4 +312,4 @@ def _parse(name: str, text: str, variable: str) -> Any:
     try:
         return kind.parse(text)
     except (ValueError, KeyError):
-        raise ConfigError(f"{variable}={text!r} must be {kind.wanted}") from None
+        raise ConfigError(f"{source}={text!r} must be {kind.wanted}") from None

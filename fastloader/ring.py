@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from .columns import Column
 from .errors import ConfigError
 from .keys import Keys
+from .machine import available_bytes
 
 ALIGNMENT = 64
 """TensorFlow aliases an array only if its address is a multiple of this (EIGEN_MAX_ALIGN_BYTES)."""
@@ -200,7 +201,7 @@ class Ring:
 
 
 def _allocate(memory: io.FileIO, size: int) -> None:
-    available = _available_bytes()
+    available = available_bytes()
     try:
         if size > available * MOST_OF_MEMORY:
             raise MemoryError
@@ -210,22 +211,3 @@ def _allocate(memory: io.FileIO, size: int) -> None:
             f"the ring of a worker needs {size / 2**20:.0f} MiB of memory, and "
             f"{available / 2**20:.0f} MiB are available: lower slots, batch_size, size or workers"
         ) from None
-
-
-def _available_bytes() -> int:
-    """What may still be allocated: by the machine, and by the control group if there is one.
-
-    Over a control group's limit an allocation does not fail, the kernel kills somebody.
-    """
-    available = 1 << 62
-    with open("/proc/meminfo", encoding="ascii") as lines:
-        for line in lines:
-            if line.startswith("MemAvailable:"):
-                available = int(line.split()[1]) * 1024
-    try:
-        with open("/sys/fs/cgroup/memory.max", encoding="ascii") as limit:
-            most = int(limit.read())  # ValueError for "max"
-        with open("/sys/fs/cgroup/memory.current", encoding="ascii") as current:
-            return min(available, most - int(current.read()))
-    except (OSError, ValueError):
-        return available

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fastloader import machine
 from fastloader.columns import Column
 from fastloader.config import Config, make_config
 from fastloader.errors import ConfigError
@@ -71,7 +71,7 @@ def make(environ: dict[str, str] | None = None, **arguments: Any) -> Config:
 def test_defaults() -> None:
     config = make()
     assert config.url == f"sqlite:///{Path.cwd()}/x.db"
-    assert config.workers == len(os.sched_getaffinity(0))
+    assert config.workers == machine.cores()
     assert (config.table, config.query, config.label) == ("images", None, "label")
 
 
@@ -112,7 +112,7 @@ def test_an_argument_wins_over_its_variable() -> None:
         workers=None,
     )  # fmt: skip
     assert (config.batch_size, config.drop_remainder, config.label) == (9, False, None)
-    assert config.workers == len(os.sched_getaffinity(0))
+    assert config.workers == machine.cores()
     assert config.slots == 5
 
 

@@ -113,7 +113,7 @@ def test_a_ring_that_cannot_be_had_is_an_error_when_it_is_made(
     with create_memory("test") as memory:
         with pytest.raises(ConfigError, match=r"needs 2861023 MiB .* lower slots, batch_size"):
             Ring(memory, layout, 1000, allocate=True)
-        monkeypatch.setattr(ring, "_available_bytes", lambda: 1 << 62)
+        monkeypatch.setattr(ring, "available_bytes", lambda: 1 << 62)
         with pytest.raises(ConfigError, match="lower slots"):
             Ring(memory, Layout.of(1 << 60, COLUMNS[1:2]), 1000, allocate=True)
 

@@ -27,11 +27,12 @@ ALLOWED: dict[str, set[str]] = {
     "keys": set(),
     "url": set(),
     "options": {"columns"},
-    "config": {"columns", "errors", "options", "url"},
+    "machine": set(),
+    "config": {"columns", "errors", "machine", "options", "url"},
     "order": set(),
     "plan": {"errors", "keys", "order"},
     "pipes": set(),
-    "ring": {"columns", "errors", "keys"},
+    "ring": {"columns", "errors", "keys", "machine"},
     "process": {"pipes", "ring"},
     "source": {"columns", "config", "keys"},
     "source.sqlite": {"columns", "config", "errors", "keys", "source"},
@@ -69,6 +70,10 @@ ALLOWED: dict[str, set[str]] = {
     "adapters.keras": {"errors"},
     "adapters.torch": {"batch", "columns", "errors"},
     "adapters.jax": {"batch", "columns", "errors"},
+    # What a command needs to run it imports when it runs.
+    "cli": {"_version", "cli.command", "errors"},
+    "cli.command": {"config", "errors"},
+    "__main__": {"cli"},
     "": {"_version", "errors", "loader", "stats"},
 }  # fmt: skip
 

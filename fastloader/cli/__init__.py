@@ -1,0 +1,115 @@
+"""``fastloader``, the command line: a list of command objects. ``fastloader --help`` shows it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import inspect
+import json
+import logging
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+
+from .._version import __version__
+from ..errors import ConfigError, FastloaderError, PlanError, SourceError, StateError
+from .command import (
+    BUG,
+    DATABASE,
+    DONE,
+    EXIT_CODES,
+    INTERRUPTED,
+    MACHINE,
+    USAGE,
+    Command,
+    Outcome,
+)
+
+COMMANDS: list[Command] = []
+
+CODES: list[tuple[tuple[type[FastloaderError], ...], int]] = [
+    ((ConfigError, StateError), USAGE),
+    ((SourceError, PlanError), DATABASE),
+]
+"""The exit codes of errors; MACHINE is that of all others but a CommandError, which knows its."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code, one of ``command.EXIT_CODES``."""
+    arguments = _parser().parse_args(argv)
+    try:
+        with _speaking(arguments.verbose):
+            outcome: Outcome = arguments.command.run(arguments)
+        text = json.dumps(outcome.data, indent=1) if arguments.json else outcome.text
+        print(text, flush=True)
+    except BrokenPipeError:  # "| head" has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except (Exception, KeyboardInterrupt) as error:
+        message, code = _explained(error)
+        if code == BUG and arguments.verbose:
+            traceback.print_exc()
+        if arguments.json:
+            print(json.dumps({"error": message, "code": code}), flush=True)
+        print(f"fastloader {arguments.command.name}: {message}", file=sys.stderr, flush=True)
+        return code
+    return outcome.code
+
+
+def _explained(error: BaseException) -> tuple[str, int]:
+    """What to say of an exception, and the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", INTERRUPTED
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror or error}", MACHINE
+    if not isinstance(error, FastloaderError):
+        return f"{type(error).__name__}: {error} (a bug in fastloader; -v shows more)", BUG
+    code = next((code for kinds, code in CODES if isinstance(error, kinds)), MACHINE)
+    return str(error), getattr(error, "code", code)
+
+
+@contextlib.contextmanager
+def _speaking(verbose: int) -> Iterator[None]:
+    """Warnings in a line each; with -v what the loader has to say, with -vv all of it."""
+    logger, handler = logging.getLogger("fastloader"), logging.StreamHandler()
+    level, formatwarning = logger.level, warnings.formatwarning
+    logger.addHandler(handler)
+    logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    try:
+        yield
+    finally:
+        warnings.formatwarning = formatwarning
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+
+
+def _parser() -> argparse.ArgumentParser:
+    codes = "\n".join(f"  {code:3}  {meaning}" for code, meaning in EXIT_CODES.items())
+    parser = argparse.ArgumentParser(
+        prog="fastloader",
+        description="Feeds training from images kept in a database: looks at a table, measures it, "
+        "tunes the loader to it.",
+        epilog=f"exit codes:\n{codes}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fastloader {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        text = inspect.getdoc(command) or ""
+        sub = commands.add_parser(
+            command.name,
+            help=text.partition("\n")[0].rstrip("."),
+            description=text,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_arguments(sub)
+        sub.add_argument("--json", action="store_true", help="print an object, not a text")
+        sub.add_argument(
+            "-v", "--verbose", action="count", default=0, help="say more; -vv for all there is"
+        )
+        sub.set_defaults(command=command)
+    return parser

@@ -1,0 +1,151 @@
+"""What all commands have in common: help, exit codes, JSON, errors in one line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from fastloader import cli
+from fastloader.cli.command import (
+    EXIT_CODES,
+    CommandError,
+    Outcome,
+    add_loader_arguments,
+    loader_options,
+)
+from fastloader.config import Config
+from fastloader.errors import ConfigError, SourceError, WorkerDied
+
+
+class Try:
+    """Tries something.
+
+    What it tries is up to the test.
+    """
+
+    name = "try"
+
+    def __init__(self, run: Any = lambda _: Outcome("all right", {"all": "right"})) -> None:
+        self._run = run
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_loader_arguments(parser, but=["mean"])
+
+    def run(self, arguments: argparse.Namespace) -> Outcome:
+        return self._run(arguments)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, body: Any, *argv: str) -> int:
+    monkeypatch.setattr(cli, "COMMANDS", [Try(body)])
+    return cli.main(["try", *argv])
+
+
+def raising(error: BaseException) -> Any:
+    def body(_: argparse.Namespace) -> Outcome:
+        raise error
+
+    return body
+
+
+def test_help_lists_the_commands_and_the_exit_codes() -> None:
+    text = subprocess.check_output([sys.executable, "-m", "fastloader", "--help"], text=True)
+    for command in cli.COMMANDS:
+        assert f"    {command.name} " in text
+    for code, meaning in EXIT_CODES.items():
+        assert f"{code:3}  {meaning}" in text
+
+
+def test_every_command_says_what_it_does_in_a_line_and_then_in_full() -> None:
+    for command in cli.COMMANDS:
+        first, blank, rest = (command.__doc__ or "").split("\n", 2)
+        assert first.endswith(".")
+        assert blank == ""
+        assert rest.strip()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (ConfigError("no such option"), 2),
+        (CommandError("not like this"), 2),
+        (SourceError("no table"), 3),
+        (FileNotFoundError(2, "No such file or directory", "there.png"), 4),
+        (WorkerDied(1, 2, "was killed", ""), 4),
+        (CommandError("nothing there", 1), 1),
+        (KeyboardInterrupt(), 130),
+        (ZeroDivisionError("by zero"), 70),
+    ],
+)
+def test_an_error_is_one_line_and_a_code(
+    error: BaseException,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(monkeypatch, raising(error)) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("fastloader try: ")
+    assert err.count("\n") == 1
+    assert run(monkeypatch, raising(error), "--json") == code
+    assert json.loads(capsys.readouterr().out)["code"] == code
+
+
+def test_a_result_is_a_text_or_an_object(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def body(_: argparse.Namespace) -> Outcome:
+        return Outcome("two", {"n": 2}, 1)
+
+    assert run(monkeypatch, body) == 1
+    assert capsys.readouterr().out == "two\n"
+    assert run(monkeypatch, body, "--json") == 1
+    assert json.loads(capsys.readouterr().out) == {"n": 2}
+
+
+def test_every_option_of_the_loader_is_an_argument_with_its_meaning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        run(monkeypatch, None, "--help")
+    text = capsys.readouterr().out
+    for option in dataclasses.fields(Config):
+        if option.name not in ("url", "mean"):
+            assert f"  --{option.name.replace('_', '-')} " in text, option.name
+    assert "--mean" not in text
+    assert "mirror one row in two" in text
+    assert "What it tries is up to the test." in text
+
+
+def test_the_loaders_options_are_read_as_their_variables_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: dict[str, Any] = {}
+
+    def body(arguments: argparse.Namespace) -> Outcome:
+        found.update(loader_options(arguments))
+        return Outcome("")
+
+    argv = ["a.db", "--size", "32x64", "--flip", "--shuffle", "0", "--label", "none"]
+    assert run(monkeypatch, body, *argv, "--image", "a,b") == 0
+    assert found == {
+        "url": "a.db",
+        "size": (32, 64),
+        "flip": True,
+        "shuffle": False,
+        "label": None,
+        "image": ["a", "b"],
+    }
+
+
+def test_a_wrong_option_is_named_as_it_was_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, loader_options, "--batch-size", "many") == 2
+    assert "--batch-size='many' must be " in capsys.readouterr().err
