@@ -40,7 +40,7 @@ class Config:
     sample_weight: name of a column, likewise, or None.
     batch_size: rows in a batch; the last one may have fewer.
     workers: processes; 0 works in the calling process.
-    slots: batches that the ring of each worker holds.
+    slots: batches that the ring of each worker holds; None for what suits their size.
     on_error: what to do with a bad row: "raise", "skip" or "fill".
     max_restarts: dead workers that are replaced in one epoch.
     drop_remainder: leave out a last batch of fewer than batch_size rows.
@@ -57,6 +57,7 @@ class Config:
     stall_timeout_s: without a byte from the server, in seconds.
     reconnect_timeout_s: of attempts to get a lost connection back, in seconds.
     simd: "auto", or "portable" for no vector instructions.
+    trace: a file to write where the time goes to, for Perfetto; ``%p`` in it is the process.
 
     The rest is about the images. Each may be a dict instead, from some of the image columns to
     their values; the others then have the default.
@@ -89,7 +90,7 @@ class Config:
     sample_weight: str | None = None
     batch_size: int = 64
     workers: int = 0
-    slots: int = 8
+    slots: int | None = None
     on_error: str = "raise"
     max_restarts: int = 3
     drop_remainder: bool = False
@@ -106,6 +107,7 @@ class Config:
     stall_timeout_s: float = 60.0
     reconnect_timeout_s: float = 30.0
     simd: str = "auto"
+    trace: str | None = None
 
     size: PerColumn[tuple[int, int]] = (224, 224)
     channels: PerColumn[int] = 3
@@ -187,7 +189,7 @@ _KINDS: dict[str, Kind] = {
     "sample_weight": options.WEIGHT,
     "batch_size": options.integer(1, 1_000_000),
     "workers": options.optional(options.integer(0, 1024)),
-    "slots": options.optional(options.integer(2, 1024), Config.slots),
+    "slots": options.optional(options.integer(2, 1024)),
     "on_error": options.choice("raise", "skip", "fill"),
     "max_restarts": options.integer(0, 1_000_000),
     "drop_remainder": options.FLAG,
@@ -204,6 +206,7 @@ _KINDS: dict[str, Kind] = {
     "stall_timeout_s": options.SECONDS,
     "reconnect_timeout_s": options.SECONDS,
     "simd": options.choice("auto", "portable"),
+    "trace": options.optional(options.PATH),
     "size": options.SIZE,
     "channels": options.CHANNELS,
     "fit": options.choice("stretch", "crop", "pad", "random_crop"),

@@ -12,7 +12,7 @@ from .errors import FastloaderWarning
 from .keys import Keys
 from .plan import Plan
 from .producer import Producer, key_column, plan_of
-from .ring import Layout, create_memory, map_keys, slot_image
+from .ring import Layout, automatic_slots, create_memory, map_keys, slot_image
 from .supervisor import Feeder, InProcess, RestartBudget, Supervisor
 from .survey import Survey, Surveyor, survey
 from .worker import specification
@@ -21,13 +21,14 @@ from .worker import specification
 class Crew:
     """Has the table looked at, plans, and starts the workers, or gets ready to do without.
 
+    config: with the number of slots, where that was left open.
     plan: of this loader's shard. columns: of labels and sample weights, with their types.
     key_column: of the keys in a batch. feeders: batch ``j`` is that of feeder ``j % len(feeders)``.
     budget: of restarts, for all of them.
     """
 
     def __init__(self, config: Config) -> None:
-        self._config = config
+        self.config = config
         self.budget = RestartBudget(config.max_restarts)
         self.feeders: list[Feeder] = []
         with contextlib.ExitStack() as undo:
@@ -38,40 +39,39 @@ class Crew:
             self._undo = undo.pop_all()
 
     def _start(self, undo: contextlib.ExitStack) -> Survey:
-        config = self._config
+        config = self.config
         # The processes start before the keys are read: both take a moment, now the same one.
         surveyor = Surveyor(self._memory)
         undo.callback(surveyor.close)
-        supervisors = []
+        supervisors: list[Supervisor] = []
         for worker in range(config.workers):
             supervisors.append(Supervisor(worker, config.workers, self._memory, self.budget))
             undo.callback(supervisors[-1].close)
         found = surveyor.survey(config)
-        layout = self._arrange(found)
+        layout, slots = self._arrange(found)
         for worker, supervisor in enumerate(supervisors):
-            spec = specification(config, found, layout, worker=worker)
-            supervisor.configure(spec, layout, config.slots)
+            spec = specification(config, found, layout, slots=slots, worker=worker)
+            supervisor.configure(spec, layout, slots)
         self.feeders += supervisors
         if found.snapshot is None:  # which the surveyor would have to hold
             surveyor.close()
         return found
 
     def _start_in_process(self, undo: contextlib.ExitStack) -> Survey:
-        config = self._config
-        found, keys, source = survey(config, self._memory)
+        found, keys, source = survey(self.config, self._memory)
         undo.callback(source.close)
-        layout = self._arrange(found)
-        producer = Producer(config, keys, found.columns, snapshot=found.snapshot)
+        layout, slots = self._arrange(found)
+        producer = Producer(self.config, keys, found.columns, snapshot=found.snapshot)
         undo.callback(producer.close)
-        self.feeders.append(InProcess(producer, layout, config.slots))
+        self.feeders.append(InProcess(producer, layout, slots))
         undo.callback(self.feeders[0].close)
         if found.snapshot is None:
             source.close()
         return found
 
-    def _arrange(self, found: Survey) -> Layout:
-        """Plans; what a slot holds."""
-        config = self._config
+    def _arrange(self, found: Survey) -> tuple[Layout, int]:
+        """Plans; what a slot holds, and how many there are in a ring."""
+        config = self.config
         for note in found.notes:
             warnings.warn(note, FastloaderWarning, stacklevel=5)
         self.plan: Plan = plan_of(config, found.rows)
@@ -82,7 +82,10 @@ class Crew:
             replace(config.image_column(image), name=slot_image(image)) for image in config.images
         ]
         keys = [self.key_column] if config.with_keys else []
-        return Layout.of(config.batch_size, [*images, *found.columns, *keys])
+        layout = Layout.of(config.batch_size, [*images, *found.columns, *keys])
+        slots = config.slots or automatic_slots(layout.slot_bytes, max(1, config.workers))
+        self.config = replace(config, slots=slots)
+        return layout, slots
 
     def keys(self) -> Keys:
         """The table's, in its order, (rows,)."""

@@ -3,48 +3,22 @@
 from __future__ import annotations
 
 import os
-import select
-import threading
-import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .batch import arranged
 from .columns import Column
 from .config import UNSET, Config, PerColumn, make_config
-from .crew import Crew
-from .errors import ClosedError, ConfigError
+from .delivery import Delivery
+from .errors import ConfigError
 from .keys import Key
-from .progress import Iteration, Progress, fingerprint
-from .ring import slot_image
+from .progress import fingerprint
 from .stats import Stats
-from .supervisor import Feeder, Taken, Turn
-from .tally import Tally
 
 if TYPE_CHECKING:
     import jax
     import tensorflow as tf
     import torch
-
-POLL_S = 1.0
-"""How long to wait for some worker before looking at all of them again. One that has something to
-say wakes us at once, unless another thread has listened to it in between."""
-
-
-def _wait_for_any(feeders: list[Feeder]) -> None:
-    """Until one of them may have something to say. Not with select(), which knows no descriptor
-    from 1024 on."""
-    poll = select.poll()
-    for feeder in feeders:
-        try:
-            poll.register(feeder, select.POLLIN)
-        except ValueError:  # it is being closed, which it will say itself
-            return
-    poll.poll(POLL_S * 1000)
 
 
 class FastLoader:
@@ -79,7 +53,8 @@ class FastLoader:
         sample_weight: column of the rows' weights in the loss, as Keras takes them (None).
         batch_size: rows (64).
         workers: processes; None for the cores that this process may use, 0 for none.
-        slots: batches that each worker's ring holds (8, at least 2).
+        slots: batches that each worker's ring holds, at least 2; None for 8, more of small ones,
+            less where memory is short.
         on_error: what happens to a row that cannot be delivered: "raise" (RowError), "skip" (drop
             it from its batch) or "fill" (deliver zeros in its place).
         max_restarts: workers that may die in one epoch (3).
@@ -101,6 +76,8 @@ class FastLoader:
         stall_timeout_s: give up a server that sends nothing for so many seconds (60).
         reconnect_timeout_s: try for so many seconds to get a lost connection back (30).
         simd: "auto", or "portable" to do without vector instructions; the pixels are the same.
+        trace: a file to write where the time goes to, for ui.perfetto.dev; ``%p`` in its name
+            stands for the process (None).
 
     Each of the others may be a dict from image columns to values; columns that it does not name
     have the default.
@@ -168,6 +145,7 @@ class FastLoader:
         stall_timeout_s: float = UNSET,
         reconnect_timeout_s: float = UNSET,
         simd: str = UNSET,
+        trace: str | os.PathLike[str] | None = UNSET,
         size: PerColumn[tuple[int, int]] = UNSET,
         channels: PerColumn[int] = UNSET,
         fit: PerColumn[str] = UNSET,
@@ -189,17 +167,11 @@ class FastLoader:
         max_chunks: PerColumn[int] = UNSET,
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
-        self._closed = True  # until there is something to close
-        self._config = make_config(given)
-        self._pid = os.getpid()
-        self._lock = threading.Lock()  # guards progress and tally
-        self._tally = Tally(self._config.on_error)
-        self._epochs = 0
         self._print: dict[str, Any] | None = None  # the plan's fingerprint, once it was needed
-        self._crew = Crew(self._config)
+        self._delivery = delivery = Delivery(make_config(given))
+        self._crew, self._progress, self._tally = delivery.crew, delivery.progress, delivery.tally
+        self._config = self._crew.config  # with what depends on the table
         self._plan, self._feeders = self._crew.plan, self._crew.feeders
-        self._progress = Progress(self._plan)
-        self._closed = False
 
     # ---- iteration -----------------------------------------------------------------------------
 
@@ -210,85 +182,12 @@ class FastLoader:
     def __iter__(self) -> Iterator[Any]:
         """The next epoch. An iterator that is still under way ends with SupersededError at its
         next pull."""
-        return self._iterate(ahead=False)
+        return self._delivery.iterate(ahead=False, keep=self)
 
     def __call__(self) -> Iterator[Any]:
         """The next epoch, for ``tf.data.Dataset.from_generator``, which pulls batches before they
         are wanted."""
-        return self._iterate(ahead=True)
-
-    def _iterate(self, *, ahead: bool) -> Iterator[Any]:
-        iteration = self._begin_epoch(ahead=ahead)
-        batches: Iterable[int] = range(iteration.first, len(self._plan))
-        if not self._config.deterministic:
-            batches = self._as_they_come(iteration)
-        return self._elements(iteration, batches, empty=False)
-
-    def _begin_epoch(self, *, ahead: bool = False) -> Iteration:
-        """ahead: whether batches will be pulled before the consumer wants them."""
-        self._check_usable()
-        with self._lock:
-            iteration = self._progress.begin(ahead=ahead)
-            self._epochs += 1
-            self._crew.budget.begin()
-            for feeder in self._feeders:
-                feeder.begin(iteration.turn, iteration.first)
-            return iteration
-
-    def _elements_of(self, turn: Turn, feeder: int) -> Iterator[Any]:
-        """The batches of one feeder, the empty ones too, for adapters that interleave them."""
-        iteration = self._progress.iteration
-        if iteration is None or iteration.turn != turn:  # the first pull will say what is wrong
-            iteration = Iteration(turn, 0)
-        batches = self._plan.batches_of(feeder, len(self._feeders), iteration.first)
-        return self._elements(iteration, batches, empty=True)
-
-    def _elements(
-        self, iteration: Iteration, batches: Iterable[int], *, empty: bool
-    ) -> Iterator[Any]:
-        """These batches; those whose rows were all skipped only if ``empty``."""
-        for batch in batches:
-            taken = self._take(iteration, batch)
-            if taken.filled.rows or empty:
-                yield self._element(taken)
-
-    def _as_they_come(self, iteration: Iteration) -> Iterator[int]:
-        """The numbers of an epoch's batches, each when its worker has it."""
-        feeders = range(len(self._feeders))
-        left = {
-            f: [*self._plan.batches_of(f, len(feeders), iteration.first)][::-1] for f in feeders
-        }
-        while left := {feeder: batches for feeder, batches in left.items() if batches}:
-            ready = [f for f in left if self._feeders[f].poll(iteration.turn, left[f][-1])]
-            for feeder in ready:
-                yield left[feeder].pop()
-            if not ready:
-                _wait_for_any([self._feeders[feeder] for feeder in left])
-
-    def _take(self, iteration: Iteration, batch: int) -> Taken:
-        self._check_usable()
-        start = time.perf_counter()
-        taken = self._feeders[batch % len(self._feeders)].take(iteration.turn, batch)
-        now = time.perf_counter()
-        with self._lock:
-            number = self._progress.hand_out(iteration, batch, taken.filled.rows)
-            new, cut = self._tally.add(taken.filled, now - start, number, now)
-        self._tally.report(batch, taken.filled, new, cut)
-        return taken
-
-    def _element(self, taken: Taken) -> Any:
-        """What the consumer gets for a batch."""
-        config = self._config
-        images = {image: taken.arrays[slot_image(image)] for image in config.images}
-        columns = {column.name: self._values(taken, column) for column in self._crew.columns}
-        keys = self._values(taken, self._crew.key_column) if config.with_keys else None
-        return arranged(config, images, columns, keys)
-
-    @staticmethod
-    def _values(taken: Taken, column: Column) -> NDArray[Any]:
-        if column.is_text:
-            return np.array(taken.filled.text[column.name], object)
-        return taken.arrays[column.name]
+        return self._delivery.iterate(ahead=True, keep=self)
 
     # ---- resuming --------------------------------------------------------------------------------
 
@@ -302,14 +201,14 @@ class FastLoader:
 
         Raises ConfigError if that is more than were handed out, or with ``deterministic=False``.
         """
-        self._check_usable()
+        self._delivery.check_usable()
         if not self._config.deterministic:
             raise ConfigError(
                 "with deterministic=False batches come in an order that nobody can go on with; "
                 "resuming needs deterministic=True"
             )
         here = self._fingerprint()
-        with self._lock:
+        with self._delivery.lock:
             return self._progress.state(consumed, here)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -318,9 +217,9 @@ class FastLoader:
         Raises StateError, which says what is different, for a state of a loader with other batches:
         other keys, seed, batch size, order, shard, or another table.
         """
-        self._check_usable()
+        self._delivery.check_usable()
         here = self._fingerprint()
-        with self._lock:
+        with self._delivery.lock:
             self._progress.load(state, here)
 
     def _fingerprint(self) -> dict[str, Any]:
@@ -348,28 +247,19 @@ class FastLoader:
     @property
     def bad_rows(self) -> list[tuple[Key, str]]:
         """(key, reason) of the rows that were dropped or filled so far, each once."""
-        with self._lock:
+        with self._delivery.lock:
             return list(self._tally.bad.items())
 
     @property
     def partial_rows(self) -> list[tuple[Key, str]]:
         """(key, reason) of the rows whose pictures end early, delivered with what there was of
         them, each once."""
-        with self._lock:
+        with self._delivery.lock:
             return list(self._tally.partial.items())
 
     def stats(self) -> Stats:
         """What the loader has done so far."""
-        with self._lock:
-            return Stats(
-                epochs=self._epochs,
-                leases=sum(feeder.ring.leases for feeder in self._feeders),
-                copies=sum(feeder.ring.copies for feeder in self._feeders),
-                leased=sum(len(feeder.ring.leased) for feeder in self._feeders),
-                restarts=self._crew.budget.total,
-                wait_s=self._tally.wait_s,
-                **self._tally.counts,
-            )
+        return self._delivery.stats()
 
     # ---- TensorFlow ----------------------------------------------------------------------------
 
@@ -422,38 +312,27 @@ class FastLoader:
 
     def close(self) -> None:
         """Ends the workers. Batches that were handed out stay valid. May be called twice."""
-        if self._closed or os.getpid() != self._pid:
-            return
-        self._closed = True
-        self._crew.close()
+        self._delivery.close()
 
     @property
     def closed(self) -> bool:
-        return self._closed
-
-    def _check_usable(self) -> None:
-        if self._closed:
-            raise ClosedError("the loader is closed")
-        if os.getpid() != self._pid:
-            raise ClosedError(
-                f"this loader belongs to process {self._pid}, of which this one is a fork; make "
-                f"one loader in each process"
-            )
+        return self._delivery.closed
 
     def __enter__(self) -> FastLoader:
-        self._check_usable()
+        self._delivery.check_usable()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def __del__(self) -> None:
-        if not getattr(self, "_closed", True) and os.getpid() == self._pid:
+        delivery = getattr(self, "_delivery", None)  # None if there is nothing to close
+        if delivery is not None and not delivery.closed and delivery.is_ours:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     def __repr__(self) -> str:
         iteration = self._progress.iteration
-        state = "closed" if self._closed else f"epoch {iteration.turn.epoch if iteration else -1}"
+        state = "closed" if self.closed else f"epoch {iteration.turn.epoch if iteration else -1}"
         return (
             f"<FastLoader {self._config.url}: {self._plan.rows} rows in {len(self)} batches, "
             f"{self._config.workers} workers, {state}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -74,7 +75,12 @@ def _split_names(text: str) -> str | list[str]:
     return names if len(names) > 1 else names[0]
 
 
+def _path(value: Any) -> str:
+    return _name(os.fspath(value))
+
+
 NAME = Kind(_name)
+PATH = Kind(_path)
 NAMES = Kind(_names, _split_names)
 LABEL = optional(Kind(_label, _split_names))
 WEIGHT = optional(Kind(_weight))

@@ -7,6 +7,7 @@ without the GIL.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .clock import NO_TIMES, TIMES, Clock, Lap, Span, Times
 from .columns import TEXT, Column, store
 from .config import Config
 from .errors import RowError
@@ -36,6 +38,9 @@ class Filled:
     text: the values of each text column.
     passed_over: rows of the key range that are not in the plan: new since the keys were read.
     reconnects: of the source since the last batch.
+    spans: of the worker's clocks since the last batch, if there is a trace: its own and the
+        fetching thread's.
+    times: what the batch has cost.
     """
 
     rows: int
@@ -44,18 +49,26 @@ class Filled:
     text: dict[str, list[str]] = field(default_factory=dict)
     passed_over: int = 0
     reconnects: int = 0
+    spans: list[list[Span]] = field(default_factory=list)
+    times: Times = NO_TIMES
 
     def to_payload(self) -> bytes:
-        """All but the number of rows as JSON, or nothing where there is nothing to say."""
-        rest = [self.bad, self.partial, self.text, self.passed_over, self.reconnects]
-        return json.dumps(rest).encode() if any(rest) else b""
+        """All but the number of rows: the times, and the rest as JSON if there is any."""
+        rest = [
+            self.bad, self.partial, self.text, self.passed_over, self.reconnects, self.spans
+        ]  # fmt: skip
+        return self.times.pack() + (json.dumps(rest).encode() if any(rest) else b"")
 
     @classmethod
     def from_payload(cls, rows: int, payload: bytes) -> Filled:
-        if not payload:
-            return cls(rows)
-        bad, partial, *rest = json.loads(payload)
-        return cls(rows, [*map(tuple, bad)], [*map(tuple, partial)], *rest)
+        times, rest = Times(*TIMES.unpack_from(payload)), payload[TIMES.size :]
+        if not rest:
+            return cls(rows, times=times)
+        bad, partial, text, passed_over, reconnects, spans = json.loads(rest)
+        return cls(
+            rows, [*map(tuple, bad)], [*map(tuple, partial)], text, passed_over, reconnects,
+            [[Span(*span) for span in thread] for thread in spans], times,
+        )  # fmt: skip
 
 
 class Fetched(NamedTuple):
@@ -102,6 +115,8 @@ class Producer:
     columns: the label columns, as the survey found them.
     snapshot: to read from.
     worker, workers: batches j with j % workers == worker are this producer's.
+
+    clock: of the thread that calls :meth:`fill`, at ``decode`` or ``source_wait`` meanwhile.
     """
 
     def __init__(
@@ -137,6 +152,12 @@ class Producer:
         self._reconnects = 0
         self.epoch, self.batch = 0, 0
         self._closed = False
+        self._is_traced = config.trace is not None
+        self.clock = Clock(traced=self._is_traced)
+        self._fetch_clock = Clock(traced=self._is_traced)
+        self._lap = Lap(self.clock, self._fetch_clock)
+        # Without workers the process is that of the training, which does other things too.
+        self._cpu_s = time.process_time if config.workers else time.thread_time
 
     def start(self, epoch: int, first_batch: int) -> None:
         """Goes to the producer's first batch of the epoch at or after ``first_batch``, whatever it
@@ -163,6 +184,8 @@ class Producer:
         following = next(self._batches, None)
         if following is None:
             return None
+        cpu_start_s = self._cpu_s()
+        self.clock.enter("decode")
         if following[0] != self.epoch:
             self._range = 0
         self.epoch, self.batch = following
@@ -189,6 +212,10 @@ class Producer:
         if self._source is not None:
             filled.reconnects = self._source.reconnects - self._reconnects
             self._reconnects += filled.reconnects
+        self.clock.settle()
+        filled.times = Times(**self._lap.end(), cpu_s=self._cpu_s() - cpu_start_s)
+        if self._is_traced:
+            filled.spans = [self.clock.spans(), self._fetch_clock.spans()]
         return filled
 
     def close(self) -> None:
@@ -217,7 +244,16 @@ class Producer:
         if self._chunks is not None:
             self._chunks.close()  # type: ignore[attr-defined]  # a generator
         self._chunks = self._read(self._source, epoch, first_batch)
-        return next(self._chunks)
+        return self._fetch()
+
+    def _fetch(self) -> Fetched:
+        """Runs on the fetching thread."""
+        assert self._chunks is not None
+        self._fetch_clock.enter("fetch")
+        try:
+            return next(self._chunks)
+        finally:
+            self._fetch_clock.enter(None)
 
     def _read(self, source: Source, epoch: int, first_batch: int) -> Iterator[Fetched]:
         """Runs on the fetching thread: the rows of one epoch after the other."""
@@ -240,9 +276,11 @@ class Producer:
             if self._fetched.epoch > self.epoch:
                 return False
             assert self._next is not None
-            self._fetched, self._offset, fetched = self._next.result(), 0, self._chunks
-            assert fetched is not None
-            self._next = self._fetcher.submit(next, fetched)
+            if not self._next.done():
+                self.clock.enter("source_wait")
+            self._fetched, self._offset = self._next.result(), 0
+            self.clock.enter("decode")
+            self._next = self._fetcher.submit(self._fetch)
         return self._fetched.epoch == self.epoch
 
     @property

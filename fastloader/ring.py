@@ -48,6 +48,23 @@ MOST_OF_MEMORY = 0.8
 """What a ring may take of the memory that is available. Near the end of it the kernel does not
 refuse, it kills somebody."""
 
+FEWEST_SLOTS, MOST_SLOTS = 8, 32
+RING_BYTES = 64 << 20
+RINGS_OF_MEMORY = 0.25
+
+
+def automatic_slots(slot_bytes: int, workers: int) -> int:
+    """How many a worker's ring is to have: 8, or more of small ones, up to 32 or 64 MiB; less where
+    all rings would take more than a quarter of the memory that is available; at least 2.
+
+    A worker that is 8 batches ahead evens out what single pictures and fetches take. Small batches
+    are ready in less time than it takes to wake the consumer, so of those it is more.
+    """
+    wanted = min(MOST_SLOTS, max(FEWEST_SLOTS, RING_BYTES // max(1, slot_bytes)))
+    affordable = int(available_bytes() * RINGS_OF_MEMORY) // max(1, slot_bytes * workers)
+    return max(2, min(wanted, affordable))
+
+
 # A colon keeps them apart from the names of label columns.
 KEYS = ":keys"
 

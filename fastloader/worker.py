@@ -20,7 +20,9 @@ from .ring import Layout, Ring, map_keys
 from .survey import Survey, snapshot_from
 
 
-def specification(config: Config, found: Survey, layout: Layout, *, worker: int) -> bytes:
+def specification(
+    config: Config, found: Survey, layout: Layout, *, slots: int, worker: int
+) -> bytes:
     """What :class:`Worker` is made of, as the payload of a SPEC record."""
     return json.dumps(
         {
@@ -29,6 +31,7 @@ def specification(config: Config, found: Survey, layout: Layout, *, worker: int)
             "columns": [astuple(column) for column in found.columns],
             "snapshot": found.snapshot and asdict(found.snapshot),
             "slot_columns": [astuple(column) for column in layout.columns],
+            "slots": slots,
             "worker": worker,
             "parent": os.getpid(),
         }
@@ -52,15 +55,18 @@ class Worker:
             workers=config.workers,
         )
         layout = Layout.of(config.batch_size, columns_from(values["slot_columns"]))
-        self._ring = Ring(memory, layout, config.slots, allocate=False)
+        self._ring = Ring(memory, layout, values["slots"], allocate=False)
         self._free: deque[int] = deque()
         self._run = 0
         self._working = False  # False before the first start, and after an error
 
     def run(self) -> None:
         """Until the loader closes its end of the pipe: EOFError or BrokenPipeError."""
+        clock = self._producer.clock
         with contextlib.closing(self._producer):
             while True:
+                if not self._free or not self._working:
+                    clock.enter("slot_wait" if self._working else None)
                 self._listen(wait=not (self._working and self._free))
                 if self._working and self._free:
                     self._fill()

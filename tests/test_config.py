@@ -61,6 +61,7 @@ FULL_ENVIRONMENT = {
     "FASTLOADER_STRICT": "true",
     "FASTLOADER_MAX_SCANS": "7",
     "FASTLOADER_MAX_CHUNKS": "70",
+    "FASTLOADER_TRACE": "trace.json",
 }
 
 
@@ -99,7 +100,7 @@ def test_every_option_has_a_variable() -> None:
         shuffle=True, shuffle_block=8, shard=(1, 8), deterministic=False, sample_weight="w:float32",
         seed=2**64 - 1, filter="lanczos", orientation=False, quality="fast",
         background=(255, 0, 7), layout="NCHW", dtype="float16", mean=(0.485, 0.456, 0.406),
-        std=(0.25, 0.25, 0.25), strict=True, max_scans=7, max_chunks=70,
+        std=(0.25, 0.25, 0.25), strict=True, max_scans=7, max_chunks=70, trace="trace.json",
     )  # fmt: skip
     assert make(environ={"FASTLOADER_QUERY": "SELECT 1"}).query == "SELECT 1"
     covered = {*FULL_ENVIRONMENT, "FASTLOADER_QUERY"}

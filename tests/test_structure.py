@@ -23,6 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "_version": set(),
     "errors": set(),
     "stats": set(),
+    "clock": set(),
+    "trace": {"clock"},
     "columns": {"errors"},
     "keys": set(),
     "url": set(),
@@ -50,7 +52,9 @@ ALLOWED: dict[str, set[str]] = {
     },
     "pillow": set(),
     "images": {"_kernel", "config", "errors", "keys", "pillow"},
-    "producer": {"columns", "config", "errors", "images", "keys", "plan", "ring", "source"},
+    "producer": {
+        "clock", "columns", "config", "errors", "images", "keys", "plan", "ring", "source",
+    },
     "worker": {
         "columns", "config", "errors", "pipes", "process", "producer", "ring", "survey",
     },
@@ -59,15 +63,19 @@ ALLOWED: dict[str, set[str]] = {
         "config", "errors", "keys", "plan", "producer", "ring", "supervisor", "survey", "worker",
     },
     "progress": {"config", "errors", "keys", "plan", "supervisor"},
-    "tally": {"keys", "producer"},
+    "tally": {"clock", "config", "keys", "machine", "producer", "stats", "trace"},
     "batch": {"config"},
+    "delivery": {
+        "batch", "clock", "columns", "config", "crew", "errors", "progress", "ring", "stats",
+        "supervisor", "tally", "trace",
+    },
     "loader": {
-        "batch", "columns", "config", "crew", "errors", "keys", "progress", "ring", "stats",
-        "supervisor", "tally",
+        "columns", "config", "crew", "delivery", "errors", "keys", "progress", "stats",
     },
     "adapters": set(),
     "adapters.tensorflow": {"batch", "columns", "errors", "supervisor"},
     "adapters.keras": {"errors"},
+    "adapters.prometheus": {"stats"},
     "adapters.torch": {"batch", "columns", "errors"},
     "adapters.jax": {"batch", "columns", "errors"},
     # What a command needs to run it imports when it runs.

@@ -91,12 +91,12 @@ def as_dataset(loader: FastLoader, device: str | None = None) -> tf.data.Dataset
     whose = tf.TensorSpec((3,), tf.int64)
 
     def begin() -> Iterator[tuple[int, int, int]]:
-        iteration = loader._begin_epoch(ahead=True)
+        iteration = loader._delivery.begin(ahead=True)
         return ((*iteration.turn, (iteration.first + i) % feeders) for i in range(feeders))
 
     def batches(turn_and_feeder: Any) -> Iterator[Any]:
         run, epoch, feeder = map(int, turn_and_feeder)
-        return loader._elements_of(Turn(run, epoch), feeder)
+        return loader._delivery.elements_of(Turn(run, epoch), feeder)
 
     def dataset_of(turn_and_feeder: Any) -> Any:
         return tf.data.Dataset.from_generator(

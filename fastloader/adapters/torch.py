@@ -224,7 +224,7 @@ _all_pinned: weakref.WeakKeyDictionary[FastLoader, _Pinned] = weakref.WeakKeyDic
 
 def _pinned(loader: FastLoader) -> _Pinned:
     """The loader's, made when it is first asked for."""
-    loader._check_usable()
+    loader._delivery.check_usable()
     if loader not in _all_pinned:
         if not torch.cuda.is_available():
             raise ConfigError(

@@ -1,0 +1,94 @@
+"""What ``loader.stats()`` says, for Prometheus and whatever else reads OpenMetrics.
+
+This module imports prometheus_client, because its class is a collector; nothing of ours imports it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+try:
+    from prometheus_client.core import (
+        REGISTRY,
+        CollectorRegistry,
+        CounterMetricFamily,
+        GaugeMetricFamily,
+    )
+    from prometheus_client.registry import Collector
+except ImportError as error:
+    raise ImportError(
+        f"fastloader.adapters.prometheus needs prometheus_client ({error}). Run: pip install "
+        f"'fastloader[prometheus]'"
+    ) from error
+
+from ..stats import Stages, Stats
+
+if TYPE_CHECKING:
+    from ..loader import FastLoader
+
+HELP = {
+    "epochs": "Iterations begun.",
+    "batches": "Batches handed to the consumer.",
+    "rows": "Rows handed to the consumer.",
+    "leases": "Batches handed over without a copy.",
+    "copies": "Batches copied because the consumer kept too many.",
+    "bad_rows": "Rows that were dropped or filled.",
+    "partial_rows": "Rows with a picture that ends early.",
+    "passed_over": "Rows that appeared after the keys had been read.",
+    "restarts": "Workers replaced after they had died.",
+    "reconnects": "Connections to the database made again.",
+}
+
+
+class LoaderCollector(Collector):  # type: ignore[misc]  # prometheus_client may not be there
+    """``fastloader_rows_total`` and so on, ``fastloader_stage_seconds_total{stage="decode"}`` and
+    ``fastloader_leased``, with the label ``loader``. Asks the loaders when it is asked, and costs
+    nothing meanwhile; a loader that is gone is left out.
+
+    loaders: by the names that they shall have, such as ``train=loader, validation=another``.
+    registry: to register with; None for none.
+
+        from prometheus_client import start_http_server
+        LoaderCollector(train=loader)
+        start_http_server(9000)
+    """
+
+    def __init__(
+        self, *, registry: CollectorRegistry | None = REGISTRY, **loaders: FastLoader
+    ) -> None:
+        self._loaders = {name: weakref.ref(loader) for name, loader in loaders.items()}
+        if registry is not None:
+            registry.register(self)
+
+    def describe(self) -> list[Any]:
+        """Names without values, or registering would ask the loaders."""
+        return list(self._metrics({}))
+
+    def collect(self) -> Iterator[Any]:
+        found = {name: reference() for name, reference in self._loaders.items()}
+        return self._metrics({name: loader.stats() for name, loader in found.items() if loader})
+
+    @staticmethod
+    def _metrics(stats: dict[str, Stats]) -> Iterator[Any]:
+        for name, text in HELP.items():
+            counter = CounterMetricFamily(f"fastloader_{name}", text, labels=["loader"])
+            for loader, its in stats.items():
+                counter.add_metric([loader], getattr(its, name))
+            yield counter
+        stages = CounterMetricFamily(
+            "fastloader_stage_seconds", "Seconds of each stage.", labels=["loader", "stage"]
+        )
+        for loader, its in stats.items():
+            for field in dataclasses.fields(Stages):
+                stage = field.name.removesuffix("_s")
+                stages.add_metric([loader, stage], getattr(its, field.name))
+        yield stages
+        leased = GaugeMetricFamily(
+            "fastloader_leased", "Batches over the ring that the consumer holds.", labels=["loader"]
+        )
+        for loader, its in stats.items():
+            leased.add_metric([loader], its.leased)
+        yield leased
