@@ -169,3 +169,21 @@ def test_what_is_no_record_is_noticed(channels: tuple[Channel, Channel]) -> None
     there._outgoing.write(b"Traceback (most recent call last): ......................")
     with pytest.raises(PipeBroken):
         here.receive()
+
+
+@pytest.mark.parametrize(
+    ("slot_mib", "workers", "available_mib", "slots"),
+    [
+        (10, 2, 10_000, 8),
+        (1, 2, 10_000, 32),
+        (4, 2, 10_000, 16),
+        (200, 16, 30_000, 2),  # a quarter of the memory is 7500 MiB
+        (10, 16, 4_000, 6),
+        (100, 4, 1, 2),
+    ],
+)
+def test_rings_have_eight_slots_more_of_small_ones_and_less_where_memory_is_short(
+    slot_mib: int, workers: int, available_mib: int, slots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ring, "available_bytes", lambda: available_mib << 20)
+    assert ring.automatic_slots(slot_mib << 20, workers) == slots

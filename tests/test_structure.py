@@ -79,7 +79,11 @@ ALLOWED: dict[str, set[str]] = {
     "adapters.torch": {"batch", "columns", "errors"},
     "adapters.jax": {"batch", "columns", "errors"},
     # What a command needs to run it imports when it runs.
-    "cli": {"_version", "cli.command", "errors"},
+    "cli": {"_version", "cli.bench", "cli.command", "cli.tune", "errors"},
+    "cli.throughput": {"cli.command", "columns", "config", "loader", "source", "stats"},
+    "cli.plot": {"cli.command"},
+    "cli.bench": {"cli.command", "cli.plot", "cli.throughput", "config", "machine", "stats"},
+    "cli.tune": {"cli.command", "cli.plot", "cli.throughput", "config", "machine"},
     "cli.command": {"config", "errors"},
     "__main__": {"cli"},
     "": {"_version", "errors", "loader", "stats"},

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from .._version import __version__
 from ..errors import ConfigError, FastloaderError, PlanError, SourceError, StateError
+from .bench import Bench
 from .command import (
     BUG,
     DATABASE,
@@ -26,8 +27,9 @@ from .command import (
     Command,
     Outcome,
 )
+from .tune import Tune
 
-COMMANDS: list[Command] = []
+COMMANDS: list[Command] = [Bench(), Tune()]
 
 CODES: list[tuple[tuple[type[FastloaderError], ...], int]] = [
     ((ConfigError, StateError), USAGE),

@@ -1,0 +1,158 @@
+"""``fastloader bench``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..config import make_config
+from ..machine import cores
+from ..stats import Stages, advice, bottleneck
+from .command import Outcome, add_loader_arguments, loader_options, output_path, progress, table
+from .plot import BLUE, GREEN, GREY, ORANGE, check_plots, figure
+from .throughput import Measured, Spread, of_generator, of_loader
+
+STAGES = {
+    "decode": "decodes and resizes",
+    "source_wait": "waits for rows of the database",
+    "slot_wait": "waits for the consumer",
+}
+
+
+class Bench:
+    """Measures a table: fastloader beside the plain generator, and where the time goes.
+
+    Both read the table in turn, several times: fastloader with the options that are given, and the
+    generator that most people write, a cursor and Pillow in one process, which resizes the first
+    image column to the same size and can do nothing else. The consumer does nothing, so this is the
+    most that training could get; the first, cold, round is not counted.
+    """
+
+    name = "bench"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_loader_arguments(parser, but=["trace"])
+        parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of both (3)")
+        parser.add_argument(
+            "--seconds", type=float, default=3.0, metavar="S", help="of one in a round (3)"
+        )
+        parser.add_argument(
+            "-o", "--output", type=output_path, metavar="PNG", help="where to draw the result"
+        )
+
+    def run(self, arguments: argparse.Namespace) -> Outcome:
+        if arguments.output:
+            check_plots()
+        options = loader_options(arguments)
+        config = make_config(options)
+        rounds, seconds = max(1, arguments.rounds), max(0.1, arguments.seconds)
+        of_loader(options, min(1.0, seconds))  # what can be wrong is wrong at once
+        of_generator(config, 0)
+        runs: dict[str, list[Measured]] = {"fastloader": [], "generator": []}
+        for _ in progress(range(rounds), "Measuring", unit="rounds"):
+            runs["fastloader"].append(of_loader(options, seconds))
+            runs["generator"].append(of_generator(config, seconds))
+        found = _Found.of(runs, config.workers)
+        if arguments.output:
+            found.draw(arguments.output)
+        return Outcome(found.text(arguments.output), found.data())
+
+
+@dataclass(frozen=True)
+class _Found:
+    """fast, plain: images/s. ratio: of the two in each round. stages, rows: of all rounds of
+    fastloader."""
+
+    fast: Spread
+    plain: Spread
+    ratio: Spread
+    stages: Stages
+    rows: int
+    workers: int
+
+    @classmethod
+    def of(cls, runs: dict[str, list[Measured]], workers: int) -> _Found:
+        fast, plain = runs["fastloader"], runs["generator"]
+        sums = {name: sum(getattr(run.stages, name) for run in fast) for name in asdict(Stages())}
+        pairs = zip(fast, plain, strict=True)
+        return cls(
+            Spread.of(run.images_per_s for run in fast),
+            Spread.of(run.images_per_s for run in plain),
+            Spread.of(one.images_per_s / other.images_per_s for one, other in pairs),
+            Stages(**sums),
+            sum(run.rows for run in fast),
+            workers,
+        )
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "images_per_s": {
+                "fastloader": asdict(self.fast),
+                "generator": asdict(self.plain),
+            },
+            "ratio": asdict(self.ratio),
+            "workers": self.workers,
+            "rows": self.rows,
+            "stages": asdict(self.stages),
+            "bottleneck": bottleneck(self.stages, self.workers),
+            "advice": self._advice(),
+        }
+
+    def _advice(self) -> str:
+        return advice(self.stages, workers=self.workers, cores=cores())
+
+    def _costs(self) -> list[tuple[str, float]]:
+        """(what a worker does, milliseconds for each image)."""
+        return [
+            (words, getattr(self.stages, f"{stage}_s") / self.rows * 1000)
+            for stage, words in STAGES.items()
+        ]
+
+    def text(self, plot: Path | None) -> str:
+        rates = table(
+            ["images/s", "median", "lowest", "highest"],
+            [
+                (name, f"{s.median:.0f}", f"{s.low:.0f}", f"{s.high:.0f}")
+                for name, s in (("fastloader", self.fast), ("plain generator", self.plain))
+            ],
+        )
+        total = self.stages.workers_s or 1.0
+        costs = table(
+            ["a worker", "ms an image", "of its time"],
+            [
+                (words, f"{ms:.2f}", f"{ms * self.rows / 1000 / total:.0%}")
+                for words, ms in self._costs()
+            ],
+        )
+        cpu = f"{self.stages.cpu_s / self.rows * 1000:.2f} s CPU for 1000 images"
+        lines = [rates, "", f"fastloader is {self.ratio:.1f} times as fast", "", costs, "", cpu]
+        lines.append(self._advice())
+        return "\n".join(lines + ([f"plot: {plot}"] if plot else []))
+
+    def draw(self, path: Path) -> None:
+        with figure(path, columns=2, height=2.6) as (left, right):
+            rates = {"plain\ngenerator": self.plain, "fastloader": self.fast}
+            bars = left.barh(
+                list(rates),
+                [rate.median for rate in rates.values()],
+                color=[GREY, BLUE],
+                xerr=[
+                    [rate.median - rate.low for rate in rates.values()],
+                    [rate.high - rate.median for rate in rates.values()],
+                ],
+                error_kw={"ecolor": "#444444", "capsize": 3},
+            )
+            labels = [f"  {rate.median:.0f}" for rate in rates.values()]
+            left.bar_label(bars, labels, padding=6)
+            left.margins(x=0.2)
+            left.set_title(f"images/s: {self.ratio.median:.1f} times as many")
+            at = 0.0
+            for (words, ms), colour in zip(self._costs(), (BLUE, ORANGE, GREEN), strict=True):
+                right.barh([""], [ms], left=at, color=colour, label=f"{words}: {ms:.2f}")
+                at += ms
+            right.set_title("what a worker does, ms for each image")
+            right.set_ylim(-0.5, 2.2)
+            right.legend(loc="upper left")
+            right.set_yticks([])

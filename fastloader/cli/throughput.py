@@ -1,0 +1,150 @@
+"""How fast a loader is with a consumer that does nothing, and the generator that it replaces."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import sqlite3
+import statistics
+import time
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..columns import split_label
+from ..config import Config
+from ..loader import FastLoader
+from ..source import as_subquery, identifier
+from ..stats import Stages
+from .command import MACHINE, CommandError
+
+WARM_UP_S = 0.5
+"""At the longest. What the workers had ready when the first batch came is taken in it."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """images_per_s: of one measurement. stages: of the workers in it, or of the generator.
+    rows: that were measured."""
+
+    images_per_s: float
+    rows: int
+    stages: Stages = field(default_factory=Stages)
+
+
+@dataclass(frozen=True)
+class Spread:
+    """median: of several measurements. low, high: the least and the greatest of them."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> Spread:
+        values = sorted(values)
+        return cls(statistics.median(values), values[0], values[-1])
+
+    def __format__(self, spec: str) -> str:
+        return f"{self.median:{spec}} [{self.low:{spec}}..{self.high:{spec}}]"
+
+
+def of_loader(options: dict[str, Any], seconds: float) -> Measured:
+    """Of FastLoader with these options, epoch after epoch, for so long after it has warmed up."""
+    with FastLoader(**options) as loader:
+        ready = (loader.config.slots or 0) * max(1, loader.config.workers)
+        batches = _epochs(loader)
+        start = time.perf_counter()
+        for _ in itertools.islice(batches, ready):
+            if time.perf_counter() - start > WARM_UP_S:
+                break
+        before = loader.stats()
+        rows, took_s = _count(batches, seconds)
+        after = loader.stats()
+    names = [field.name for field in dataclasses.fields(Stages)]
+    stages = Stages(**{name: getattr(after, name) - getattr(before, name) for name in names})
+    return Measured(rows / took_s, rows, stages)
+
+
+def of_generator(config: Config, seconds: float) -> Measured:
+    """Of the generator that most people write: a cursor in the order of the keys, and Pillow."""
+    batches = _plain_epochs(config)
+    next(batches)  # Pillow's plugins are imported by the first picture
+    rows, took_s = _count(batches, seconds)
+    return Measured(rows / took_s, rows)
+
+
+def _count(batches: Iterator[int], seconds: float) -> tuple[int, float]:
+    """Rows, and the seconds until the first batch that came after so many of them."""
+    rows, start = 0, time.perf_counter()
+    for count in batches:
+        rows += count
+        if time.perf_counter() - start >= seconds:
+            break
+    return rows, time.perf_counter() - start
+
+
+def _epochs(loader: FastLoader) -> Iterator[int]:
+    """Rows of one batch after the other."""
+    while True:
+        before = loader.stats().rows
+        for _ in loader:
+            rows = loader.stats().rows
+            yield rows - before
+            before = rows
+
+
+# ---- the generator -------------------------------------------------------------------------------
+
+
+def _plain_epochs(config: Config) -> Iterator[int]:
+    while True:
+        with contextlib.closing(_rows(config)) as rows:
+            while batch := list(itertools.islice(rows, config.batch_size)):
+                pictures = [_decoded(config, blob) for blob, *_ in batch]
+                np.stack(pictures)
+                yield len(batch)
+
+
+def _rows(config: Config) -> Generator[tuple[Any, ...], None, None]:
+    """(image, label, ...) in the order of the keys, through the database's ordinary cursor."""
+    labels = [split_label(label)[0] for label in config.labels]
+    columns = ", ".join(identifier(name) for name in (config.images[0], *labels))
+    parts = (config.table or "").split(".") if config.url.is_postgres else [config.table or ""]
+    table = identifier(*parts) if config.query is None else as_subquery(config.query)
+    sql = f"SELECT {columns} FROM {table} q ORDER BY {identifier(config.key)}"
+    if not config.url.is_postgres:
+        uri = f"file:{quote(config.url.removeprefix('sqlite:///'))}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            yield from connection.execute(sql)
+        return
+    import psycopg2
+
+    server = psycopg2.connect(config.url.secret)
+    with contextlib.closing(server), server.cursor("rows") as cursor:
+        cursor.itersize = config.batch_size
+        cursor.execute(sql)
+        yield from cursor
+
+
+def _decoded(config: Config, blob: Any) -> NDArray[np.uint8]:
+    """Pillow's picture; one that it cannot decode costs nothing and is black."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise CommandError(
+            "the plain generator needs Pillow; run pip install 'fastloader[pictures]'", MACHINE
+        ) from None
+    height, width = config.image_options(config.images[0])["size"]
+    try:
+        with Image.open(io.BytesIO(blob)) as image:
+            picture = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+    except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
+        return np.zeros((height, width, 3), np.uint8)
+    return np.asarray(picture)
