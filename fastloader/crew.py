@@ -73,7 +73,7 @@ class Crew:
         """Plans; what a slot holds, and how many there are in a ring."""
         config = self.config
         for note in found.notes:
-            warnings.warn(note, FastloaderWarning, stacklevel=5)
+            warnings.warn(note, FastloaderWarning, stacklevel=6)
         self.plan: Plan = plan_of(config, found.rows)
         self.plan.check(config.where)
         self.columns = found.columns

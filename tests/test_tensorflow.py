@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import pytest
 
 from fastloader import FastLoader
 
-from .support import ROOT, jpeg, needs_data, photos, simple_rows, table, worker_processes
+from .support import jpeg, needs_data, photos, simple_rows, table, worker_processes
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 tf = pytest.importorskip("tensorflow")
@@ -293,40 +291,6 @@ def test_skipping_leaves_no_empty_batch_and_no_cardinality(tmp_path: Path) -> No
         dataset = loader.as_dataset()
         assert dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY
         assert [len(labels) for _, labels in dataset] == [8, 8, 8]
-
-
-def test_the_examples_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    table(tmp_path / "photos.db", simple_rows(70))
-    (tmp_path / "demo").mkdir()
-    rows = [(key, image, key % 5) for key, image, _ in simple_rows(70)]
-    table(tmp_path / "demo" / "pictures.sqlite", rows)
-    monkeypatch.chdir(tmp_path)
-    model = tf.keras.Sequential(
-        [
-            tf.keras.layers.Input((224, 224, 3)),
-            tf.keras.layers.AveragePooling2D(32),
-            tf.keras.layers.Flatten(),
-            tf.keras.layers.Dense(1),
-        ]
-    )
-    model.compile("sgd", "mse")
-    names = {"model": model, "tf": tf}
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    server, file = "postgresql://me@dbhost/photos", "sqlite:///photos.db"
-    assert server in blocks[0]
-    assert file in blocks[0]
-    # fit() says shuffle=True by itself, of which Keras then warns that it means nothing here.
-    for block in blocks:
-        needed = re.findall(r"^from (torch)|as_(jax)\(", block, re.MULTILINE)
-        if all(importlib.util.find_spec("".join(name)) for name in needed):
-            text = block.replace(server, file).replace(".fit(", ".fit(shuffle=False, verbose=0, x=")
-            exec(text, names)
-    assert len(blocks) == 5
-    with names["loader"] as loader, names["train"] as train, names["val"] as val:
-        assert loader.stats().epochs >= 11
-        assert len(labels_of(names["dataset"])) == 70
-        assert (train.stats().rows >= 5 * 63, val.stats().rows >= 5 * 7) == (True, True)
-        assert not (tmp_path / "backup").exists()
 
 
 # ---- images of other types and several columns ---------------------------------------------------

@@ -1,0 +1,137 @@
+"""Every example in the documents runs, every link leads somewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastloader import cli
+
+from .postgres import Database
+from .support import ROOT, jpeg, simple_rows, table
+
+tf = pytest.importorskip("tensorflow")
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SERVER = "postgresql://me@dbhost/photos"
+
+# Commands of a shell that are shown and not run: they install, or stand for a user's program.
+NOT_RUN = ("apt-get", "pip", "make", "docker", "FASTLOADER_TRACE=trace.json python train.py")
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", document.read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's: a database, the demo's, and pictures in subfolders."""
+    table(tmp_path / "photos.db", simple_rows(70))
+    (tmp_path / "demo").mkdir()
+    rows = [(key, image, key % 5) for key, image, _ in simple_rows(70)]
+    table(tmp_path / "demo" / "pictures.sqlite", rows)
+    for i in range(70):
+        path = tmp_path / "photos" / f"label{i % 3}" / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(64, 48, seed=i))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def model() -> Any:
+    layers = tf.keras.layers
+    made = tf.keras.Sequential(
+        [
+            layers.Input((224, 224, 3)),
+            layers.AveragePooling2D(32),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
+    made.compile("sgd", "mse")
+    return made
+
+
+def is_installed(block: str) -> bool:
+    """Whether what the block needs of the optional frameworks is there."""
+    needed = re.findall(r"^from (torch)|as_(jax)\(", block, re.MULTILINE)
+    return all(importlib.util.find_spec("".join(name)) for name in needed)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_python_of_a_document_runs(
+    document: Path,
+    folder: Path,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not (examples := blocks(document, "python")):
+        pytest.skip("no Python in it")
+    url = database.table(simple_rows(70))
+    monkeypatch.setenv("FASTLOADER_URL", url)
+    monkeypatch.setattr(logging.root, "handlers", [])
+    names: dict[str, Any] = {"model": model(), "tf": tf}
+    for block in examples:
+        if is_installed(block):
+            # fit() says shuffle=True by itself, of which Keras warns that it means nothing here.
+            text = block.replace(SERVER, url)
+            exec(text.replace(".fit(", ".fit(shuffle=False, verbose=0, x="), names)
+    for value in names.values():
+        if hasattr(value, "state_dict") and hasattr(value, "close"):
+            value.close()
+    assert not (folder / "backup").exists()
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_commands_of_a_document_run(
+    document: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All lines of a document in one shell; ``tune`` and ``bench`` in less time."""
+    lines = [
+        line.replace(SERVER, database.url())
+        for block in blocks(document, "sh")
+        for line in block.splitlines()
+        if not line.startswith(NOT_RUN)
+    ]
+    if not lines:
+        pytest.skip("no commands in it")
+    bin_folder = Path(sys.executable).parent
+    monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
+    script = "\n".join(["set -e", *lines])
+    for slow, fast in (
+        ("fastloader tune", "fastloader tune --seconds 0.1"),
+        ("fastloader bench", "fastloader bench --seconds 0.1 --rounds 1"),
+    ):
+        script = script.replace(slow, fast)
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=110, check=False
+    )
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+
+
+def test_every_command_and_only_those_that_there_are_are_documented() -> None:
+    names = {command.name for command in cli.COMMANDS}
+    text = (ROOT / "docs" / "command-line.md").read_text()
+    assert set(re.findall(r"^## `fastloader (\w+)", text, re.MULTILINE)) == names
+    for document in DOCUMENTS:
+        for block in blocks(document, "sh"):
+            for line in block.splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["fastloader"]:
+                    assert words[1] in names, line
+
+
+def test_every_link_leads_somewhere() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document.name}: {target}"
