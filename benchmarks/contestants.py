@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
 import io
 import itertools
 import json
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import pillows
 from .measure import Sample, cores, cpu_seconds
 from .photos import SELECT, Photo, rows_of
 
@@ -276,6 +278,8 @@ def main() -> None:
     )
     arguments.add_argument("--epochs", type=int, default=1, help="measured epochs (1)")
     options = arguments.parse_args()
+    with contextlib.suppress(ImportError):  # then with the Pillow that there is
+        pillows.use("pillow-simd")
     if options.name == "bare":
         sample = run_bare(options.database, options.epochs)
     else:

@@ -20,8 +20,8 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from . import bare, decode_quality, decode_stages
-from .decoders import CONTESTANTS, PILLOW
+from . import bare, decode_quality, decode_stages, pillows
+from .decoders import CONTESTANTS
 from .measure import ROOT, Sample, paired, parser, ratio, report, spread, table
 from .workloads import WORKLOADS, Folders
 
@@ -73,23 +73,6 @@ class Peers:
             text=True,
         )
         return self._stack.enter_context(process)  # closes its input, which ends it, and waits
-
-
-def install_pillow() -> str | None:
-    """Pillow into a folder of its own, unless it is there. Returns why that was not possible."""
-    if (PILLOW / "PIL").exists():
-        return None
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--disable-pip-version-check"]
-    done = subprocess.run(
-        [*pip, "--no-deps", "--target", str(PILLOW), "pillow"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 0:
-        return None
-    words = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return f"Pillow cannot be installed into {os.path.relpath(PILLOW)}: {words}"
 
 
 # ---- one workload --------------------------------------------------------------------------------
@@ -153,8 +136,7 @@ def disturbed(samples: dict[str, list[Sample]]) -> list[str]:
 def speed(options: argparse.Namespace) -> tuple[dict[str, list[Sample]], list[str]]:
     text: list[str] = []
     samples: dict[str, list[Sample]] = {}
-    if why := install_pillow():
-        text += [why, ""]
+    text += [line for name in pillows.NAMES if (why := pillows.install(name)) for line in (why, "")]
     bare.compiled()
     folders = Folders(options.data, options.images)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors, contextlib.ExitStack() as stack:

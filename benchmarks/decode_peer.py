@@ -7,6 +7,7 @@ workload, after a pass to warm up where it is the first time, and answers with a
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import os
@@ -17,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .decoders import CONTESTANTS, PILLOW, CannotDecodeError, Decode, Work, fastloader
+from . import pillows
+from .decoders import CONTESTANTS, CannotDecodeError, Decode, Work, fastloader
 from .measure import Sample
 from .workloads import SIZE, WORKLOADS, Folders, boxes
 
@@ -79,8 +81,9 @@ def main() -> None:
     arguments.add_argument("--all", action="store_true", help="all pictures of each workload")
     options = arguments.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    if options.peer == "pillow":
-        sys.path.insert(0, str(PILLOW))
+    if options.peer in pillows.NAMES:
+        with contextlib.suppress(ImportError):  # version() says so of each sample
+            pillows.use(options.peer)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
     run = Runner(Folders(options.data, options.images), everything=options.all)

@@ -16,11 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import bare
-from .measure import BUILD
 from .workloads import JPEG, LARGE, SIZE, WORKLOADS, Box, frame, is_jpeg
-
-PILLOW = BUILD / "pillow"
-"""Pillow itself, which cannot be installed beside pillow-simd: they are the same module."""
 
 MAX_PIXELS = 1 << 28
 

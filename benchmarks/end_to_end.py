@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from . import bare
+from . import bare, pillows
 from .contestants import NAMES
 from .measure import Sample, Spread, child, paired, parser, ratio, report, spread, table
 from .photos import database, read_photos
@@ -82,6 +82,8 @@ def main() -> None:
     options = arguments.parse_args()
     photos = read_photos(options.images)
     bare.compiled()
+    if why := pillows.install("pillow-simd"):
+        print(why)
     names = (ALL if options.all else DEFAULT)[options.db]
     with database(photos, len(photos) * options.copies, kind=options.db) as path:
 
