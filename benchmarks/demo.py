@@ -42,6 +42,7 @@ try:
     from tqdm import tqdm
 
     from fastloader import FastLoader, FastloaderError
+    from fastloader.cli.sheet import contact_sheet
 
     from . import cluster, photos, pictures
 
@@ -182,7 +183,7 @@ def _write_sheet(url: str, labels: list[str], options: argparse.Namespace) -> No
     sheet = options.folder / "contact-sheet.png"
     with _loader(url, options) as loader:
         images, numbers = next(iter(loader))
-    pictures.contact_sheet(images, [labels[number] for number in numbers], sheet)
+    contact_sheet(images, [labels[number] for number in numbers], sheet)
     print(f"{sheet}: the first batch, as fastloader delivers it")
 
 

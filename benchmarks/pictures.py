@@ -1,4 +1,4 @@
-"""Pictures for the demo: found in a folder or made, put into a SQLite table, shown on a sheet."""
+"""Pictures for the demo: found in a folder or made, put into a SQLite table."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 from tqdm import tqdm
 
 Floats = NDArray[np.float32]
@@ -28,9 +27,6 @@ DISTINCT = 200
 """Pictures that :func:`make_pictures` draws before it repeats them; some three seconds' work."""
 
 ROWS_PER_COMMIT = 500
-
-SHEET_WIDTH, COLUMNS, GAP, CAPTION_HEIGHT = 900, 8, 8, 18
-BACKGROUND, INK = "#ffffff", "#444444"
 
 
 class PicturesError(Exception):
@@ -220,48 +216,3 @@ def table_version(path: str | os.PathLike[str]) -> int | None:
             return int(database.execute("PRAGMA user_version").fetchone()[0])
     except sqlite3.DatabaseError:
         return 0
-
-
-# ---- on a sheet ----------------------------------------------------------------------------------
-
-
-def contact_sheet(
-    images: NDArray[np.uint8], captions: Sequence[str], path: str | os.PathLike[str]
-) -> None:
-    """Saves the images (n, height, width, 3) as a grid with a caption below each, as PNG."""
-    count, height, width = images.shape[:3]
-    cell_width = (SHEET_WIDTH - GAP) // COLUMNS - GAP
-    cell_height = max(1, round(cell_width * height / width))
-    row_height = cell_height + CAPTION_HEIGHT + GAP
-    rows = -(-count // COLUMNS)
-    sheet = Image.new("RGB", (SHEET_WIDTH, GAP + rows * row_height), BACKGROUND)
-    draw, font = ImageDraw.Draw(sheet), _font()
-    margin = (SHEET_WIDTH - COLUMNS * (cell_width + GAP) + GAP) // 2
-    for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        x = margin + i % COLUMNS * (cell_width + GAP)
-        y = GAP + i // COLUMNS * row_height
-        thumbnail = Image.fromarray(image).resize((cell_width, cell_height), Image.Resampling.BOX)
-        sheet.paste(thumbnail, (x, y))
-        text = _fitted(caption, font, cell_width)
-        left, top, right, bottom = font.getbbox(text)
-        middle = (x + cell_width / 2, y + cell_height + CAPTION_HEIGHT / 2)
-        draw.text((middle[0] - (left + right) / 2, middle[1] - (top + bottom) / 2), text, INK, font)
-    sheet.save(path, "PNG")
-
-
-def _font() -> Any:
-    try:
-        return ImageFont.load_default(12)
-    except ImportError:  # this Pillow was built without FreeType: letters of its own, Latin ones
-        return ImageFont.load_default()
-
-
-def _fitted(text: str, font: Any, width: int) -> str:
-    """The text, its end left out if it is wider than ``width`` pixels."""
-    if isinstance(font, ImageFont.ImageFont):
-        text = text.encode("latin-1", "replace").decode("latin-1")
-    if font.getlength(text) <= width:
-        return text
-    while text and font.getlength(f"{text}...") > width:
-        text = text[:-1]
-    return f"{text}..."

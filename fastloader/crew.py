@@ -78,11 +78,7 @@ class Crew:
         self.plan.check(config.where)
         self.columns = found.columns
         self.key_column = key_column(found.key_dtype)
-        images = [
-            replace(config.image_column(image), name=slot_image(image)) for image in config.images
-        ]
-        keys = [self.key_column] if config.with_keys else []
-        layout = Layout.of(config.batch_size, [*images, *found.columns, *keys])
+        layout = layout_of(config, found)
         slots = config.slots or automatic_slots(layout.slot_bytes, max(1, config.workers))
         self.config = replace(config, slots=slots)
         return layout, slots
@@ -98,3 +94,12 @@ class Crew:
     def close(self) -> None:
         """May be called twice."""
         self._undo.close()
+
+
+def layout_of(config: Config, found: Survey) -> Layout:
+    """Of a slot."""
+    images = [
+        replace(config.image_column(image), name=slot_image(image)) for image in config.images
+    ]
+    keys = [key_column(found.key_dtype)] if config.with_keys else []
+    return Layout.of(config.batch_size, [*images, *found.columns, *keys])

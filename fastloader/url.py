@@ -110,6 +110,14 @@ def parse_dsn(dsn: str) -> dict[str, str]:
     return values
 
 
+def without_password(words: str, url: DatabaseUrl) -> str:
+    """What libpq or the server has said, in one line, and without the password, should anybody have
+    put it there."""
+    password = parse_dsn(url.secret).get("password") or ""
+    text = " ".join(words.split())
+    return text.replace(password, "***") if len(password) > 2 else text
+
+
 def with_connect_timeout(
     url: DatabaseUrl, timeout_s: float, environ: Mapping[str, str]
 ) -> DatabaseUrl:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 from benchmarks.cluster import Cluster, cluster
 
-from .postgres import Database, all_servers
+from .postgres import Database, all_servers, bindirs
 from .support import simple_rows, survey_processes, table, wait_until, worker_processes
 
 # The tests have time limits of their own, and the machines are shared.
@@ -48,6 +49,31 @@ def database(server: Cluster) -> Iterator[Database]:
     """An empty one."""
     database = Database(server)
     yield database
+    database.drop()
+
+
+class Either:
+    """An empty database of one kind or the other. url: of it. table: makes ``images`` of the rows;
+    the url."""
+
+    def __init__(self, url: str, table: Callable[[Iterable[tuple[Any, ...]]], str]) -> None:
+        self.url, self.table = url, table
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def either(
+    request: pytest.FixtureRequest, tmp_path: Path, servers: Callable[[Path], Cluster]
+) -> Iterator[Either]:
+    """For what does not depend on the server's version."""
+    if request.param == "sqlite":
+        path = str(tmp_path / "either.db")
+        yield Either(path, lambda rows: table(path, rows))
+        return
+    bindir = next((found for found in bindirs() if found is not None), None)
+    if bindir is None:
+        pytest.skip("no PostgreSQL")
+    database = Database(servers(bindir))
+    yield Either(database.url(), database.table)
     database.drop()
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from benchmarks import pictures
+from fastloader.cli import sheet as sheets
 
 from .support import ROOT
 
@@ -26,7 +26,7 @@ def test_the_demo_trains_beside_the_usual_generator(tmp_path: Path) -> None:
     assert "images per second" in done.stdout
     assert "loss, accuracy at step 60" in done.stdout
     with Image.open(tmp_path / "contact-sheet.png") as sheet:
-        assert sheet.width == pictures.SHEET_WIDTH
+        assert sheet.width == sheets.SHEET_WIDTH
 
 
 @pytest.mark.parametrize("freetype", [True, False])
@@ -45,9 +45,9 @@ def test_a_contact_sheet_has_captions(
         monkeypatch.setattr(ImageFont, "load_default", load_default)
     images = np.zeros((3, 20, 30, 3), np.uint8)
     captions = ["ship", "a caption that is too long for its picture, by far", "日本"]
-    pictures.contact_sheet(images, captions, tmp_path / "sheet.png")
+    sheets.contact_sheet(images, captions, tmp_path / "sheet.png")
     pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("L")).astype(int)
-    below = pixels[-pictures.CAPTION_HEIGHT - pictures.GAP :]
+    below = pixels[-sheets.CAPTION_HEIGHT - sheets.GAP :]
     columns = np.flatnonzero((below != pixels[0, 0]).any(axis=0))
-    assert columns.min() < pictures.SHEET_WIDTH / pictures.COLUMNS
-    assert columns.max() > 2 * pictures.SHEET_WIDTH / pictures.COLUMNS
+    assert columns.min() < sheets.SHEET_WIDTH / sheets.COLUMNS
+    assert columns.max() > 2 * sheets.SHEET_WIDTH / sheets.COLUMNS

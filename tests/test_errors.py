@@ -26,7 +26,8 @@ EXAMPLES = [
 
 
 def test_every_exception_has_an_example() -> None:
-    assert {type(e) for e in EXAMPLES} == set(errors.FastloaderError.__subclasses__())
+    ours = errors.FastloaderError.__subclasses__()  # that of the command line stays in its process
+    assert {type(e) for e in EXAMPLES} == {e for e in ours if e.__module__ == errors.__name__}
     assert {type(e).__name__ for e in EXAMPLES} <= set(fastloader.__all__)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from .._version import __version__
 from ..errors import ConfigError, FastloaderError, PlanError, SourceError, StateError
 from .bench import Bench
+from .check import Check
 from .command import (
     BUG,
     DATABASE,
@@ -27,9 +28,13 @@ from .command import (
     Command,
     Outcome,
 )
+from .doctor import Doctor
+from .ingest import Ingest
+from .plan import PlanCommand
+from .preview import Preview
 from .tune import Tune
 
-COMMANDS: list[Command] = [Bench(), Tune()]
+COMMANDS: list[Command] = [Ingest(), PlanCommand(), Check(), Preview(), Bench(), Tune(), Doctor()]
 
 CODES: list[tuple[tuple[type[FastloaderError], ...], int]] = [
     ((ConfigError, StateError), USAGE),

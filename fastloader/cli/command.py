@@ -155,3 +155,12 @@ def table(headers: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
         "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
         for line in lines
     )
+
+
+def size_text(count: float) -> str:
+    """So many bytes, with three digits: 84.2 kB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"

@@ -76,6 +76,10 @@ class Source(Protocol):
         ascending within each. ``ranges`` is consumed about as the rows are. columns: what
         :meth:`label_columns` has found."""
 
+    def explain(self, ranges: Sequence[tuple[Key, Key]]) -> tuple[str, str]:
+        """What reads, as the database calls itself, and how it would read these ranges, some lines
+        of its own words."""
+
     def snapshot(self) -> Snapshot | None:
         """For :func:`open_source` in other processes, which then see what this source sees for as
         long as it is open. None where there is no such thing."""

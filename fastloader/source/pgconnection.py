@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import Config
 from ..errors import SourceError
-from ..url import parse_dsn
+from ..url import parse_dsn, without_password
 from . import Snapshot
 
 KEEPALIVE = {
@@ -34,8 +34,8 @@ class Connection:
     """
 
     def __init__(self, config: Config, snapshot: Snapshot | None, *, who: str) -> None:
-        self._dsn = config.url.secret
-        self._given = parse_dsn(self._dsn)
+        self._url = config.url
+        self._given = parse_dsn(config.url.secret)
         self._timeout_s = config.stall_timeout_s
         self._spread = config.consistency == "latest"
         self._snapshot = snapshot
@@ -52,9 +52,9 @@ class Connection:
         from ._libpq import Session
 
         try:
-            connection = psycopg2.connect(self._dsn, **self._parameters())
+            connection = psycopg2.connect(self._url.secret, **self._parameters())
         except psycopg2.Error as error:
-            raise ConnectionLost(self._scrubbed(str(error))) from None
+            raise ConnectionLost(without_password(str(error), self._url)) from None
         connection.autocommit = True
         self._connection, self._session = connection, Session(connection, self._timeout_s)
         self._keep_alive()
@@ -77,7 +77,7 @@ class Connection:
         try:
             return self._session.query(sql.encode())
         except QueryError as error:
-            error.message = self._scrubbed(error.message)
+            error.message = without_password(error.message, self._url)
             if not error.lost:
                 raise
             self.close()
@@ -124,12 +124,6 @@ class Connection:
             for name, (option, value) in KEEPALIVE.items():
                 if name not in given:
                     end.setsockopt(socket.IPPROTO_TCP, option, value)
-
-    def _scrubbed(self, words: str) -> str:
-        """Without the password, should anybody have put it there."""
-        password = self._given.get("password") or ""
-        text = " ".join(words.split())
-        return text.replace(password, "***") if len(password) > 2 else text
 
 
 def _socket_of(connection: Any) -> socket.socket:

@@ -130,6 +130,15 @@ class PostgresSource:
         with self._errors("look at the labels"):
             return self._table().label_columns(keys, self._query)
 
+    def explain(self, ranges: Sequence[tuple[Key, Key]]) -> tuple[str, str]:
+        with self._errors("explain how it reads"):
+            table = self._table()
+            self._begin()
+            (version,) = self._query("SHOW server_version")
+            (plan,) = self._query(f"EXPLAIN {table.rows_sql(ranges)}")
+        lines = (text(plan.value(row, 0)) for row in range(len(plan)))
+        return f"PostgreSQL {text(version.value(0, 0))}", "\n".join(lines)
+
     def snapshot(self) -> Snapshot | None:
         if self._short:
             return None
@@ -332,6 +341,10 @@ class PostgresSource:
 
     def __repr__(self) -> str:
         return f"<PostgresSource {self._where}, {'closed' if self._closed else 'open'}>"
+
+
+def text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "replace")
 
 
 class _Read:

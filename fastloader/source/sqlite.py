@@ -155,6 +155,13 @@ class SQLiteSource:
         kind = "NULL" if value is None else f"{type(value).__name__}, not a blob"
         return f"column {column!r} is {kind}"
 
+    def explain(self, ranges: Sequence[tuple[Key, Key]]) -> tuple[str, str]:
+        limits = [0] * len(self._config.images)
+        with self._errors("explain how it reads") as connection:
+            sql = f"EXPLAIN QUERY PLAN {self._rows_sql()}"
+            steps = [detail for *_, detail in connection.execute(sql, (*limits, *ranges[0]))]
+        return f"SQLite {sqlite3.sqlite_version}", "\n".join(steps)
+
     def snapshot(self) -> Snapshot | None:
         return None  # SQLite's last for a connection; what goes meanwhile is reported as gone
 

@@ -1,0 +1,133 @@
+"""``fastloader check``."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..keys import Key
+from ..loader import FastLoader
+from .command import (
+    DONE,
+    FOUND,
+    Outcome,
+    add_loader_arguments,
+    loader_options,
+    output_path,
+    progress,
+    table,
+)
+
+SHOWN_KEYS = 10
+
+BATCH_ROWS = 64
+
+
+class Check:
+    """Decodes every row once and tells which cannot be delivered, and why.
+
+    That is an epoch of the loader, with all its workers, which goes on whatever it finds: rows that
+    cannot be delivered, rows that are gone, pictures that end early and would be filled up with
+    grey. The exit code is 1 if there are any. With --csv all of them go to a file with the columns
+    key, kind (bad or partial) and reason. Options that change what is decoded, --max-pixels,
+    --strict or --label say, change what is found.
+    """
+
+    name = "check"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_loader_arguments(
+            parser,
+            but=[
+                "batch_size", "on_error", "drop_remainder", "shuffle", "shuffle_block", "shard",
+                "deterministic", "with_keys", "prefetch",
+            ],
+        )  # fmt: skip
+        parser.add_argument(
+            "--csv", type=output_path, metavar="FILE", help="where to list every row found"
+        )
+
+    def run(self, arguments: argparse.Namespace) -> Outcome:
+        logger = logging.getLogger("fastloader")
+        if not arguments.verbose:
+            logger.setLevel(logging.ERROR)  # what it would say of single batches is told at the end
+        options = {
+            **loader_options(arguments), "batch_size": BATCH_ROWS, "on_error": "fill",
+            "drop_remainder": False, "shuffle": False, "shard": (0, 1), "deterministic": False,
+        }  # fmt: skip
+        with FastLoader(**options) as loader:
+            for _ in progress(loader, "Decoding", total=len(loader), unit="batches"):
+                pass
+            stats = loader.stats()
+            rows = [("bad", *row) for row in loader.bad_rows]
+            rows += [("partial", *row) for row in loader.partial_rows]
+        if arguments.csv:
+            _write(arguments.csv, rows)
+        found = _Found(stats.rows, stats.passed_over)
+        for row in rows:
+            found.add(*row)
+        return Outcome(found.text(arguments.csv), found.data(), FOUND if rows else DONE)
+
+
+def _write(path: Path, rows: list[tuple[str, Key, str]]) -> None:
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["key", "kind", "reason"])
+        writer.writerows((key, kind, reason) for kind, key, reason in rows)
+
+
+@dataclass
+class _Found:
+    """rows: of the table. passed_over: that came while it was read. reasons: how many rows for
+    each (kind, reason). keys: the first of them."""
+
+    rows: int
+    passed_over: int
+    reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
+    keys: dict[tuple[str, str], list[Key]] = field(default_factory=dict)
+
+    def add(self, kind: str, key: Key, reason: str) -> None:
+        self.reasons[kind, reason] += 1
+        keys = self.keys.setdefault((kind, reason), [])
+        if len(keys) < SHOWN_KEYS:
+            keys.append(key)
+
+    def count(self, kind: str) -> int:
+        return sum(n for (found, _), n in self.reasons.items() if found == kind)
+
+    def data(self) -> dict[str, Any]:
+        return {
+            "rows": self.rows,
+            "bad": self.count("bad"),
+            "partial": self.count("partial"),
+            "passed_over": self.passed_over,
+            "reasons": [
+                {"kind": kind, "reason": reason, "rows": n, "keys": self.keys[kind, reason]}
+                for (kind, reason), n in self.reasons.most_common()
+            ],
+        }
+
+    def text(self, listing: Path | None) -> str:
+        lines = [
+            f"{self.rows} rows: {self.count('bad')} cannot be delivered, {self.count('partial')} "
+            f"end early and would be filled up with grey"
+        ]
+        if self.reasons:
+            rows = (
+                (reason, kind, n, ", ".join(map(str, self._shown(kind, reason))))
+                for (kind, reason), n in self.reasons.most_common()
+            )
+            lines += ["", table(["reason", "", "rows", "keys"], rows), ""]
+            lines.append('Repair or delete them, or load with on_error="skip" or "fill".')
+        if listing:
+            lines.append(f"all of them: {listing}")
+        return "\n".join(lines)
+
+    def _shown(self, kind: str, reason: str) -> list[Any]:
+        keys = self.keys[kind, reason]
+        return [*keys, "..."] if self.reasons[kind, reason] > len(keys) else keys

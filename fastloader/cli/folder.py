@@ -1,0 +1,194 @@
+"""A folder of pictures: which files are some, how each is labelled, what is left out and why."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .command import MACHINE, CommandError
+from .labels import LABELS_CSV, read_labels
+
+FORMATS = re.compile(
+    rb"""(?P<JPEG>\xff\xd8\xff) | (?P<PNG>\x89PNG\r\n\x1a\n) | (?P<WebP>RIFF....WEBP)
+       | (?P<GIF>GIF8[79]a) | (?P<TIFF>II[*+]\0|MM\0[*+]) | (?P<BMP>BM.{12}[\x0c-\x7c]\0\0\0)
+       | (?P<JPEG2000>\0\0\0\x0cjP\x20\x20\r\n\x87\n|\xff\x4f\xff\x51)
+       | (?P<AVIF>....ftypavi[fs]) | (?P<PNM>P[1-6]\s+[\d#])""",
+    re.DOTALL | re.VERBOSE,
+)
+"""What the first bytes say. The first three are the kernel's own, the others Pillow's."""
+HEAD_BYTES = 32
+
+SHOWN_NAMES = 5
+
+
+@dataclass
+class Left:
+    """Names of what was left out, by the reason. A list that is only counted keeps the first of
+    them."""
+
+    keep_all: bool
+    counts: dict[str, int] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, reason: str, name: str) -> None:
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        names = self.names.setdefault(reason, [])
+        if self.keep_all or len(names) < SHOWN_NAMES:
+            names.append(shown(name))
+
+    def lines(self) -> Iterator[str]:
+        """A line for each reason, which names the first."""
+        for reason, count in self.counts.items():
+            names = ", ".join(self.names[reason][:SHOWN_NAMES])
+            yield f"{count} {reason} ({names}{', ...' if count > SHOWN_NAMES else ''})"
+
+    def data(self) -> dict[str, object]:
+        return {
+            reason: {"count": count, "files": self.names[reason]}
+            for reason, count in self.counts.items()
+        }
+
+
+class Folder:
+    """Pictures in a folder, labelled by a CSV file or by the subfolder that each is in.
+
+    labels: the CSV file; by default the folder's own labels.csv, where there is one.
+    max_blob_bytes: of a file that is still taken.
+    skipped: what nobody expects to be taken. refused: what somebody might miss.
+
+    Raises CommandError, and OSError where the folder cannot be read.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, labels: Path | None = None, max_blob_bytes: int
+    ) -> None:
+        self.path = Path(path)
+        if not self.path.exists():
+            raise CommandError(f"there is no folder {path}", MACHINE)
+        if not self.path.is_dir():
+            raise CommandError(f"{path} is a file; name the folder that the pictures are in")
+        own = self.path / LABELS_CSV
+        self.labels = labels or (own if own.exists() else None)
+        self._max_blob_bytes = max_blob_bytes
+        self.skipped, self.refused = Left(keep_all=False), Left(keep_all=True)
+
+    def files(self) -> list[tuple[str, str]]:
+        """(file, label) of all that may be pictures: in the order of the CSV file, or sorted.
+
+        A file is named by its path in the folder, with slashes.
+        """
+        named: Iterable[tuple[str, str]]
+        if self.labels is None:
+            top = os.path.basename(os.path.abspath(self.path))
+            files = sorted(self._walk())
+            named = ((name, posixpath.dirname(name) or top) for name in files)
+        else:
+            listed = read_labels(self.labels)
+            for name in self._walk():
+                if name not in listed and not self._is_labels(name):
+                    self.skipped.add(f"not in {self.labels.name}", name)
+            named = listed.items()
+        return [pair for pair in named if self._is_text(*pair)]
+
+    def look(self, file: str) -> str | None:
+        """The format of a file, or None where it is not taken."""
+        try:
+            self._check(file)
+            with open(self.path / file, "rb") as opened:
+                head = opened.read(HEAD_BYTES)
+        except OSError as error:
+            self.refused.add(f"cannot be read: {error.strerror}", file)
+            return None
+        except _Refused as reason:
+            self.refused.add(str(reason), file)
+            return None
+        match = FORMATS.match(head)
+        if match is None:
+            # What is listed as a picture and is none, a web page say, was meant to be one.
+            left = self.skipped if self.labels is None else self.refused
+            left.add("not a picture", file)
+            return None
+        return match.lastgroup
+
+    def read(self, file: str) -> bytes | None:
+        """All of it, or None where it cannot be taken any more."""
+        try:
+            self._check(file)
+            return (self.path / file).read_bytes()
+        except OSError as error:
+            self.refused.add(f"cannot be read: {error.strerror}", file)
+        except _Refused as reason:
+            self.refused.add(str(reason), file)
+        return None
+
+    def _check(self, file: str) -> None:
+        info = os.stat(self.path / file)
+        if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for somebody to write
+            raise _Refused("not a file but a pipe, a device or a folder")
+        if info.st_size == 0:
+            raise _Refused("empty")
+        if info.st_size > self._max_blob_bytes:
+            raise _Refused(f"over {self._max_blob_bytes} bytes; raise --max-blob-bytes to take it")
+
+    def _is_labels(self, name: str) -> bool:
+        assert self.labels is not None
+        return os.path.basename(name) == self.labels.name and os.path.samefile(
+            self.path / name, self.labels
+        )
+
+    def _is_text(self, file: str, label: str) -> bool:
+        """Whether a database can hold the names: on Linux they may be any bytes."""
+        try:
+            (file + label).encode()
+        except UnicodeEncodeError:
+            self.refused.add("a name that is not UTF-8", file)
+            return False
+        return True
+
+    def _walk(self) -> Iterator[str]:
+        """All files that are not hidden. Each subfolder is entered once, however many links lead to
+        it, and under its own name where it has one here."""
+        seen: set[tuple[int, int]] = set()
+        waiting, links = [""], list[str]()
+        while waiting or links:
+            if not waiting:
+                links.sort()
+                waiting.append(links.pop(0))
+            inside = waiting.pop()
+            try:
+                info = os.stat(self.path / inside)
+                if (info.st_dev, info.st_ino) in seen:
+                    continue
+                seen.add((info.st_dev, info.st_ino))
+                with os.scandir(self.path / inside) as entries:
+                    for entry in entries:
+                        name = inside + entry.name
+                        if entry.name.startswith("."):
+                            self.skipped.add("hidden", name)
+                        elif _is_folder(entry):
+                            (links if entry.is_symlink() else waiting).append(name + "/")
+                        else:
+                            yield name
+            except OSError as error:
+                self.refused.add(f"cannot be read: {error.strerror}", inside or ".")
+
+
+class _Refused(Exception):
+    """Why a file is not taken."""
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself, say: look() will say so
+        return False
+
+
+def shown(name: str) -> str:
+    """The name as it may be printed, whatever bytes it is made of."""
+    return name if name.isprintable() else repr(name)[1:-1]

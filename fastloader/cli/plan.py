@@ -1,0 +1,163 @@
+"""``fastloader plan``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import statistics
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..columns import Column
+from ..config import make_config
+from ..crew import layout_of
+from ..keys import Keys, key_values
+from ..plan import KeyRange, key_ranges
+from ..producer import plan_of
+from ..ring import automatic_slots, create_memory
+from ..source import Source
+from ..survey import survey
+from .command import Outcome, add_loader_arguments, loader_options, size_text
+from .folder import FORMATS, HEAD_BYTES
+
+SAMPLE_ROWS = 200
+"""Looked at, from all over the table."""
+
+EXPLAINED_RANGES = 3
+
+
+class PlanCommand:
+    """Looks at a table: its keys, rows and sizes, how it will be read, and what would be better.
+
+    Nothing is decoded. The keys are read as the loader reads them; sizes, formats and the time of a
+    fetch are those of 200 rows from all over the table.
+    """
+
+    name = "plan"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_loader_arguments(parser, but=["trace"])
+
+    def run(self, arguments: argparse.Namespace) -> Outcome:
+        config = make_config(loader_options(arguments))
+        with create_memory("plan") as memory, contextlib.ExitStack() as stack:
+            start = time.perf_counter()
+            found, keys, source = survey(config, memory)
+            took_s = time.perf_counter() - start
+            stack.callback(source.close)
+            plan = plan_of(config, found.rows)
+            plan.check(config.where)
+            positions = plan.positions(0, 0)
+            ranges = key_ranges(keys, positions)
+            sample = Sample.of(source, keys, found.columns)
+            server, explained = source.explain(ranges[:EXPLAINED_RANGES])
+            layout = layout_of(config, found)
+            first, last = key_values(keys[[0, -1]])
+            del keys  # a view of the memory
+        workers = max(1, config.workers)
+        slots = config.slots or automatic_slots(layout.slot_bytes, workers)
+        data = {
+            "where": config.where,
+            "server": server,
+            "rows": found.rows,
+            "key": {"column": config.key, "type": _kind(found.key_dtype), "first": first,
+                    "last": last, "seconds": took_s},
+            "labels": {c.name: [c.dtype, *c.shape] for c in found.columns},
+            "sample": sample.data(found.rows),
+            "batches": len(plan),
+            "batch_size": config.batch_size,
+            "ranges_in_a_batch": len(ranges),
+            "workers": config.workers,
+            "slots": slots,
+            "shared_memory_bytes": workers * slots * layout.slot_bytes,
+            "explain": explained,
+            "advice": list(found.notes),
+        }  # fmt: skip
+        return Outcome(_text(data), data)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """sizes: of the blobs, in bytes; formats: by their first bytes; fetch_s: of all of them;
+    bad: rows whose image is missing or too large."""
+
+    sizes: list[int]
+    formats: Counter[str]
+    fetch_s: float
+    bad: int
+
+    @classmethod
+    def of(cls, source: Source, keys: Keys, columns: Sequence[Column]) -> Sample:
+        rows = np.unique(np.linspace(0, len(keys) - 1, min(SAMPLE_ROWS, len(keys))).astype(int))
+        ranges: list[KeyRange] = key_ranges(keys, rows)
+        sizes, formats, bad, start = list[int](), Counter[str](), 0, time.perf_counter()
+        for chunk in source.read(ranges, columns):
+            bad += len(chunk.bad)
+            good = [i for i in range(len(chunk.keys)) if i not in chunk.bad]
+            for blobs in chunk.images:
+                for i in good:
+                    size, head = _head(blobs[i])
+                    sizes.append(size)
+                    match = FORMATS.match(head)
+                    formats[(match and match.lastgroup) or "unknown"] += 1
+        return cls(sizes, formats, time.perf_counter() - start, bad)
+
+    def data(self, rows: int) -> dict[str, Any]:
+        mean = statistics.fmean(self.sizes) if self.sizes else 0.0
+        return {
+            "images": len(self.sizes),
+            "missing_or_too_large": self.bad,
+            "mean_bytes": mean,
+            "max_bytes": max(self.sizes, default=0),
+            "table_bytes": mean * rows,
+            "formats": dict(self.formats),
+            "fetch_ms": self.fetch_s / max(1, len(self.sizes)) * 1000,
+        }
+
+
+def _head(blob: Any) -> tuple[int, bytes]:
+    """The size of a blob, and its first bytes."""
+    if isinstance(blob, np.ndarray):
+        import ctypes
+
+        address, size = blob.tolist()
+        return size, ctypes.string_at(address, min(size, HEAD_BYTES))
+    return len(blob), bytes(blob[:HEAD_BYTES])
+
+
+def _kind(dtype: str) -> str:
+    kind = np.dtype(dtype).kind
+    return {"i": "integer", "V": "uuid"}.get(kind, "text")
+
+
+def _text(data: dict[str, Any]) -> str:
+    key, sample = data["key"], data["sample"]
+    labels = ", ".join(f"{name} {' x '.join(map(str, kind))}" for name, kind in
+                       data["labels"].items()) or "none"  # fmt: skip
+    formats = ", ".join(f"{n} {name}" for name, n in sample["formats"].items())
+    missing = sample["missing_or_too_large"]
+    lines = [
+        f"{data['where']} ({data['server']})",
+        f"rows      {data['rows']}, about {size_text(sample['table_bytes'])} of images",
+        f"images    {size_text(sample['mean_bytes'])} in the mean, "
+        f"{size_text(sample['max_bytes'])} at most; {formats}; fetched in "
+        f"{sample['fetch_ms']:.2f} ms each (a sample of {sample['images']})",
+        f"key       {key['column']}, {key['type']}, from {key['first']} to {key['last']}; read in "
+        f"{key['seconds']:.2f} s",
+        f"labels    {labels}",
+        f"batches   {data['batches']} of {data['batch_size']} rows an epoch; key ranges in the "
+        f"first: {data['ranges_in_a_batch']}",
+        f"memory    {size_text(data['shared_memory_bytes'])} shared: {data['workers']} workers, "
+        f"{data['slots']} slots each",
+        "read as",
+        *(f"    {line}" for line in data["explain"].splitlines()),
+        *(f"advice: {note}" for note in data["advice"]),
+    ]
+    if missing:
+        lines.append(f"advice: {missing} rows of the sample have no image; see fastloader check")
+    return "\n".join(lines)

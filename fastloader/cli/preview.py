@@ -1,0 +1,106 @@
+"""``fastloader preview``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..config import Config
+from ..loader import FastLoader
+from .command import (
+    MACHINE,
+    CommandError,
+    Outcome,
+    add_loader_arguments,
+    loader_options,
+    output_path,
+)
+
+
+class Preview:
+    """Draws a batch as training will see it: a contact sheet with keys and labels.
+
+    Crops, flips, filters, the order and the labels are those of the options that are given; levels
+    of float types are mapped back. Rows that cannot be delivered are black and marked.
+    """
+
+    name = "preview"
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        add_loader_arguments(parser, but=["with_keys", "on_error", "slots", "prefetch", "trace"])
+        parser.add_argument(
+            "-o", "--output", type=output_path, metavar="PNG", required=True, help="what to write"
+        )
+        parser.add_argument("--epoch", type=int, default=0, metavar="N", help="which (0)")
+        parser.add_argument("--batch", type=int, default=0, metavar="N", help="which of it (0)")
+        parser.add_argument("--rows", type=int, default=32, metavar="N", help="at most (32)")
+
+    def run(self, arguments: argparse.Namespace) -> Outcome:
+        try:
+            from .sheet import contact_sheet
+        except ImportError:
+            raise CommandError(
+                "a sheet needs Pillow; run pip install 'fastloader[pictures]'", MACHINE
+            ) from None
+        options = {
+            **loader_options(arguments), "with_keys": True, "on_error": "fill", "slots": 2,
+            "deterministic": True,
+        }  # fmt: skip
+        with FastLoader(**options) as loader:
+            if not 0 <= arguments.batch < len(loader):
+                raise CommandError(f"--batch {arguments.batch}: there are 0 to {len(loader) - 1}")
+            if not 0 <= arguments.epoch < 2**63:
+                raise CommandError(f"--epoch {arguments.epoch}: they count from 0")
+            place = {"epoch": arguments.epoch, "batch": arguments.batch}
+            loader.load_state_dict({**loader.state_dict(), **place})
+            element = next(iter(loader))
+            bad, config = dict(loader.bad_rows), loader.config
+        count = min(max(1, arguments.rows), len(element[-1]))
+        keys = element[-1].tolist()
+        pictures = _pictures(config, element[0], count)
+        captions = [
+            f"{'BAD ' if key in bad else ''}{key}{label}"
+            for key, label in zip(keys, _labels(config, element, len(keys)), strict=True)
+        ][:count]
+        contact_sheet(pictures, captions, arguments.output)
+        rows = [{"key": key, "bad": bad.get(key)} for key in keys[:count]]
+        lines = [f"{arguments.output}: batch {arguments.batch} of epoch {arguments.epoch}"]
+        lines += [f"key {key}: {bad[key]}" for key in keys[:count] if key in bad]
+        return Outcome("\n".join(lines), {"output": str(arguments.output), "rows": rows})
+
+
+def _pictures(config: Config, images: Any, count: int) -> NDArray[np.uint8]:
+    """(count, height, width, 3): of several image columns side by side, as high as the highest."""
+    named = images if isinstance(images, Mapping) else {config.images[0]: images}
+    parts = [_levels(config, name, image[:count]) for name, image in named.items()]
+    height = max(part.shape[1] for part in parts)
+    padded = [
+        np.pad(part, [(0, 0), (0, height - part.shape[1]), (0, 0), (0, 0)], constant_values=255)
+        for part in parts
+    ]
+    return np.concatenate(padded, axis=2)
+
+
+def _levels(config: Config, name: str, images: NDArray[Any]) -> NDArray[np.uint8]:
+    """(n, height, width, 3), whatever layout and type the images have."""
+    its = config.image_options(name)
+    if its["layout"] == "NCHW":
+        images = images.transpose(0, 2, 3, 1)
+    if its["dtype"] != "uint8":
+        channels = images.shape[-1]
+        mean, std = (np.array(its[option][:channels], np.float32) for option in ("mean", "std"))
+        images = ((images.astype(np.float32) * std + mean) * 255).round().clip(0, 255)
+    return np.broadcast_to(images.astype(np.uint8), (*images.shape[:3], 3))
+
+
+def _labels(config: Config, element: Any, rows: int) -> Iterator[str]:
+    """What to add to each row's key."""
+    labels = element[1] if config.label is not None else {}
+    columns = labels if isinstance(labels, Mapping) else {"label": labels}
+    for i in range(rows):
+        values = [column[i] for column in columns.values()]
+        yield "".join(f": {np.array2string(v, threshold=4) if np.ndim(v) else v}" for v in values)

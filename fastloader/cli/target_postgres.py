@@ -1,0 +1,167 @@
+"""A PostgreSQL table to put pictures into: a binary COPY for each batch, nothing quoted or doubled.
+
+The images are stored outside of the rows and not compressed: a JPEG does not get smaller.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ..config import Config
+from ..errors import SourceError
+from ..source import identifier
+from ..source.pgtable import array_literal, literal
+from ..url import without_password
+from .target import LOCKED_S, Target
+
+INGEST_LOCK = int.from_bytes(b"fl_ingst", "big")
+"""Of all ingests into a database. An advisory lock needs no privilege and holds up nobody else."""
+
+BYTEA, TEXT, VARCHAR = 17, 25, 1043
+INTEGERS = {21: "h", 23: "i", 20: "q"}
+"""int2, int4, int8: type OIDs, and the struct codes of the binary form."""
+
+STREAM_BYTES = 1 << 16
+"""What libpq gets at once."""
+
+TYPES = {
+    "file": ("text", (TEXT, VARCHAR)),
+    "label": ("int8", tuple(INTEGERS)),
+    "label_name": ("text", (TEXT, VARCHAR)),
+    "image_data": ("bytea", (BYTEA,)),
+}
+"""What a column is made as, and the OIDs of what it may be."""
+
+
+class PostgresTarget(Target):
+    """See :class:`Target`."""
+
+    BEGIN = (
+        f"BEGIN; SET LOCAL lock_timeout = '{LOCKED_S}s'; "
+        f"SELECT pg_advisory_xact_lock({INGEST_LOCK})"
+    )
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        assert config.table is not None
+        self._url = config.url
+        self.name = identifier(*config.table.split("."))
+        self.CREATE = (
+            f"CREATE TABLE IF NOT EXISTS {self.name} "
+            f"(id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, file text NOT NULL UNIQUE, "
+            f"label int8 NOT NULL, label_name text NOT NULL, image_data bytea NOT NULL); "
+            f"ALTER TABLE {self.name} ALTER COLUMN image_data SET STORAGE EXTERNAL"
+        )
+        self._label_code = "q"
+        self._connection: Any = None
+
+    def open(self) -> None:
+        import psycopg2
+
+        try:
+            self._connection = psycopg2.connect(
+                self._url.secret, client_encoding="UTF8",
+                fallback_application_name="fastloader ingest",
+            )  # fmt: skip
+        except psycopg2.Error as error:
+            raise SourceError(
+                f"{self._url}: cannot connect: {without_password(str(error), self._url)}"
+            ) from None
+        self._connection.autocommit = True
+        ((there,),) = self._execute(f"SELECT to_regclass({literal(self.name)})")
+        if there is not None:
+            self._check_table()
+            self._is_there = True
+
+    def _check_table(self) -> None:
+        with self._cursor(f"SELECT * FROM {self.name} LIMIT 0") as cursor:
+            types = {column.name: column.type_code for column in cursor.description}
+        self._check_columns(list(types))
+        for name, (wanted, allowed) in TYPES.items():
+            if types[name] not in allowed:
+                ((found,),) = self._execute(f"SELECT format_type({types[name]}, NULL)")
+                raise SourceError(
+                    f"{self._where}: there is such a table already, whose column {name!r} has the "
+                    f"type {found} and not {wanted}: name another table with --table"
+                )
+        self._label_code = INTEGERS[types["label"]]
+        try:
+            self._check_unique()
+        except SourceError as error:
+            if "ON CONFLICT" not in str(error):
+                raise
+            raise self._not_unique() from None
+
+    def _execute(self, sql: str) -> list[tuple[Any, ...]]:
+        with self._cursor(sql) as cursor:
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def _cursor(self, sql: str, stream: _Stream | None = None) -> Any:
+        """A cursor that has executed the statement, or copied the stream with it."""
+        import psycopg2
+
+        if self._connection is None:
+            raise SourceError(f"{self._where}: the connection is closed")
+        cursor = self._connection.cursor()
+        try:
+            cursor.copy_expert(sql, stream, STREAM_BYTES) if stream else cursor.execute(sql)
+        except psycopg2.Error as error:
+            words = without_password(str(error), self._url)
+            if self._connection.closed:
+                words += ". The batches before are in the table; run the same again to go on"
+            raise SourceError(f"{self._where}: {words}") from None
+        return cursor
+
+    def _insert(self, rows: Sequence[tuple[str, int, str, bytes]]) -> None:
+        sql = f"COPY {self.name} (file, label, label_name, image_data) FROM STDIN (FORMAT binary)"
+        low = -(1 << 8 * struct.calcsize(f"!{self._label_code}") - 1)
+        for _, number, name, _ in rows:
+            if not low <= number < -low:
+                raise SourceError(
+                    f"{self._where}: the label {name!r} has the number {number}, which its column "
+                    f"cannot hold; make it int8"
+                )
+        self._cursor(sql, _Stream(_copy_data(rows, self._label_code))).close()
+
+    def _among(self, files: Sequence[str]) -> str:
+        return f"file = ANY ({array_literal(files)}::text[])"
+
+    def finish(self) -> None:
+        self._execute(f"ANALYZE {self.name}")
+
+    def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+def _copy_data(rows: Sequence[tuple[str, int, str, bytes]], code: str) -> Iterator[bytes]:
+    """The rows as COPY's binary format has them: the number of fields, and each with its size."""
+    label_bytes = struct.calcsize(f"!{code}")
+    yield b"PGCOPY\n\xff\r\n\0" + bytes(8)
+    for file, label, label_name, image in rows:
+        path, name = file.encode(), label_name.encode()
+        yield struct.pack(f"!hi{len(path)}s", 4, len(path), path)
+        yield struct.pack(f"!i{code}", label_bytes, label)
+        yield struct.pack(f"!i{len(name)}si", len(name), name, len(image))
+        yield image
+    yield b"\xff\xff"
+
+
+class _Stream:
+    """What ``copy_expert`` reads from, without all of it being in one piece."""
+
+    def __init__(self, parts: Iterator[bytes]) -> None:
+        self._parts = parts
+        self._rest = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        while not self._rest:
+            part = next(self._parts, None)
+            if part is None:
+                return b""
+            self._rest = memoryview(part)
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return bytes(piece)

@@ -1,0 +1,169 @@
+"""doctor finds what is wrong with an installation, a machine, an environment, a database."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import resource
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastloader import cli
+from fastloader._kernel import Decoder, sanitized
+from fastloader.cli import doctor
+
+from .postgres import Database
+from .support import simple_rows
+
+
+def findings(check: Any) -> list[tuple[str, str, str]]:
+    return [tuple(finding) for finding in check()]
+
+
+def test_doctor_finds_this_machine_and_a_database_all_right(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = cli.main(["doctor", database.table(simple_rows(5)), "--json"])
+    found = {
+        finding["what"]: finding for finding in json.loads(capsys.readouterr().out)["findings"]
+    }
+    assert {finding["status"] for finding in found.values()} <= {"ok", "warn"}, found
+    assert code == 0
+    for what in ("versions", "codecs", "loader", "shared memory", "cores", "memory", "database"):
+        assert found[what]["status"] == "ok", found[what]
+    assert "5 rows, labels: label" in found["database"]["words"]
+    pytest.importorskip("tensorflow")
+    assert "without a copy" in found["hand-over"]["words"]
+
+
+def test_doctor_looks_at_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTLOADER_WORKER", "2")
+    ((_, status, words), rest) = findings(doctor._environment)
+    assert status == "warn"
+    assert "FASTLOADER_WORKER is no option" in words
+    assert "FASTLOADER_WORKERS" in words
+    assert rest[1] == "ok"
+    monkeypatch.setenv("FASTLOADER_SIZE", "large")
+    *_, (_, status, words) = findings(doctor._environment)
+    assert status == "fail"
+    assert "FASTLOADER_SIZE" in words
+
+
+def test_doctor_takes_no_option_of_the_environment_for_its_own_loader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FASTLOADER_TABLE", "none")
+    monkeypatch.setenv("FASTLOADER_SIZE", "large")
+    ((_, status, _),) = findings(doctor._loader_works)
+    assert status == "ok"
+
+
+def test_doctor_says_what_is_wrong_with_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ((_, status, words),) = findings(lambda: doctor._database(f"sqlite:///{tmp_path}/none.db"))
+    assert status == "fail"
+    assert "there is no such file" in words
+    monkeypatch.setenv("FASTLOADER_URL", "postgresql://me:topsecret@127.0.0.1:1/photos")
+    ((_, status, words),) = findings(lambda: doctor._database(None))
+    assert status == "fail"
+    assert "Connection refused" in words
+    assert "topsecret" not in words
+
+
+def test_doctor_tells_when_two_packages_lie_over_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.2.3")
+    monkeypatch.setattr(doctor, "_report", lambda _: "no answer")
+    ((_, status, words),) = findings(doctor._pillow)
+    assert status == "fail"
+    assert "pip uninstall pillow pillow-simd" in words
+    (_, status, words), *_ = findings(doctor._tensorflow)
+    assert status == "fail"
+    assert "tensorflow-cpu" in words
+
+
+def test_doctor_tells_when_the_kernel_makes_other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "COLOUR", (0, 120, 40))
+    (_, status, words), *_ = findings(doctor._kernel_works)
+    assert status == "fail"
+    assert "JPEG: wrong pixels; PNG: wrong pixels; WebP: wrong pixels" in words
+    samples = {**doctor.SAMPLES, "WebP": b"RIFF"}
+    monkeypatch.setattr(doctor, "SAMPLES", samples)
+    (_, status, words), *_ = findings(doctor._kernel_works)
+    assert status == "fail"
+    assert "WebP: wrong" not in words
+
+
+def test_the_samples_are_what_they_are_said_to_be() -> None:
+    pixels = np.zeros((3, 16, 16, 3), np.uint8)
+    decoder = Decoder(16, 16, max_pixels=256)
+    assert decoder.decode(list(doctor.SAMPLES.values()), pixels) == []
+    assert len({blob[:4] for blob in doctor.SAMPLES.values()}) == 3
+
+
+def test_doctor_warns_of_few_descriptors_little_memory_one_core(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 4096))
+    assert findings(doctor._descriptors) == [
+        ("descriptors", "warn", "64 open files; ulimit -n 1024")
+    ]
+    monkeypatch.setattr(doctor, "available_bytes", lambda: 300 << 20)
+    (_, status, words), *_ = findings(doctor._memory)
+    assert status == "warn"
+    assert words.startswith("315 MB may")
+    monkeypatch.setattr(doctor, "cores", lambda: 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    (_, status, words), *_ = findings(doctor._cores)
+    assert status == "warn"
+    assert "1 of 16" in words
+
+
+def test_doctor_tells_when_there_is_no_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "memfd_create", refused)
+    ((_, status, words),) = findings(doctor._shared_memory)
+    assert status == "fail"
+    assert "seccomp" in words
+
+
+def test_a_framework_that_cannot_be_imported_crashes_or_hangs_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.13: cannot open')")
+    (tmp_path / "jax.py").write_text("import os; os.kill(os.getpid(), 11)")
+    (tmp_path / "tensorflow.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(doctor, "REPORT_TIMEOUT_S", 3.0)
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: object())
+    ((_, status, words),) = findings(doctor._torch)
+    assert (status, "libcudart.so.13" in words) == ("fail", True)
+    ((_, status, words),) = findings(doctor._jax)
+    assert (status, "SIGSEGV" in words) == ("fail", True)
+    ((_, status, words),) = findings(lambda: doctor._framework("TensorFlow", "tensorflow"))
+    assert (status, "no answer within 3 s" in words) == ("fail", True)
+
+
+def test_a_check_that_fails_itself_is_a_finding(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor, "_report", lambda _: "no answer")
+
+    def broken() -> int:
+        raise RuntimeError("unheard of")
+
+    monkeypatch.setattr(doctor, "available_bytes", broken)
+    assert cli.main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "fail  memory" in out
+    assert "RuntimeError: unheard of" in out
+    assert "ok    codecs" in out
+    assert ("with sanitizers" in out) == sanitized
