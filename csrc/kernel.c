@@ -16,6 +16,7 @@ struct fl_decoder {
     fl_jpeg *jpeg;
     fl_png *png;
     fl_webp *webp;
+    fl_pictures pictures[FL_FORMATS];
     char message[FL_MESSAGE_BYTES];
 };
 
@@ -73,27 +74,45 @@ static void describe_start(const uint8_t *blob, size_t size, char *message) {
         n += snprintf(message + n, FL_MESSAGE_BYTES - (size_t)n, " %02x", blob[i]);
 }
 
+/* The format is written where it is found. */
 static fl_status decode(fl_decoder *d, const uint8_t *blob, size_t size, fl_draw draw,
-                        void *picture) {
+                        void *picture, fl_format *format) {
     if (size == 0) {
         snprintf(d->message, FL_MESSAGE_BYTES, "the blob is empty");
         return FL_EMPTY;
     }
-    if (fl_jpeg_recognises(blob, size))
+    if (fl_jpeg_recognises(blob, size)) {
+        *format = FL_JPEG;
         return fl_jpeg_decode(d->jpeg, blob, size, &d->sink, draw, picture, d->message);
-    if (fl_png_recognises(blob, size))
+    }
+    if (fl_png_recognises(blob, size)) {
+        *format = FL_PNG;
         return fl_png_decode(d->png, blob, size, &d->sink, draw, picture, d->message);
-    if (fl_webp_recognises(blob, size))
+    }
+    if (fl_webp_recognises(blob, size)) {
+        *format = FL_WEBP;
         return fl_webp_decode(d->webp, blob, size, &d->sink, draw, picture, d->message);
+    }
     describe_start(blob, size, d->message);
     return FL_UNKNOWN_FORMAT;
+}
+
+static void count(fl_pictures *pictures, size_t size, const fl_view *view) {
+    pictures->decoded++;
+    pictures->bytes += size;
+    pictures->pixels += view->pixels;
+    if (pictures->largest < view->pixels)
+        pictures->largest = view->pixels;
 }
 
 fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_draw draw,
                     void *picture) {
     const uint64_t start = fl_clock(decoder->options.timed);
     decoder->message[0] = '\0';
-    const fl_status status = decode(decoder, blob, size, draw, picture);
+    fl_format format = FL_FORMATS;
+    const fl_status status = decode(decoder, blob, size, draw, picture, &format);
+    if (status == FL_OK || status == FL_PARTIAL)
+        count(&decoder->pictures[format], size, &decoder->sink.view);
     if (status == FL_NO_MEMORY && decoder->message[0] == '\0')
         snprintf(decoder->message, FL_MESSAGE_BYTES, "not enough memory to decode it");
     fl_sink_trim(&decoder->sink);
@@ -128,6 +147,12 @@ fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw, void *
 const char *fl_decoder_message(const fl_decoder *decoder) { return decoder->message; }
 
 fl_times fl_decoder_times(const fl_decoder *decoder) { return decoder->sink.times; }
+
+fl_pictures fl_decoder_take_pictures(fl_decoder *decoder, fl_format format) {
+    const fl_pictures taken = decoder->pictures[format];
+    decoder->pictures[format] = (fl_pictures){0};
+    return taken;
+}
 
 const char *fl_decoder_simd(const fl_decoder *decoder) { return decoder->sink.passes->name; }
 

@@ -78,6 +78,15 @@ typedef struct {
     uint64_t total, resize, write;
 } fl_times;
 
+/* What the kernel decodes. */
+typedef enum { FL_JPEG, FL_PNG, FL_WEBP, FL_FORMATS } fl_format;
+
+/* Decoded pictures of a format: how many, the bytes of their blobs, their pixels before the resize,
+ * and those of the largest. */
+typedef struct {
+    uint64_t decoded, bytes, pixels, largest;
+} fl_pictures;
+
 typedef struct fl_decoder fl_decoder;
 
 /* NULL without memory, or where an option is out of its range. */
@@ -102,6 +111,9 @@ fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw, void *
 const char *fl_decoder_message(const fl_decoder *decoder);
 
 fl_times fl_decoder_times(const fl_decoder *decoder);
+
+/* What has been decoded since the last call. */
+fl_pictures fl_decoder_take_pictures(fl_decoder *decoder, fl_format format);
 
 /* The vector instructions in use: "avx2", "neon" or "portable". */
 const char *fl_decoder_simd(const fl_decoder *decoder);

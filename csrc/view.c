@@ -151,6 +151,7 @@ void fl_view_set(fl_view *view, const fl_options *o, uint32_t height, uint32_t w
         b.top = seen_height - b.top - b.height;
     if (t.reverse_columns)
         b.left = seen_width - b.left - b.width;
+    view->pixels = (uint64_t)height * width;
     view->top = t.swap ? b.left : b.top;
     view->left = t.swap ? b.top : b.left;
     view->height = t.swap ? b.width : b.height;

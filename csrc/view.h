@@ -13,6 +13,7 @@ typedef struct {
     /* Pixel (y, x) of that goes to pixel origin + y * row_step + x * column_step of the finished
      * picture: where orientation, flip and padding are. */
     ptrdiff_t origin, row_step, column_step;
+    uint64_t pixels; /* of the whole picture, at its own size */
 } fl_view;
 
 /* FL_OK if a picture of this size may be decoded. No side may have more than 65,535 pixels: the

@@ -15,7 +15,7 @@ from .errors import (
     WorkerError,
 )
 from .loader import FastLoader
-from .stats import Stats
+from .stats import Pictures, Stats
 
 __all__ = [
     "ClosedError",
@@ -23,6 +23,7 @@ __all__ = [
     "FastLoader",
     "FastloaderError",
     "FastloaderWarning",
+    "Pictures",
     "PlanError",
     "RowError",
     "SourceError",

@@ -72,6 +72,17 @@ cdef extern from "kernel.h" nogil:
         uint64_t resize
         uint64_t write
 
+    ctypedef enum fl_format:
+        FL_JPEG
+        FL_PNG
+        FL_WEBP
+
+    ctypedef struct fl_pictures:
+        uint64_t decoded
+        uint64_t bytes
+        uint64_t pixels
+        uint64_t largest
+
     ctypedef struct fl_decoder:
         pass
 
@@ -84,6 +95,7 @@ cdef extern from "kernel.h" nogil:
                         void *picture) noexcept
     const char *fl_decoder_message(const fl_decoder *decoder) noexcept
     fl_times fl_decoder_times(const fl_decoder *decoder) noexcept
+    fl_pictures fl_decoder_take_pictures(fl_decoder *decoder, fl_format format) noexcept
     const char *fl_decoder_simd(const fl_decoder *decoder) noexcept
     enum:
         FL_MESSAGE_BYTES

@@ -13,6 +13,7 @@ FITS: dict[str, int]
 FILTERS: dict[str, int]
 LAYOUTS: dict[str, int]
 DTYPES: dict[str, int]
+FORMATS: dict[str, int]
 
 class Decoder:
     """Decodes JPEG, PNG and WebP, and makes each picture ``height`` x ``width``.
@@ -90,6 +91,11 @@ class Decoder:
         named in :data:`fastloader.errors.KERNEL_STATUS`. Unless it is PARTIAL, what such a blob
         left in ``pictures[i]`` is undefined. Raises ValueError where the arrays do not fit.
         """
+
+    def take_pictures(self) -> dict[str, tuple[int, int, int, int]]:
+        """What has been decoded since the last call: for each format in FORMATS that there was the
+        number of pictures, the bytes of their blobs, their pixels before the resize, and those of
+        the largest."""
 
     def resize(
         self,

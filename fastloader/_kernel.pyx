@@ -27,6 +27,7 @@ FITS = {"stretch": FL_STRETCH, "crop": FL_CROP, "pad": FL_PAD, "random_crop": FL
 FILTERS = {"nearest": FL_NEAREST, "box": FL_BOX, "bilinear": FL_BILINEAR, "bicubic": FL_BICUBIC,
            "lanczos": FL_LANCZOS}
 LAYOUTS = {"NHWC": FL_NHWC, "NCHW": FL_NCHW}
+FORMATS = {"JPEG": FL_JPEG, "PNG": FL_PNG, "WebP": FL_WEBP}
 DTYPES = {"uint8": FL_UINT8, "float32": FL_FLOAT32, "float16": FL_FLOAT16,
           "bfloat16": FL_BFLOAT16}
 
@@ -123,6 +124,15 @@ cdef class Decoder:
         cdef fl_times times = fl_decoder_times(self.decoder)
         return {"total": times.total * 1e-9, "resize": times.resize * 1e-9,
                 "write": times.write * 1e-9}
+
+    def take_pictures(self):
+        cdef fl_pictures found
+        taken = {}
+        for name, number in FORMATS.items():
+            found = fl_decoder_take_pictures(self.decoder, <fl_format><int>number)
+            if found.decoded:
+                taken[name] = (found.decoded, found.bytes, found.pixels, found.largest)
+        return taken
 
     cdef _Pictures _borrow(self, array, Py_ssize_t count):
         if array.shape[1:] != self.shape or array.shape[0] < count or array.dtype != self.dtype:

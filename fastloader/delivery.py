@@ -164,6 +164,7 @@ class Delivery:
                 leases=sum(ring.leases for ring in rings),
                 copies=sum(ring.copies for ring in rings),
                 leased=sum(len(ring.leased) for ring in rings),
+                pictures=dict(self.tally.pictures),
                 restarts=self.crew.budget.total,
                 **numbers,
             )

@@ -14,6 +14,7 @@ from ._kernel import Decoder
 from .config import Config
 from .errors import PARTIAL, UNKNOWN_FORMAT, kernel_reason
 from .keys import Keys, key_numbers
+from .stats import Pictures, together
 
 
 class ImageDecoder:
@@ -28,6 +29,7 @@ class ImageDecoder:
         self._decoder = Decoder(
             height, width, seed=config.seed, portable=config.simd == "portable", **its
         )
+        self._pictures: dict[str, Pictures] = {}  # that Pillow has decoded
         self._max_pixels: int = its["max_pixels"]
         self._is_random = its["flip"] or its["fit"] == "random_crop"
         # Where there are several, a reason says which one it is about.
@@ -63,6 +65,12 @@ class ImageDecoder:
                 (partial if status == PARTIAL else bad)[i] = self._prefix + reason
         return bad, partial
 
+    def take_pictures(self) -> dict[str, Pictures]:
+        """What has been decoded since the last call, by format."""
+        taken, self._pictures = self._pictures, {}
+        own = {name: Pictures(*found) for name, found in self._decoder.take_pictures().items()}
+        return together(own, taken)
+
     def _with_pillow(
         self, blob: Any, picture: NDArray[Any], row: int, epoch: int, message: str
     ) -> str:
@@ -79,4 +87,9 @@ class ImageDecoder:
             found.rgba, picture, alpha=found.alpha, orientation=found.orientation, row=row,
             epoch=epoch,
         )  # fmt: skip
-        return kernel_reason(*failure) if failure else ""
+        if failure:
+            return kernel_reason(*failure)
+        pixels = found.rgba.shape[0] * found.rgba.shape[1]
+        one = {found.format: Pictures(1, len(blob), pixels, pixels)}
+        self._pictures = together(self._pictures, one)
+        return ""

@@ -23,8 +23,10 @@ NOT_ASKED = {"JPEG", "PNG", "WEBP", "EPS", "IPTC"}
 
 @dataclass(frozen=True)
 class Picture:
-    """Decoded pixels. rgba: uint8 (h, w, 4). alpha: whether the fourth is one. orientation:
-    EXIF's."""
+    """Decoded pixels. format: Pillow's name. rgba: uint8 (h, w, 4). alpha: whether the fourth is
+    one. orientation: EXIF's."""
+
+    format: str
 
     rgba: NDArray[np.uint8]
     alpha: bool
@@ -68,6 +70,7 @@ def decode(blob: Any, max_pixels: int) -> Picture:
                 image.load()
                 # Only now: Pillow turns TIFFs itself while it loads them, and forgets the tag.
                 orientation = image.getexif().get(ORIENTATION, 1)
+                name = str(image.format)
                 alpha = image.has_transparency_data
                 rgba = _rgba(image, alpha)
         except Image.DecompressionBombError as error:
@@ -81,7 +84,7 @@ def decode(blob: Any, max_pixels: int) -> Picture:
                 raise
             reason = f"{type(error).__name__}: {error}"
             raise CannotDecode(f"corrupt image (Pillow says {reason[:200]})") from None
-    return Picture(rgba, alpha, orientation if orientation in range(1, 9) else 1)
+    return Picture(name, rgba, alpha, orientation if orientation in range(1, 9) else 1)
 
 
 def _rgba(image: Any, alpha: bool) -> NDArray[np.uint8]:

@@ -24,6 +24,7 @@ from .keys import INTEGER, Key, Keys, array_equal, key_values
 from .plan import KeyRange, Plan, key_ranges
 from .ring import KEYS, Arrays, slot_image
 from .source import Chunk, Snapshot, Source, open_source
+from .stats import Pictures, together
 
 GONE = "the row is gone: it was there when the keys were read"
 
@@ -38,6 +39,7 @@ class Filled:
     text: the values of each text column.
     passed_over: rows of the key range that are not in the plan: new since the keys were read.
     reconnects: of the source since the last batch.
+    pictures: that were decoded, by format.
     spans: of the worker's clocks since the last batch, if there is a trace: its own and the
         fetching thread's.
     times: what the batch has cost.
@@ -49,13 +51,15 @@ class Filled:
     text: dict[str, list[str]] = field(default_factory=dict)
     passed_over: int = 0
     reconnects: int = 0
+    pictures: dict[str, Pictures] = field(default_factory=dict)
     spans: list[list[Span]] = field(default_factory=list)
     times: Times = NO_TIMES
 
     def to_payload(self) -> bytes:
         """All but the number of rows: the times, and the rest as JSON if there is any."""
         rest = [
-            self.bad, self.partial, self.text, self.passed_over, self.reconnects, self.spans
+            self.bad, self.partial, self.text, self.passed_over, self.reconnects, self.pictures,
+            self.spans,
         ]  # fmt: skip
         return self.times.pack() + (json.dumps(rest).encode() if any(rest) else b"")
 
@@ -64,9 +68,10 @@ class Filled:
         times, rest = Times(*TIMES.unpack_from(payload)), payload[TIMES.size :]
         if not rest:
             return cls(rows, times=times)
-        bad, partial, text, passed_over, reconnects, spans = json.loads(rest)
+        bad, partial, text, passed_over, reconnects, pictures, spans = json.loads(rest)
         return cls(
             rows, [*map(tuple, bad)], [*map(tuple, partial)], text, passed_over, reconnects,
+            {name: Pictures(*its) for name, its in pictures.items()},
             [[Span(*span) for span in thread] for thread in spans], times,
         )  # fmt: skip
 
@@ -212,6 +217,8 @@ class Producer:
         if self._source is not None:
             filled.reconnects = self._source.reconnects - self._reconnects
             self._reconnects += filled.reconnects
+        for _, decoder in self._decoders:
+            filled.pictures = together(filled.pictures, decoder.take_pictures())
         self.clock.settle()
         filled.times = Times(**self._lap.end(), cpu_s=self._cpu_s() - cpu_start_s)
         if self._is_traced:

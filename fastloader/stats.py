@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,35 @@ class Stages:
         return self.source_wait_s + self.decode_s + self.slot_wait_s
 
 
+class Pictures(NamedTuple):
+    """Decoded pictures of a format.
+
+    decoded: how many. bytes: of their blobs. pixels: before they were resized. largest: the pixels
+    of the largest.
+    """
+
+    decoded: int = 0
+    bytes: int = 0
+    pixels: int = 0
+    largest: int = 0
+
+    def plus(self, other: Pictures) -> Pictures:
+        """Both together."""
+        return Pictures(
+            self.decoded + other.decoded,
+            self.bytes + other.bytes,
+            self.pixels + other.pixels,
+            max(self.largest, other.largest),
+        )
+
+
+def together(these: Mapping[str, Pictures], those: Mapping[str, Pictures]) -> dict[str, Pictures]:
+    """By format."""
+    names = {**these, **those}
+    none = Pictures()
+    return {name: these.get(name, none).plus(those.get(name, none)) for name in names}
+
+
 @dataclass(frozen=True)
 class Stats(Stages):
     """Counts and seconds since the loader was made. ``loader.stats()`` makes one.
@@ -60,6 +91,8 @@ class Stats(Stages):
     passed_over: rows that appeared in a batch's key range after the keys had been read.
     restarts: workers that were replaced after they had died.
     reconnects: connections to the database that were lost and made again.
+    pictures: what was decoded for them, by format: "JPEG", "PNG", "WebP", and of others Pillow's
+        name. Those that could not be decoded are in none.
 
     The seconds are those of :class:`Stages`.
     """
@@ -75,6 +108,7 @@ class Stats(Stages):
     passed_over: int = 0
     restarts: int = 0
     reconnects: int = 0
+    pictures: Mapping[str, Pictures] = field(default_factory=dict)
 
 
 CONSUMER, SOURCE, DECODE = "consumer", "source", "decode"

@@ -14,7 +14,7 @@ from .config import Config
 from .keys import Key
 from .machine import cores
 from .producer import Filled
-from .stats import Stages, advice, bottleneck
+from .stats import Pictures, Stages, advice, bottleneck, together
 from .trace import Trace
 
 logger = logging.getLogger("fastloader")
@@ -29,6 +29,7 @@ class Tally:
     config: of the loader. trace: to note the epochs in.
 
     counts: of the same names in :class:`fastloader.Stats`. seconds: likewise.
+    pictures: decoded ones by format.
     bad, partial: reasons by key.
     arrivals: (number in ``progress.py``'s count, time.perf_counter(), rows) of the last batches.
     """
@@ -41,6 +42,7 @@ class Tally:
         )  # fmt: skip
         self.counts = dict.fromkeys(names, 0)
         self.seconds = dict.fromkeys((field.name for field in fields(Stages)), 0.0)
+        self.pictures: dict[str, Pictures] = {}
         self.bad: dict[Key, str] = {}
         self.partial: dict[Key, str] = {}
         self.arrivals: deque[tuple[int, float, int]] = deque(maxlen=ARRIVALS)
@@ -64,6 +66,7 @@ class Tally:
         self.counts["partial_rows"] += len(filled.partial)
         self.counts["passed_over"] += filled.passed_over
         self.counts["reconnects"] += filled.reconnects
+        self.pictures = together(self.pictures, filled.pictures)
         if number is not None:
             self.arrivals.append((number, now, filled.rows))
         new = [row for row in filled.bad if row[0] not in self.bad]

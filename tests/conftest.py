@@ -80,7 +80,11 @@ def either(
 @pytest.fixture(autouse=True)
 def no_process_is_left() -> Iterator[None]:
     yield
-    wait_until(lambda: not worker_processes() + survey_processes(), timeout_s=5)
+    try:
+        wait_until(lambda: not worker_processes() + survey_processes(), timeout_s=5)
+    finally:  # so that one test which leaves some is one failure, and not that of all after it
+        for process in worker_processes() + survey_processes():
+            process.kill()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

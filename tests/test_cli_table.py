@@ -120,6 +120,10 @@ def test_check_of_a_table_that_is_all_right(
     assert found["rows"] == 100
     assert found["bad"] == found["partial"] == found["passed_over"] == 0
     assert found["reasons"] == []
+    size = sum(len(image) for _, image, _ in simple_rows(100))
+    assert found["pictures"] == {
+        "JPEG": {"decoded": 100, "bytes": size, "pixels": 100 * 32 * 24, "largest": 32 * 24}
+    }
 
 
 def test_check_finds_all_that_is_wrong_and_lists_it(
@@ -144,6 +148,7 @@ def test_check_says_it_in_words(spoilt: str, capsys: pytest.CaptureFixture[str])
     out = text_of(capsys, "check", spoilt, code=1)
     assert out.startswith("100 rows: 3 cannot be delivered, 1 end early")
     assert 'on_error="skip"' in out
+    assert "mean megapixels" in out
     assert "10" in out
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from fastloader import cli
+from fastloader import FastLoader, cli
 
-from .postgres import Database
+from .conftest import Either
 from .support import ROOT, jpeg, simple_rows, table
 
 tf = pytest.importorskip("tensorflow")
@@ -29,6 +29,11 @@ NOT_RUN = ("apt-get", "pip", "make", "docker", "FASTLOADER_TRACE=trace.json pyth
 
 def blocks(document: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", document.read_text(), re.DOTALL)
+
+
+def commands(document: Path) -> list[str]:
+    lines = (line for block in blocks(document, "sh") for line in block.splitlines())
+    return [line for line in lines if not line.startswith(NOT_RUN)]
 
 
 @pytest.fixture
@@ -66,49 +71,50 @@ def is_installed(block: str) -> bool:
     return all(importlib.util.find_spec("".join(name)) for name in needed)
 
 
+@pytest.mark.parametrize("either", ["postgres"], indirect=True)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_python_of_a_document_runs(
     document: Path,
     folder: Path,
-    database: Database,
+    either: Either,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not (examples := blocks(document, "python")):
         pytest.skip("no Python in it")
-    url = database.table(simple_rows(70))
+    url = either.table(simple_rows(70))
     monkeypatch.setenv("FASTLOADER_URL", url)
     monkeypatch.setattr(logging.root, "handlers", [])
     names: dict[str, Any] = {"model": model(), "tf": tf}
+    loaders: list[FastLoader] = []
     for block in examples:
         if is_installed(block):
             # fit() says shuffle=True by itself, of which Keras warns that it means nothing here.
             text = block.replace(SERVER, url)
             exec(text.replace(".fit(", ".fit(shuffle=False, verbose=0, x="), names)
-    for value in names.values():
-        if hasattr(value, "state_dict") and hasattr(value, "close"):
-            value.close()
+        loaders += [value for value in names.values() if isinstance(value, FastLoader)]
+    for loader in loaders:
+        loader.close()
     assert not (folder / "backup").exists()
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("either", ["postgres"], indirect=True)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_commands_of_a_document_run(
-    document: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+    document: Path, folder: Path, either: Either, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All lines of a document in one shell; ``tune`` and ``bench`` in less time."""
-    lines = [
-        line.replace(SERVER, database.url())
-        for block in blocks(document, "sh")
-        for line in block.splitlines()
-        if not line.startswith(NOT_RUN)
-    ]
+    """All lines of a document in one shell, but those that an earlier one has too; ``tune`` and
+    ``bench`` in less time."""
+    earlier = [line for other in DOCUMENTS[: DOCUMENTS.index(document)] for line in commands(other)]
+    lines = [line.replace(SERVER, either.url) for line in commands(document) if line not in earlier]
     if not lines:
         pytest.skip("no commands in it")
     bin_folder = Path(sys.executable).parent
     monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
     script = "\n".join(["set -e", *lines])
+    if "fastloader ingest photos/ sqlite:///photos.db" in lines:
+        (folder / "photos.db").unlink()
     for slow, fast in (
-        ("fastloader tune", "fastloader tune --seconds 0.1"),
+        ("fastloader tune", "fastloader tune --seconds 0.1 --slots 3 --fetch-bytes 99999"),
         ("fastloader bench", "fastloader bench --seconds 0.1 --rounds 1"),
     ):
         script = script.replace(slow, fast)
@@ -123,11 +129,10 @@ def test_every_command_and_only_those_that_there_are_are_documented() -> None:
     text = (ROOT / "docs" / "command-line.md").read_text()
     assert set(re.findall(r"^## `fastloader (\w+)", text, re.MULTILINE)) == names
     for document in DOCUMENTS:
-        for block in blocks(document, "sh"):
-            for line in block.splitlines():
-                words = shlex.split(line, comments=True)
-                if words[:1] == ["fastloader"]:
-                    assert words[1] in names, line
+        for line in commands(document):
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["fastloader"]:
+                assert words[1] in names, line
 
 
 def test_every_link_leads_somewhere() -> None:

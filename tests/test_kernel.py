@@ -223,6 +223,21 @@ def test_a_timed_decoder_says_where_the_time_went() -> None:
     assert untimed.times == {"total": 0, "resize": 0, "write": 0}
 
 
+@pytest.mark.parametrize("quality", ["exact", "fast"])
+def test_a_decoder_counts_what_it_has_decoded_at_its_own_size(quality: str) -> None:
+    small, large, png = jpeg(40, 30), jpeg(400, 300, seed=1), png_of_zeros(50, 20)
+    cut = large[: len(large) * 3 // 4]
+    decoder = Decoder(8, 8, max_pixels=1 << 20, quality=quality)
+    blobs = [small, b"none", large, small[:300], png, cut]
+    failures = decoder.decode(blobs, np.zeros((len(blobs), 8, 8, 3), np.uint8))
+    assert [i for i, _, _ in failures] == [1, 3, 5]
+    assert decoder.take_pictures() == {
+        "JPEG": (3, len(small) + len(large) + len(cut), 1200 + 2 * 120_000, 120_000),
+        "PNG": (1, len(png), 1000, 1000),
+    }
+    assert decoder.take_pictures() == {}
+
+
 def test_compressed_data_that_comes_to_nothing_is_given_up() -> None:
     """A stream of empty blocks: eight MiB of it would take seconds, for no row."""
 

@@ -29,10 +29,11 @@ def test_a_scrape_shows_every_statistic_of_each_loader(small: str) -> None:
         stage = field.name.removesuffix("_s")
         assert f'fastloader_stage_seconds_total{{loader="train",stage="{stage}"}}' in text
     assert f'fastloader_leased{{loader="train"}} {float(len(kept))}' in text
+    assert 'fastloader_pictures_total{format="JPEG",loader="train"}' in text
     counts = {f.name for f in dataclasses.fields(Stats)} - {
         f.name for f in dataclasses.fields(Stages)
     }
-    assert counts == {*HELP, "leased"}
+    assert counts == {*HELP, "leased", "pictures"}
 
 
 def test_a_loader_that_is_gone_is_left_out(small: str) -> None:

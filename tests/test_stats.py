@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import logging
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from fastloader import ConfigError, FastLoader
+from fastloader import ConfigError, FastLoader, Pictures
 from fastloader.stats import Stages, advice, bottleneck
 
 from .postgres import Database
@@ -32,6 +34,29 @@ SELECT id, image_data, label + 0 * (
 ) AS label FROM images
 """
 SLOW_POSTGRES = "SELECT id, image_data, label, length(pg_sleep(0.005)::text) AS slept FROM images"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_pictures_are_counted_by_format_whoever_decodes_them(tmp_path: Path, workers: int) -> None:
+    rows: list[tuple[Any, ...]] = list(simple_rows(6))
+    gifs = [encoded("GIF", width, 10) for width in (20, 30)]
+    rows += [(7, gifs[0], 0), (8, gifs[1], 0), (9, b"none", 0)]
+    path = table(tmp_path / "t.db", rows)
+    with FastLoader(path, on_error="skip", **{**OPTIONS, "workers": workers}) as loader:
+        for _ in range(2):
+            for _ in loader:
+                pass
+        found = dict(loader.stats().pictures)
+    jpegs = sum(len(image) for _, image, _ in rows[:6])
+    assert found["JPEG"] == Pictures(12, 2 * jpegs, 12 * 32 * 24, 32 * 24)
+    assert found["GIF"] == Pictures(4, 2 * sum(map(len, gifs)), 2 * (200 + 300), 300)
+    assert set(found) == {"JPEG", "GIF"}
+
+
+def encoded(format: str, width: int, height: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(out, format)
+    return out.getvalue()
 
 
 def events_of(path: Path | str) -> list[dict[str, Any]]:

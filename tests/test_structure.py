@@ -51,9 +51,10 @@ ALLOWED: dict[str, set[str]] = {
         "columns", "config", "errors", "keys", "pipes", "plan", "process", "ring", "source",
     },
     "pillow": set(),
-    "images": {"_kernel", "config", "errors", "keys", "pillow"},
+    "images": {"_kernel", "config", "errors", "keys", "pillow", "stats"},
     "producer": {
         "clock", "columns", "config", "errors", "images", "keys", "plan", "ring", "source",
+        "stats",
     },
     "worker": {
         "columns", "config", "errors", "pipes", "process", "producer", "ring", "survey",
@@ -93,7 +94,7 @@ ALLOWED: dict[str, set[str]] = {
         "cli.command", "cli.folder", "columns", "config", "crew", "keys", "plan", "producer",
         "ring", "source", "survey",
     },
-    "cli.check": {"cli.command", "keys", "loader"},
+    "cli.check": {"cli.command", "keys", "loader", "stats"},
     "cli.preview": {"cli.command", "config", "loader"},
     "cli.sheet": set(),
     "cli.doctor": {

@@ -44,9 +44,10 @@ HELP = {
 
 
 class LoaderCollector(Collector):  # type: ignore[misc]  # prometheus_client may not be there
-    """``fastloader_rows_total`` and so on, ``fastloader_stage_seconds_total{stage="decode"}`` and
-    ``fastloader_leased``, with the label ``loader``. Asks the loaders when it is asked, and costs
-    nothing meanwhile; a loader that is gone is left out.
+    """``fastloader_rows_total`` and so on, ``fastloader_stage_seconds_total{stage="decode"}``,
+    ``fastloader_pictures_total{format="JPEG"}`` and ``fastloader_leased``, with the label
+    ``loader``. Asks the loaders when it is asked, and costs nothing meanwhile; a loader that is
+    gone is left out.
 
     loaders: by the names that they shall have, such as ``train=loader, validation=another``.
     registry: to register with; None for none.
@@ -86,6 +87,13 @@ class LoaderCollector(Collector):  # type: ignore[misc]  # prometheus_client may
                 stage = field.name.removesuffix("_s")
                 stages.add_metric([loader, stage], getattr(its, field.name))
         yield stages
+        pictures = CounterMetricFamily(
+            "fastloader_pictures", "Decoded pictures.", labels=["loader", "format"]
+        )
+        for loader, its in stats.items():
+            for name, found in its.pictures.items():
+                pictures.add_metric([loader, name], found.decoded)
+        yield pictures
         leased = GaugeMetricFamily(
             "fastloader_leased", "Batches over the ring that the consumer holds.", labels=["loader"]
         )

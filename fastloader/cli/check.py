@@ -6,12 +6,14 @@ import argparse
 import csv
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..keys import Key
 from ..loader import FastLoader
+from ..stats import Pictures
 from .command import (
     DONE,
     FOUND,
@@ -20,6 +22,7 @@ from .command import (
     loader_options,
     output_path,
     progress,
+    size_text,
     table,
 )
 
@@ -29,7 +32,7 @@ BATCH_ROWS = 64
 
 
 class Check:
-    """Decodes every row once and tells which cannot be delivered, and why.
+    """Decodes every row once and tells formats, sizes, and which cannot be delivered, and why.
 
     That is an epoch of the loader, with all its workers, which goes on whatever it finds: rows that
     cannot be delivered, rows that are gone, pictures that end early and would be filled up with
@@ -68,7 +71,7 @@ class Check:
             rows += [("partial", *row) for row in loader.partial_rows]
         if arguments.csv:
             _write(arguments.csv, rows)
-        found = _Found(stats.rows, stats.passed_over)
+        found = _Found(stats.rows, stats.passed_over, stats.pictures)
         for row in rows:
             found.add(*row)
         return Outcome(found.text(arguments.csv), found.data(), FOUND if rows else DONE)
@@ -83,11 +86,12 @@ def _write(path: Path, rows: list[tuple[str, Key, str]]) -> None:
 
 @dataclass
 class _Found:
-    """rows: of the table. passed_over: that came while it was read. reasons: how many rows for
-    each (kind, reason). keys: the first of them."""
+    """rows: of the table. passed_over: that came while it was read. pictures: decoded ones by
+    format. reasons: how many rows for each (kind, reason). keys: the first of them."""
 
     rows: int
     passed_over: int
+    pictures: Mapping[str, Pictures]
     reasons: Counter[tuple[str, str]] = field(default_factory=Counter)
     keys: dict[tuple[str, str], list[Key]] = field(default_factory=dict)
 
@@ -106,6 +110,7 @@ class _Found:
             "bad": self.count("bad"),
             "partial": self.count("partial"),
             "passed_over": self.passed_over,
+            "pictures": {name: its._asdict() for name, its in self.pictures.items()},
             "reasons": [
                 {"kind": kind, "reason": reason, "rows": n, "keys": self.keys[kind, reason]}
                 for (kind, reason), n in self.reasons.most_common()
@@ -117,6 +122,16 @@ class _Found:
             f"{self.rows} rows: {self.count('bad')} cannot be delivered, {self.count('partial')} "
             f"end early and would be filled up with grey"
         ]
+        if self.pictures:
+            formats = (
+                (
+                    name, its.decoded, size_text(its.bytes / its.decoded),
+                    *(f"{n / 1e6:.2f}" for n in (its.pixels / its.decoded, its.largest)),
+                )
+                for name, its in sorted(self.pictures.items(), key=lambda item: -item[1].decoded)
+            )  # fmt: skip
+            headers = ["format", "pictures", "mean size", "mean megapixels", "largest"]
+            lines += ["", table(headers, formats)]
         if self.reasons:
             rows = (
                 (reason, kind, n, ", ".join(map(str, self._shown(kind, reason))))
