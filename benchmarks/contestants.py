@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import importlib.util
 import io
 import itertools
 import json
@@ -23,11 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import pillows
-from .measure import Sample, cores, cpu_seconds
+from .measure import BATCH, SIZE, Sample, cores, cpu_seconds
+from .peers import PEERS
 from .photos import SELECT, Photo, rows_of
-
-BATCH = 64
-SIZE = (224, 224)
 
 Batches = Any
 """An iterable of (images, labels), again and again."""
@@ -113,11 +112,7 @@ def by_hand(path: str) -> Batches:
 
     def fill(blobs: list[bytes], pixels: NDArray[np.uint8]) -> None:
         for blob, target in zip(blobs, pixels, strict=True):
-            image = cv2.imdecode(
-                np.frombuffer(blob, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-            )
-            small = cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
-            cv2.cvtColor(small, cv2.COLOR_BGR2RGB, dst=target)  # 0.2 ms less than of the large one
+            opencv_pixels(blob, target)
 
     def batches() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
         import psycopg
@@ -145,6 +140,17 @@ def by_hand(path: str) -> Batches:
     )
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
     return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def opencv_pixels(blob: bytes, target: NDArray[np.uint8]) -> None:
+    """OpenCV's decoded and resized picture into ``target``, uint8 (height, width, 3)."""
+    import cv2
+
+    image = cv2.imdecode(
+        np.frombuffer(blob, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    )
+    small = cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_LINEAR)
+    cv2.cvtColor(small, cv2.COLOR_BGR2RGB, dst=target)  # 0.2 ms less than of the large one
 
 
 # ---- TensorFlow decodes --------------------------------------------------------------------------
@@ -199,6 +205,7 @@ CONTESTANTS: dict[str, Callable[[str], Batches]] = {
     "tf-map-antialias": tf_map_antialias,
     "sqldataset": sqldataset,
     "by-hand": by_hand,
+    **{name: peer for name, (_, peer) in PEERS.items()},
 }
 
 NAMES = (*CONTESTANTS, "bare")
@@ -280,7 +287,10 @@ def main() -> None:
     options = arguments.parse_args()
     with contextlib.suppress(ImportError):  # then with the Pillow that there is
         pillows.use("pillow-simd")
-    if options.name == "bare":
+    module, _ = PEERS.get(options.name, ("fastloader", None))
+    if not importlib.util.find_spec(module):
+        sample: Sample = {"missing": f"not installed: pip install 'fastloader[peers]' ({module})"}
+    elif options.name == "bare":
         sample = run_bare(options.database, options.epochs)
     else:
         sample = run(CONTESTANTS[options.name](options.database), options.epochs)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from . import bare, pillows
 from .contestants import NAMES
 from .measure import Sample, Spread, child, paired, parser, ratio, report, spread, table
+from .peers import PEERS
 from .photos import database, read_photos
 
 US = "fastloader"
@@ -26,8 +27,8 @@ DEFAULT = {
     "postgres": (US, "pillow-batch", "by-hand", "bare"),
 }
 ALL = {
-    "sqlite": tuple(name for name in NAMES if name != "by-hand"),
-    "postgres": tuple(name for name in NAMES if name != "sqldataset"),
+    "sqlite": tuple(name for name in NAMES if name not in ("by-hand", *PEERS)),
+    "postgres": tuple(name for name in NAMES if name not in ("sqldataset", *PEERS)),
 }
 
 
@@ -67,6 +68,7 @@ def lines(samples: dict[str, list[Sample]], kind: str) -> list[str]:
     verdicts = [
         goal.verdict(ratio(samples[US], samples[goal.rival], "images_per_s"))
         for goal in GOALS[kind]
+        if goal.rival in samples
     ]
     return [table(headers, rows), "", *verdicts]
 
@@ -75,23 +77,29 @@ def main() -> None:
     arguments = parser("end_to_end", __doc__, rounds=5)
     arguments.add_argument("--db", choices=DEFAULT, default="sqlite", help="where from (sqlite)")
     arguments.add_argument("--all", action="store_true", help=f"run {', '.join(NAMES)}")
+    arguments.add_argument(
+        "--peers", action="store_true", help=f"beside {', '.join(PEERS)}, as far as installed"
+    )
     arguments.add_argument("--epochs", type=int, default=1, metavar="N", help="measured epochs (1)")
     arguments.add_argument(
         "--copies", type=int, default=4, metavar="N", help="rows that each photo makes (4)"
     )
     options = arguments.parse_args()
-    photos = read_photos(options.images)
+    photos = read_photos(options.images, options.photos)
     bare.compiled()
     if why := pillows.install("pillow-simd"):
         print(why)
-    names = (ALL if options.all else DEFAULT)[options.db]
+    names = (US, *PEERS) if options.peers else (ALL if options.all else DEFAULT)[options.db]
     with database(photos, len(photos) * options.copies, kind=options.db) as path:
 
         def run(name: str) -> Sample:
             return child("benchmarks.contestants", name, path, "--epochs", options.epochs)
 
         samples = paired(names, options.rounds, run=run)
-    report(options, samples, lines(samples, options.db))
+    missing = {name: f[0]["missing"] for name, f in samples.items() if "missing" in f[0]}
+    found = {name: each for name, each in samples.items() if name not in missing}
+    why = [f"{name}: {words}" for name, words in missing.items()]
+    report(options, found, [*lines(found, options.db), *why])
 
 
 if __name__ == "__main__":

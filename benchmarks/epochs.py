@@ -156,7 +156,7 @@ def main() -> None:
     options.consumer = options.consumer or [*CONSUMERS]
     options.loop = options.loop or [*LOOPS]
     names = [LOOPS[loop] + anew for loop in options.loop for anew in ("", ANEW)]
-    photos = read_photos(options.images)
+    photos = read_photos(options.images, options.photos)
     samples: dict[str, list[Sample]] = {}
     out = []
     with database(photos, len(photos) * options.copies) as path:

@@ -123,7 +123,7 @@ def main() -> None:
     if options.one:
         print(json.dumps(run_one(*options.one)))
         return
-    photos = read_photos(options.images)
+    photos = read_photos(options.images, options.photos)
     small = thumbnails(photos, distinct=DISTINCT, longest=LONGEST)
     with database(small, options.rows) as large, database(photos, 4 * len(photos)) as of_photos:
 

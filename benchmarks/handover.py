@@ -161,7 +161,7 @@ def main() -> None:
         what, way, path, interval = options.one
         print(json.dumps(run_one(what, way, path, float(interval))))
         return
-    photos = read_photos(options.images)
+    photos = read_photos(options.images, options.photos)
     if len(photos) * options.copies < 4 * SKIP * BATCH:
         raise SystemExit(f"needs {4 * SKIP * BATCH} rows or more: raise --copies")
     with database(photos, len(photos) * options.copies) as path:

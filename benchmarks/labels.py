@@ -47,7 +47,11 @@ def samples_of(order: dict[str, Any], epochs: int) -> Sample:
             rows = np.bincount(plan.positions(epoch, batch) // ROWS_OF_EACH)
             distinct.append(np.count_nonzero(rows))
             most.append(rows.max())
-    return {"distinct": np.bincount(distinct).tolist(), "most": np.bincount(most).tolist()}
+    return {
+        "distinct": np.bincount(distinct).tolist(),
+        "mean_distinct": float(np.mean(distinct)),
+        "most": np.bincount(most).tolist(),
+    }
 
 
 def values_of(histogram: Sequence[int]) -> NDArray[np.int64]:

@@ -28,6 +28,9 @@ from tqdm import tqdm
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "benchmarks"
 
+BATCH = 64
+SIZE = (224, 224)
+
 Sample = dict[str, Any]
 """What one run of one contestant printed."""
 
@@ -165,6 +168,7 @@ def parser(name: str, description: str | None, *, rounds: int) -> argparse.Argum
         help="folder of JPEG files with a labels.csv (columns file, label); "
         "default: ../shared/data/photos beside the repository",
     )
+    arguments.add_argument("--photos", type=int, metavar="N", help="only the first of them (all)")
     arguments.add_argument(
         "--rounds",
         type=int,

@@ -21,11 +21,13 @@ Photo = tuple[bytes, int]
 """An encoded picture and its label."""
 
 
-def read_photos(folder: Path) -> list[Photo]:
-    """The pictures that ``labels.csv`` lists, in its order. SystemExit says what is missing."""
+def read_photos(folder: Path, count: int | None = None) -> list[Photo]:
+    """The pictures that ``labels.csv`` lists, in its order; the first ``count`` of them. SystemExit
+    says what is missing."""
     try:
         with open(folder / "labels.csv", encoding="utf-8", newline="") as lines:
             listed = [(row["file"], int(row["label"])) for row in csv.DictReader(lines)]
+        listed = listed[:count]
         photos = [((folder / file).read_bytes(), label) for file, label in listed]
     except OSError as error:
         raise SystemExit(

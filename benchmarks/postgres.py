@@ -283,7 +283,7 @@ def main() -> None:
         print(json.dumps(run_one(*options.one)))
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    photos = read_photos(options.images)
+    photos = read_photos(options.images, options.photos)
     parts = {"read": reading, "network": network, "keys": keys, "memory": memory}
     samples, lines = {}, []
     for part in options.part or PARTS:

@@ -366,7 +366,7 @@ def main() -> None:
     options.db = options.db or [*DATABASES]
     options.part = options.part or [*PARTS]
     options.cache = options.cache or [*CACHES]
-    photos = read_photos(options.images)
+    photos = read_photos(options.images, options.photos)
     samples: dict[str, list[Sample]] = {}
     out = []
     for kind in options.db:

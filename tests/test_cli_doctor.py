@@ -16,7 +16,7 @@ from fastloader import cli
 from fastloader._kernel import Decoder, sanitized
 from fastloader.cli import doctor
 
-from .postgres import Database
+from .conftest import Either
 from .support import simple_rows
 
 
@@ -24,10 +24,11 @@ def findings(check: Any) -> list[tuple[str, str, str]]:
     return [tuple(finding) for finding in check()]
 
 
+@pytest.mark.parametrize("either", ["postgres"], indirect=True)
 def test_doctor_finds_this_machine_and_a_database_all_right(
-    database: Database, capsys: pytest.CaptureFixture[str]
+    either: Either, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code = cli.main(["doctor", database.table(simple_rows(5)), "--json"])
+    code = cli.main(["doctor", either.table(simple_rows(5)), "--json"])
     found = {
         finding["what"]: finding for finding in json.loads(capsys.readouterr().out)["findings"]
     }

@@ -1,0 +1,78 @@
+"""``python -m benchmarks``: lists the cases, runs some or all, makes tables and plots of them.
+
+list                      the cases
+run [CASE...] [--quick]   all of them; --quick: those that can be quick, on little data, in a
+                          minute. Each writes a record with all samples into build/benchmarks/.
+                          What follows -- is handed to the case: run scaling -- --db postgres
+report [CASE...]          tables in Markdown and plots, of the records that there are
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from . import report
+from .cases import CASES
+from .measure import BUILD, ROOT
+
+
+def main(argv: list[str] | None = None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    end = argv.index("--") if "--" in argv else len(argv)
+    argv, more = argv[:end], argv[end + 1 :]
+    arguments = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    arguments.add_argument("action", choices=("list", "run", "report"))
+    arguments.add_argument("case", nargs="*", help="of those listed (all)")
+    arguments.add_argument("--quick", action="store_true", help="little data, one round")
+    arguments.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", default=BUILD,
+        help="for records, or the report with its plots (build/benchmarks)",
+    )  # fmt: skip
+    options = arguments.parse_args(argv)
+    unknown = [case for case in options.case if case not in CASES]
+    if unknown:
+        arguments.error(f"no case {unknown[0]!r}; there are {', '.join(CASES)}")
+    if more and (options.action != "run" or len(options.case) != 1):
+        arguments.error("what follows -- is for one case that is run")
+    options.output.mkdir(parents=True, exist_ok=True)
+    if options.action == "list":
+        for name, case in CASES.items():
+            print(f"{name:12} {case.what}{'' if case.quick is None else ' (quick)'}")
+        return 0
+    if options.action == "report":
+        return report.write(options.case or list(CASES), options.output)
+    return run(options.case, options.output, more, quick=options.quick)
+
+
+def run(cases: list[str], output: Path, more: list[str], *, quick: bool) -> int:
+    """The exit code: 1 if any case has failed."""
+    if quick and (slow := [name for name in cases if CASES[name].quick is None]):
+        print(f"{', '.join(slow)}: cannot be quick; run without --quick", file=sys.stderr)
+        return 2
+    names = cases or [name for name, case in CASES.items() if not (quick and case.quick is None)]
+    failed = []
+    for name in names:
+        case, start = CASES[name], time.perf_counter()
+        print(f"\n== {name}: {case.what}\n", flush=True)
+        module, *words = case.command
+        words += [*((case.quick or ()) if quick else ()), *more]
+        record = ["--json", str((output / f"{name}.json").resolve())]
+        command = [sys.executable, "-m", f"benchmarks.{module}", *words, *record]
+        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+            failed.append(name)
+        print(f"({time.perf_counter() - start:.0f} s)", flush=True)
+    if failed:
+        print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The cases: what each measures, what runs it, and what of its samples is worth a picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """key: of a sample. unit: of its values. more: whether more is better."""
+
+    key: str
+    unit: str
+    more: bool = True
+
+
+@dataclass(frozen=True)
+class Case:
+    """what: it measures, in a line. command: a module of this package, and its arguments.
+    quick: what it takes to be done in a few seconds; None if it cannot be. metric: of the samples
+    that have it."""
+
+    what: str
+    command: tuple[str, ...]
+    metric: Metric
+    quick: tuple[str, ...] | None = None
+
+
+IMAGES_PER_S = Metric("images_per_s", "images/s")
+SOME = ("--photos", "200", "--rounds", "1")
+
+CASES: dict[str, Case] = {
+    "cursor": Case(
+        "reading from PostgreSQL in one process, beside psycopg2 and psycopg 3",
+        ("postgres", "--part", "read"),
+        Metric("rows_per_s", "rows/s"),
+        (*SOME, "--copies", "2"),
+    ),
+    "plan": Case(
+        "the keys of 10 million rows, and the order of an epoch",
+        ("plan",),
+        Metric("us_per_row", "us a row", more=False),
+        ("--rounds", "1", "--rows", "300000"),
+    ),
+    "decode": Case(
+        "decode and resize on one core, beside other libraries",
+        ("decode",),
+        Metric("ms", "ms a picture", more=False),
+        ("--rounds", "1", "--workload", "photos"),
+    ),
+    "resize": Case(
+        "the stages of a picture: entropy decoding, transform, resize, write",
+        ("decode", "--part", "stages"),
+        Metric("ms", "ms a picture", more=False),
+        ("--rounds", "1"),
+    ),
+    "quality": Case(
+        'pixels against a float64 reference, quality="fast" against "exact"',
+        ("decode", "--part", "quality"),
+        Metric("ms", "ms a picture", more=False),
+    ),
+    "handover": Case(
+        "a batch from the ring into NumPy and into TensorFlow: CPU of the training process",
+        ("handover",),
+        Metric("ours", "us an image", more=False),
+    ),
+    "sqlite": Case(
+        "SQLite to a TensorFlow loop, beside what is usually done",
+        ("end_to_end", "--all"),
+        IMAGES_PER_S,
+        (*SOME, "--copies", "1"),
+    ),
+    "postgres": Case(
+        "PostgreSQL to a TensorFlow loop, beside what is usually done",
+        ("end_to_end", "--db", "postgres"),
+        IMAGES_PER_S,
+        (*SOME, "--copies", "1"),
+    ),
+    "peers": Case(
+        "SQLite to a loop: PyTorch's DataLoader, Hugging Face, Grain, SPDL, Ray Data, if installed",
+        ("end_to_end", "--peers"),
+        IMAGES_PER_S,
+    ),
+    "scaling": Case(
+        "images/s against the number of workers",
+        ("scaling",),
+        IMAGES_PER_S,
+        (*SOME, "--copies", "1", "--seconds", "0.5"),
+    ),
+    "memory": Case(
+        "private memory of training process and worker over 10,000 batches",
+        ("memory",),
+        Metric("worker_mb", "MB", more=False),
+        ("--photos", "100", "--batches", "300"),
+    ),
+    "first_batch": Case(
+        "FastLoader() to the first batch of 100,000 rows",
+        ("first_batch",),
+        Metric("first_s", "s", more=False),
+        (*SOME, "--rows", "2000"),
+    ),
+    "shuffle": Case(
+        "what an order costs: both databases, warm and cold",
+        ("shuffle",),
+        Metric("rows_per_s", "rows/s"),
+    ),
+    "epochs": Case(
+        "the gap between two epochs",
+        ("epochs",),
+        Metric("between_median_ms", "ms", more=False),
+    ),
+    "labels": Case(
+        "the labels in a batch of a sorted table, by shuffle_block",
+        ("labels",),
+        Metric("mean_distinct", "labels a batch"),
+    ),
+}

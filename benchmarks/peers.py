@@ -1,0 +1,186 @@
+"""Other loaders, each as its documentation has it, from the same table to batches of NumPy arrays
+or tensors: (images, labels).
+
+All use as many workers as there are cores, and all but SPDL decode with Pillow. Only Ray reads a
+database by itself. For the others a row is fetched by its key where the loader wants to choose, and
+through a cursor where it takes what comes. The packages are optional; one that is not installed is
+left out, and said so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .measure import BATCH, SIZE, cores
+from .photos import POSTGRES, SELECT, rows_of
+
+BY_KEY = "SELECT image_data, label FROM images WHERE id = "
+
+
+class Rows:
+    """The table as a sequence, a connection for each process that looks."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._connection: Any = None
+        with contextlib.closing(self._connect()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("SELECT id FROM images ORDER BY id")
+            self._keys = np.array([key for (key,) in cursor.fetchall()])
+
+    def _connect(self) -> Any:
+        if self._path.startswith(POSTGRES):
+            import psycopg2
+
+            return psycopg2.connect(self._path)
+        return sqlite3.connect(self._path, check_same_thread=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_connection": None}
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __getitem__(self, i: int) -> tuple[NDArray[np.uint8], int]:
+        if self._connection is None:
+            self._connection = self._connect()
+        mark = "%s" if self._path.startswith(POSTGRES) else "?"
+        cursor = self._connection.cursor()
+        cursor.execute(BY_KEY + mark, [int(self._keys[i])])
+        blob, label = cursor.fetchone()
+        return decoded(blob), label
+
+
+def decoded(blob: Any) -> NDArray[np.uint8]:
+    from .contestants import pillow_pixels
+
+    return pillow_pixels(bytes(blob))
+
+
+def torch_dataloader(path: str) -> Any:
+    """PyTorch: a map-style dataset, worker processes, a collate function."""
+    import torch
+    from torch.utils.data import DataLoader
+
+    def collate(rows: list[tuple[NDArray[np.uint8], int]]) -> tuple[Any, Any]:
+        images, labels = zip(*rows, strict=True)
+        return torch.from_numpy(np.stack(images)), torch.tensor(labels)
+
+    return DataLoader(
+        Rows(path),  # type: ignore[arg-type]
+        batch_size=BATCH, num_workers=cores(), collate_fn=collate, persistent_workers=True,
+    )  # fmt: skip
+
+
+def grain(path: str) -> Any:
+    """Grain: a MapDataset, and worker processes."""
+    from absl import flags
+    from grain import MapDataset, MultiprocessingOptions
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS(["grain"])
+    dataset = MapDataset.source(Rows(path)).batch(BATCH)
+    return dataset.to_iter_dataset().mp_prefetch(MultiprocessingOptions(num_workers=cores()))
+
+
+class HuggingFace:
+    """Hugging Face Datasets: the table as Arrow, ``to_tf_dataset`` with worker processes."""
+
+    def __init__(self, path: str) -> None:
+        from datasets import Dataset
+
+        blobs, labels = zip(*((bytes(blob), label) for blob, label in rows_of(path)), strict=True)
+        dataset = Dataset.from_dict({"image": list(blobs), "label": list(labels)})
+        dataset.set_transform(self._transform)
+        self._batches = dataset.to_tf_dataset(
+            batch_size=BATCH, shuffle=False, columns=["image"], label_cols=["label"],
+            num_workers=cores(), collate_fn=_stacked,
+        )  # fmt: skip
+
+    @staticmethod
+    def _transform(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        return {**rows, "image": [decoded(blob) for blob in rows["image"]]}
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._batches)
+
+
+def _stacked(rows: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+class Spdl:
+    """SPDL: a pipeline of threads, with OpenCV, whose functions release the GIL; its own decoder
+    needs FFmpeg's libraries. No antialiasing."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[Any]:
+        from spdl.pipeline import PipelineBuilder
+
+        pipeline = (
+            PipelineBuilder()
+            .add_source(self._blobs())
+            .pipe(self._decode, concurrency=cores(), output_order="input")
+            .aggregate(BATCH)
+            .pipe(self._batch)
+            .add_sink(4)
+            .build(num_threads=cores() + 1)
+        )
+        with pipeline.auto_stop():
+            yield from pipeline
+
+    def _blobs(self) -> Iterator[tuple[bytes, int]]:
+        return ((bytes(blob), label) for blob, label in rows_of(self._path))
+
+    @staticmethod
+    def _decode(row: tuple[bytes, int]) -> tuple[NDArray[np.uint8], int]:
+        from .contestants import opencv_pixels
+
+        pixels = np.empty((*SIZE, 3), np.uint8)
+        opencv_pixels(row[0], pixels)
+        return pixels, row[1]
+
+    @staticmethod
+    def _batch(rows: list[tuple[NDArray[np.uint8], int]]) -> Any:
+        images, labels = zip(*rows, strict=True)
+        return np.stack(images), np.array(labels)
+
+
+class RayData:
+    """Ray Data: ``read_sql``, a map over its workers."""
+
+    def __init__(self, path: str) -> None:
+        import ray
+
+        ray.init(num_cpus=cores(), include_dashboard=False, log_to_driver=False)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        connect = Rows(path)._connect
+        rows = ray.data.read_sql(SELECT, connect)
+        self._dataset = rows.map_batches(self._transform, batch_size=BATCH)
+
+    @staticmethod
+    def _transform(rows: dict[str, Any]) -> dict[str, Any]:
+        images = np.stack([decoded(blob) for blob in rows["image_data"]])
+        return {"image": images, "label": np.array(rows["label"])}
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self._dataset.iter_batches(batch_size=BATCH):
+            yield batch["image"], batch["label"]
+
+
+PEERS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "torch-dataloader": ("torch", torch_dataloader),
+    "huggingface": ("datasets", HuggingFace),
+    "grain": ("grain", grain),
+    "spdl": ("spdl", Spdl),
+    "ray-data": ("ray", RayData),
+}
+"""The module that each needs, and what makes its batches."""

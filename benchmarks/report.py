@@ -1,0 +1,155 @@
+"""The report: of each record a table in Markdown and a plot, PNG, legible at a README's width."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from fastloader.cli.plot import BLUE, GREY, figure
+
+from .cases import CASES, Case
+from .measure import Sample, Spread
+
+US = "fastloader"
+BAR_INCHES = 0.32
+
+
+def write(cases: list[str], folder: Path) -> int:
+    """``report.md`` and ``CASE.png`` into the folder, of the records in it; the exit code."""
+    parts = []
+    for name in cases:
+        path = folder / f"{name}.json"
+        if not path.exists():
+            continue
+        record = json.loads(path.read_text(encoding="utf-8"))
+        samples = having(record["samples"], CASES[name].metric.key)
+        if not samples:
+            continue
+        plot = folder / f"{name}.png"
+        draw(name, CASES[name], samples, plot)
+        parts.append(f"{section(name, CASES[name], record, samples)}\n![{name}]({plot.name})\n")
+    if not parts:
+        print(
+            f"no records in {os.path.relpath(folder)}; run python -m benchmarks run first",
+            file=sys.stderr,
+        )
+        return 2
+    report = folder / "report.md"
+    report.write_text("# Benchmarks\n\n" + "\n".join(parts), encoding="utf-8")
+    print("\n".join(parts))
+    print(f"written: {os.path.relpath(report)}, with a plot for each")
+    return 0
+
+
+def having(samples: dict[str, list[Sample]], key: str) -> dict[str, list[Sample]]:
+    """Those of which every one has the key."""
+    return {
+        name: found for name, found in samples.items() if found and all(key in s for s in found)
+    }
+
+
+def section(name: str, case: Case, record: dict[str, Any], samples: dict[str, list[Sample]]) -> str:
+    key, first = case.metric.key, next(iter(samples))
+    machine = ", ".join(f"{k} {v}" for k, v in record["machine"].items() if v is not None)
+    rows = [
+        f"| {'**' if contestant == US else ''}{contestant}{'**' if contestant == US else ''} "
+        f"| {number(Spread.of(s[key] for s in found))} | {compared(samples[first], found, key)} |"
+        for contestant, found in samples.items()
+    ]
+    command = " ".join(case.command[1:])
+    return "\n".join(
+        [
+            f"## {name}",
+            "",
+            f"{case.what[0].upper()}{case.what[1:]}. `benchmarks.{case.command[0]}"
+            f"{' ' + command if command else ''}`, {record['date'][:10]}; {machine}.",
+            "",
+            f"| | {case.metric.unit} | x {first} |",
+            "| --- | ---: | ---: |",
+            *rows,
+            "",
+        ]
+    )
+
+
+def number(found: Spread) -> str:
+    digits = ".0f" if found.median >= 100 else ".1f" if found.median >= 10 else ".2f"
+    return f"{found:{digits}}"
+
+
+def compared(first: list[Sample], these: list[Sample], key: str) -> str:
+    """Times the first contestant, within each round."""
+    if first is these:
+        return ""
+    if len(first) != len(these) or not all(s[key] for s in first):
+        return "-"
+    return f"{Spread.of(b[key] / a[key] for a, b in zip(first, these, strict=True)):.2f}"
+
+
+def draw(name: str, case: Case, samples: dict[str, list[Sample]], path: Path) -> None:
+    if name == "scaling":
+        draw_scaling(samples, path)
+    elif name == "memory":
+        draw_memory(samples, path)
+    else:
+        draw_bars(case, samples, path)
+
+
+def draw_bars(case: Case, samples: dict[str, list[Sample]], path: Path) -> None:
+    """A bar for each contestant, with a whisker from the lowest to the highest."""
+    spreads = [Spread.of(s[case.metric.key] for s in found) for found in samples.values()]
+    with figure(path, height=1.1 + BAR_INCHES * len(samples)) as axes:
+        for i, (contestant, found) in enumerate(zip(samples, spreads, strict=True)):
+            ours = contestant.startswith((US, "shuffle_block", "keys", "no shuffle"))
+            axes.barh(i, found.median, color=BLUE if ours else GREY, height=0.7)
+            axes.plot([found.low, found.high], [i, i], color="#333333", linewidth=1)
+            axes.annotate(
+                f" {number(found).split()[0]}", (found.high, i), va="center", fontsize=9,
+                xytext=(2, 0), textcoords="offset points",
+            )  # fmt: skip
+        axes.set_yticks(range(len(samples)), list(samples))
+        axes.invert_yaxis()
+        axes.margins(x=0.12)
+        axes.set_xlim(left=0)
+        better = "more" if case.metric.more else "less"
+        axes.set_xlabel(f"{case.metric.unit} ({better} is better); median, lowest to highest")
+
+
+def draw_scaling(samples: dict[str, list[Sample]], path: Path) -> None:
+    with figure(path, height=3.4) as axes:
+        for kind, colour, label in (
+            (US, BLUE, "fastloader, in a loop"),
+            ("bare", GREY, "libjpeg-turbo alone, from memory, no resize"),
+        ):
+            points = sorted(
+                (int(n.split()[1]), f) for n, f in samples.items() if n.startswith(kind)
+            )
+            spreads = [Spread.of(s["images_per_s"] for s in found) for _, found in points]
+            x = [workers for workers, _ in points]
+            axes.plot(x, [s.median for s in spreads], "o-", color=colour, label=label)
+            axes.fill_between(
+                x, [s.low for s in spreads], [s.high for s in spreads], color=colour, alpha=0.2
+            )
+        axes.set_xticks(x)
+        axes.set_xlabel("workers, or processes")
+        axes.set_ylabel("images/s")
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="upper left")
+
+
+def draw_memory(samples: dict[str, list[Sample]], path: Path) -> None:
+    (found,) = samples.values()
+    with figure(path, height=3.0) as axes:
+        x = [s["batches"] for s in found]
+        for key, colour, label in (
+            ("training_mb", GREY, "training process"),
+            ("worker_mb", BLUE, "a worker"),
+        ):
+            axes.plot(x, [s[key] for s in found], "o-", color=colour, label=label)
+        axes.set_xlabel("batches of 64")
+        axes.set_ylabel("private MB, without the ring")
+        axes.set_ylim(bottom=0)
+        axes.legend()

@@ -1,0 +1,108 @@
+"""Images per second against the number of workers, from one table, in a plain loop.
+
+``bare`` is no loader: one process for each of as many cores that only decodes, from memory, with
+libjpeg-turbo's own default settings; what that gains with more cores is what the machine has to
+give. The loop does nothing, and needs a share of a core for it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+from . import bare
+from .contestants import BATCH, SIZE
+from .measure import Sample, Spread, child, cores, cpu_seconds, paired, parser, report, table
+from .photos import database, read_photos, rows_of
+
+SECONDS = 3.0
+
+
+def counts(most: int) -> list[int]:
+    """1, 2, 4, ... and the most."""
+    return sorted({most, *(1 << i for i in range(most.bit_length()) if 1 << i <= most)})
+
+
+# ---- one run, in a process of its own ------------------------------------------------------------
+
+
+def run_one(path: str, workers: int, seconds: float) -> Sample:
+    """As many batches as there are in about so many seconds, after an epoch to warm up."""
+    from fastloader import FastLoader
+
+    with FastLoader(path, batch_size=BATCH, size=SIZE, workers=workers) as loader:
+        for _ in loader:
+            pass
+        rows, cpu, start = 0, cpu_seconds(), time.perf_counter()
+        while (took_s := time.perf_counter() - start) < seconds:
+            rows += sum(len(images) for images, _ in loader)
+        return {
+            "images_per_s": rows / took_s,
+            "cpu_ms_per_image": (cpu_seconds() - cpu) / rows * 1e3,
+        }
+
+
+def run_bare(path: str, workers: int) -> Sample:
+    blobs = [bytes(blob) for blob, _ in rows_of(path)]
+    found = bare.on_all_cores(blobs, workers, epochs=1)
+    return {
+        "images_per_s": len(blobs) / found["seconds"],
+        "cpu_ms_per_image": found["cpu_s"] / len(blobs) * 1e3,
+    }
+
+
+# ---- all of them ---------------------------------------------------------------------------------
+
+
+def lines(samples: dict[str, list[Sample]]) -> list[str]:
+    def gain(name: str) -> Spread:
+        """Over one worker, within a round."""
+        first = samples[f"{name.split(maxsplit=1)[0]} 1"]
+        pairs = zip(samples[name], first, strict=True)
+        return Spread.of(a["images_per_s"] / b["images_per_s"] for a, b in pairs)
+
+    rows = [
+        [
+            name,
+            f"{Spread.of(sample['images_per_s'] for sample in found):.0f}",
+            f"{gain(name):.2f}",
+            f"{Spread.of(sample['cpu_ms_per_image'] for sample in found):.2f}",
+        ]
+        for name, found in samples.items()
+    ]
+    headers = ["workers, median [lowest..highest]", "images/s", "x one worker", "CPU ms an image"]
+    return [table(headers, rows)]
+
+
+def main() -> None:
+    arguments = parser("scaling", __doc__, rounds=3)
+    arguments.add_argument("--db", choices=("sqlite", "postgres"), default="sqlite")
+    arguments.add_argument("--most", type=int, default=cores(), metavar="N", help="workers (cores)")
+    arguments.add_argument("--copies", type=int, default=4, metavar="N", help="of each photo (4)")
+    arguments.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="of a run")
+    arguments.add_argument("--one", nargs=2, metavar=("NAME", "DATABASE"), help="one run, as JSON")
+    options = arguments.parse_args()
+    if options.one:
+        (kind, workers), path = options.one[0].split(), options.one[1]
+        found = (
+            run_bare(path, int(workers))
+            if kind == "bare"
+            else run_one(path, int(workers), options.seconds)
+        )
+        print(json.dumps(found))
+        return
+    photos = read_photos(options.images, options.photos)
+    bare.compiled()
+    names = [f"{kind} {n}" for kind in ("fastloader", "bare") for n in counts(options.most)]
+    with database(photos, len(photos) * options.copies, kind=options.db) as path:
+
+        def run(name: str) -> Sample:
+            seconds = ("--seconds", options.seconds)
+            return child("benchmarks.scaling", "--one", name, path, *seconds)
+
+        samples = paired(names, options.rounds, run=run)
+    report(options, samples, lines(samples))
+
+
+if __name__ == "__main__":
+    main()
