@@ -26,7 +26,7 @@ help:
 	@echo "make sanitize             kernel, corpora and PostgreSQL under ASan and UBSan"
 	@echo "make fuzz                 libFuzzer over the kernel (clang)"
 	@echo "     FORMAT=png MINUTES=30"
-	@echo "make benchmarks           the README's figures (see benchmarks/)"
+	@echo "make benchmarks           all figures of docs/measured.md, which takes an hour"
 	@echo "make clean                remove what the others made"
 
 demo: $(VENV)/demo.done
@@ -67,16 +67,9 @@ fuzz:
 		-artifact_prefix=$(FUZZ)/ -print_final_stats=1 $(FUZZ)/inputs $(FUZZ)/seeds
 
 benchmarks: $(VENV)/benchmarks.done
-	$(BIN)/python -m benchmarks.decode
-	$(BIN)/python -m benchmarks.decode --part stages
-	$(BIN)/python -m benchmarks.decode --part quality
-	$(BIN)/python -m benchmarks.end_to_end
-	$(BIN)/python -m benchmarks.handover
-	$(BIN)/python -m benchmarks.first_batch
-	$(BIN)/python -m benchmarks.postgres
-	$(BIN)/python -m benchmarks.shuffle
+	$(BIN)/python -m benchmarks run
+	$(BIN)/python -m benchmarks report
 	$(BIN)/python -m benchmarks.labels -o docs/labels-in-a-batch.png
-	$(BIN)/python -m benchmarks.epochs
 
 $(VENV)/created.done:
 	@tools/system-deps $(PYTHON)

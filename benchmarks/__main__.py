@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         "-o", "--output", type=Path, metavar="FOLDER", default=BUILD,
         help="for records, or the report with its plots (build/benchmarks)",
     )  # fmt: skip
-    options = arguments.parse_args(argv)
+    options = arguments.parse_intermixed_args(argv)
     unknown = [case for case in options.case if case not in CASES]
     if unknown:
         arguments.error(f"no case {unknown[0]!r}; there are {', '.join(CASES)}")

@@ -18,16 +18,18 @@ class Metric:
 class Case:
     """what: it measures, in a line. command: a module of this package, and its arguments.
     quick: what it takes to be done in a few seconds; None if it cannot be. metric: of the samples
-    that have it."""
+    that have it. is_ours: all samples are of fastloader."""
 
     what: str
     command: tuple[str, ...]
     metric: Metric
     quick: tuple[str, ...] | None = None
+    is_ours: bool = False
 
 
 IMAGES_PER_S = Metric("images_per_s", "images/s")
 SOME = ("--photos", "200", "--rounds", "1")
+FOUR_DECODERS = ("--only", "fastloader", "libjpeg-turbo alone", "Pillow", "pillow-simd")
 
 CASES: dict[str, Case] = {
     "cursor": Case(
@@ -41,18 +43,20 @@ CASES: dict[str, Case] = {
         ("plan",),
         Metric("us_per_row", "us a row", more=False),
         ("--rounds", "1", "--rows", "300000"),
+        is_ours=True,
     ),
     "decode": Case(
         "decode and resize on one core, beside other libraries",
         ("decode",),
         Metric("ms", "ms a picture", more=False),
-        ("--rounds", "1", "--workload", "photos"),
+        ("--rounds", "1", "--photos", "60", "--workload", "photos", *FOUR_DECODERS),
     ),
     "resize": Case(
         "the stages of a picture: entropy decoding, transform, resize, write",
         ("decode", "--part", "stages"),
         Metric("ms", "ms a picture", more=False),
-        ("--rounds", "1"),
+        ("--rounds", "1", "--photos", "60"),
+        is_ours=True,
     ),
     "quality": Case(
         'pixels against a float64 reference, quality="fast" against "exact"',
@@ -68,13 +72,13 @@ CASES: dict[str, Case] = {
         "SQLite to a TensorFlow loop, beside what is usually done",
         ("end_to_end", "--all"),
         IMAGES_PER_S,
-        (*SOME, "--copies", "1"),
+        (*SOME, "--copies", "2", "--only", "fastloader", "pillow-batch", "bare"),
     ),
     "postgres": Case(
         "PostgreSQL to a TensorFlow loop, beside what is usually done",
         ("end_to_end", "--db", "postgres"),
         IMAGES_PER_S,
-        (*SOME, "--copies", "1"),
+        (*SOME, "--copies", "2", "--only", "fastloader", "pillow-batch"),
     ),
     "peers": Case(
         "SQLite to a loop: PyTorch's DataLoader, Hugging Face, Grain, SPDL, Ray Data, if installed",
@@ -85,33 +89,38 @@ CASES: dict[str, Case] = {
         "images/s against the number of workers",
         ("scaling",),
         IMAGES_PER_S,
-        (*SOME, "--copies", "1", "--seconds", "0.5"),
+        (*SOME, "--copies", "3", "--seconds", "0.5"),
     ),
     "memory": Case(
         "private memory of training process and worker over 10,000 batches",
         ("memory",),
         Metric("worker_mb", "MB", more=False),
         ("--photos", "100", "--batches", "300"),
+        is_ours=True,
     ),
     "first_batch": Case(
         "FastLoader() to the first batch of 100,000 rows",
         ("first_batch",),
         Metric("first_s", "s", more=False),
-        (*SOME, "--rows", "2000"),
+        (*SOME, "--rows", "20000", "--only", "numpy", "memory"),
+        is_ours=True,
     ),
     "shuffle": Case(
         "what an order costs: both databases, warm and cold",
         ("shuffle",),
         Metric("rows_per_s", "rows/s"),
+        is_ours=True,
     ),
     "epochs": Case(
         "the gap between two epochs",
         ("epochs",),
         Metric("between_median_ms", "ms", more=False),
+        is_ours=True,
     ),
     "labels": Case(
         "the labels in a batch of a sorted table, by shuffle_block",
         ("labels",),
         Metric("mean_distinct", "labels a batch"),
+        is_ours=True,
     ),
 }

@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
-import importlib.util
 import io
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import pillows
-from .measure import BATCH, SIZE, Sample, cores, cpu_seconds
+from .measure import BATCH, SIZE, Sample, cores, cpu_seconds, print_sample
 from .peers import PEERS
 from .photos import SELECT, Photo, rows_of
 
@@ -205,7 +203,7 @@ CONTESTANTS: dict[str, Callable[[str], Batches]] = {
     "tf-map-antialias": tf_map_antialias,
     "sqldataset": sqldataset,
     "by-hand": by_hand,
-    **{name: peer for name, (_, peer) in PEERS.items()},
+    **PEERS,
 }
 
 NAMES = (*CONTESTANTS, "bare")
@@ -287,14 +285,11 @@ def main() -> None:
     options = arguments.parse_args()
     with contextlib.suppress(ImportError):  # then with the Pillow that there is
         pillows.use("pillow-simd")
-    module, _ = PEERS.get(options.name, ("fastloader", None))
-    if not importlib.util.find_spec(module):
-        sample: Sample = {"missing": f"not installed: pip install 'fastloader[peers]' ({module})"}
-    elif options.name == "bare":
-        sample = run_bare(options.database, options.epochs)
+    if options.name == "bare":
+        print_sample(lambda: run_bare(options.database, options.epochs))
     else:
-        sample = run(CONTESTANTS[options.name](options.database), options.epochs)
-    print(json.dumps(sample))
+        make = CONTESTANTS[options.name]
+        print_sample(lambda: run(make(options.database), options.epochs))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import IO
 
 from . import bare, decode_quality, decode_stages, pillows
 from .decoders import CONTESTANTS
-from .measure import ROOT, Sample, paired, parser, ratio, report, spread, table
+from .measure import ROOT, Sample, chosen, paired, parser, ratio, report, spread, table
 from .workloads import WORKLOADS, Folders
 
 US = "fastloader"
@@ -41,6 +41,7 @@ class Peers:
             f"--data={folders.data.resolve()}",
             f"--images={folders.images.resolve()}",
         ]
+        self._arguments += [f"--photos={folders.photos}"] if folders.photos else []
         self._arguments += ["--all"] if everything else []
         self._running: dict[str, subprocess.Popen[str]] = {}
 
@@ -78,30 +79,19 @@ class Peers:
 # ---- one workload --------------------------------------------------------------------------------
 
 
-def measured(
-    peers: Peers, workload: str, rounds: int, *, everything: bool
-) -> tuple[dict[str, list[Sample]], dict[str, str]]:
-    """The samples of each contestant, and why others have none."""
-    names = [
+def measured(peers: Peers, workload: str, options: argparse.Namespace) -> dict[str, list[Sample]]:
+    """The samples of each contestant."""
+    names = (
         name
         for name, contestant in CONTESTANTS.items()
-        if workload in contestant.workloads and (everything or not contestant.extra)
-    ]
-    missing: dict[str, str] = {}
-
-    def run(name: str) -> Sample:
-        if name in missing:
-            return {}
-        sample = peers.ask(name, workload)
-        if "missing" in sample:
-            missing[name] = sample["missing"]
-        return sample
-
-    samples = paired(names, rounds, run=run)
-    return {name: samples[name] for name in names if name not in missing}, missing
+        if workload in contestant.workloads and (options.all or not contestant.extra)
+    )
+    return paired(
+        chosen(names, options.only), options.rounds, run=lambda name: peers.ask(name, workload)
+    )
 
 
-def lines(workload: str, samples: dict[str, list[Sample]], missing: dict[str, str]) -> list[str]:
+def lines(workload: str, samples: dict[str, list[Sample]]) -> list[str]:
     ours = {f"times {name}": samples[name] for name in (US, FAST) if name in samples}
     rows = [
         [
@@ -118,7 +108,6 @@ def lines(workload: str, samples: dict[str, list[Sample]], missing: dict[str, st
         f"{workload}: {WORKLOADS[workload].title} ({count})",
         "",
         table(headers, rows),
-        *(f"{name}: {why}" for name, why in missing.items()),
         *disturbed(samples),
         "",
     ]
@@ -138,16 +127,16 @@ def speed(options: argparse.Namespace) -> tuple[dict[str, list[Sample]], list[st
     samples: dict[str, list[Sample]] = {}
     text += [line for name in pillows.NAMES if (why := pillows.install(name)) for line in (why, "")]
     bare.compiled()
-    folders = Folders(options.data, options.images)
+    folders = Folders.of(options)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as errors, contextlib.ExitStack() as stack:
         peers = Peers(stack, errors, folders, everything=options.all)
         for workload in options.workload:
             if not WORKLOADS[workload].read(folders, everything=options.all):
                 text += [f"{workload}: no pictures in {os.path.relpath(options.data)}", ""]
                 continue
-            found, missing = measured(peers, workload, options.rounds, everything=options.all)
+            found = measured(peers, workload, options)
             samples |= {f"{workload}: {name}": each for name, each in found.items()}
-            text += lines(workload, found, missing)
+            text += lines(workload, found)
     return samples, text[:-1]
 
 

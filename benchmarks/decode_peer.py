@@ -78,6 +78,7 @@ def main() -> None:
     arguments.add_argument("peer", choices=sorted({c.peer for c in CONTESTANTS.values()}))
     arguments.add_argument("--data", type=Path, required=True, help="folder with large, png, webp")
     arguments.add_argument("--images", type=Path, required=True, help="folder of the photographs")
+    arguments.add_argument("--photos", type=int, help="how many of them (all)")
     arguments.add_argument("--all", action="store_true", help="all pictures of each workload")
     options = arguments.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
@@ -86,7 +87,7 @@ def main() -> None:
             pillows.use(options.peer)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints is no answer
-    run = Runner(Folders(options.data, options.images), everything=options.all)
+    run = Runner(Folders.of(options), everything=options.all)
     for line in sys.stdin:
         name, workload = json.loads(line)
         try:

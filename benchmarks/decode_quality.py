@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, list[Sample]], list[str]
     rows = []
     with one_core():
         for workload in (name for name in PICTURES if name in options.workload):
-            blobs = WORKLOADS[workload].read(Folders(options.data, options.images), everything=True)
+            blobs = WORKLOADS[workload].read(Folders.of(options), everything=True)
             if not blobs:
                 continue
             decode = {q: fastloader(Work(blobs, None), quality=q) for q in (EXACT, FAST)}

@@ -60,7 +60,7 @@ def kernel(blobs: list[bytes], *, timed: bool, **options: Any) -> Callable[[], S
 
 def run(options: argparse.Namespace) -> tuple[dict[str, list[Sample]], list[str]]:
     """Of the photographs."""
-    blobs = WORKLOADS["photos"].read(Folders(options.data, options.images))
+    blobs = WORKLOADS["photos"].read(Folders.of(options))
     passes: dict[str, Callable[[], Sample | None]] = {
         name: bare.decoder(blobs, mode) for name, mode in BARE.items()
     }

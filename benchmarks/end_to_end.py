@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from . import bare, pillows
 from .contestants import NAMES
-from .measure import Sample, Spread, child, paired, parser, ratio, report, spread, table
+from .measure import Sample, Spread, child, chosen, paired, parser, ratio, report, spread, table
 from .peers import PEERS
 from .photos import database, read_photos
 
@@ -95,11 +95,8 @@ def main() -> None:
         def run(name: str) -> Sample:
             return child("benchmarks.contestants", name, path, "--epochs", options.epochs)
 
-        samples = paired(names, options.rounds, run=run)
-    missing = {name: f[0]["missing"] for name, f in samples.items() if "missing" in f[0]}
-    found = {name: each for name, each in samples.items() if name not in missing}
-    why = [f"{name}: {words}" for name, words in missing.items()]
-    report(options, found, [*lines(found, options.db), *why])
+        samples = paired(chosen(names, options.only), options.rounds, run=run)
+    report(options, samples, lines(samples, options.db))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from .contestants import BATCH, SIZE
-from .measure import Sample, child, cores, paired, parser, report, spread, table
+from .measure import Sample, child, chosen, cores, paired, parser, report, spread, table
 from .photos import database, read_photos, thumbnails
 
 DISTINCT = 64
@@ -131,7 +131,9 @@ def main() -> None:
             path = of_photos if variant == MEMORY else large
             return child("benchmarks.first_batch", "--one", variant, path)
 
-        samples: dict[str, Any] = paired([*VARIANTS, MEMORY], options.rounds, run=run)
+        samples: dict[str, Any] = paired(
+            chosen([*VARIANTS, MEMORY], options.only), options.rounds, run=run
+        )
     size = statistics.mean(len(blob) for blob, _ in small)
     head = f"{options.rows} rows, JPEGs of {size / 1000:.1f} KB on average"
     report(options, samples, [head, "", *lines(samples)])

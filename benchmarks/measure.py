@@ -67,16 +67,40 @@ def ratio(over: Sequence[Sample], under: Sequence[Sample], key: str) -> Spread:
 def paired(
     names: Sequence[str], rounds: int, *, run: Callable[[str], Sample]
 ) -> dict[str, list[Sample]]:
-    """Runs each name once per round and begins each round with the next one."""
+    """Runs each name once per round and begins each round with the next one. Leaves out those whose
+    sample says that something is missing, and says so."""
     samples: dict[str, list[Sample]] = {name: [] for name in names}
+    missing: dict[str, str] = {}
     with tqdm(total=rounds * len(names), unit="run", disable=None) as bar:
         for start in range(rounds):
             for i in range(len(names)):
                 name = names[(start + i) % len(names)]
                 bar.set_description(name)
-                samples[name].append(run(name))
                 bar.update()
-    return samples
+                if name in missing:
+                    continue
+                sample = run(name)
+                if "missing" in sample:
+                    missing[name] = sample["missing"]
+                else:
+                    samples[name].append(sample)
+    for name, why in missing.items():
+        print(f"{name}: {why}")
+    return {name: samples[name] for name in names if name not in missing}
+
+
+def chosen(names: Iterable[str], only: Sequence[str] | None) -> tuple[str, ...]:
+    """Those of the names that ``--only`` says; all of them without it."""
+    return tuple(name for name in names if only is None or name in only)
+
+
+def print_sample(run: Callable[[], Any]) -> None:
+    """What :func:`child` reads: the sample, or that a package is missing."""
+    try:
+        sample = run()
+    except ImportError as error:
+        sample = {"missing": f"not installed ({error})"}
+    print(json.dumps(sample))
 
 
 def child(module: str, *arguments: object) -> Sample:
@@ -169,6 +193,9 @@ def parser(name: str, description: str | None, *, rounds: int) -> argparse.Argum
         "default: ../shared/data/photos beside the repository",
     )
     arguments.add_argument("--photos", type=int, metavar="N", help="only the first of them (all)")
+    arguments.add_argument(
+        "--only", nargs="+", metavar="NAME", help="of the contestants, by their names (all)"
+    )
     arguments.add_argument(
         "--rounds",
         type=int,

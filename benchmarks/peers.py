@@ -120,7 +120,10 @@ class Spdl:
     needs FFmpeg's libraries. No antialiasing."""
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        import cv2
+        import spdl.pipeline
+
+        self._path, self._modules = path, (cv2, spdl.pipeline)  # here, so as not to be timed
 
     def __iter__(self) -> Iterator[Any]:
         from spdl.pipeline import PipelineBuilder
@@ -176,11 +179,11 @@ class RayData:
             yield batch["image"], batch["label"]
 
 
-PEERS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "torch-dataloader": ("torch", torch_dataloader),
-    "huggingface": ("datasets", HuggingFace),
-    "grain": ("grain", grain),
-    "spdl": ("spdl", Spdl),
-    "ray-data": ("ray", RayData),
+PEERS: dict[str, Callable[[str], Any]] = {
+    "torch-dataloader": torch_dataloader,
+    "huggingface": HuggingFace,
+    "grain": grain,
+    "spdl": Spdl,
+    "ray-data": RayData,
 }
-"""The module that each needs, and what makes its batches."""
+"""What makes the batches of each."""

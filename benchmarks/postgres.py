@@ -11,7 +11,6 @@ CPU is that of the client process; the server has its own.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from .measure import (
     cores,
     paired,
     parser,
+    print_sample,
     ratio,
     report,
     spread,
@@ -280,7 +280,7 @@ def main() -> None:
     )
     options = arguments.parse_args()
     if options.one:
-        print(json.dumps(run_one(*options.one)))
+        print_sample(lambda: run_one(*options.one))
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     photos = read_photos(options.images, options.photos)

@@ -19,7 +19,7 @@ BAR_INCHES = 0.32
 
 def write(cases: list[str], folder: Path) -> int:
     """``report.md`` and ``CASE.png`` into the folder, of the records in it; the exit code."""
-    parts = []
+    parts, machines = [], set()
     for name in cases:
         path = folder / f"{name}.json"
         if not path.exists():
@@ -31,6 +31,7 @@ def write(cases: list[str], folder: Path) -> int:
         plot = folder / f"{name}.png"
         draw(name, CASES[name], samples, plot)
         parts.append(f"{section(name, CASES[name], record, samples)}\n![{name}]({plot.name})\n")
+        machines.add(machine_of(record))
     if not parts:
         print(
             f"no records in {os.path.relpath(folder)}; run python -m benchmarks run first",
@@ -38,8 +39,9 @@ def write(cases: list[str], folder: Path) -> int:
         )
         return 2
     report = folder / "report.md"
-    report.write_text("# Benchmarks\n\n" + "\n".join(parts), encoding="utf-8")
-    print("\n".join(parts))
+    head = "# Benchmarks\n\n" + "".join(f"{machine}.\n\n" for machine in sorted(machines))
+    report.write_text(head + "\n".join(parts), encoding="utf-8")
+    print(head + "\n".join(parts))
     print(f"written: {os.path.relpath(report)}, with a plot for each")
     return 0
 
@@ -51,9 +53,13 @@ def having(samples: dict[str, list[Sample]], key: str) -> dict[str, list[Sample]
     }
 
 
+def machine_of(record: dict[str, Any]) -> str:
+    its = {key: value for key, value in record["machine"].items() if value is not None}
+    return ", ".join(f"{key} {value}" for key, value in its.items() if key != "load")
+
+
 def section(name: str, case: Case, record: dict[str, Any], samples: dict[str, list[Sample]]) -> str:
     key, first = case.metric.key, next(iter(samples))
-    machine = ", ".join(f"{k} {v}" for k, v in record["machine"].items() if v is not None)
     rows = [
         f"| {'**' if contestant == US else ''}{contestant}{'**' if contestant == US else ''} "
         f"| {number(Spread.of(s[key] for s in found))} | {compared(samples[first], found, key)} |"
@@ -65,7 +71,8 @@ def section(name: str, case: Case, record: dict[str, Any], samples: dict[str, li
             f"## {name}",
             "",
             f"{case.what[0].upper()}{case.what[1:]}. `benchmarks.{case.command[0]}"
-            f"{' ' + command if command else ''}`, {record['date'][:10]}; {machine}.",
+            f"{' ' + command if command else ''}`, {record['date'][:10]}, load "
+            f"{record['machine']['load']:.1f}.",
             "",
             f"| | {case.metric.unit} | x {first} |",
             "| --- | ---: | ---: |",
@@ -103,8 +110,8 @@ def draw_bars(case: Case, samples: dict[str, list[Sample]], path: Path) -> None:
     spreads = [Spread.of(s[case.metric.key] for s in found) for found in samples.values()]
     with figure(path, height=1.1 + BAR_INCHES * len(samples)) as axes:
         for i, (contestant, found) in enumerate(zip(samples, spreads, strict=True)):
-            ours = contestant.startswith((US, "shuffle_block", "keys", "no shuffle"))
-            axes.barh(i, found.median, color=BLUE if ours else GREY, height=0.7)
+            colour = BLUE if case.is_ours or US in contestant else GREY
+            axes.barh(i, found.median, color=colour, height=0.7)
             axes.plot([found.low, found.high], [i, i], color="#333333", linewidth=1)
             axes.annotate(
                 f" {number(found).split()[0]}", (found.high, i), va="center", fontsize=9,

@@ -84,12 +84,10 @@ def main() -> None:
     options = arguments.parse_args()
     if options.one:
         (kind, workers), path = options.one[0].split(), options.one[1]
-        found = (
-            run_bare(path, int(workers))
-            if kind == "bare"
-            else run_one(path, int(workers), options.seconds)
-        )
-        print(json.dumps(found))
+        if kind == "bare":
+            print(json.dumps(run_bare(path, int(workers))))
+        else:
+            print(json.dumps(run_one(path, int(workers), options.seconds)))
         return
     photos = read_photos(options.images, options.photos)
     bare.compiled()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import math
 from collections.abc import Callable
@@ -18,10 +19,16 @@ Box = tuple[int, int, int, int]
 
 
 class Folders(NamedTuple):
-    """data: with the folders large, png/kodak and webp. images: of the photographs."""
+    """data: with the folders large, png/kodak and webp. images: of the photographs. photos: how
+    many of them; None for all."""
 
     data: Path
     images: Path
+    photos: int | None = None
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Folders:
+        return cls(options.data, options.images, options.photos)
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Workload:
 
 
 def _photos(folders: Folders) -> list[bytes]:
-    return [blob for blob, _ in read_photos(folders.images)]
+    return [blob for blob, _ in read_photos(folders.images, folders.photos)]
 
 
 def _large(folders: Folders, *, progressive: bool) -> list[bytes]:
