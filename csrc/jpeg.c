@@ -165,6 +165,23 @@ static void create_decompress(fl_jpeg *jpeg) {
     jpeg->cinfo.progress = &jpeg->progress;
 }
 
+bool fl_jpeg_fits(char message[FL_MESSAGE_BYTES]) {
+    fl_jpeg *jpeg = fl_jpeg_new();
+    if (!jpeg) {
+        snprintf(message, FL_MESSAGE_BYTES, "not enough memory");
+        return false;
+    }
+    if (setjmp(jpeg->stop) != 0) {
+        jpeg->errors.format_message((j_common_ptr)&jpeg->cinfo, message);
+        fl_jpeg_free(jpeg);
+        return false;
+    }
+    create_decompress(jpeg);
+    jpeg_destroy_decompress(&jpeg->cinfo);
+    fl_jpeg_free(jpeg);
+    return true;
+}
+
 bool fl_jpeg_recognises(const uint8_t *blob, size_t size) {
     return size >= 3 && blob[0] == 0xFF && blob[1] == 0xD8 && blob[2] == 0xFF;
 }

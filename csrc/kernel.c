@@ -162,6 +162,8 @@ void fl_libraries(char text[FL_MESSAGE_BYTES]) {
              webp >> 16, webp >> 8 & 255, webp & 255);
 }
 
+bool fl_libraries_fit(char message[FL_MESSAGE_BYTES]) { return fl_jpeg_fits(message); }
+
 bool fl_sanitized(void) {
 #if defined(__SANITIZE_ADDRESS__)
     return true;

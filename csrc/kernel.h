@@ -121,6 +121,9 @@ const char *fl_decoder_simd(const fl_decoder *decoder);
 /* Writes the names and versions of the libraries in use: "libjpeg-turbo 2.1.5, ...". */
 void fl_libraries(char text[FL_MESSAGE_BYTES]);
 
+/* Whether they can be used as this was compiled. Writes `message` if not. */
+bool fl_libraries_fit(char message[FL_MESSAGE_BYTES]);
+
 /* Whether the kernel was compiled with AddressSanitizer, so that a test run can insist on it. */
 bool fl_sanitized(void);
 

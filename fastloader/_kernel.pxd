@@ -101,4 +101,5 @@ cdef extern from "kernel.h" nogil:
         FL_MESSAGE_BYTES
 
     void fl_libraries(char *text) noexcept
+    bint fl_libraries_fit(char *message) noexcept
     bint fl_sanitized() noexcept

@@ -20,7 +20,19 @@ def _libraries():
     return text.decode()
 
 
+def _check_libraries():
+    """Else every JPEG would be a corrupt one, and with on_error="skip" the table an empty one."""
+    cdef char text[FL_MESSAGE_BYTES]
+    if not fl_libraries_fit(text):
+        raise ImportError(
+            f"fastloader was built for {libraries}, and another library is loaded in its place "
+            f"({text.decode()}). Build it again on this machine, with the headers of what is there: "
+            f"pip install --force-reinstall --no-cache-dir"
+        )
+
+
 libraries = _libraries()
+_check_libraries()
 sanitized = bool(fl_sanitized())
 
 FITS = {"stretch": FL_STRETCH, "crop": FL_CROP, "pad": FL_PAD, "random_crop": FL_RANDOM_CROP}

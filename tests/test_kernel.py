@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import random
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from fastloader.errors import KERNEL_STATUS
 
 from .small_jpegs import HEIGHT, SMALL_JPEGS, WIDTH
 from .small_pictures import SMALL_PICTURES
-from .support import DATA, decoded, jpeg, needs_data, photos, resized
+from .support import DATA, compiled, decoded, jpeg, needs_data, photos, resized
 
 LIBC = ctypes.CDLL(None)
 LIMITS = {"max_pixels": 10**8, "max_scans": 100}
@@ -221,6 +223,35 @@ def test_a_timed_decoder_says_where_the_time_went() -> None:
     untimed = Decoder(64, 64, **LIMITS)
     untimed.decode([jpeg(400, 300)], np.empty((1, 64, 64, 3), np.uint8))
     assert untimed.times == {"total": 0, "resize": 0, "write": 0}
+
+
+OTHER_LIBJPEG = """
+#include <stdio.h>
+#include <jpeglib.h>
+#include <jerror.h>
+void jpeg_CreateDecompress(j_decompress_ptr cinfo, int version, size_t size) {
+    (void)size;
+    ERREXIT2(cinfo, JERR_BAD_LIB_VERSION, 80, version);
+}
+"""
+
+
+@pytest.mark.skipif(_kernel.sanitized, reason="the sanitizers have to be loaded first")
+def test_another_libjpeg_than_the_one_it_was_built_for_is_no_corrupt_picture(
+    tmp_path: Path,
+) -> None:
+    source, library = tmp_path / "other.c", tmp_path / "libother.so"
+    source.write_text(OTHER_LIBJPEG)
+    compiled(library, [source], "-shared", "-fPIC")
+    done = subprocess.run(
+        [sys.executable, "-c", "import fastloader"],
+        env={**os.environ, "LD_PRELOAD": str(library)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: fastloader was built for libjpeg-turbo")
+    assert "library is 80" in last
+    assert "Build it again" in last
 
 
 @pytest.mark.parametrize("quality", ["exact", "fast"])
