@@ -170,7 +170,8 @@ def test_contributing_shows_the_tree_that_there_is() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
     tree = text[text.index("```text") : text.index("```", text.index("```text") + 3)]
     folders = ("fastloader", "csrc", "fuzz")
-    elsewhere = {path.name for folder in folders for path in (ROOT / folder).rglob("*")}
+    everywhere = (*folders, "benchmarks")
+    elsewhere = {path.name for folder in everywhere for path in (ROOT / folder).rglob("*")}
     for folder in folders:
         there = {
             path.name
