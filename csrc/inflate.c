@@ -8,6 +8,8 @@
  * pages gave no fault, and never a byte that is not zlib's. */
 #include "inflate.h"
 
+#include "kernel.h"
+
 #include <stdbool.h>
 #include <stdlib.h>
 

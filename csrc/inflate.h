@@ -29,7 +29,4 @@ void fl_inflate_feed(fl_inflate *state, const uint8_t *piece, size_t size);
 /* Writes up to `size` bytes and adds their number to *got. */
 fl_inflate_status fl_inflate_read(fl_inflate *state, uint8_t *to, size_t size, size_t *got);
 
-/* The CRC-32 of zlib, PNG and Ethernet, of bytes that follow those whose it is `crc`; 0 to begin. */
-uint32_t fl_crc32(uint32_t crc, const uint8_t *bytes, size_t size);
-
 #endif

@@ -112,6 +112,9 @@ const char *fl_decoder_message(const fl_decoder *decoder);
 
 fl_times fl_decoder_times(const fl_decoder *decoder);
 
+/* The CRC-32 of zlib, PNG and Ethernet, of bytes that follow those whose it is `crc`; 0 to begin. */
+uint32_t fl_crc32(uint32_t crc, const uint8_t *bytes, size_t size);
+
 /* What has been decoded since the last call. */
 fl_pictures fl_decoder_take_pictures(fl_decoder *decoder, fl_format format);
 

@@ -1,6 +1,6 @@
 #include "png_chunks.h"
 
-#include "inflate.h"
+#include "kernel.h"
 
 #include <string.h>
 

@@ -100,6 +100,7 @@ cdef extern from "kernel.h" nogil:
     enum:
         FL_MESSAGE_BYTES
 
+    uint32_t fl_crc32(uint32_t crc, const uint8_t *bytes, size_t size) noexcept
     void fl_libraries(char *text) noexcept
     bint fl_libraries_fit(char *message) noexcept
     bint fl_sanitized() noexcept

@@ -15,6 +15,10 @@ LAYOUTS: dict[str, int]
 DTYPES: dict[str, int]
 FORMATS: dict[str, int]
 
+def crc32(buffers: Sequence[Any]) -> int:
+    """The checksum of gzip (zlib.crc32) of buffers one after the other, without the GIL: 150 KB in
+    0.01 ms, where zlib's own takes 0.1."""
+
 class Decoder:
     """Decodes JPEG, PNG and WebP, and makes each picture ``height`` x ``width``.
 

@@ -35,6 +35,7 @@ libraries = _libraries()
 _check_libraries()
 sanitized = bool(fl_sanitized())
 
+
 FITS = {"stretch": FL_STRETCH, "crop": FL_CROP, "pad": FL_PAD, "random_crop": FL_RANDOM_CROP}
 FILTERS = {"nearest": FL_NEAREST, "box": FL_BOX, "bilinear": FL_BILINEAR, "bicubic": FL_BICUBIC,
            "lanczos": FL_LANCZOS}
@@ -69,6 +70,17 @@ cdef class _Blobs:
             PyBuffer_Release(&self.views[i])
         free(self.where)
         free(self.views)
+
+
+def crc32(buffers):
+    cdef _Blobs borrowed = _Blobs(buffers)
+    cdef uint32_t crc = 0
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(borrowed.count):
+            crc = fl_crc32(crc, <const uint8_t *>borrowed.where[2 * i],
+                           <size_t>borrowed.where[2 * i + 1])
+    return crc
 
 
 cdef class _Pictures:
