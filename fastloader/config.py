@@ -58,6 +58,8 @@ class Config:
     reconnect_timeout_s: of attempts to get a lost connection back, in seconds.
     simd: "auto", or "portable" for no vector instructions.
     trace: a file to write where the time goes to, for Perfetto; ``%p`` in it is the process.
+    cache: where to keep finished rows for later epochs, "ram" or a folder; None for nowhere.
+    cache_bytes: that it may take; None for half of what is free.
 
     The rest is about the images. Each may be a dict instead, from some of the image columns to
     their values; the others then have the default.
@@ -108,6 +110,8 @@ class Config:
     reconnect_timeout_s: float = 30.0
     simd: str = "auto"
     trace: str | None = None
+    cache: str | None = None
+    cache_bytes: int | None = None
 
     size: PerColumn[tuple[int, int]] = (224, 224)
     channels: PerColumn[int] = 3
@@ -207,6 +211,8 @@ _KINDS: dict[str, Kind] = {
     "reconnect_timeout_s": options.SECONDS,
     "simd": options.choice("auto", "portable"),
     "trace": options.optional(options.PATH),
+    "cache": options.optional(options.PATH),
+    "cache_bytes": options.optional(options.integer(1, 2**62)),
     "size": options.SIZE,
     "channels": options.CHANNELS,
     "fit": options.choice("stretch", "crop", "pad", "random_crop"),
@@ -262,6 +268,7 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
         values["workers"] = cores()
     config = Config(**values)
     _check_columns(config)
+    _check_cache(config)
     if config.url.is_postgres:
         url = with_connect_timeout(config.url, config.stall_timeout_s, environ)
         config = replace(config, url=url)
@@ -285,6 +292,25 @@ def _check_columns(config: Config) -> None:
                 f"{name} has a value for {strangers[0]!r}, which is no image column; there are "
                 f"{', '.join(map(repr, config.images))}"
             )
+
+
+def _check_cache(config: Config) -> None:
+    """That what is kept is what will be wanted."""
+    if config.cache is None:
+        return
+    for image in config.images:
+        its = config.image_options(image)
+        if its["flip"] or its["fit"] == "random_crop":
+            raise ConfigError(
+                'cache keeps finished pictures, and flip and fit="random_crop" make others in each '
+                "epoch; do without the cache, or crop and flip in the model (keras.layers."
+                "RandomCrop, RandomFlip)"
+            )
+    if config.consistency == "latest":
+        raise ConfigError(
+            'cache shows the table as it was when the loader was made: consistency="latest" and '
+            "it exclude each other"
+        )
 
 
 def _is_dict(value: Any) -> bool:

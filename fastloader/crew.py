@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 
+from .cache import CacheFile, Place
+from .columns import Column
 from .config import Config
 from .errors import FastloaderWarning
 from .keys import Keys
@@ -16,6 +19,8 @@ from .ring import Layout, automatic_slots, create_memory, map_keys, slot_image
 from .supervisor import Feeder, InProcess, RestartBudget, Supervisor
 from .survey import Survey, Surveyor, survey
 from .worker import specification
+
+logger = logging.getLogger("fastloader")
 
 
 class Crew:
@@ -49,8 +54,9 @@ class Crew:
             undo.callback(supervisors[-1].close)
         found = surveyor.survey(config)
         layout, slots = self._arrange(found)
+        place = self._cache(found, undo)
         for worker, supervisor in enumerate(supervisors):
-            spec = specification(config, found, layout, slots=slots, worker=worker)
+            spec = specification(config, found, layout, place, slots=slots, worker=worker)
             supervisor.configure(spec, layout, slots)
         self.feeders += supervisors
         if found.snapshot is None:  # which the surveyor would have to hold
@@ -61,7 +67,14 @@ class Crew:
         found, keys, source = survey(self.config, self._memory)
         undo.callback(source.close)
         layout, slots = self._arrange(found)
-        producer = Producer(self.config, keys, found.columns, snapshot=found.snapshot)
+        producer = Producer(
+            self.config,
+            keys,
+            found.columns,
+            snapshot=found.snapshot,
+            place=self._cache(found, undo),
+            state=found.state,
+        )
         undo.callback(producer.close)
         self.feeders.append(InProcess(producer, layout, slots))
         undo.callback(self.feeders[0].close)
@@ -83,6 +96,21 @@ class Crew:
         self.config = replace(config, slots=slots)
         return layout, slots
 
+    def _cache(self, found: Survey, undo: contextlib.ExitStack) -> Place | None:
+        config = self.config
+        if config.cache is None:
+            return None
+        images = [column_of(config, image) for image in config.images]
+        file = CacheFile(config, found.cache, found.rows, [*images, *found.columns])
+        undo.callback(file.close)
+        if file.place.kept < found.rows:
+            logger.info(
+                "cache=%r has room for %d of %d rows of %d bytes; the others are decoded as ever. "
+                "Raise cache_bytes or make room",
+                config.cache, file.place.kept, found.rows, file.place.row_bytes,
+            )  # fmt: skip
+        return file.place
+
     def keys(self) -> Keys:
         """The table's, in its order, (rows,)."""
         return map_keys(self._memory, self._key_dtype)
@@ -96,10 +124,13 @@ class Crew:
         self._undo.close()
 
 
+def column_of(config: Config, image: str) -> Column:
+    """An image column as it stands in a slot."""
+    return replace(config.image_column(image), name=slot_image(image))
+
+
 def layout_of(config: Config, found: Survey) -> Layout:
     """Of a slot."""
-    images = [
-        replace(config.image_column(image), name=slot_image(image)) for image in config.images
-    ]
+    images = [column_of(config, image) for image in config.images]
     keys = [key_column(found.key_dtype)] if config.with_keys else []
     return Layout.of(config.batch_size, [*images, *found.columns, *keys])

@@ -78,6 +78,10 @@ class FastLoader:
         simd: "auto", or "portable" to do without vector instructions; the pixels are the same.
         trace: a file to write where the time goes to, for ui.perfetto.dev; ``%p`` in its name
             stands for the process (None).
+        cache: keep finished pictures and labels, so that they are decoded once: "ram", in this
+            loader's memory, or a folder, which other loaders and later runs share (None).
+        cache_bytes: that they may take; rows that do not fit are decoded as ever. None for half of
+            the memory that is available, or of the disk's free space.
 
     Each of the others may be a dict from image columns to values; columns that it does not name
     have the default.
@@ -146,6 +150,8 @@ class FastLoader:
         reconnect_timeout_s: float = UNSET,
         simd: str = UNSET,
         trace: str | os.PathLike[str] | None = UNSET,
+        cache: str | os.PathLike[str] | None = UNSET,
+        cache_bytes: int | None = UNSET,
         size: PerColumn[tuple[int, int]] = UNSET,
         channels: PerColumn[int] = UNSET,
         fit: PerColumn[str] = UNSET,

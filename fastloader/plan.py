@@ -115,6 +115,8 @@ _shuffled = lru_cache(maxsize=8)(Shuffled)
 def key_ranges(keys: Keys, positions: Positions) -> list[KeyRange]:
     """The ranges to read for the rows at these positions of the key column, in their order: one for
     each run of consecutive ones."""
+    if len(positions) == 0:
+        return []
     new = np.flatnonzero(np.diff(positions) != 1) + 1
     first = key_values(keys[positions[np.concatenate(([0], new))]])
     last = key_values(keys[positions[np.concatenate((new - 1, [-1]))]])

@@ -15,12 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .cache import Cache, Place
+from .cached import CachedRows
 from .clock import NO_TIMES, TIMES, Clock, Lap, Span, Times
 from .columns import TEXT, Column, store
 from .config import Config
 from .errors import RowError
 from .images import ImageDecoder
 from .keys import INTEGER, Key, Keys, array_equal, key_values
+from .order import Positions
 from .plan import KeyRange, Plan, key_ranges
 from .ring import KEYS, Arrays, slot_image
 from .source import Chunk, Snapshot, Source, open_source
@@ -39,6 +42,7 @@ class Filled:
     text: the values of each text column.
     passed_over: rows of the key range that are not in the plan: new since the keys were read.
     reconnects: of the source since the last batch.
+    cached: rows that came out of the cache.
     pictures: that were decoded, by format.
     spans: of the worker's clocks since the last batch, if there is a trace: its own and the
         fetching thread's.
@@ -51,6 +55,7 @@ class Filled:
     text: dict[str, list[str]] = field(default_factory=dict)
     passed_over: int = 0
     reconnects: int = 0
+    cached: int = 0
     pictures: dict[str, Pictures] = field(default_factory=dict)
     spans: list[list[Span]] = field(default_factory=list)
     times: Times = NO_TIMES
@@ -58,8 +63,8 @@ class Filled:
     def to_payload(self) -> bytes:
         """All but the number of rows: the times, and the rest as JSON if there is any."""
         rest = [
-            self.bad, self.partial, self.text, self.passed_over, self.reconnects, self.pictures,
-            self.spans,
+            self.bad, self.partial, self.text, self.passed_over, self.reconnects, self.cached,
+            self.pictures, self.spans,
         ]  # fmt: skip
         return self.times.pack() + (json.dumps(rest).encode() if any(rest) else b"")
 
@@ -68,9 +73,9 @@ class Filled:
         times, rest = Times(*TIMES.unpack_from(payload)), payload[TIMES.size :]
         if not rest:
             return cls(rows, times=times)
-        bad, partial, text, passed_over, reconnects, pictures, spans = json.loads(rest)
+        bad, partial, text, passed_over, reconnects, cached, pictures, spans = json.loads(rest)
         return cls(
-            rows, [*map(tuple, bad)], [*map(tuple, partial)], text, passed_over, reconnects,
+            rows, [*map(tuple, bad)], [*map(tuple, partial)], text, passed_over, reconnects, cached,
             {name: Pictures(*its) for name, its in pictures.items()},
             [[Span(*span) for span in thread] for thread in spans], times,
         )  # fmt: skip
@@ -85,8 +90,13 @@ class Fetched(NamedTuple):
 
 @dataclass
 class _Batch:
-    """A batch on its way into a slot: where it goes, and by position in it what is wrong."""
+    """A batch on its way into a slot: where it goes, and by position in it what is wrong.
 
+    positions: of its rows in the key column. keys: first of those that have to be fetched, in the
+        end of all.
+    """
+
+    positions: Positions
     keys: Keys
     targets: Arrays
     bad: dict[int, str] = field(default_factory=dict)
@@ -120,6 +130,7 @@ class Producer:
     columns: the label columns, as the survey found them.
     snapshot: to read from.
     worker, workers: batches j with j % workers == worker are this producer's.
+    place: of the cache, if there is one. state: of the table, that the cache's rows are of.
 
     clock: of the thread that calls :meth:`fill`, at ``decode`` or ``source_wait`` meanwhile.
     """
@@ -133,6 +144,8 @@ class Producer:
         snapshot: Snapshot | None = None,
         worker: int = 0,
         workers: int = 1,
+        place: Place | None = None,
+        state: str = "",
     ) -> None:
         self._config = config
         self._keys = keys
@@ -145,6 +158,7 @@ class Producer:
         self._decoders = [
             (slot_image(image), ImageDecoder(image, config)) for image in config.images
         ]
+        self._cached = None if place is None else CachedRows(config, Cache(place), state)
         # The thread that opens the source is the one that reads from it: sqlite3 insists.
         self._fetcher = ThreadPoolExecutor(1, "fastloader-fetch")
         self._source: Source | None = None
@@ -167,6 +181,8 @@ class Producer:
     def start(self, epoch: int, first_batch: int) -> None:
         """Goes to the producer's first batch of the epoch at or after ``first_batch``, whatever it
         was doing."""
+        if self._cached is not None:
+            self._cached.start()
         self._batches = self._sequence(epoch, first_batch)
         self.epoch = epoch
         self._range = 0
@@ -194,26 +210,22 @@ class Producer:
         if following[0] != self.epoch:
             self._range = 0
         self.epoch, self.batch = following
-        positions = self._plan.positions(self.epoch, self.batch)
-        keys = self._keys[positions]
-        columns = [*self._columns, *([self._key_column] if self._config.with_keys else [])]
-        text: dict[str, Any] = {c.name: np.empty(len(keys), object) for c in columns if c.is_text}
-        into = _Batch(keys, {**slot, **text})
-        self._range += len(key_ranges(self._keys, positions))
-        at = 0
-        while at < len(keys):
-            if cancelled():
-                return None
-            if not self._have_chunk():
-                into.bad.update((i, GONE) for i in range(at, len(keys)))
-                break
-            at = self._take(into, at)
-            if into.bad and self._config.on_error == "raise":
-                break
+        into = self._begin(slot)
+        cached = len(into.positions) - len(into.keys)
+        if not self._decode(into, cancelled):
+            return None
+        if not self._complete(into):  # a row that should be in the cache is not: again, without it
+            self.start(self.epoch, self.batch)
+            return self.fill(slot, cancelled)
         if KEYS in into.targets:
-            into.targets[KEYS][: len(keys)] = key_values(keys)
+            into.targets[KEYS][: len(into.keys)] = key_values(into.keys)
         filled = self._settle(into)
-        filled.text = {name: values[: filled.rows].tolist() for name, values in text.items()}
+        filled.cached = cached
+        filled.text = {
+            name: values[: filled.rows].tolist()
+            for name, values in into.targets.items()
+            if values.dtype == object
+        }
         if self._source is not None:
             filled.reconnects = self._source.reconnects - self._reconnects
             self._reconnects += filled.reconnects
@@ -225,6 +237,45 @@ class Producer:
             filled.spans = [self.clock.spans(), self._fetch_clock.spans()]
         return filled
 
+    def _begin(self, slot: Arrays) -> _Batch:
+        """What is to be done for the batch."""
+        positions = missing = self._plan.positions(self.epoch, self.batch)
+        if self._cached is not None:
+            missing = positions[self._cached.missing(self.epoch, self.batch, positions)]
+        self._range += len(key_ranges(self._keys, missing))
+        columns = [*self._columns, *([self._key_column] if self._config.with_keys else [])]
+        text: dict[str, Any] = {
+            c.name: np.empty(len(positions), object) for c in columns if c.is_text
+        }
+        return _Batch(positions, self._keys[missing], {**slot, **text})
+
+    def _decode(self, into: _Batch, cancelled: Callable[[], bool]) -> bool:
+        """Makes the rows that have to be fetched, one after the other. False once cancelled."""
+        at, keys = 0, into.keys
+        while at < len(keys):
+            if cancelled():
+                return False
+            if not self._have_chunk():
+                into.bad.update((i, GONE) for i in range(at, len(keys)))
+                break
+            at = self._take(into, at)
+            if into.bad and self._config.on_error == "raise":
+                break
+        return True
+
+    def _complete(self, into: _Batch) -> bool:
+        """Has the cache put the other rows between them. False if they are not there."""
+        if self._cached is None or (into.bad and self._config.on_error == "raise"):
+            return True
+        places = self._cached.places(self.epoch, self.batch)
+        into.bad = {places[i]: reason for i, reason in into.bad.items()}
+        into.partial = {places[i]: reason for i, reason in into.partial.items()}
+        into.keys = self._keys[into.positions]
+        # Those that are bad or partial are to be found and said each time.
+        return self._cached.complete(
+            self.epoch, self.batch, into.positions, into.targets, {*into.bad, *into.partial}
+        )
+
     def close(self) -> None:
         """May be called twice."""
         if self._closed:
@@ -234,6 +285,8 @@ class Producer:
             self._source.interrupt()
         self._fetcher.submit(self._close_source)  # which may only now be on its way to be opened
         self._fetcher.shutdown()
+        if self._cached is not None:
+            self._cached.close()
         self._keys = self._keys[:0].copy()  # and with the view the plan's memory
 
     def _close_source(self) -> None:
@@ -275,7 +328,10 @@ class Producer:
 
     def _ranges(self, epoch: int, first_batch: int) -> Iterator[KeyRange]:
         for batch in self._plan.batches_of(self._worker, self._workers, first_batch):
-            yield from key_ranges(self._keys, self._plan.positions(epoch, batch))
+            positions = self._plan.positions(epoch, batch)
+            if self._cached is not None:
+                positions = positions[self._cached.missing(epoch, batch, positions)]
+            yield from key_ranges(self._keys, positions)
 
     def _have_chunk(self) -> bool:
         """Makes sure of a chunk with rows left; False when the source has no more in this epoch."""

@@ -91,6 +91,7 @@ class Stats(Stages):
     passed_over: rows that appeared in a batch's key range after the keys had been read.
     restarts: workers that were replaced after they had died.
     reconnects: connections to the database that were lost and made again.
+    cached_rows: rows that came out of the cache.
     pictures: what was decoded for them, by format: "JPEG", "PNG", "WebP", and of others Pillow's
         name. Those that could not be decoded are in none.
 
@@ -108,6 +109,7 @@ class Stats(Stages):
     passed_over: int = 0
     restarts: int = 0
     reconnects: int = 0
+    cached_rows: int = 0
     pictures: Mapping[str, Pictures] = field(default_factory=dict)
 
 

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from .cache import name_of
 from .columns import Column, columns_from
 from .config import Config
 from .errors import SourceError, from_json, to_json, unexpected
@@ -38,6 +39,8 @@ class Survey:
     columns: the label columns, with their types.
     snapshot: for the sources of the workers, or None.
     notes: warnings.
+    state: of the table, and
+    cache: the name for what is cached of it, if there is a cache.
     """
 
     rows: int
@@ -45,6 +48,8 @@ class Survey:
     columns: tuple[Column, ...]
     snapshot: Snapshot | None
     notes: tuple[str, ...]
+    state: str = ""
+    cache: str = ""
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -58,6 +63,8 @@ class Survey:
             columns_from(map(dict.values, values["columns"])),
             snapshot_from(values["snapshot"]),
             tuple(values["notes"]),
+            values["state"],
+            values["cache"],
         )
 
 
@@ -83,12 +90,15 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
             keys = map_keys(memory, dtype.str)
             check_keys(keys, config.where)
             columns = source.label_columns(keys)
+            state = source.state() if config.cache is not None else ""
+            cache = name_of(config, keys, columns, state) if state else ""
             snapshot = source.snapshot()
         except BaseException:
             source.close()
             raise
     notes = tuple(str(note.message) for note in caught)
-    return Survey(len(keys), dtype.str, columns, snapshot, notes), keys, source
+    found = Survey(len(keys), dtype.str, columns, snapshot, notes, state, cache)
+    return found, keys, source
 
 
 # ---- in a process of its own ---------------------------------------------------------------------

@@ -38,7 +38,8 @@ class Tally:
         self._config = config
         self._trace = trace
         names = (
-            "epochs", "batches", "rows", "bad_rows", "partial_rows", "passed_over", "reconnects"
+            "epochs", "batches", "rows", "bad_rows", "partial_rows", "passed_over", "reconnects",
+            "cached_rows",
         )  # fmt: skip
         self.counts = dict.fromkeys(names, 0)
         self.seconds = dict.fromkeys((field.name for field in fields(Stages)), 0.0)
@@ -46,13 +47,13 @@ class Tally:
         self.bad: dict[Key, str] = {}
         self.partial: dict[Key, str] = {}
         self.arrivals: deque[tuple[int, float, int]] = deque(maxlen=ARRIVALS)
-        self._epoch, self._began, self._rows_before = 0, 0.0, 0
+        self._epoch, self._began, self._counts_before = 0, 0.0, self.counts
         self._seconds_before = self.seconds
 
     def begin(self, epoch: int) -> None:
         """An epoch."""
         self._epoch, self._began = epoch, time.perf_counter()
-        self._rows_before, self._seconds_before = self.counts["rows"], self.seconds.copy()
+        self._counts_before, self._seconds_before = self.counts.copy(), self.seconds.copy()
         self.counts["epochs"] += 1
 
     def add(
@@ -66,6 +67,7 @@ class Tally:
         self.counts["partial_rows"] += len(filled.partial)
         self.counts["passed_over"] += filled.passed_over
         self.counts["reconnects"] += filled.reconnects
+        self.counts["cached_rows"] += filled.cached
         self.pictures = together(self.pictures, filled.pictures)
         if number is not None:
             self.arrivals.append((number, now, filled.rows))
@@ -83,7 +85,9 @@ class Tally:
     def end_of_epoch(self) -> str:
         """What the epoch under way has shown, now that its last batch is there."""
         now = time.perf_counter()
-        rows = self.counts["rows"] - self._rows_before
+        rows, cached = (
+            self.counts[name] - self._counts_before[name] for name in ("rows", "cached_rows")
+        )
         seconds = {name: s - self._seconds_before[name] for name, s in self.seconds.items()}
         stages, workers, took_s = Stages(**seconds), self._config.workers, now - self._began
         found = advice(stages, workers=workers, cores=cores())
@@ -91,9 +95,10 @@ class Tally:
             epoch = Span(f"epoch {self._epoch}", self._began, now)
             where = bottleneck(stages, workers)
             self._trace.spans("epochs", [epoch], rows=rows, bottleneck=where, advice=found)
+        kept = "" if self._config.cache is None else f"{cached} of them from the cache; "
         return (
             f"epoch {self._epoch}: {rows} rows in {took_s:.1f} s, {rows / took_s:.0f} images/s; "
-            f"{found}"
+            f"{kept}{found}"
         )
 
     def report(

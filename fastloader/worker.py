@@ -10,6 +10,7 @@ from collections import deque
 from dataclasses import asdict, astuple
 
 from . import pipes
+from .cache import Place, place_from
 from .columns import columns_from
 from .config import Config
 from .errors import to_json, unexpected
@@ -21,7 +22,13 @@ from .survey import Survey, snapshot_from
 
 
 def specification(
-    config: Config, found: Survey, layout: Layout, *, slots: int, worker: int
+    config: Config,
+    found: Survey,
+    layout: Layout,
+    place: Place | None,
+    *,
+    slots: int,
+    worker: int,
 ) -> bytes:
     """What :class:`Worker` is made of, as the payload of a SPEC record."""
     return json.dumps(
@@ -31,6 +38,8 @@ def specification(
             "columns": [astuple(column) for column in found.columns],
             "snapshot": found.snapshot and asdict(found.snapshot),
             "slot_columns": [astuple(column) for column in layout.columns],
+            "place": place and asdict(place),
+            "state": found.state,
             "slots": slots,
             "worker": worker,
             "parent": os.getpid(),
@@ -53,6 +62,8 @@ class Worker:
             snapshot=snapshot_from(values["snapshot"]),
             worker=values["worker"],
             workers=config.workers,
+            place=place_from(values["place"]),
+            state=values["state"],
         )
         layout = Layout.of(config.batch_size, columns_from(values["slot_columns"]))
         self._ring = Ring(memory, layout, values["slots"], allocate=False)

@@ -103,7 +103,10 @@ def test_every_option_has_a_variable() -> None:
         std=(0.25, 0.25, 0.25), strict=True, max_scans=7, max_chunks=70, trace="trace.json",
     )  # fmt: skip
     assert make(environ={"FASTLOADER_QUERY": "SELECT 1"}).query == "SELECT 1"
-    covered = {*FULL_ENVIRONMENT, "FASTLOADER_QUERY"}
+    # Nor can there be a cache with crops and flips.
+    cached = make(environ={"FASTLOADER_CACHE": "kept", "FASTLOADER_CACHE_BYTES": "1000"})
+    assert (cached.cache, cached.cache_bytes) == ("kept", 1000)
+    covered = {*FULL_ENVIRONMENT, "FASTLOADER_QUERY", "FASTLOADER_CACHE", "FASTLOADER_CACHE_BYTES"}
     assert covered == {f"FASTLOADER_{f.name.upper()}" for f in dataclasses.fields(Config)}
 
 

@@ -36,6 +36,10 @@ ALLOWED: dict[str, set[str]] = {
     "pipes": set(),
     "ring": {"columns", "errors", "keys", "machine"},
     "process": {"pipes", "ring"},
+    "cache": {
+        "_kernel", "_version", "columns", "config", "errors", "keys", "machine", "order", "ring",
+    },
+    "cached": {"cache", "config", "order", "ring", "source"},
     "source": {"columns", "config", "keys"},
     "source.sqlite": {"columns", "config", "errors", "keys", "source"},
     "source.postgres": {
@@ -48,20 +52,22 @@ ALLOWED: dict[str, set[str]] = {
     },
     "source.pgtypes": {"columns", "errors", "keys", "source._libpq"},
     "survey": {
-        "columns", "config", "errors", "keys", "pipes", "plan", "process", "ring", "source",
+        "cache", "columns", "config", "errors", "keys", "pipes", "plan", "process", "ring",
+        "source",
     },
     "pillow": set(),
     "images": {"_kernel", "config", "errors", "keys", "pillow", "stats"},
     "producer": {
-        "clock", "columns", "config", "errors", "images", "keys", "plan", "ring", "source",
-        "stats",
+        "cache", "cached", "clock", "columns", "config", "errors", "images", "keys", "order",
+        "plan", "ring", "source", "stats",
     },
     "worker": {
-        "columns", "config", "errors", "pipes", "process", "producer", "ring", "survey",
+        "cache", "columns", "config", "errors", "pipes", "process", "producer", "ring", "survey",
     },
     "supervisor": {"errors", "pipes", "process", "producer", "ring"},
     "crew": {
-        "config", "errors", "keys", "plan", "producer", "ring", "supervisor", "survey", "worker",
+        "cache", "columns", "config", "errors", "keys", "plan", "producer", "ring",
+        "supervisor", "survey", "worker",
     },
     "progress": {"config", "errors", "keys", "plan", "supervisor"},
     "tally": {"clock", "config", "keys", "machine", "producer", "stats", "trace"},

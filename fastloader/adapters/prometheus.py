@@ -40,6 +40,7 @@ HELP = {
     "passed_over": "Rows that appeared after the keys had been read.",
     "restarts": "Workers replaced after they had died.",
     "reconnects": "Connections to the database made again.",
+    "cached_rows": "Rows that came out of the cache.",
 }
 
 

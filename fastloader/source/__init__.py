@@ -80,6 +80,12 @@ class Source(Protocol):
         """What reads, as the database calls itself, and how it would read these ranges, some lines
         of its own words."""
 
+    def state(self) -> str:
+        """A text that is another one once any of the rows may be another one, for caches.
+
+        Raises ConfigError where there is none to be had.
+        """
+
     def snapshot(self) -> Snapshot | None:
         """For :func:`open_source` in other processes, which then see what this source sees for as
         long as it is open. None where there is no such thing."""
@@ -104,6 +110,16 @@ def open_source(config: Config, snapshot: Snapshot | None = None, *, who: str = 
     from .sqlite import SQLiteSource
 
     return SQLiteSource(config)
+
+
+def state_holds(config: Config, state: str) -> bool:
+    """Whether what sources read from now on are rows of this :meth:`Source.state` still. Asked for
+    each batch: 0.01 ms."""
+    if config.url.is_postgres:
+        return True  # it is that of a snapshot, which lasts
+    from .sqlite import file_state, path_of
+
+    return state == file_state(path_of(config))
 
 
 def identifier(*names: str) -> str:

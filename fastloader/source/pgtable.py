@@ -9,7 +9,7 @@ from typing import Any
 
 from ..columns import TEXT, Column, infer_column, split_label
 from ..config import Config
-from ..errors import PlanError, SourceError
+from ..errors import ConfigError, PlanError, SourceError
 from ..keys import Key, Keys, key_values
 from . import as_subquery, identifier
 from ._libpq import QueryError, Result
@@ -20,6 +20,20 @@ Query = Callable[[str], list[Result]]
 
 FIRST_ROWS = 100
 """Rows to look at for the length of an array, and for compressed images."""
+
+
+TABLE_STATE = """
+SELECT c.relkind IN ('r', 'm') AND NOT c.relhassubclass OR c.relkind = 'p' AND NOT EXISTS (
+         SELECT FROM pg_partition_tree(c.oid) t JOIN pg_class leaf ON leaf.oid = t.relid
+         WHERE t.isleaf AND leaf.relkind <> 'r'),
+       concat_ws(' ', (SELECT system_identifier FROM pg_control_system()),
+                 (SELECT timeline_id FROM pg_control_checkpoint()),
+                 (SELECT oid FROM pg_database WHERE datname = current_database()), c.oid),
+       (SELECT string_agg(concat_ws(' ', attname, attnum, atttypid, a.xmin), ',' ORDER BY attnum)
+        FROM pg_attribute a WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped)
+FROM pg_class c WHERE c.oid = {table}
+"""
+"""Whether its rows have an xmin; which table it is; its columns."""
 
 
 class PostgresTable:
@@ -123,6 +137,38 @@ class PostgresTable:
         if kind.wire == BYTES:
             return infer_column(name, dtype, "", bytes(length))
         return Column(name, dtype or kind.dtype, (length,))
+
+    def state(self, query: Query) -> str:
+        """See :class:`fastloader.source.Source`.
+
+        A version of a row has the number of the transaction that made it, xmin; so keys and xmins
+        together tell of every change to any row. (VACUUM leaves xmin as it is.) Beside them which
+        table of which server this is, and which columns: one that is dropped and made anew has
+        another number. All of it is the same on a physical replica.
+        """
+        advice = "do without the cache, or read a table or a materialized view"
+        if self._config.table is None:
+            raise ConfigError(f"{self.name}: nobody can say when a query's rows change; {advice}")
+        if OID in self._image_oids.values():
+            raise ConfigError(
+                f"{self.name}: nobody can say when a large object changes; do without the cache, "
+                f"or keep the pictures in a bytea column"
+            )
+        table = f"{literal(self._from)}::regclass"
+        (result,) = query(TABLE_STATE.format(table=table))
+        about = [(result.value(0, i) or b"").decode("utf-8", "replace") for i in range(3)]
+        if about[0] != "t":
+            raise ConfigError(
+                f"{self.name}: nobody can say when the rows of a view or a foreign table change; "
+                f"{advice}"
+            )
+        (result,) = query(
+            f"SET LOCAL enable_seqscan = on; "
+            f"SELECT concat(count(*), ' ', sum(hashtextextended("
+            f"concat({self._key}::text, ' ', q.xmin, ' ', q.tableoid), 0))) FROM {self._from} q"
+        )
+        query("SET LOCAL enable_seqscan = off")
+        return " ".join([*about[1:], (result.value(0, 0) or b"").decode()])
 
     # ---- SQL -------------------------------------------------------------------------------------
 

@@ -139,6 +139,12 @@ class PostgresSource:
         lines = (text(plan.value(row, 0)) for row in range(len(plan)))
         return f"PostgreSQL {text(version.value(0, 0))}", "\n".join(lines)
 
+    def state(self) -> str:
+        with self._errors("look at the state of the table"):
+            table = self._table()
+            self._begin()
+            return table.state(self._query)
+
     def snapshot(self) -> Snapshot | None:
         if self._short:
             return None

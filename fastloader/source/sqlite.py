@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -28,6 +29,9 @@ BUSY_TIMEOUT_S = 30.0
 FETCH_BYTES = 1 << 20
 """Blobs that are read ahead while others are decoded. Larger ones leave the processor's cache."""
 
+RACY_S = 0.02
+"""The kernel's clock ticks every 0.004 s, or 0.01."""
+
 FIRST_ROWS = 100
 """Rows to look at for a label that is not NULL."""
 
@@ -42,7 +46,7 @@ class SQLiteSource:
     reconnects = 0
 
     def __init__(self, config: Config) -> None:
-        self._path = config.url.removeprefix("sqlite:///")
+        self._path = path_of(config)
         self._config = config
         self._fetch_bytes = config.fetch_bytes or FETCH_BYTES
         self._labels = [split_label(label) for label in config.labels]
@@ -161,6 +165,17 @@ class SQLiteSource:
             sql = f"EXPLAIN QUERY PLAN {self._rows_sql()}"
             steps = [detail for *_, detail in connection.execute(sql, (*limits, *ranges[0]))]
         return f"SQLite {sqlite3.sqlite_version}", "\n".join(steps)
+
+    def state(self) -> str:
+        # A change in the same tick of the kernel's clock as the last one would not show (git's
+        # "racy" problem): so the last one must be some ticks old.
+        wait_s = RACY_S
+        while wait_s > 0:
+            time.sleep(wait_s)
+            state = file_state(self._path)
+            newest = max(os.stat(path).st_mtime for path in _files(self._path))
+            wait_s = min(RACY_S, newest + RACY_S - time.time())
+        return state
 
     def snapshot(self) -> Snapshot | None:
         return None  # SQLite's last for a connection; what goes meanwhile is reported as gone
@@ -286,6 +301,34 @@ class SQLiteSource:
             f"{self._where}: the key column {column!r} {problem}. Use another column as key, such "
             f"as SQLite's own rowid"
         )
+
+
+def path_of(config: Config) -> str:
+    """Of the file."""
+    return config.url.removeprefix("sqlite:///")
+
+
+def file_state(path: str) -> str:
+    """Another text after any change to the database, this table's or another's; never the old one
+    again. It may also be another one where nothing has changed.
+
+    Of the file and its write-ahead log: which file it is, when it was written and how large it is;
+    the counter of changes in its header, and the salt of the log's, which is another one whenever
+    the log begins anew (SQLite's "Database File Format", 1.3 and 4.1).
+    """
+    found = []
+    for name, (begin, end) in zip(_files(path), ((24, 28), (16, 24)), strict=False):
+        with contextlib.suppress(FileNotFoundError), open(name, "rb") as file:
+            its = os.fstat(file.fileno())
+            head = file.read(end)[begin:].hex()
+            if its.st_size:
+                found.append((its.st_dev, its.st_ino, its.st_size, its.st_mtime_ns, head))
+    return repr(found)
+
+
+def _files(path: str) -> list[str]:
+    """The database's, and its write-ahead log if there is one."""
+    return [path, path + "-wal"] if os.path.exists(path + "-wal") else [path]
 
 
 def _connect(path: str) -> sqlite3.Connection:

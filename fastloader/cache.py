@@ -1,0 +1,292 @@
+"""Finished rows, kept: later epochs, other processes and later runs need not decode them again.
+
+A file holds, for one state of a table and one set of options, a mark for each row of the table and
+then, at a fixed place for each, the rows: the pictures and labels as they stand in a batch. It is
+read and written with ``preadv`` and ``pwritev``, not mapped: a disk that is full or broken, or a
+file that somebody cuts, is then an error that can be handled, and no SIGBUS; and the copy from the
+page cache into the slot is the only one.
+
+There are no locks. A mark says that a row may be there; the row's checksum says whether it is. So a
+row that is half written, by a process that is killed, a machine that stops or one that writes it
+right now, counts as absent. Two processes that store the same row write the same bytes.
+
+The name of the file is a digest of all that its bytes depend on, so rows of another table, state,
+option or version are never looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.metadata
+import io
+import json
+import mmap
+import os
+import shutil
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import _kernel
+from ._version import __version__
+from .columns import Column, columns_from
+from .config import Config
+from .errors import ConfigError
+from .keys import Keys, digest
+from .machine import available_bytes
+from .order import Positions
+from .ring import ALIGNMENT, create_memory
+
+FORMAT = 1
+"""Of the file."""
+
+SUFFIX = ".fastloader"
+RAM = "ram"
+
+HEADER = struct.Struct("<IIQ")
+"""Of a row: the checksum of all that follows (CRC-32, as gzip has it), the bytes of its text, and
+its number in the sorted key column."""
+
+TEXT_BYTES = 256
+"""For a row's labels that are text, all together, as JSON. A row of more is not kept."""
+
+SHARE = 0.5
+"""Of the memory that is available, or of the disk's free space, where ``cache_bytes`` is None."""
+
+Rows = list[NDArray[np.uint8]]
+"""Of each column that is not text the bytes: uint8 (n, bytes of a row)."""
+
+
+def name_of(config: Config, keys: Keys, columns: Sequence[Column], state: str) -> str:
+    """A digest of all that a cached row's bytes depend on.
+
+    state: of the table, from :meth:`fastloader.source.Source.state`.
+    """
+    images = {image: config.image_options(image) for image in config.images}
+    options = [config.table, config.query, config.key, config.max_blob_bytes, images]
+    what = [FORMAT, __version__, _libraries(), options, [asdict(c) for c in columns], state]
+    return blake2b(json.dumps([*what, digest(keys)]).encode(), digest_size=20).hexdigest()
+
+
+def _libraries() -> list[str]:
+    """What decodes: the extension, to the byte, the codecs that it has loaded, and Pillow."""
+    kernel = blake2b(Path(_kernel.__file__).read_bytes(), digest_size=16).hexdigest()
+    found = [kernel, _kernel.libraries]
+    for name in ("pillow", "pillow-simd"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return found
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cache is and what it keeps; enough for :class:`Cache` in any process of the loader.
+
+    path: of the file. rows: of the table. kept: rows from the first of the sorted key column on
+    that there is room for. columns: of a row, text ones too.
+    """
+
+    path: str
+    rows: int
+    kept: int
+    columns: tuple[Column, ...]
+
+    @property
+    def row_bytes(self) -> int:
+        """From one row to the next."""
+        size = HEADER.size + TEXT_BYTES * any(column.is_text for column in self.columns)
+        for column in self.columns:
+            if not column.is_text:
+                size += column.numpy_dtype.itemsize * int(np.prod(column.shape, dtype=int))
+        return -(-size // ALIGNMENT) * ALIGNMENT
+
+    @property
+    def first_row(self) -> int:
+        """Bytes before it: the marks."""
+        return -(-self.rows // mmap.PAGESIZE) * mmap.PAGESIZE
+
+
+def place_from(values: dict[str, Any] | None) -> Place | None:
+    """The place whose fields went through JSON."""
+    if values is None:
+        return None
+    columns = columns_from(map(dict.values, values["columns"]))
+    return Place(values["path"], values["rows"], values["kept"], columns)
+
+
+class Cache:
+    """The rows of one file, as a worker reads and writes them. One thread at a time, but
+    :meth:`holds` is for any."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._row_bytes = place.row_bytes
+        self._file = io.FileIO(os.open(place.path, os.O_RDWR | os.O_CLOEXEC), "r+")
+        self._fd = self._file.fileno()
+        self._map = mmap.mmap(self._fd, place.rows, prot=mmap.PROT_READ)
+        self._marks = np.frombuffer(self._map, np.bool_)
+        self._text = [column.name for column in place.columns if column.is_text]
+        self._is_writable = True
+
+    def holds(self, positions: Positions) -> NDArray[np.bool_]:
+        """Which of the rows are marked, (n,)."""
+        return self._marks[positions] & (positions < self._place.kept)
+
+    def rows(self, arrays: dict[str, NDArray[np.generic]]) -> Rows:
+        """The bytes of a batch's arrays, for :meth:`load` and :meth:`store`."""
+        fixed = (arrays[c.name] for c in self._place.columns if not c.is_text)
+        return [array.reshape(len(array), -1).view(np.uint8) for array in fixed]
+
+    def load(self, position: int, rows: Rows, at: int) -> dict[str, str] | None:
+        """Puts a row into place ``at`` of ``rows``; its text by column. None if it is not there,
+        and it has no mark then; what it left is undefined."""
+        header, text = bytearray(HEADER.size), bytearray(TEXT_BYTES if self._text else 0)
+        row = [column[at] for column in rows]
+        try:
+            os.preadv(self._fd, [header, *row, text], self._offset(position))
+        except OSError:
+            self._is_writable = False  # a broken disk will not get better
+        checksum, text_bytes, found = HEADER.unpack(header)
+        if (
+            found != position
+            or text_bytes > len(text)
+            or checksum != _kernel.crc32([header[4:], *row, text[:text_bytes]])
+        ):
+            self._mark(position, there=False)
+            return None
+        values = json.loads(text[:text_bytes]) if self._text else []
+        return dict(zip(self._text, values, strict=True))
+
+    def store(self, position: int, rows: Rows, at: int, text: dict[str, str]) -> None:
+        """Keeps the row in place ``at`` of ``rows``, if there is room for it."""
+        if position >= self._place.kept or not self._is_writable:
+            return
+        words = json.dumps([text[name] for name in self._text]).encode() if self._text else b""
+        if len(words) > TEXT_BYTES:
+            return
+        row = [column[at] for column in rows]
+        about = HEADER.pack(0, len(words), position)[4:]
+        header = _kernel.crc32([about, *row, words]).to_bytes(4, "little") + about
+        try:
+            written = os.pwritev(self._fd, [header, *row, words], self._offset(position))
+        except OSError:  # no space, or a broken disk: the rest is decoded as before
+            written = 0
+        if written == len(header) + len(words) + sum(len(column) for column in row):
+            self._mark(position, there=True)
+        else:
+            self._is_writable = False
+
+    def close(self) -> None:
+        """May be called twice."""
+        self._marks = np.zeros(0, np.bool_)
+        with contextlib.suppress(BufferError):
+            self._map.close()
+        self._file.close()
+
+    def _offset(self, position: int) -> int:
+        return self._place.first_row + position * self._row_bytes
+
+    def _mark(self, position: int, *, there: bool) -> None:
+        try:
+            os.pwrite(self._fd, bytes([there]), position)
+        except OSError:
+            self._is_writable = False
+
+
+# ---- the file ------------------------------------------------------------------------------------
+
+
+class CacheFile:
+    """Makes the file, or finds it, and holds it for as long as a loader may use it.
+
+    place: for the workers.
+    """
+
+    def __init__(self, config: Config, name: str, rows: int, columns: Sequence[Column]) -> None:
+        """Raises ConfigError where there can be none. name: from :func:`name_of`."""
+        assert config.cache is not None
+        place = Place("", rows, 0, tuple(columns))
+        wanted = place.first_row + rows * place.row_bytes
+        if config.cache == RAM:
+            self._file = create_memory("cache")
+            # Workers are running already and cannot inherit it; they may open it by this name.
+            path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
+            room = config.cache_bytes or int(available_bytes() * SHARE)
+        else:
+            self._file, path = _opened(config.cache, name + SUFFIX)
+            own = _disk_bytes(Path(path))
+            free = shutil.disk_usage(config.cache).free + own
+            room = config.cache_bytes or int(free * SHARE)
+            room -= _make_room(Path(path), max(0, room - wanted))
+        kept = max(0, min(rows, (room - place.first_row) // place.row_bytes))
+        self.place = Place(path, rows, kept, place.columns)
+        try:
+            # Marks are mapped, so they must be there; the rows come as they are written.
+            os.posix_fallocate(self._file.fileno(), 0, place.first_row)
+        except OSError as error:
+            self.close()
+            raise ConfigError(
+                f"cache={config.cache!r} cannot be used: {error.strerror}; it takes a byte for "
+                f"each of {rows} rows, and those that it keeps"
+            ) from None
+
+    def close(self) -> None:
+        """May be called twice. A cache in memory goes with it."""
+        self._file.close()
+
+
+def _opened(folder: str, name: str) -> tuple[io.FileIO, str]:
+    """The file, locked so that nobody removes it, and its path."""
+    path = os.path.join(os.path.abspath(folder), name)
+    try:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        while True:
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            file = io.FileIO(os.open(path, flags, 0o600), "r+")
+            fcntl.flock(file, fcntl.LOCK_SH)
+            os.utime(file.fileno())  # the last time that it was used
+            # Whoever makes room may have removed it before it was locked.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                    return file, path
+            file.close()
+    except OSError as error:
+        raise ConfigError(
+            f"cache={folder!r} cannot be used: {error.strerror}; name a folder that may be written "
+            f'to, or "ram"'
+        ) from None
+
+
+def _make_room(ours: Path, allowed: int) -> int:
+    """Removes the cache files that were used least lately, and that nobody uses now, until the
+    others in our file's folder take no more than ``allowed`` bytes. What they take."""
+    others = [path for path in ours.parent.glob("*" + SUFFIX) if path != ours]
+    taken = sum(map(_disk_bytes, others))
+    for path in sorted(others, key=_used):
+        if taken <= allowed:
+            break
+        with contextlib.suppress(OSError), io.FileIO(path, "r+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken -= _disk_bytes(path)
+            path.unlink()
+    return taken
+
+
+def _stat(path: Path) -> Iterator[os.stat_result]:
+    with contextlib.suppress(OSError):
+        yield path.stat()
+
+
+def _disk_bytes(path: Path) -> int:
+    return sum(found.st_blocks * 512 for found in _stat(path))
+
+
+def _used(path: Path) -> float:
+    return sum(found.st_mtime for found in _stat(path))
