@@ -117,6 +117,13 @@ CASES: dict[str, Case] = {
         Metric("between_median_ms", "ms", more=False),
         is_ours=True,
     ),
+    "cache": Case(
+        "the epoch that fills the cache and those that it serves, warm and cold",
+        ("cached",),
+        IMAGES_PER_S,
+        (*SOME, "--copies", "2", "--only", "no cache", "ram"),
+        is_ours=True,
+    ),
     "labels": Case(
         "the labels in a batch of a sorted table, by shuffle_block",
         ("labels",),

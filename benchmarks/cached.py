@@ -1,0 +1,107 @@
+"""The cache: the epoch that fills it, and those that it serves, beside a loader without one.
+
+Shuffled, from a SQLite file in the page cache, in a plain loop. ``cold`` finds the file of another
+run, out of the page cache; beside it stands a program that reads the file from begin to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from .contestants import BATCH, SIZE
+from .measure import Sample, child, chosen, cores, paired, parser, ratio, report, spread, table
+from .photos import database, read_photos
+from .shuffle import forget, resident_mb
+
+NONE, RAM, FOLDER, COLD = "no cache", "ram", "folder", "folder, cold"
+CONTESTANTS = (NONE, RAM, FOLDER, COLD)
+EPOCHS = 4
+
+
+def epochs(path: str, count: int, **options: Any) -> tuple[list[float], int]:
+    """Images/s of each, and the rows that came out of the cache."""
+    from fastloader import FastLoader
+
+    options |= {"batch_size": BATCH, "size": SIZE, "workers": cores(), "shuffle": True}
+    found = []
+    with FastLoader(path, **options) as loader:
+        for _ in range(count):
+            start, rows = time.perf_counter(), 0
+            for _images, labels in loader:
+                rows += len(labels)
+            found.append(rows / (time.perf_counter() - start))
+        return found, loader.stats().cached_rows
+
+
+def run_one(name: str, path: str) -> Sample:
+    if name in (NONE, RAM):
+        first, *later = epochs(path, EPOCHS, cache=None if name == NONE else "ram")[0]
+        return {"first": first, "images_per_s": statistics.median(later)}
+    # On the disk of the database, which is no memory where a cold cache can be measured.
+    with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
+        if name == FOLDER:
+            first, *later = epochs(path, EPOCHS, cache=folder)[0]
+            return {"first": first, "images_per_s": statistics.median(later)}
+        epochs(path, 1, cache=folder)
+        (file,) = Path(folder).iterdir()
+        size = file.stat().st_size
+        forget(str(file))
+        start = time.perf_counter()
+        with open(file, "rb", buffering=0) as raw:
+            while raw.read(1 << 20):
+                pass
+        disk_mb = size / 1e6 / (time.perf_counter() - start)
+        forget(str(file))
+        left_mb = resident_mb([str(file)])
+        (first,), rows = epochs(path, 1, cache=folder)
+        return {
+            "first": first, "images_per_s": first, "cached_rows": rows, "left_mb": left_mb,
+            "mb_per_s": first * size / 1e6 / rows, "disk_mb_per_s": disk_mb,
+        }  # fmt: skip
+
+
+def lines(samples: dict[str, list[Sample]]) -> list[str]:
+    rows = []
+    for name, of_name in samples.items():
+        over = ""
+        if NONE in samples and name != NONE:
+            over = f"{ratio(of_name, samples[NONE], 'images_per_s'):.1f}"
+        row = [spread(of_name, key) for key in ("first", "images_per_s")]
+        rows.append([name, *(f"{images:.0f}" for images in row), over])
+    found = [table(["", "first epoch, images/s", "later ones", "x no cache"], rows)]
+    found += [
+        f"cold: {sample['mb_per_s']:.0f} MB/s, the disk read alone "
+        f"{sample['disk_mb_per_s']:.0f}; {sample['left_mb']:.0f} MB had stayed in memory"
+        for sample in samples.get(COLD, [])
+    ]
+    return found
+
+
+def main() -> None:
+    arguments = parser("cached", __doc__, rounds=3)
+    arguments.add_argument("--copies", type=int, default=5, metavar="N", help="of the photos (5)")
+    arguments.add_argument("--one", nargs=2, metavar=("NAME", "DATABASE"), help="one run, as JSON")
+    options = arguments.parse_args()
+    if options.one:
+        print(json.dumps(run_one(*options.one)))
+        return
+    photos = read_photos(options.images, options.photos)
+    with contextlib.ExitStack() as stack:
+        path = stack.enter_context(database(photos, options.copies * len(photos)))
+        samples = paired(
+            chosen(CONTESTANTS, options.only),
+            options.rounds,
+            run=lambda name: child("benchmarks.cached", "--one", name, path),
+        )
+    report(options, samples, lines(samples))
+
+
+if __name__ == "__main__":
+    main()
