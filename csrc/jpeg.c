@@ -318,7 +318,7 @@ static fl_status decode(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_d
     fl_view_set(&view, options, cinfo->image_height, cinfo->image_width, orientation, draw);
     if (options->fast) {
         const uint32_t reduction = reduction_for(&view);
-        fl_view_reduce(&view, reduction);
+        fl_view_scale(&view, 1.0 / reduction, 1.0 / reduction);
         if (reduction == 8 && !jpeg->exhausted) {
             status = fl_eighth_decode(&jpeg->eighth, cinfo, jpeg->blob, jpeg->size, &view, sink,
                                       picture);

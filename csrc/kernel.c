@@ -127,7 +127,13 @@ fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw, void *
     if (status != FL_OK)
         return status;
     fl_view view;
-    fl_view_set(&view, &decoder->options, raw->height, raw->width, raw->orientation, draw);
+    if (raw->original_height > 0 && raw->original_width > 0) {
+        fl_view_set(&view, &decoder->options, raw->original_height, raw->original_width, 1, draw);
+        fl_view_scale(&view, (double)raw->height / raw->original_height,
+                      (double)raw->width / raw->original_width);
+    } else {
+        fl_view_set(&view, &decoder->options, raw->height, raw->width, raw->orientation, draw);
+    }
     status = fl_sink_begin(sink, &view, raw->height, raw->width, picture);
     if (status == FL_OK)
         status = fl_sink_open(sink, sink->needed.left, sink->needed.right);
@@ -136,12 +142,22 @@ fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw, void *
         return status;
     }
     for (uint32_t y = sink->needed.top; !fl_sink_done(sink); y++) {
-        const uint8_t *from = raw->rgba + ((size_t)y * raw->width + sink->left) * 4;
-        memcpy(fl_sink_rgba(sink), from, (size_t)sink->columns * 4);
+        const uint8_t *from = raw->pixels + ((size_t)y * raw->width + sink->left) * raw->channels;
+        uint8_t *rgba = fl_sink_rgba(sink);
+        if (raw->channels == 4)
+            memcpy(rgba, from, (size_t)sink->columns * 4);
+        else
+            for (size_t x = 0; x < sink->columns; x++)
+                memcpy(rgba + 4 * x, from + 3 * x, 3);
         fl_sink_push_rgba(sink, raw->alpha);
     }
     fl_sink_trim(sink);
     return FL_OK;
+}
+
+void fl_decoder_seen(const fl_decoder *decoder, uint32_t size[2]) {
+    size[0] = decoder->sink.view.seen_height;
+    size[1] = decoder->sink.view.seen_width;
 }
 
 const char *fl_decoder_message(const fl_decoder *decoder) { return decoder->message; }

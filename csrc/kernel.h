@@ -65,12 +65,15 @@ typedef struct {
     uint64_t row, epoch;
 } fl_draw;
 
-/* Pixels that somebody else has decoded: height rows of width pixels, red, green, blue, alpha. */
+/* Pixels that are decoded already: height rows of width pixels, one after the other. */
 typedef struct {
     uint32_t height, width;
-    const uint8_t *rgba; /* rows one after the other */
-    bool alpha;          /* false: the fourth byte says nothing */
+    const uint8_t *pixels;
+    uint32_t channels;    /* 3: red, green, blue; 4: and alpha */
+    bool alpha;           /* false: the fourth byte says nothing */
     unsigned orientation; /* EXIF's, 1 to 8 */
+    /* The size that it had before it was resized to this, or 0: a random crop is a box of that. */
+    uint32_t original_height, original_width;
 } fl_raw;
 
 /* Nanoseconds spent so far, where fl_options.timed. What is not here is the decoder's own. */
@@ -106,6 +109,9 @@ fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_dr
 
 /* The same from pixels. */
 fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw, void *picture);
+
+/* Height and width of the last picture, turned as it is to be seen. */
+void fl_decoder_seen(const fl_decoder *decoder, uint32_t size[2]);
 
 /* What the last call on this decoder has to say, in UTF-8; "" after FL_OK. Valid until the next. */
 const char *fl_decoder_message(const fl_decoder *decoder);

@@ -152,6 +152,8 @@ void fl_view_set(fl_view *view, const fl_options *o, uint32_t height, uint32_t w
     if (t.reverse_columns)
         b.left = seen_width - b.left - b.width;
     view->pixels = (uint64_t)height * width;
+    view->seen_height = t.swap ? width : height;
+    view->seen_width = t.swap ? height : width;
     view->top = t.swap ? b.left : b.top;
     view->left = t.swap ? b.top : b.left;
     view->height = t.swap ? b.width : b.height;
@@ -162,7 +164,10 @@ void fl_view_set(fl_view *view, const fl_options *o, uint32_t height, uint32_t w
     if (o->flip) {
         uint32_t words[4];
         philox(o->seed, draw.row, draw.epoch, TRIES, words);
-        t.reverse_columns ^= words[0] >> 31;
+        if (words[0] >> 31) { /* the mirror image of all of it, of the padding too */
+            t.reverse_columns = !t.reverse_columns;
+            left = o->width - left - out_width;
+        }
     }
     const ptrdiff_t down = t.reverse_rows ? -(ptrdiff_t)o->width : (ptrdiff_t)o->width;
     const ptrdiff_t across = t.reverse_columns ? -1 : 1;
@@ -173,9 +178,9 @@ void fl_view_set(fl_view *view, const fl_options *o, uint32_t height, uint32_t w
     view->column_step = t.swap ? down : across;
 }
 
-void fl_view_reduce(fl_view *view, uint32_t reduction) {
-    view->top /= reduction;
-    view->left /= reduction;
-    view->height /= reduction;
-    view->width /= reduction;
+void fl_view_scale(fl_view *view, double down, double across) {
+    view->top *= down;
+    view->left *= across;
+    view->height *= down;
+    view->width *= across;
 }

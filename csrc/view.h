@@ -13,7 +13,8 @@ typedef struct {
     /* Pixel (y, x) of that goes to pixel origin + y * row_step + x * column_step of the finished
      * picture: where orientation, flip and padding are. */
     ptrdiff_t origin, row_step, column_step;
-    uint64_t pixels; /* of the whole picture, at its own size */
+    uint32_t seen_height, seen_width; /* of the whole picture, turned, at its own size */
+    uint64_t pixels;
 } fl_view;
 
 /* FL_OK if a picture of this size may be decoded. No side may have more than 65,535 pixels: the
@@ -26,7 +27,7 @@ fl_status fl_check_size(uint32_t height, uint32_t width, const fl_options *optio
 void fl_view_set(fl_view *view, const fl_options *options, uint32_t height, uint32_t width,
                  unsigned orientation, fl_draw draw);
 
-/* The same view of the picture decoded at 1 / reduction of its size. */
-void fl_view_reduce(fl_view *view, uint32_t reduction);
+/* The same view of the picture at another size: so many times its rows and columns. */
+void fl_view_scale(fl_view *view, double down, double across);
 
 #endif

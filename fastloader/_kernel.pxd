@@ -63,9 +63,12 @@ cdef extern from "kernel.h" nogil:
     ctypedef struct fl_raw:
         uint32_t height
         uint32_t width
-        const uint8_t *rgba
+        const uint8_t *pixels
+        uint32_t channels
         bint alpha
         unsigned int orientation
+        uint32_t original_height
+        uint32_t original_width
 
     ctypedef struct fl_times:
         uint64_t total
@@ -93,6 +96,7 @@ cdef extern from "kernel.h" nogil:
                         void *picture) noexcept
     fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw,
                         void *picture) noexcept
+    void fl_decoder_seen(const fl_decoder *decoder, uint32_t *size) noexcept
     const char *fl_decoder_message(const fl_decoder *decoder) noexcept
     fl_times fl_decoder_times(const fl_decoder *decoder) noexcept
     fl_pictures fl_decoder_take_pictures(fl_decoder *decoder, fl_format format) noexcept

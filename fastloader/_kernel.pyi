@@ -47,6 +47,8 @@ class Decoder:
     dtype: str
     simd: str
     """The vector instructions in use: ``"avx2"``, ``"neon"`` or ``"portable"``."""
+    seen: tuple[int, int]
+    """Height and width of the last picture, turned as it is to be seen."""
     times: dict[str, float]
     """Seconds so far: "total", and of these "resize" and "write"."""
 
@@ -84,12 +86,14 @@ class Decoder:
         pictures: NDArray[Any],
         rows: NDArray[np.uint64] | None = None,
         epoch: int = 0,
+        seen: NDArray[np.uint32] | None = None,
     ) -> list[tuple[int, int, str]]:
         """Makes blob ``i`` into ``pictures[i]``, without the GIL.
 
         blobs: a list of buffers, or intp (n, 2): the address and size of memory that the caller
         keeps alive. pictures: (n or more, *shape) of ``dtype``, C-contiguous. rows: for each blob
-        the number that its crop is a function of, with ``epoch``.
+        the number that its crop is a function of, with ``epoch``. seen: (n or more, 2), is given
+        the heights and widths of the pictures, turned as they are to be seen.
 
         Returns ``(i, status, message)`` for each blob that is not all right; the statuses are
         named in :data:`fastloader.errors.KERNEL_STATUS`. Unless it is PARTIAL, what such a blob
@@ -100,6 +104,21 @@ class Decoder:
         """What has been decoded since the last call: for each format in FORMATS that there was the
         number of pictures, the bytes of their blobs, their pixels before the resize, and those of
         the largest."""
+
+    def crop(
+        self,
+        stored: NDArray[np.uint8],
+        pictures: NDArray[Any],
+        rows: NDArray[np.uint64],
+        epoch: int,
+        original: NDArray[np.uint32] | None = None,
+    ) -> None:
+        """Makes decoded pictures, (n, h, w, 3), into ``pictures``, without the GIL.
+
+        rows: as of :meth:`decode`. original: (n, 2), the sizes that the pictures had before they
+        were made h x w; random crops are the boxes that :meth:`decode` would take of those, and not
+        of what they are now. Raises MemoryError.
+        """
 
     def resize(
         self,

@@ -164,7 +164,7 @@ cdef class Decoder:
                              f"than {array.shape} {array.dtype}")
         return _Pictures(array)
 
-    def decode(self, blobs, pictures, rows=None, epoch=0):
+    def decode(self, blobs, pictures, rows=None, epoch=0, uint32_t[:, ::1] seen=None):
         cdef _Blobs borrowed
         cdef _Pictures target
         cdef const Py_ssize_t[:, ::1] table
@@ -187,7 +187,9 @@ cdef class Decoder:
             numbers = rows
             if numbers.shape[0] < count:
                 raise ValueError(f"{count} pictures need as many rows, not {numbers.shape[0]}")
-        cdef bint numbered = rows is not None
+        cdef bint numbered = rows is not None, sized = seen is not None
+        if sized and (seen.shape[0] < count or seen.shape[1] != 2):
+            raise ValueError(f"{count} pictures need as many sizes, not {seen.shape[0]}")
         target = self._borrow(pictures, count)
         draw.row, draw.epoch = 0, epoch
         failures = []
@@ -198,6 +200,8 @@ cdef class Decoder:
                 status = fl_decode(self.decoder, <const uint8_t *>where[2 * i],
                                    <size_t>max(where[2 * i + 1], 0), draw,
                                    <uint8_t *>target.view.buf + <size_t>i * picture_bytes)
+                if sized:
+                    fl_decoder_seen(self.decoder, &seen[i, 0])
                 if status != FL_OK:
                     with gil:
                         failures.append((i, <int>status, self._message()))
@@ -211,13 +215,50 @@ cdef class Decoder:
             raise ValueError("a decoded picture has at least one row of red, green, blue, alpha")
         cdef _Pictures target = self._borrow(picture, 1)
         raw.height, raw.width = rgba.shape[0], rgba.shape[1]
-        raw.rgba = &rgba[0, 0, 0]
+        raw.pixels, raw.channels = &rgba[0, 0, 0], 4
         raw.alpha, raw.orientation = alpha, orientation
+        raw.original_height = raw.original_width = 0
         draw.row, draw.epoch = row, epoch
         cdef fl_status status
         with nogil:
             status = fl_resize(self.decoder, &raw, draw, target.view.buf)
         return (<int>status, self._message()) if status != FL_OK else None
+
+    def crop(self, const uint8_t[:, :, :, ::1] stored not None, pictures,
+             const uint64_t[::1] rows not None, epoch, const uint32_t[:, ::1] original=None):
+        cdef fl_raw raw
+        cdef fl_draw draw
+        cdef fl_status status = FL_OK
+        cdef Py_ssize_t i, count = stored.shape[0]
+        cdef size_t picture_bytes = fl_picture_bytes(self.decoder)
+        cdef bint sized = original is not None
+        if stored.shape[1] < 1 or stored.shape[2] < 1 or stored.shape[3] != 3:
+            raise ValueError("a stored picture has at least one row of red, green, blue")
+        if rows.shape[0] < count or (sized and (original.shape[0] < count or
+                                                original.shape[1] != 2)):
+            raise ValueError(f"{count} pictures need as many rows and sizes")
+        cdef _Pictures target = self._borrow(pictures, count)
+        raw.height, raw.width = stored.shape[1], stored.shape[2]
+        raw.channels, raw.alpha, raw.orientation = 3, False, 1
+        raw.original_height = raw.original_width = 0
+        draw.epoch = epoch
+        with nogil:
+            for i in range(count):
+                raw.pixels, draw.row = &stored[i, 0, 0, 0], rows[i]
+                if sized:
+                    raw.original_height, raw.original_width = original[i, 0], original[i, 1]
+                status = fl_resize(self.decoder, &raw, draw,
+                                   <uint8_t *>target.view.buf + <size_t>i * picture_bytes)
+                if status != FL_OK:
+                    break
+        if status != FL_OK:
+            raise MemoryError(self._message())
+
+    @property
+    def seen(self):
+        cdef uint32_t size[2]
+        fl_decoder_seen(self.decoder, size)
+        return size[0], size[1]
 
     cdef str _message(self):
         return fl_decoder_message(self.decoder).decode("utf-8", "replace")

@@ -58,7 +58,7 @@ class Config:
     reconnect_timeout_s: of attempts to get a lost connection back, in seconds.
     simd: "auto", or "portable" for no vector instructions.
     trace: a file to write where the time goes to, for Perfetto; ``%p`` in it is the process.
-    cache: where to keep finished rows for later epochs, "ram" or a folder; None for nowhere.
+    cache: where to keep decoded rows for later epochs, "ram" or a folder; None for nowhere.
     cache_bytes: that it may take; None for half of what is free.
 
     The rest is about the images. Each may be a dict instead, from some of the image columns to
@@ -70,6 +70,7 @@ class Config:
     crop_fraction: for "crop".
     scale, ratio: for "random_crop".
     flip: mirror one row in two.
+    cache_size: (height, width) of pictures that are kept for random crops.
     filter: "nearest", "box", "bilinear", "bicubic" or "lanczos".
     orientation: turn pictures as their EXIF data asks.
     quality: "exact" or "fast".
@@ -120,6 +121,7 @@ class Config:
     scale: PerColumn[tuple[float, float]] = (0.08, 1.0)
     ratio: PerColumn[tuple[float, float]] = (3 / 4, 4 / 3)
     flip: PerColumn[bool] = False
+    cache_size: PerColumn[tuple[int, int] | None] = None
     filter: PerColumn[str] = "bilinear"
     orientation: PerColumn[bool] = True
     quality: PerColumn[str] = "exact"
@@ -145,6 +147,25 @@ class Config:
             name: value.get(image, getattr(Config, name)) if isinstance(value, Mapping) else value
             for name, value in values.items()
         }
+
+    def is_random(self, image: str) -> bool:
+        """Whether a picture of the image column is another one in each epoch."""
+        its = self.image_options(image)
+        return bool(its["flip"]) or its["fit"] == "random_crop"
+
+    def stored_options(self, image: str) -> dict[str, Any]:
+        """The image options of what a cache keeps of an image column: the finished picture, unless
+        it is another one in each epoch. Then it is, in RGB, the picture before the flip, or what
+        random crops are taken of."""
+        its = self.image_options(image)
+        cache_size = its.pop("cache_size")
+        if not self.is_random(image):
+            return its
+        plain = {name: getattr(Config, name) for name in RANDOM_ANEW}
+        if its["fit"] == "random_crop":
+            height, width = its["size"]
+            plain |= {"fit": "stretch", "size": cache_size or (_larger(height), _larger(width))}
+        return {**its, **plain}
 
     def image_column(self, image: str) -> Column:
         """What one of the image columns is in a batch."""
@@ -220,6 +241,7 @@ _KINDS: dict[str, Kind] = {
     "scale": options.SHARES,
     "ratio": options.PROPORTIONS,
     "flip": options.FLAG,
+    "cache_size": options.optional(options.SIZE),
     "filter": options.choice("nearest", "box", "bilinear", "bicubic", "lanczos"),
     "orientation": options.FLAG,
     "quality": options.choice("exact", "fast"),
@@ -234,6 +256,15 @@ _KINDS: dict[str, Kind] = {
     "max_chunks": options.integer(1, 2**32 - 1),
 }
 assert list(_KINDS) == [field.name for field in fields(Config)]
+
+RANDOM_ANEW = ("flip", "channels", "layout", "dtype", "mean", "std", "scale", "ratio")
+"""Image options that are for what becomes of a picture out of the cache in each epoch."""
+
+
+def _larger(side: int) -> int:
+    """256 for 224, as is usual."""
+    return min(-(-side * 8 // 7), 65535)
+
 
 IMAGE_OPTIONS = tuple(_KINDS)[list(_KINDS).index("size") :]
 """Those that each image column can have its own values of."""
@@ -298,14 +329,6 @@ def _check_cache(config: Config) -> None:
     """That what is kept is what will be wanted."""
     if config.cache is None:
         return
-    for image in config.images:
-        its = config.image_options(image)
-        if its["flip"] or its["fit"] == "random_crop":
-            raise ConfigError(
-                'cache keeps finished pictures, and flip and fit="random_crop" make others in each '
-                "epoch; do without the cache, or crop and flip in the model (keras.layers."
-                "RandomCrop, RandomFlip)"
-            )
     if config.consistency == "latest":
         raise ConfigError(
             'cache shows the table as it was when the loader was made: consistency="latest" and '

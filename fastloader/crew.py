@@ -15,7 +15,7 @@ from .errors import FastloaderWarning
 from .keys import Keys
 from .plan import Plan
 from .producer import Producer, key_column, plan_of
-from .ring import Layout, automatic_slots, create_memory, map_keys, slot_image
+from .ring import Layout, automatic_slots, create_memory, map_keys, slot_image, stored_image
 from .supervisor import Feeder, InProcess, RestartBudget, Supervisor
 from .survey import Survey, Surveyor, survey
 from .worker import specification
@@ -100,7 +100,7 @@ class Crew:
         config = self.config
         if config.cache is None:
             return None
-        images = [column_of(config, image) for image in config.images]
+        images = [column for image in config.images for column in kept_of(config, image)]
         file = CacheFile(config, found.cache, found.rows, [*images, *found.columns])
         undo.callback(file.close)
         if file.place.kept < found.rows:
@@ -127,6 +127,15 @@ class Crew:
 def column_of(config: Config, image: str) -> Column:
     """An image column as it stands in a slot."""
     return replace(config.image_column(image), name=slot_image(image))
+
+
+def kept_of(config: Config, image: str) -> list[Column]:
+    """What a cache keeps of an image column."""
+    if not config.is_random(image):
+        return [column_of(config, image)]
+    pictures, seen = stored_image(image)
+    size = config.stored_options(image)["size"]
+    return [Column(pictures, "uint8", (*size, 3)), Column(seen, "uint32", (2,))]
 
 
 def layout_of(config: Config, found: Survey) -> Layout:

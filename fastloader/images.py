@@ -24,14 +24,16 @@ class ImageDecoder:
     """
 
     def __init__(self, image: str, config: Config) -> None:
-        its = config.image_options(image)
+        self._is_stored = config.cache is not None and config.is_random(image)
+        its = config.stored_options(image) if self._is_stored else config.image_options(image)
+        its.pop("cache_size", None)
         height, width = its.pop("size")
         self._decoder = Decoder(
             height, width, seed=config.seed, portable=config.simd == "portable", **its
         )
         self._pictures: dict[str, Pictures] = {}  # that Pillow has decoded
         self._max_pixels: int = its["max_pixels"]
-        self._is_random = its["flip"] or its["fit"] == "random_crop"
+        self._is_random = config.is_random(image) and not self._is_stored
         # Where there are several, a reason says which one it is about.
         self._prefix = f"column {image!r}: " if len(config.images) > 1 else ""
 
@@ -46,8 +48,10 @@ class ImageDecoder:
         pictures: NDArray[Any],
         keys: Keys,
         epoch: int,
+        seen: NDArray[np.uint32] | None = None,
     ) -> tuple[dict[int, str], dict[int, str]]:
-        """Makes blob ``i``, of the row with key ``i``, into ``pictures[i]``.
+        """Makes blob ``i``, of the row with key ``i``, into ``pictures[i]``. seen: as of
+        :meth:`fastloader._kernel.Decoder.decode`.
 
         Returns the reasons for those that cannot be made, and for those that end early and were
         filled up with grey, by number.
@@ -55,10 +59,12 @@ class ImageDecoder:
         bad: dict[int, str] = {}
         partial: dict[int, str] = {}
         numbers = key_numbers(keys) if self._is_random else None
-        for i, status, message in self._decoder.decode(blobs, pictures, numbers, epoch):
+        for i, status, message in self._decoder.decode(blobs, pictures, numbers, epoch, seen):
             if status == UNKNOWN_FORMAT:
                 row = 0 if numbers is None else int(numbers[i])
                 reason = self._with_pillow(blobs[i], pictures[i : i + 1], row, epoch, message)
+                if seen is not None:
+                    seen[i] = self._decoder.seen
             else:
                 reason = kernel_reason(status, message)
             if reason:
@@ -93,3 +99,31 @@ class ImageDecoder:
         one = {found.format: Pictures(1, len(blob), pixels, pixels)}
         self._pictures = together(self._pictures, one)
         return ""
+
+
+class StoredImages:
+    """What a cache keeps of an image column whose pictures are others in each epoch, for the batch
+    that is being made, and how the batch's pictures are made of it.
+
+    pictures: uint8 (batch_size, height, width, 3). seen: uint32 (batch_size, 2), the sizes that
+    they had.
+    """
+
+    def __init__(self, image: str, config: Config) -> None:
+        its, stored = config.image_options(image), config.stored_options(image)
+        self.pictures = np.empty((config.batch_size, *stored["size"], 3), np.uint8)
+        self.seen = np.ones((config.batch_size, 2), np.uint32)
+        del its["cache_size"]
+        height, width = its.pop("size")
+        self._is_crop = its["fit"] == "random_crop"
+        if not self._is_crop:
+            its["fit"] = "stretch"  # which it is already: what is left is the flip
+        self._decoder = Decoder(
+            height, width, seed=config.seed, portable=config.simd == "portable", **its
+        )
+
+    def finish(self, pictures: NDArray[Any], keys: Keys, epoch: int) -> None:
+        """Makes the batch's pictures, of the rows with these keys."""
+        rows = len(keys)
+        original = self.seen[:rows] if self._is_crop else None
+        self._decoder.crop(self.pictures[:rows], pictures, key_numbers(keys), epoch, original)

@@ -78,8 +78,8 @@ class FastLoader:
         simd: "auto", or "portable" to do without vector instructions; the pixels are the same.
         trace: a file to write where the time goes to, for ui.perfetto.dev; ``%p`` in its name
             stands for the process (None).
-        cache: keep finished pictures and labels, so that they are decoded once: "ram", in this
-            loader's memory, or a folder, which other loaders and later runs share (None).
+        cache: keep decoded pictures and labels, so that it is done once: "ram", in this loader's
+            memory, or a folder, which other loaders and later runs share (None).
         cache_bytes: that they may take; rows that do not fit are decoded as ever. None for half of
             the memory that is available, or of the disk's free space.
 
@@ -97,6 +97,8 @@ class FastLoader:
         ratio: for "random_crop", the least and the greatest width / height ((3/4, 4/3)).
         flip: mirror one row in two, others in each epoch (False). Crops and flips depend on
             nothing but the seed, the epoch and the key.
+        cache_size: with a cache, (height, width) of the pictures that are kept for "random_crop";
+            the crops are taken of these, in the first epoch, too. None for 8/7 of ``size``.
         filter: of the resize, as Pillow defines it: "nearest", "box", "bilinear", "bicubic" or
             "lanczos" ("bilinear").
         orientation: turn pictures as their EXIF data asks (True).
@@ -159,6 +161,7 @@ class FastLoader:
         scale: PerColumn[tuple[float, float]] = UNSET,
         ratio: PerColumn[tuple[float, float]] = UNSET,
         flip: PerColumn[bool] = UNSET,
+        cache_size: PerColumn[tuple[int, int] | None] = UNSET,
         filter: PerColumn[str] = UNSET,
         orientation: PerColumn[bool] = UNSET,
         quality: PerColumn[str] = UNSET,

@@ -21,11 +21,11 @@ from .clock import NO_TIMES, TIMES, Clock, Lap, Span, Times
 from .columns import TEXT, Column, store
 from .config import Config
 from .errors import RowError
-from .images import ImageDecoder
+from .images import ImageDecoder, StoredImages
 from .keys import INTEGER, Key, Keys, array_equal, key_values
 from .order import Positions
 from .plan import KeyRange, Plan, key_ranges
-from .ring import KEYS, Arrays, slot_image
+from .ring import KEYS, Arrays, slot_image, stored_image
 from .source import Chunk, Snapshot, Source, open_source
 from .stats import Pictures, together
 
@@ -155,9 +155,12 @@ class Producer:
         self._snapshot = snapshot
         self._worker = worker
         self._workers = workers
-        self._decoders = [
-            (slot_image(image), ImageDecoder(image, config)) for image in config.images
-        ]
+        self._decoders = [(image, ImageDecoder(image, config)) for image in config.images]
+        self._stored = {
+            image: StoredImages(image, config)
+            for image in config.images
+            if place is not None and config.is_random(image)
+        }
         self._cached = None if place is None else CachedRows(config, Cache(place), state)
         # The thread that opens the source is the one that reads from it: sqlite3 insists.
         self._fetcher = ThreadPoolExecutor(1, "fastloader-fetch")
@@ -247,7 +250,10 @@ class Producer:
         text: dict[str, Any] = {
             c.name: np.empty(len(positions), object) for c in columns if c.is_text
         }
-        return _Batch(positions, self._keys[missing], {**slot, **text})
+        stored: Arrays = {}
+        for image, its in self._stored.items():
+            stored.update(zip(stored_image(image), (its.pictures, its.seen), strict=True))
+        return _Batch(positions, self._keys[missing], {**slot, **text, **stored})
 
     def _decode(self, into: _Batch, cancelled: Callable[[], bool]) -> bool:
         """Makes the rows that have to be fetched, one after the other. False once cancelled."""
@@ -272,9 +278,13 @@ class Producer:
         into.partial = {places[i]: reason for i, reason in into.partial.items()}
         into.keys = self._keys[into.positions]
         # Those that are bad or partial are to be found and said each time.
-        return self._cached.complete(
+        found = self._cached.complete(
             self.epoch, self.batch, into.positions, into.targets, {*into.bad, *into.partial}
         )
+        for image, its in self._stored.items():
+            if found:
+                its.finish(into.targets[slot_image(image)], into.keys, self.epoch)
+        return found
 
     def close(self) -> None:
         """May be called twice."""
@@ -378,9 +388,11 @@ class Producer:
         for column, values in zip(self._columns, chunk.labels, strict=True):
             for i, reason in store(column, values[rows], into.targets[column.name][at:]).items():
                 into.bad[at + i] = reason
-        for (name, decoder), blobs in zip(self._decoders, chunk.images, strict=True):
-            pictures = into.targets[name][at:]
-            failed, cut = decoder.decode(blobs[rows], pictures, chunk.keys[rows], self.epoch)
+        for (image, decoder), blobs in zip(self._decoders, chunk.images, strict=True):
+            pictures, seen = into.targets[slot_image(image)][at:], None
+            if image in self._stored:
+                pictures, seen = (into.targets[name][at:] for name in stored_image(image))
+            failed, cut = decoder.decode(blobs[rows], pictures, chunk.keys[rows], self.epoch, seen)
             for found, reasons in ((failed, into.bad), (cut, into.partial)):
                 for i, reason in found.items():
                     reasons.setdefault(at + i, reason)

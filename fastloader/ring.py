@@ -74,6 +74,12 @@ def slot_image(image: str) -> str:
     return f":image {image}"
 
 
+def stored_image(image: str) -> tuple[str, str]:
+    """What the pictures that a cache keeps of an image column, and their sizes, are called beside a
+    slot's columns."""
+    return f":stored {image}", f":seen {image}"
+
+
 Arrays = dict[str, NDArray[Any]]
 
 

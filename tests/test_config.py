@@ -62,6 +62,7 @@ FULL_ENVIRONMENT = {
     "FASTLOADER_MAX_SCANS": "7",
     "FASTLOADER_MAX_CHUNKS": "70",
     "FASTLOADER_TRACE": "trace.json",
+    "FASTLOADER_CACHE_SIZE": "40x50",
 }
 
 
@@ -101,9 +102,10 @@ def test_every_option_has_a_variable() -> None:
         seed=2**64 - 1, filter="lanczos", orientation=False, quality="fast",
         background=(255, 0, 7), layout="NCHW", dtype="float16", mean=(0.485, 0.456, 0.406),
         std=(0.25, 0.25, 0.25), strict=True, max_scans=7, max_chunks=70, trace="trace.json",
+        cache_size=(40, 50),
     )  # fmt: skip
     assert make(environ={"FASTLOADER_QUERY": "SELECT 1"}).query == "SELECT 1"
-    # Nor can there be a cache with crops and flips.
+    # Nor can there be a cache of what is read as it is.
     cached = make(environ={"FASTLOADER_CACHE": "kept", "FASTLOADER_CACHE_BYTES": "1000"})
     assert (cached.cache, cached.cache_bytes) == ("kept", 1000)
     covered = {*FULL_ENVIRONMENT, "FASTLOADER_QUERY", "FASTLOADER_CACHE", "FASTLOADER_CACHE_BYTES"}

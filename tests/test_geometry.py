@@ -402,3 +402,80 @@ def test_vector_and_portable_code_give_the_same_bytes_whatever_the_options(seed:
     np.testing.assert_array_equal(
         raw(image, height, width, **options), raw(image, height, width, portable=True, **options)
     )
+
+
+# ---- pictures that are decoded already -----------------------------------------------------------
+
+
+@SIMD
+@pytest.mark.parametrize("filter", FILTERS)
+def test_crops_of_kept_pictures_stay_inside_them(filter: str, portable: bool) -> None:
+    """Of any size, kept at any other: each crop is made of pixels that are there. On one side of a
+    border there is nothing but 10, on the other nothing but 200."""
+    rng = np.random.default_rng(7)
+    for case in range(150):
+        height, width, out_height, out_width = (int(n) for n in rng.integers(1, 40, 4))
+        original = rng.integers(1, [5000, 500][case % 2], (3, 2)).astype(np.uint32)
+        decoder = Decoder(
+            out_height, out_width, **LIMITS, fit="random_crop", flip=True, filter=filter,
+            portable=portable, seed=case,
+        )  # fmt: skip
+        kept = np.full((3, height, width, 3), 10, np.uint8)
+        kept[:, : height // 2] = 200
+        pictures = np.zeros((3, *decoder.shape), np.uint8)
+        decoder.crop(kept, pictures, np.arange(3, dtype=np.uint64), case, original)
+        if filter in ("nearest", "box", "bilinear"):  # whose weights are not negative
+            assert pictures.min() >= 9
+            assert pictures.max() <= 201
+        else:
+            assert pictures.max() > 0
+
+
+def test_a_kept_picture_is_cropped_where_the_original_would_be() -> None:
+    """Of a slope, enlarged by other factors down and across: a level tells where a pixel is from,
+    to a quarter of one."""
+    image = np.zeros((20, 30, 4), np.uint8)
+    image[..., 0], image[..., 1] = 12 * np.arange(20)[:, None], 8 * np.arange(30)
+    large = image[..., :3].repeat(4, axis=0).repeat(2, axis=1)
+    options: dict[str, Any] = {"fit": "random_crop", "flip": True, "filter": "box", "seed": 9}
+    decoder = Decoder(6, 6, **LIMITS, **options)
+    rows = np.arange(40, dtype=np.uint64)
+    expected = np.zeros((40, *decoder.shape), np.uint8)
+    for row in range(40):
+        decoder.resize(image, expected[row : row + 1], row=row, epoch=2)
+    assert decoder.seen == (20, 30)
+    found = np.zeros_like(expected)
+    original = np.full((40, 2), (20, 30), np.uint32)
+    decoder.crop(np.stack([large] * 40), found, rows, 2, original)
+    error = np.abs(found.astype(int) - expected.astype(int))
+    assert error[..., 0].max() <= 6
+    assert error[..., 1].max() <= 4
+    assert error.mean() < 1.5
+
+
+def test_crops_say_what_does_not_fit() -> None:
+    decoder = Decoder(4, 4, **LIMITS)
+    kept, rows = np.zeros((2, 5, 5, 3), np.uint8), np.zeros(2, np.uint64)
+    pictures, sizes = np.zeros((2, 4, 4, 3), np.uint8), np.ones((2, 2), np.uint32)
+    decoder.crop(kept, pictures, rows, 0, sizes)
+    for wrong in (
+        (np.zeros((2, 5, 5, 4), np.uint8), pictures, rows, 0, sizes),
+        (np.zeros((2, 0, 5, 3), np.uint8), pictures, rows, 0, sizes),
+        (kept, pictures[:1], rows, 0, sizes),
+        (kept, pictures, rows[:1], 0, sizes),
+        (kept, pictures, rows, 0, sizes[:1]),
+        (kept, pictures, rows, 0, np.ones((2, 3), np.uint32)),
+    ):
+        with pytest.raises(ValueError, match="need|at least one row"):
+            decoder.crop(*wrong)
+    with pytest.raises(ValueError, match="2 pictures need as many sizes"):
+        decoder.decode([jpeg(), jpeg()], pictures, rows, 0, sizes[:1])
+
+
+def test_the_mirror_image_of_a_padded_picture_is_padded_on_the_other_side() -> None:
+    """Where the padding is odd, one side has a column more."""
+    blob = jpeg(20, 20)
+    plain = picture(blob, 10, 17, fit="pad")
+    flipped = [picture(blob, 10, 17, fit="pad", flip=True, row=row) for row in range(20)]
+    kinds = {image.tobytes() for image in flipped}
+    assert kinds == {plain.tobytes(), plain[:, ::-1].tobytes()}
