@@ -4,7 +4,8 @@ A file holds, for one state of a table and one set of options, a mark for each r
 then, at a fixed place for each, the rows: the pictures and labels as they stand in a batch. It is
 read and written with ``preadv`` and ``pwritev``, not mapped: a disk that is full or broken, or a
 file that somebody cuts, is then an error that can be handled, and no SIGBUS; and the copy from the
-page cache into the slot is the only one.
+page cache into the slot is the only one. Only the marks are mapped, a byte a row, which are on the
+disk from the start.
 
 There are no locks. A mark says that a row may be there; the row's checksum says whether it is. So a
 row that is half written, by a process that is killed, a machine that stops or one that writes it
@@ -133,11 +134,12 @@ class Cache:
         self._map = mmap.mmap(self._fd, place.rows, prot=mmap.PROT_READ)
         self._marks = np.frombuffer(self._map, np.bool_)
         self._text = [column.name for column in place.columns if column.is_text]
-        self._is_writable = True
+        self._kept = place.kept
+        self._is_full = False
 
     def holds(self, positions: Positions) -> NDArray[np.bool_]:
         """Which of the rows are marked, (n,)."""
-        return self._marks[positions] & (positions < self._place.kept)
+        return self._marks[positions] & (positions < self._kept)
 
     def rows(self, arrays: dict[str, NDArray[np.generic]]) -> Rows:
         """The bytes of a batch's arrays, for :meth:`load` and :meth:`store`."""
@@ -152,7 +154,7 @@ class Cache:
         try:
             os.preadv(self._fd, [header, *row, text], self._offset(position))
         except OSError:
-            self._is_writable = False  # a broken disk will not get better
+            self._kept = 0  # a broken disk will not get better
         checksum, text_bytes, found = HEADER.unpack(header)
         if (
             found != position
@@ -166,7 +168,7 @@ class Cache:
 
     def store(self, position: int, rows: Rows, at: int, text: dict[str, str]) -> None:
         """Keeps the row in place ``at`` of ``rows``, if there is room for it."""
-        if position >= self._place.kept or not self._is_writable:
+        if position >= self._kept or self._is_full:
             return
         words = json.dumps([text[name] for name in self._text]).encode() if self._text else b""
         if len(words) > TEXT_BYTES:
@@ -181,7 +183,7 @@ class Cache:
         if written == len(header) + len(words) + sum(len(column) for column in row):
             self._mark(position, there=True)
         else:
-            self._is_writable = False
+            self._is_full = True
 
     def close(self) -> None:
         """May be called twice."""
@@ -197,7 +199,7 @@ class Cache:
         try:
             os.pwrite(self._fd, bytes([there]), position)
         except OSError:
-            self._is_writable = False
+            self._kept = 0  # what cannot be unmarked must not be asked for again
 
 
 # ---- the file ------------------------------------------------------------------------------------
@@ -221,8 +223,8 @@ class CacheFile:
             room = config.cache_bytes or int(available_bytes() * SHARE)
         else:
             self._file, path = _opened(config.cache, name + SUFFIX)
-            own = _disk_bytes(Path(path))
-            free = shutil.disk_usage(config.cache).free + own
+            caches = sum(map(_disk_bytes, Path(config.cache).glob("*" + SUFFIX)))
+            free = shutil.disk_usage(config.cache).free + caches
             room = config.cache_bytes or int(free * SHARE)
             room -= _make_room(Path(path), max(0, room - wanted))
         kept = max(0, min(rows, (room - place.first_row) // place.row_bytes))

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fastloader import ConfigError, FastLoader
+from fastloader import ConfigError, FastLoader, cli
 from fastloader.cache import HEADER, SUFFIX
 
 from .conftest import Either
@@ -289,6 +289,34 @@ def test_a_damaged_file_is_noticed_and_mended(
     assert whole.startswith(path.read_bytes())
 
 
+@pytest.mark.parametrize("broken", ["preadv", "pwrite", "pwritev"])
+def test_a_broken_disk_is_no_error(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """Nothing of it can be had here, so the calls are made to fail: they alone, in this process."""
+    expected, _ = epochs_of(small)
+    epochs_of(small, cache=tmp_path)
+    with open(file_in(tmp_path), "r+b") as file:  # so that there is something to unmark
+        file.seek(4096 + 7 * ROW_BYTES + 30)
+        file.write(b"other")
+
+    def fail(*_: Any) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, broken, fail)
+    found, cached = epochs_of(small, workers=0, cache=tmp_path)
+    assert found == expected
+    assert cached == 0 if broken == "preadv" else cached < 3 * ROWS
+
+
+def test_a_file_from_the_future_does_not_hold_anything_up(small: str, tmp_path: Path) -> None:
+    os.utime(small, (time.time() + 3600, time.time() + 3600))
+    start = time.monotonic()
+    epochs_of(small, 1, workers=0, cache=tmp_path)
+    assert epochs_of(small, 1, workers=0, cache=tmp_path)[1] == ROWS
+    assert time.monotonic() - start < 20
+
+
 def test_a_full_disk_is_no_error(tmp_path: Path) -> None:
     """A limit of the process's, which is an error of the same calls."""
     url = table(tmp_path / "many.db", simple_rows(ROWS))
@@ -541,6 +569,12 @@ def test_what_postgres_cannot_answer_for_is_an_error(database: Database) -> None
     ):
         with pytest.raises(ConfigError, match=words):
             FastLoader(url, cache="ram", **options)
+
+
+def test_commands_that_are_about_decoding_do_without(small: str, tmp_path: Path) -> None:
+    for words in (["check", small], ["tune", small, "--seconds", "0.1", "--slots", "3"]):
+        assert cli.main([*words, "--cache", str(tmp_path / "kept")]) == 0
+    assert not (tmp_path / "kept").exists()
 
 
 def test_the_log_says_how_much_came_out_of_it(small: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -62,6 +62,7 @@ class Check:
         options = {
             **loader_options(arguments), "batch_size": BATCH_ROWS, "on_error": "fill",
             "drop_remainder": False, "shuffle": False, "shard": (0, 1), "deterministic": False,
+            "cache": None,
         }  # fmt: skip
         with FastLoader(**options) as loader:
             for _ in progress(loader, "Decoding", total=len(loader), unit="batches"):

@@ -56,8 +56,9 @@ class Spread:
 
 
 def of_loader(options: dict[str, Any], seconds: float) -> Measured:
-    """Of FastLoader with these options, epoch after epoch, for so long after it has warmed up."""
-    with FastLoader(**options) as loader:
+    """Of FastLoader with these options, epoch after epoch, for so long after it has warmed up.
+    Without the cache: it is decoding that is measured."""
+    with FastLoader(**{**options, "cache": None}) as loader:
         ready = (loader.config.slots or 0) * max(1, loader.config.workers)
         batches = _epochs(loader)
         start = time.perf_counter()

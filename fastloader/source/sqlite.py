@@ -31,6 +31,7 @@ FETCH_BYTES = 1 << 20
 
 RACY_S = 0.02
 """The kernel's clock ticks every 0.004 s, or 0.01."""
+RACY_TRIES = 10
 
 FIRST_ROWS = 100
 """Rows to look at for a label that is not NULL."""
@@ -169,13 +170,16 @@ class SQLiteSource:
     def state(self) -> str:
         # A change in the same tick of the kernel's clock as the last one would not show (git's
         # "racy" problem): so the last one must be some ticks old.
-        wait_s = RACY_S
-        while wait_s > 0:
-            time.sleep(wait_s)
-            state = file_state(self._path)
-            newest = max(os.stat(path).st_mtime for path in _files(self._path))
-            wait_s = min(RACY_S, newest + RACY_S - time.time())
-        return state
+        # A busy writer is not waited for: one change after the other shows.
+        for _ in range(RACY_TRIES):
+            times = [0.0]
+            for path in _files(self._path):
+                with contextlib.suppress(FileNotFoundError):  # a log that has been written back
+                    times.append(os.stat(path).st_mtime)
+            if not 0 <= time.time() - max(times) < RACY_S:
+                break
+            time.sleep(RACY_S)
+        return file_state(self._path)
 
     def snapshot(self) -> Snapshot | None:
         return None  # SQLite's last for a connection; what goes meanwhile is reported as gone
