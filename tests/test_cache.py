@@ -437,6 +437,37 @@ def test_a_sqlite_file_that_changes_meanwhile(tmp_path: Path, wal: bool, workers
     assert epochs_of(url, 1, workers=1, cache=tmp_path) == (expected, 0)
 
 
+def test_a_sqlite_file_that_is_put_back(tmp_path: Path) -> None:
+    """In place, with its time, as a backup does: what was read meanwhile was not kept for it."""
+    url = table(tmp_path / "back.db", simple_rows(ROWS))
+    before, its = Path(url).read_bytes(), os.stat(url)
+    expected, _ = epochs_of(url, 1)
+    options: dict[str, Any] = {**OPTIONS, "workers": 0, "cache": tmp_path}
+    with FastLoader(url, **options) as loader:
+        writer = sqlite3.connect(url)
+        with writer:
+            writer.execute("UPDATE images SET label = -1")
+        writer.close()
+        assert all((labels == -1).all() for _, labels, _ in loader)
+    with open(url, "r+b") as file:
+        file.write(before)
+        file.truncate()
+    os.utime(url, ns=(its.st_atime_ns, its.st_mtime_ns))
+    assert epochs_of(url, 1, workers=0, cache=tmp_path)[0] == expected
+    assert len(list(tmp_path.glob("*" + SUFFIX))) == 1, "the same state, so the same file"
+
+
+def test_a_batch_that_is_done_is_not_decided_again(small: str, tmp_path: Path) -> None:
+    """By the fetching thread, which may come late: it would fetch what nobody takes."""
+    with FastLoader(small, **{**OPTIONS, "workers": 0, "cache": tmp_path}) as loader:
+        list(loader)
+        (feeder,) = loader._feeders
+        cached = feeder._producer._cached  # type: ignore[attr-defined]
+        positions = np.arange(8)
+        assert not cached.missing(0, 12, positions).any()
+        assert (0, 12) not in cached._decided
+
+
 def test_a_write_ahead_log_that_is_not_written_back_is_no_change(tmp_path: Path) -> None:
     url = table(tmp_path / "log.db", simple_rows(ROWS))
     writer = sqlite3.connect(url, isolation_level=None)
