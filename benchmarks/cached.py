@@ -6,7 +6,6 @@ run, out of the page cache; beside it stands a program that reads the file from 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import statistics
@@ -41,13 +40,11 @@ def epochs(path: str, count: int, **options: Any) -> tuple[list[float], int]:
 
 
 def run_one(name: str, path: str) -> Sample:
-    if name in (NONE, RAM):
-        first, *later = epochs(path, EPOCHS, cache=None if name == NONE else "ram")[0]
-        return {"first": first, "images_per_s": statistics.median(later)}
     # On the disk of the database, which is no memory where a cold cache can be measured.
     with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
-        if name == FOLDER:
-            first, *later = epochs(path, EPOCHS, cache=folder)[0]
+        if name != COLD:
+            cache = {NONE: None, RAM: "ram", FOLDER: folder}[name]
+            first, *later = epochs(path, EPOCHS, cache=cache)[0]
             return {"first": first, "images_per_s": statistics.median(later)}
         epochs(path, 1, cache=folder)
         (file,) = Path(folder).iterdir()
@@ -93,8 +90,7 @@ def main() -> None:
         print(json.dumps(run_one(*options.one)))
         return
     photos = read_photos(options.images, options.photos)
-    with contextlib.ExitStack() as stack:
-        path = stack.enter_context(database(photos, options.copies * len(photos)))
+    with database(photos, options.copies * len(photos)) as path:
         samples = paired(
             chosen(CONTESTANTS, options.only),
             options.rounds,

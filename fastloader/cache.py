@@ -19,15 +19,13 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.metadata
 import io
 import json
 import mmap
 import os
-import shutil
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -70,7 +68,7 @@ def name_of(config: Config, keys: Keys, columns: Sequence[Column], state: str) -
 
     state: of the table, from :meth:`fastloader.source.Source.state`.
     """
-    images = {image: config.stored_options(image) for image in config.images}
+    images = {image: config.decoder_options(image) for image in config.images}
     options = [config.table, config.query, config.key, config.max_blob_bytes, images]
     what = [FORMAT, __version__, _libraries(), options, [asdict(c) for c in columns], state]
     return blake2b(json.dumps([*what, digest(keys)]).encode(), digest_size=20).hexdigest()
@@ -78,6 +76,8 @@ def name_of(config: Config, keys: Keys, columns: Sequence[Column], state: str) -
 
 def _libraries() -> list[str]:
     """What decodes: the extension, to the byte, the codecs that it has loaded, and Pillow."""
+    import importlib.metadata  # here: 25 ms, in each process, of which one asks, and not always
+
     kernel = blake2b(Path(_kernel.__file__).read_bytes(), digest_size=16).hexdigest()
     found = [kernel, _kernel.libraries]
     for name in ("pillow", "pillow-simd"):
@@ -91,21 +91,21 @@ class Place:
     """Where a cache is and what it keeps; enough for :class:`Cache` in any process of the loader.
 
     path: of the file. rows: of the table. kept: rows from the first of the sorted key column on
-    that there is room for. columns: of a row, text ones too.
+    that there is room for. columns: of a row, text ones too. state: of the table, that the rows
+    are of.
     """
 
     path: str
     rows: int
     kept: int
     columns: tuple[Column, ...]
+    state: str
 
     @property
     def row_bytes(self) -> int:
         """From one row to the next."""
         size = HEADER.size + TEXT_BYTES * any(column.is_text for column in self.columns)
-        for column in self.columns:
-            if not column.is_text:
-                size += column.numpy_dtype.itemsize * int(np.prod(column.shape, dtype=int))
+        size += sum(column.row_bytes for column in self.columns if not column.is_text)
         return -(-size // ALIGNMENT) * ALIGNMENT
 
     @property
@@ -118,8 +118,7 @@ def place_from(values: dict[str, Any] | None) -> Place | None:
     """The place whose fields went through JSON."""
     if values is None:
         return None
-    columns = columns_from(map(dict.values, values["columns"]))
-    return Place(values["path"], values["rows"], values["kept"], columns)
+    return Place(**{**values, "columns": columns_from(map(dict.values, values["columns"]))})
 
 
 class Cache:
@@ -129,7 +128,7 @@ class Cache:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._row_bytes = place.row_bytes
-        self._file = io.FileIO(os.open(place.path, os.O_RDWR | os.O_CLOEXEC), "r+")
+        self._file = io.FileIO(place.path, "r+")
         self._fd = self._file.fileno()
         self._map = mmap.mmap(self._fd, place.rows, prot=mmap.PROT_READ)
         self._marks = np.frombuffer(self._map, np.bool_)
@@ -211,10 +210,12 @@ class CacheFile:
     place: for the workers.
     """
 
-    def __init__(self, config: Config, name: str, rows: int, columns: Sequence[Column]) -> None:
+    def __init__(
+        self, config: Config, name: str, rows: int, columns: Sequence[Column], state: str
+    ) -> None:
         """Raises ConfigError where there can be none. name: from :func:`name_of`."""
         assert config.cache is not None
-        place = Place("", rows, 0, tuple(columns))
+        place = Place("", rows, 0, tuple(columns), state)
         wanted = place.first_row + rows * place.row_bytes
         if config.cache == RAM:
             self._file = create_memory("cache")
@@ -223,12 +224,9 @@ class CacheFile:
             room = config.cache_bytes or int(available_bytes() * SHARE)
         else:
             self._file, path = _opened(config.cache, name + SUFFIX)
-            caches = sum(map(_disk_bytes, Path(config.cache).glob("*" + SUFFIX)))
-            free = shutil.disk_usage(config.cache).free + caches
-            room = config.cache_bytes or int(free * SHARE)
-            room -= _make_room(Path(path), max(0, room - wanted))
+            room = _room(Path(path), config.cache_bytes, wanted)
         kept = max(0, min(rows, (room - place.first_row) // place.row_bytes))
-        self.place = Place(path, rows, kept, place.columns)
+        self.place = replace(place, path=path, kept=kept)
         try:
             # Marks are mapped, so they must be there; the rows come as they are written.
             os.posix_fallocate(self._file.fileno(), 0, place.first_row)
@@ -266,29 +264,28 @@ def _opened(folder: str, name: str) -> tuple[io.FileIO, str]:
         ) from None
 
 
-def _make_room(ours: Path, allowed: int) -> int:
-    """Removes the cache files that were used least lately, and that nobody uses now, until the
-    others in our file's folder take no more than ``allowed`` bytes. What they take."""
-    others = [path for path in ours.parent.glob("*" + SUFFIX) if path != ours]
-    taken = sum(map(_disk_bytes, others))
-    for path in sorted(others, key=_used):
-        if taken <= allowed:
+def _room(ours: Path, cache_bytes: int | None, wanted: int) -> int:
+    """What our file may take of the bytes that all cache files in its folder may, once those that
+    were used least lately, and that nobody uses now, have made way for what is ``wanted``."""
+    found: dict[Path, os.stat_result] = {}
+    for path in ours.parent.glob("*" + SUFFIX):
+        with contextlib.suppress(OSError):
+            found[path] = path.stat()
+    if cache_bytes is None:
+        disk = os.statvfs(ours.parent)
+        free = disk.f_bavail * disk.f_frsize + sum(map(_disk_bytes, found.values()))
+        cache_bytes = int(free * SHARE)
+    found.pop(ours, None)
+    taken = sum(map(_disk_bytes, found.values()))
+    for path in sorted(found, key=lambda path: found[path].st_mtime):
+        if taken <= max(0, cache_bytes - wanted):
             break
         with contextlib.suppress(OSError), io.FileIO(path, "r+") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            taken -= _disk_bytes(path)
             path.unlink()
-    return taken
+            taken -= _disk_bytes(found[path])
+    return cache_bytes - taken
 
 
-def _stat(path: Path) -> Iterator[os.stat_result]:
-    with contextlib.suppress(OSError):
-        yield path.stat()
-
-
-def _disk_bytes(path: Path) -> int:
-    return sum(found.st_blocks * 512 for found in _stat(path))
-
-
-def _used(path: Path) -> float:
-    return sum(found.st_mtime for found in _stat(path))
+def _disk_bytes(its: os.stat_result) -> int:
+    return its.st_blocks * 512

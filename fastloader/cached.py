@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .cache import Cache
+from .cache import Cache, Place
 from .config import Config
 from .order import Positions
 from .ring import KEYS, Arrays
@@ -21,12 +21,11 @@ class CachedRows:
     A batch is looked at twice: by the fetching thread, which fetches the rows that are missing, and
     by the one that fills the slot. Other processes add rows meanwhile, so whoever is first decides
     for both.
-
-    state: of the table, that the cache's rows are of.
     """
 
-    def __init__(self, config: Config, cache: Cache, state: str) -> None:
-        self._config, self._cache, self._state = config, cache, state
+    def __init__(self, config: Config, place: Place) -> None:
+        self._config, self._state = config, place.state
+        self._cache = Cache(place)
         self._lock = threading.Lock()
         self.start()
 
@@ -49,19 +48,19 @@ class CachedRows:
                 self._decided[where] = ~found
             return self._decided[where]
 
-    def places(self, epoch: int, batch: int) -> list[int]:
-        """Where in their batch the rows belong that were missing."""
-        with self._lock:
-            places: list[int] = np.flatnonzero(self._decided[epoch, batch]).tolist()
-        return places
-
     def complete(
-        self, epoch: int, batch: int, positions: Positions, targets: Arrays, bad: Collection[int]
+        self,
+        epoch: int,
+        batch: int,
+        positions: Positions,
+        decoded: Sequence[int],
+        targets: Arrays,
+        *,
+        bad: Collection[int],
     ) -> bool:
-        """Moves the rows that were missing, which are the first in ``targets``, to their places,
-        keeps them unless they are ``bad``, and puts cached ones between them. False if one of these
-        is not there after all; the batch is of no use then."""
-        decoded = self.places(epoch, batch)
+        """Moves the rows that were missing, which are the first in ``targets``, to their places
+        ``decoded``, keeps them unless they are ``bad``, and puts cached ones between them. False if
+        one of these is not there after all; the batch is of no use then."""
         for target in targets.values():
             for i, at in reversed(list(enumerate(decoded))):
                 if i != at:

@@ -41,6 +41,11 @@ class Column:
             import ml_dtypes  # noqa: F401  # tells NumPy of it
         return np.dtype(self.dtype)
 
+    @property
+    def row_bytes(self) -> int:
+        """Of one row's value, of a column that is not text."""
+        return self.numpy_dtype.itemsize * int(np.prod(self.shape, dtype=int))
+
 
 def columns_from(values: Iterable[Iterable[Any]]) -> tuple[Column, ...]:
     """The columns whose fields went through JSON."""

@@ -153,13 +153,13 @@ class Config:
         its = self.image_options(image)
         return bool(its["flip"]) or its["fit"] == "random_crop"
 
-    def stored_options(self, image: str) -> dict[str, Any]:
-        """The image options of what a cache keeps of an image column: the finished picture, unless
-        it is another one in each epoch. Then it is, in RGB, the picture before the flip, or what
-        random crops are taken of."""
+    def decoder_options(self, image: str) -> dict[str, Any]:
+        """The image options of what is made of a blob: the finished picture, unless there is a
+        cache and the picture is another one in each epoch. Then it is what the cache keeps: in RGB,
+        the picture before the flip, or what random crops are taken of."""
         its = self.image_options(image)
         cache_size = its.pop("cache_size")
-        if not self.is_random(image):
+        if self.cache is None or not self.is_random(image):
             return its
         plain = {name: getattr(Config, name) for name in RANDOM_ANEW}
         if its["fit"] == "random_crop":

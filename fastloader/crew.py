@@ -73,7 +73,6 @@ class Crew:
             found.columns,
             snapshot=found.snapshot,
             place=self._cache(found, undo),
-            state=found.state,
         )
         undo.callback(producer.close)
         self.feeders.append(InProcess(producer, layout, slots))
@@ -101,7 +100,8 @@ class Crew:
         if config.cache is None:
             return None
         images = [column for image in config.images for column in kept_of(config, image)]
-        file = CacheFile(config, found.cache, found.rows, [*images, *found.columns])
+        columns = [*images, *found.columns]
+        file = CacheFile(config, found.cache, found.rows, columns, found.state)
         undo.callback(file.close)
         if file.place.kept < found.rows:
             logger.info(
@@ -134,7 +134,7 @@ def kept_of(config: Config, image: str) -> list[Column]:
     if not config.is_random(image):
         return [column_of(config, image)]
     pictures, seen = stored_image(image)
-    size = config.stored_options(image)["size"]
+    size = config.decoder_options(image)["size"]
     return [Column(pictures, "uint8", (*size, 3)), Column(seen, "uint32", (2,))]
 
 

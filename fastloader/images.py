@@ -24,16 +24,14 @@ class ImageDecoder:
     """
 
     def __init__(self, image: str, config: Config) -> None:
-        self._is_stored = config.cache is not None and config.is_random(image)
-        its = config.stored_options(image) if self._is_stored else config.image_options(image)
-        its.pop("cache_size", None)
+        its = config.decoder_options(image)
         height, width = its.pop("size")
         self._decoder = Decoder(
             height, width, seed=config.seed, portable=config.simd == "portable", **its
         )
         self._pictures: dict[str, Pictures] = {}  # that Pillow has decoded
         self._max_pixels: int = its["max_pixels"]
-        self._is_random = config.is_random(image) and not self._is_stored
+        self._is_random = its["flip"] or its["fit"] == "random_crop"
         # Where there are several, a reason says which one it is about.
         self._prefix = f"column {image!r}: " if len(config.images) > 1 else ""
 
@@ -110,7 +108,7 @@ class StoredImages:
     """
 
     def __init__(self, image: str, config: Config) -> None:
-        its, stored = config.image_options(image), config.stored_options(image)
+        its, stored = config.image_options(image), config.decoder_options(image)
         self.pictures = np.empty((config.batch_size, *stored["size"], 3), np.uint8)
         self.seen = np.ones((config.batch_size, 2), np.uint32)
         del its["cache_size"]

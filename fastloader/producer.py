@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cache import Cache, Place
+from .cache import Place
 from .cached import CachedRows
 from .clock import NO_TIMES, TIMES, Clock, Lap, Span, Times
 from .columns import TEXT, Column, store
@@ -92,11 +92,12 @@ class Fetched(NamedTuple):
 class _Batch:
     """A batch on its way into a slot: where it goes, and by position in it what is wrong.
 
-    positions: of its rows in the key column. keys: first of those that have to be fetched, in the
-        end of all.
+    positions: of its rows in the key column. fetched: the places of those that have to be fetched.
+    keys: first of these, in the end of all.
     """
 
     positions: Positions
+    fetched: list[int]
     keys: Keys
     targets: Arrays
     bad: dict[int, str] = field(default_factory=dict)
@@ -130,7 +131,7 @@ class Producer:
     columns: the label columns, as the survey found them.
     snapshot: to read from.
     worker, workers: batches j with j % workers == worker are this producer's.
-    place: of the cache, if there is one. state: of the table, that the cache's rows are of.
+    place: of the cache, if there is one.
 
     clock: of the thread that calls :meth:`fill`, at ``decode`` or ``source_wait`` meanwhile.
     """
@@ -145,7 +146,6 @@ class Producer:
         worker: int = 0,
         workers: int = 1,
         place: Place | None = None,
-        state: str = "",
     ) -> None:
         self._config = config
         self._keys = keys
@@ -161,7 +161,7 @@ class Producer:
             for image in config.images
             if place is not None and config.is_random(image)
         }
-        self._cached = None if place is None else CachedRows(config, Cache(place), state)
+        self._cached = None if place is None else CachedRows(config, place)
         # The thread that opens the source is the one that reads from it: sqlite3 insists.
         self._fetcher = ThreadPoolExecutor(1, "fastloader-fetch")
         self._source: Source | None = None
@@ -214,7 +214,6 @@ class Producer:
             self._range = 0
         self.epoch, self.batch = following
         into = self._begin(slot)
-        cached = len(into.positions) - len(into.keys)
         if not self._decode(into, cancelled):
             return None
         if not self._complete(into):  # a row that should be in the cache is not: again, without it
@@ -223,7 +222,7 @@ class Producer:
         if KEYS in into.targets:
             into.targets[KEYS][: len(into.keys)] = key_values(into.keys)
         filled = self._settle(into)
-        filled.cached = cached
+        filled.cached = len(into.positions) - len(into.fetched)
         filled.text = {
             name: values[: filled.rows].tolist()
             for name, values in into.targets.items()
@@ -242,9 +241,11 @@ class Producer:
 
     def _begin(self, slot: Arrays) -> _Batch:
         """What is to be done for the batch."""
-        positions = missing = self._plan.positions(self.epoch, self.batch)
+        positions = self._plan.positions(self.epoch, self.batch)
+        fetched = np.arange(len(positions))
         if self._cached is not None:
-            missing = positions[self._cached.missing(self.epoch, self.batch, positions)]
+            fetched = np.flatnonzero(self._cached.missing(self.epoch, self.batch, positions))
+        missing = positions[fetched]
         self._range += len(key_ranges(self._keys, missing))
         columns = [*self._columns, *([self._key_column] if self._config.with_keys else [])]
         text: dict[str, Any] = {
@@ -253,7 +254,8 @@ class Producer:
         stored: Arrays = {}
         for image, its in self._stored.items():
             stored.update(zip(stored_image(image), (its.pictures, its.seen), strict=True))
-        return _Batch(positions, self._keys[missing], {**slot, **text, **stored})
+        targets = {**slot, **text, **stored}
+        return _Batch(positions, fetched.tolist(), self._keys[missing], targets)
 
     def _decode(self, into: _Batch, cancelled: Callable[[], bool]) -> bool:
         """Makes the rows that have to be fetched, one after the other. False once cancelled."""
@@ -273,18 +275,18 @@ class Producer:
         """Has the cache put the other rows between them. False if they are not there."""
         if self._cached is None or (into.bad and self._config.on_error == "raise"):
             return True
-        places = self._cached.places(self.epoch, self.batch)
-        into.bad = {places[i]: reason for i, reason in into.bad.items()}
-        into.partial = {places[i]: reason for i, reason in into.partial.items()}
+        into.bad = {into.fetched[i]: reason for i, reason in into.bad.items()}
+        into.partial = {into.fetched[i]: reason for i, reason in into.partial.items()}
         into.keys = self._keys[into.positions]
         # Those that are bad or partial are to be found and said each time.
-        found = self._cached.complete(
-            self.epoch, self.batch, into.positions, into.targets, {*into.bad, *into.partial}
-        )
+        bad = {*into.bad, *into.partial}
+        if not self._cached.complete(
+            self.epoch, self.batch, into.positions, into.fetched, into.targets, bad=bad
+        ):
+            return False
         for image, its in self._stored.items():
-            if found:
-                its.finish(into.targets[slot_image(image)], into.keys, self.epoch)
-        return found
+            its.finish(into.targets[slot_image(image)], into.keys, self.epoch)
+        return True
 
     def close(self) -> None:
         """May be called twice."""

@@ -104,8 +104,7 @@ class Layout:
         offsets, end = [], 0
         for column in fixed:
             offsets.append(end)
-            row_bytes = column.numpy_dtype.itemsize * int(np.prod(column.shape, dtype=int))
-            end += -(-batch_size * row_bytes // ALIGNMENT) * ALIGNMENT
+            end += -(-batch_size * column.row_bytes // ALIGNMENT) * ALIGNMENT
         pages = -(-end // mmap.PAGESIZE)
         return cls(batch_size, fixed, tuple(offsets), pages * mmap.PAGESIZE)
 

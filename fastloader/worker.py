@@ -39,7 +39,6 @@ def specification(
             "snapshot": found.snapshot and asdict(found.snapshot),
             "slot_columns": [astuple(column) for column in layout.columns],
             "place": place and asdict(place),
-            "state": found.state,
             "slots": slots,
             "worker": worker,
             "parent": os.getpid(),
@@ -63,7 +62,6 @@ class Worker:
             worker=values["worker"],
             workers=config.workers,
             place=place_from(values["place"]),
-            state=values["state"],
         )
         layout = Layout.of(config.batch_size, columns_from(values["slot_columns"]))
         self._ring = Ring(memory, layout, values["slots"], allocate=False)

@@ -13,7 +13,7 @@ from ..errors import ConfigError, PlanError, SourceError
 from ..keys import Key, Keys, key_values
 from . import as_subquery, identifier
 from ._libpq import QueryError, Result
-from .pgtypes import BYTEA, BYTES, CASTS, KEYS, LABELS, OID, Type
+from .pgtypes import BYTEA, BYTES, CASTS, KEYS, LABELS, OID, Type, text
 
 Query = Callable[[str], list[Result]]
 """Runs statements; the results of those that return rows. Raises QueryError."""
@@ -156,7 +156,7 @@ class PostgresTable:
             )
         table = f"{literal(self._from)}::regclass"
         (result,) = query(TABLE_STATE.format(table=table))
-        about = [(result.value(0, i) or b"").decode("utf-8", "replace") for i in range(3)]
+        about = [text(result.value(0, i)) for i in range(3)]
         if about[0] != "t":
             raise ConfigError(
                 f"{self.name}: nobody can say when the rows of a view or a foreign table change; "
@@ -168,7 +168,7 @@ class PostgresTable:
             f"concat({self._key}::text, ' ', q.xmin, ' ', q.tableoid), 0))) FROM {self._from} q"
         )
         query("SET LOCAL enable_seqscan = off")
-        return " ".join([*about[1:], (result.value(0, 0) or b"").decode()])
+        return " ".join([*about[1:], text(result.value(0, 0))])
 
     # ---- SQL -------------------------------------------------------------------------------------
 

@@ -34,6 +34,11 @@ class Type:
     element: int = 0
 
 
+def text(value: bytes | None) -> str:
+    """What a server says in words; nothing for NULL."""
+    return (value or b"").decode("utf-8", "replace")
+
+
 LABELS = {
     16: Type("bool", "?", "bool"),
     21: Type("int2", ">i2", "int64"),

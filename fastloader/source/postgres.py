@@ -24,7 +24,7 @@ from . import Chunk, Snapshot, too_large
 from ._libpq import QueryError, Result
 from .pgconnection import Connection, ConnectionLost
 from .pgtable import PostgresTable, literal
-from .pgtypes import integers, keys_of, labels_of
+from .pgtypes import integers, keys_of, labels_of, text
 
 FETCH_BYTES = 4 << 20
 """Blobs in one answer. They take 50 ms to decode, so the network may take as long for the next."""
@@ -347,10 +347,6 @@ class PostgresSource:
 
     def __repr__(self) -> str:
         return f"<PostgresSource {self._where}, {'closed' if self._closed else 'open'}>"
-
-
-def text(value: bytes | None) -> str:
-    return (value or b"").decode("utf-8", "replace")
 
 
 class _Read:

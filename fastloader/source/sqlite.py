@@ -321,7 +321,7 @@ def file_state(path: str) -> str:
     the log begins anew (SQLite's "Database File Format", 1.3 and 4.1).
     """
     found = []
-    for name, (begin, end) in zip(_files(path), ((24, 28), (16, 24)), strict=False):
+    for name, (begin, end) in zip(_files(path), ((24, 28), (16, 24)), strict=True):
         with contextlib.suppress(FileNotFoundError), open(name, "rb") as file:
             its = os.fstat(file.fileno())
             head = file.read(end)[begin:].hex()
@@ -331,8 +331,8 @@ def file_state(path: str) -> str:
 
 
 def _files(path: str) -> list[str]:
-    """The database's, and its write-ahead log if there is one."""
-    return [path, path + "-wal"] if os.path.exists(path + "-wal") else [path]
+    """The database's, and its write-ahead log, which may not be there."""
+    return [path, path + "-wal"]
 
 
 def _connect(path: str) -> sqlite3.Connection:
