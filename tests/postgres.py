@@ -6,9 +6,12 @@ say, or is empty for no other; without it, Debian's are looked for.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from collections.abc import Iterable
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +62,22 @@ def lock(cluster: Cluster) -> None:
     cluster.execute("SELECT pg_reload_conf()")
     cluster.execute("DROP ROLE IF EXISTS locked")
     cluster.execute("CREATE ROLE locked LOGIN PASSWORD %s", (PASSWORD,))
+
+
+@contextlib.contextmanager
+def standby_of(primary: Cluster, **settings: str) -> Iterator[Cluster]:
+    """A hot standby that is running."""
+    folder = Path(tempfile.mkdtemp(prefix="fastloader-standby-"))
+    folder.chmod(0o755)
+    try:
+        standby = Cluster(primary.bindir, folder, standby_of=primary, **settings)
+        standby.start()
+        try:
+            yield standby
+        finally:
+            standby.stop(immediate=True)
+    finally:
+        shutil.rmtree(folder)
 
 
 class Database:

@@ -28,7 +28,7 @@ from fastloader import FastLoader, FastloaderError, SourceError
 from fastloader.config import make_config
 from fastloader.source.pgconnection import Connection
 
-from .postgres import PASSWORD, Database, lock
+from .postgres import PASSWORD, Database, lock, standby_of
 from .support import jpeg, simple_rows, survey_processes, wait_until, worker_processes
 
 ROWS = 600
@@ -403,22 +403,6 @@ def test_a_hot_standby_serves_both_modes(filled: Database, workers: int) -> None
             with pytest.raises(FastloaderError, match="key 7: the row is gone"):
                 list(latest)
         spread_over_both(filled, standby, workers=3)
-
-
-@contextlib.contextmanager
-def standby_of(primary: Cluster, **settings: str) -> Iterator[Cluster]:
-    """A hot standby that is running."""
-    folder = Path(tempfile.mkdtemp(prefix="fastloader-standby-"))
-    folder.chmod(0o755)
-    try:
-        standby = Cluster(primary.bindir, folder, standby_of=primary, **settings)
-        standby.start()
-        try:
-            yield standby
-        finally:
-            standby.stop(immediate=True)
-    finally:
-        shutil.rmtree(folder)
 
 
 def test_a_standby_that_has_to_clean_up_ends_a_snapshot_but_not_the_latest(

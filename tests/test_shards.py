@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fastloader import ConfigError, FastLoader, PlanError
-
-from .support import ROOT
+from fastloader import FastLoader, PlanError
 
 OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "with_keys": True, "seed": 3}
 KEYS = list(range(3, 301, 3))
@@ -77,29 +70,3 @@ def test_the_shard_comes_from_jax(small: str) -> None:
     jax = pytest.importorskip("jax", reason="no JAX: untested")
     with FastLoader(small, **OPTIONS, workers=0, shard=jax) as loader:
         assert loader.config.shard == (0, 1)
-
-
-def test_the_shard_comes_from_torch_distributed(small: str, tmp_path: Path) -> None:
-    """Two real processes in a gloo group see the table once."""
-    torch = pytest.importorskip("torch", reason="no PyTorch: untested")
-    with pytest.raises(ConfigError, match="has no process group: call init_process_group first"):
-        FastLoader(small, **OPTIONS, shard=torch.distributed)
-    script = f"""
-import sys, json, torch.distributed
-from fastloader import FastLoader
-rank = int(sys.argv[1])
-torch.distributed.init_process_group("gloo", "file://{tmp_path}/group", rank=rank, world_size=2)
-with FastLoader({small!r}, **{OPTIONS!r}, workers=1, shard=torch.distributed) as loader:
-    print(json.dumps([keys.tolist() for *_, keys in loader]))
-torch.distributed.destroy_process_group()
-"""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(rank)], stdout=subprocess.PIPE, cwd=ROOT,
-            stderr=subprocess.DEVNULL, env={**os.environ, "GLOO_SOCKET_IFNAME": "lo"},
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    batches = [json.loads(process.communicate(timeout=60)[0]) for process in processes]
-    assert [len(of_rank) for of_rank in batches] == [7, 7]
-    assert sorted(key for of_rank in batches for batch in of_rank for key in batch) == KEYS

@@ -115,6 +115,9 @@ def as_dataset(loader: FastLoader, device: str | None = None) -> tf.data.Dataset
         dataset = _with_cardinality(dataset, len(loader))
     options = tf.data.Options()
     options.autotune.enabled = False
+    if loader.config.shard[1] > 1:  # or a strategy that distributes the dataset divides it again
+        off = tf.data.experimental.AutoShardPolicy.OFF
+        options.experimental_distribute.auto_shard_policy = off
     dataset = dataset.prefetch(loader.config.prefetch).with_options(options)
     return dataset if device is None else _on_device(dataset, device, loader.config.prefetch)
 

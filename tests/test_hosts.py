@@ -1,0 +1,127 @@
+"""Several training hosts, as real processes: together every row once, in as many steps each."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastloader import ConfigError, FastLoader
+
+from .postgres import Database, standby_of
+from .support import ROOT, simple_rows
+
+OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "with_keys": True, "seed": 3}
+KEYS = list(range(3, 301, 3))
+
+
+def free_ports(count: int) -> list[int]:
+    """Of which nobody listens on any now."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [its.getsockname()[1] for its in sockets]
+    for its in sockets:
+        its.close()
+    return ports
+
+
+def on_hosts(commands: list[list[str]], environments: list[dict[str, str]]) -> list[Any]:
+    """What each process prints last, as JSON; they run at the same time."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env={**os.environ, **environment}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for command, environment in zip(commands, environments, strict=True)
+    ]  # fmt: skip
+    try:
+        found = []
+        for process in processes:
+            out, errors = process.communicate(timeout=100)
+            assert process.returncode == 0, errors
+            found.append(json.loads(out.splitlines()[-1]))
+        return found
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def check(hosts: list[list[list[int]]], keys: list[int] = KEYS) -> None:
+    """An epoch of each host: keys by batch."""
+    assert len({len(batches) for batches in hosts}) == 1, "as many steps"
+    assert sorted(key for batches in hosts for batch in batches for key in batch) == keys
+
+
+def test_multi_worker_mirrored_strategy(small: str) -> None:
+    pytest.importorskip("tensorflow", reason="no TensorFlow: untested")
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    found = on_hosts(
+        [["-m", "tests.train_on_hosts", str(host), small] for host in range(2)],
+        [
+            {"TF_CONFIG": json.dumps({
+                "cluster": {"worker": workers}, "task": {"type": "worker", "index": host},
+            })}
+            for host in range(2)
+        ],
+    )  # fmt: skip
+    for how in ("from function", "distributed"):
+        epochs = list(zip(*(host[how] for host in found), strict=True))
+        assert len(epochs) == 2
+        for epoch in epochs:
+            check(list(epoch))
+        assert epochs[0] != epochs[1], "another order"
+    # Four times the sum of all labels.
+    assert [host["weight"] for host in found] == [4 * 49500] * 2
+
+
+TORCH = """
+import json, sys, torch, torch.distributed
+from fastloader import FastLoader
+rank, url, options = int(sys.argv[1]), sys.argv[3], json.loads(sys.argv[4])
+torch.distributed.init_process_group("gloo", f"file://{sys.argv[2]}", rank=rank, world_size=2)
+with FastLoader(url, **options, workers=1, shard=torch.distributed) as loader:
+    epochs = []
+    for epoch in range(2):
+        batches = []
+        for *_, keys in loader.as_torch():
+            torch.distributed.all_reduce(torch.ones(1))  # waits for the other
+            batches.append(keys.tolist())
+        epochs.append(batches)
+print(json.dumps(epochs))
+torch.distributed.destroy_process_group()
+"""
+
+
+def in_gloo_group(urls: list[str], folder: Path) -> list[list[list[list[int]]]]:
+    """The epochs of each of two processes: keys by batch."""
+    options = json.dumps({**OPTIONS, "shuffle": True})
+    return on_hosts(
+        [
+            ["-c", TORCH, str(rank), str(folder / "group"), url, options]
+            for rank, url in enumerate(urls)
+        ],
+        [{"GLOO_SOCKET_IFNAME": "lo"}] * 2,
+    )
+
+
+def test_torch_distributed(small: str, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="no PyTorch: untested")
+    with pytest.raises(ConfigError, match="has no process group: call init_process_group first"):
+        FastLoader(small, **OPTIONS, shard=torch.distributed)
+    for epoch in zip(*in_gloo_group([small, small], tmp_path), strict=True):
+        check(list(epoch))
+
+
+def test_each_host_may_read_a_replica_of_its_own(database: Database, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="no PyTorch: untested")
+    url = database.table(simple_rows(100, gap=3))
+    with standby_of(database.cluster) as standby:
+        replica = standby.url().removesuffix("postgres") + database.name
+        for epoch in zip(*in_gloo_group([url, replica], tmp_path), strict=True):
+            check(list(epoch))
