@@ -85,11 +85,24 @@ CASES: dict[str, Case] = {
         ("end_to_end", "--peers"),
         IMAGES_PER_S,
     ),
+    "ray": Case(
+        "Ray Data on three nodes: fastloader.adapters.ray beside read_sql and map_batches",
+        ("on_ray",),
+        IMAGES_PER_S,
+        (*SOME, "--copies", "2"),
+    ),
     "scaling": Case(
         "images/s against the number of workers",
         ("scaling",),
         IMAGES_PER_S,
         (*SOME, "--copies", "3", "--seconds", "0.5"),
+    ),
+    "load": Case(
+        "what reading costs a PostgreSQL server, and 8, 64 and 512 hosts on one (simulated)",
+        ("server_load",),
+        IMAGES_PER_S,
+        ("--part", "simulate"),
+        is_ours=True,
     ),
     "memory": Case(
         "private memory of training process and worker over 10,000 batches",

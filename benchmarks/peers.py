@@ -157,22 +157,28 @@ class Spdl:
         return np.stack(images), np.array(labels)
 
 
-class RayData:
+def ray_dataset(path: str) -> Any:
     """Ray Data: ``read_sql``, a map over its workers."""
+    import ray
+
+    rows = ray.data.read_sql(SELECT, Rows(path)._connect)
+    return rows.map_batches(_ray_decoded, batch_size=BATCH)
+
+
+def _ray_decoded(rows: dict[str, Any]) -> dict[str, Any]:
+    images = np.stack([decoded(blob) for blob in rows["image_data"]])
+    return {"image": images, "label": np.array(rows["label"])}
+
+
+class RayData:
+    """The same, on this machine."""
 
     def __init__(self, path: str) -> None:
         import ray
 
-        ray.init(num_cpus=cores(), include_dashboard=False, log_to_driver=False)
+        ray.init("local", num_cpus=cores(), include_dashboard=False, log_to_driver=False)
         ray.data.DataContext.get_current().enable_progress_bars = False
-        connect = Rows(path)._connect
-        rows = ray.data.read_sql(SELECT, connect)
-        self._dataset = rows.map_batches(self._transform, batch_size=BATCH)
-
-    @staticmethod
-    def _transform(rows: dict[str, Any]) -> dict[str, Any]:
-        images = np.stack([decoded(blob) for blob in rows["image_data"]])
-        return {"image": images, "label": np.array(rows["label"])}
+        self._dataset = ray_dataset(path)
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self._dataset.iter_batches(batch_size=BATCH):

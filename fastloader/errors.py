@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from typing import Any
 
 
 class FastloaderError(Exception):
@@ -36,6 +37,9 @@ class RowError(FastloaderError):
         super().__init__(key, reason)
         self.key = key
         self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RowError, (self.key, self.reason)  # not args, to which Ray adds
 
     def __str__(self) -> str:
         return (

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -173,6 +174,7 @@ class Producer:
         self._range = 0  # number of the next batch's first range in its epoch's read
         self._reconnects = 0
         self.epoch, self.batch = 0, 0
+        self._last_epoch: int | None = None
         self._closed = False
         self._is_traced = config.trace is not None
         self.clock = Clock(traced=self._is_traced)
@@ -181,9 +183,10 @@ class Producer:
         # Without workers the process is that of the training, which does other things too.
         self._cpu_s = time.process_time if config.workers else time.thread_time
 
-    def start(self, epoch: int, first_batch: int) -> None:
+    def start(self, epoch: int, first_batch: int, *, last_epoch: int | None = None) -> None:
         """Goes to the producer's first batch of the epoch at or after ``first_batch``, whatever it
-        was doing."""
+        was doing. last_epoch: after which there is nothing; None to go on for ever."""
+        self._last_epoch = last_epoch
         if self._cached is not None:
             self._cached.start()
         self._batches = self._sequence(epoch, first_batch)
@@ -194,10 +197,14 @@ class Producer:
         self._next = self._fetcher.submit(self._restart, epoch, first_batch)
 
     def _sequence(self, epoch: int, first_batch: int) -> Iterator[tuple[int, int]]:
-        """(epoch, batch) of all that this producer makes; there is no end, unless it has none."""
-        while batches := self._plan.batches_of(self._worker, self._workers):
+        """(epoch, batch) of all that this producer makes."""
+        batches = self._plan.batches_of(self._worker, self._workers)
+        while batches and self._is_wanted(epoch):
             yield from ((epoch, batch) for batch in batches if batch >= first_batch)
             epoch, first_batch = epoch + 1, 0
+
+    def _is_wanted(self, epoch: int) -> bool:
+        return self._last_epoch is None or epoch <= self._last_epoch
 
     def fill(self, slot: Arrays, cancelled: Callable[[], bool] = lambda: False) -> Filled | None:
         """Puts the next batch into ``slot``; which one it is, ``epoch`` and ``batch`` say then.
@@ -217,7 +224,7 @@ class Producer:
         if not self._decode(into, cancelled):
             return None
         if not self._complete(into):  # a row that should be in the cache is not: again, without it
-            self.start(self.epoch, self.batch)
+            self.start(self.epoch, self.batch, last_epoch=self._last_epoch)
             return self.fill(slot, cancelled)
         if KEYS in into.targets:
             into.targets[KEYS][: len(into.keys)] = key_values(into.keys)
@@ -329,7 +336,7 @@ class Producer:
 
     def _read(self, source: Source, epoch: int, first_batch: int) -> Iterator[Fetched]:
         """Runs on the fetching thread: the rows of one epoch after the other."""
-        while True:
+        while self._is_wanted(epoch):
             rest: Fetched | None = Fetched(epoch, None)
             for chunk in source.read(self._ranges(epoch, first_batch), self._columns):
                 yield Fetched(epoch, chunk)
@@ -337,6 +344,7 @@ class Producer:
             if rest is not None:  # or a table without any of its rows would never be done
                 yield rest
             epoch, first_batch = epoch + 1, 0
+        yield from repeat(Fetched(epoch, None))
 
     def _ranges(self, epoch: int, first_batch: int) -> Iterator[KeyRange]:
         for batch in self._plan.batches_of(self._worker, self._workers, first_batch):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import epochs, labels, shuffle
+from benchmarks import epochs, labels, server_load, shuffle
 
 from .support import ROOT
 
@@ -128,3 +128,40 @@ def test_gaps_are_free_of_bunches() -> None:
     inside, between = epochs.gaps([[0, 0, 2, 2, 4, 4], [9, 9, 11, 11]], 2)
     assert inside == [1.0] * 6
     assert between == [4.0]
+
+
+# ---- the load of many hosts ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hosts", [1, 8, 64])
+@pytest.mark.parametrize("row_bytes", [20_000, 84_000])
+@pytest.mark.parametrize("cpu_s", [6e-5, 2e-3])
+def test_a_simulated_server_delivers_what_is_wanted_or_all_that_it_can(
+    hosts: int, row_bytes: float, cpu_s: float
+) -> None:
+    load = server_load.Load(hosts, row_bytes=row_bytes, cpu_s=cpu_s)
+    wanted = hosts * load.wanted
+    found = server_load.simulated(load)
+    assert found == pytest.approx(min(wanted, load.limit), rel=0.08)
+    enough = server_load.Load(
+        hosts, row_bytes=row_bytes, cpu_s=cpu_s, cores=load.cores * load.servers,
+        network=load.network * load.servers,
+    )  # fmt: skip
+    assert server_load.simulated(enough) == pytest.approx(wanted, rel=0.08)
+
+
+def test_the_load_prints_what_each_number_of_hosts_gets(tmp_path: Path) -> None:
+    out = run("server_load", "--part", "simulate", "--json", tmp_path / "out.json")
+    assert "so 37,202 rows/s, what 9 hosts want" in out
+    record = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert record["samples"]["64 hosts of 4000 images/s, 84 KB"][0]["share"] < 0.2
+
+
+def test_reading_costs_a_server_something(tmp_path: Path, few_photos: Path) -> None:
+    words = ["--part", "measure", "--rounds", 1, "--copies", 4]
+    run("server_load", "--images", few_photos, "--json", tmp_path / "out.json", *words)
+    record = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    (sample,) = record["samples"]["fastloader"]
+    assert 0 < sample["server_cpu_ms"] < 10
+    assert sample["row_bytes"] > 10_000
+    assert 400 < sample["rows"] <= 520

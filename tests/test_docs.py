@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -67,8 +69,27 @@ def model() -> Any:
 
 def is_installed(block: str) -> bool:
     """Whether what the block needs of the optional frameworks is there."""
-    needed = re.findall(r"^from (torch)|as_(jax)\(", block, re.MULTILINE)
+    needed = re.findall(r"^from (torch)|^import (torch)|as_(jax)\(|(ray) import", block, re.M)
     return all(importlib.util.find_spec("".join(name)) for name in needed)
+
+
+OF_A_PROCESS = ("adapters.ray", "MultiWorkerMirroredStrategy", "init_process_group")
+"""What a process can do once, or had better be rid of afterwards."""
+
+
+def in_a_process(script: str, folder: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    alone = {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": "0", "WORLD_SIZE": "1",
+        "GLOO_SOCKET_IFNAME": "lo", "RAY_ADDRESS": "local",
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=folder, env={**os.environ, **alone},
+        capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.mark.parametrize("either", ["postgres"], indirect=True)
@@ -87,7 +108,9 @@ def test_the_python_of_a_document_runs(
     names: dict[str, Any] = {"model": model(), "tf": tf}
     loaders: list[FastLoader] = []
     for block in examples:
-        if is_installed(block):
+        if is_installed(block) and any(word in block for word in OF_A_PROCESS):
+            in_a_process(block.replace(SERVER, url), folder)
+        elif is_installed(block):
             # fit() says shuffle=True by itself, of which Keras warns that it means nothing here.
             text = block.replace(SERVER, url)
             exec(text.replace(".fit(", ".fit(shuffle=False, verbose=0, x="), names)

@@ -38,6 +38,13 @@ def test_exceptions_can_be_pickled(error: errors.FastloaderError) -> None:
     assert (str(again), vars(again)) == (str(error), vars(error))
 
 
+def test_a_row_error_can_be_pickled_whatever_was_added_to_its_args() -> None:
+    error = errors.RowError(7, "torn")
+    error.args += ("a note of Ray's",)
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.key, again.reason) == (7, "torn")
+
+
 @pytest.mark.parametrize("error", EXAMPLES[:6], ids=lambda e: type(e).__name__)
 def test_exceptions_cross_the_pipe(error: errors.FastloaderError) -> None:
     again = errors.from_json(errors.to_json(error))

@@ -125,3 +125,16 @@ def test_each_host_may_read_a_replica_of_its_own(database: Database, tmp_path: P
         replica = standby.url().removesuffix("postgres") + database.name
         for epoch in zip(*in_gloo_group([url, replica], tmp_path), strict=True):
             check(list(epoch))
+
+
+def test_hosts_that_see_other_rows_have_other_prints(database: Database) -> None:
+    """What docs/scaling.md has them compare."""
+    url = database.table(simple_rows(100, gap=3))
+    prints = []
+    for shard in (0, 2), (1, 2):
+        with FastLoader(url, **OPTIONS, workers=0, shard=shard) as loader:
+            prints.append(loader.state_dict()["plan"]["keys"])
+    database.execute("INSERT INTO images SELECT id + 1, image_data, label FROM images WHERE id = 3")
+    with FastLoader(url, **OPTIONS, workers=0, shard=(1, 2)) as late:
+        prints.append(late.state_dict()["plan"]["keys"])
+    assert prints[0] == prints[1] != prints[2]

@@ -85,6 +85,10 @@ ALLOWED: dict[str, set[str]] = {
     "adapters.prometheus": {"stats"},
     "adapters.torch": {"batch", "columns", "errors"},
     "adapters.jax": {"batch", "columns", "errors"},
+    "adapters.ray": {
+        "columns", "config", "crew", "errors", "keys", "plan", "producer", "ring", "source",
+        "survey",
+    },
     # What a command needs to run it imports when it runs.
     "cli": {
         "_version", "cli.bench", "cli.check", "cli.command", "cli.doctor", "cli.ingest", "cli.plan",

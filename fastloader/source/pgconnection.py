@@ -139,6 +139,7 @@ def _psycopg2(given: dict[str, str]) -> Any:
         raise SourceError(
             "libpq would call TensorFlow's TLS library in place of its own and crash the process, "
             "because TensorFlow was imported first. Import psycopg2 before tensorflow, or pass "
-            "workers=1 or more"
+            "workers=1 or more; for tasks of Ray Data, import TensorFlow inside of functions and "
+            "set ray.data.DataContext.get_current().isolate_read_workers = True"
         )
     return psycopg2

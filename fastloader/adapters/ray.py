@@ -1,0 +1,290 @@
+"""A table as a ray.data.Dataset: Ray decodes it on the cores of a cluster.
+
+A read task of Ray's is one batch of a plan, and becomes one block. On whatever node Ray puts it, it
+reads its key ranges through a source of its own and has the kernel decode them. A task that Ray has
+to run again, since its node has died, thus makes the same block.
+
+This module imports Ray, because its classes are Ray's; nothing of ours imports it before it is
+used.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..columns import Column
+from ..config import Config, make_config
+from ..crew import column_of
+from ..errors import ConfigError, FastloaderWarning, SourceError
+from ..keys import Keys
+from ..producer import Producer, key_column, plan_of
+from ..ring import KEYS, Arrays, create_memory, slot_image
+from ..source import Source
+from ..survey import Survey, survey
+
+try:
+    import pyarrow as pa
+    import ray
+    import ray.data
+    from ray.data.block import BlockMetadata
+    from ray.data.extensions import ArrowTensorArray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+except ImportError as error:
+    raise ConfigError(
+        f"this needs Ray Data ({error}). Run: pip install 'fastloader[ray]'"
+    ) from error
+
+logger = logging.getLogger("fastloader")
+
+NOT_HERE = {
+    "batch_size": "say it where the batches are made: dataset.iter_torch_batches(batch_size=...)",
+    "workers": "Ray decides how many tasks run at a time; concurrency= limits them",
+    "slots": "blocks are in Ray's object store",
+    "prefetch": "say it where the batches are made: prefetch_batches=...",
+    "deterministic": "Ray's ExecutionOptions(preserve_order=True) keep the order",
+    "max_restarts": "Ray runs tasks again; max_retries is one of its remote options",
+    "shard": "Ray divides a dataset: dataset.streaming_split(hosts, equal=True)",
+    "drop_remainder": "say it where the batches are made: drop_last=True",
+    "trace": "Ray has a timeline of its own: dataset.stats(), ray timeline",
+    "cache": "dataset.materialize() keeps the decoded rows in Ray's object store",
+    "cache_bytes": "there is no cache",
+    "cache_size": "there is no cache",
+}
+"""Options of a loader that are Ray's business, and how Ray is told."""
+
+BLOCKS_PER_CPU = 4
+FEWEST_ROWS = 64
+MOST_SAID = 10
+
+
+def read(
+    url: str | os.PathLike[str] | None = None,
+    *,
+    epoch: int = 0,
+    override_num_blocks: int | None = None,
+    concurrency: int | None = None,
+    ray_remote_args: dict[str, Any] | None = None,
+    **options: Any,
+) -> ray.data.Dataset:
+    """The table as a ``ray.data.Dataset``, decoded by Ray's tasks.
+
+    Columns are called as in the table: the images, tensors of the shape and type that ``size``,
+    ``channels``, ``layout`` and ``dtype`` ask for; the labels, the sample weights and, with
+    ``with_keys``, the keys. Every row is there once. The pixels are a loader's, bit by bit.
+
+    Each execution of the dataset that gets to its end is an epoch: the next one has other random
+    crops and flips, and with ``shuffle=True`` another order. With Ray's ``preserve_order`` that
+    order is the loader's.
+
+    Every node needs ``fastloader``, and reaches the database by the same URL: a SQLite file is to
+    be at the same path, a server at the same address. Password files and variables of libpq are
+    those of each node; what the URL holds travels with the tasks.
+
+    Args:
+        url: of the database; and the other options of :class:`fastloader.FastLoader`, or their
+            environment variables as they are here, but for those that are Ray's business.
+        epoch: of the first execution.
+        override_num_blocks: how many tasks, and so blocks; None for four a core of the cluster, of
+            at least 64 rows and at most ``DataContext.target_max_block_size`` bytes each.
+        concurrency: how many tasks may run at a time; a connection to the database each.
+        ray_remote_args: for the tasks, such as ``{"num_cpus": 2}``.
+
+    With ``consistency="snapshot"``, PostgreSQL's rows are those that there were now, for as long as
+    anything refers to the dataset. With ``on_error="skip"`` or ``"fill"`` bad rows are in the
+    tasks' log.
+
+    Raises ConfigError, SourceError and PlanError as a loader does. An execution raises RowError or
+    SourceError, as the cause of Ray's exceptions.
+    """
+    config = _config({**options} if url is None else {"url": url, **options})
+    if not ray.is_initialized():
+        ray.init()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Surveyor)
+    surveyor = actor.remote()
+    found_ref, keys = surveyor.survey.options(num_returns=2).remote(config)
+    try:
+        found: Survey = ray.get(found_ref)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    for note in found.notes:
+        warnings.warn(note, FastloaderWarning, stacklevel=2)
+    holder = surveyor if found.snapshot is not None else None
+    table = Table(config, epoch, found, keys, holder)
+    blocks = override_num_blocks or table.automatic_blocks()
+    return ray.data.read_datasource(
+        table,
+        override_num_blocks=blocks,
+        concurrency=concurrency,
+        ray_remote_args=ray_remote_args,
+    )
+
+
+def _config(given: dict[str, Any]) -> Config:
+    """The configuration of the tasks, but for the number of rows in a block."""
+    for name, instead in NOT_HERE.items():
+        if name in given:
+            raise ConfigError(f"{name} is not for Ray: {instead}")
+    config = make_config(given)
+    for image in config.images:
+        if config.image_options(image)["dtype"] == "bfloat16":
+            raise ConfigError(
+                'dtype="bfloat16" is no type of Arrow\'s, in which Ray keeps its blocks: take '
+                "float16, or uint8 and convert on the GPU"
+            )
+    plain = {name: getattr(Config, name) for name in NOT_HERE}
+    return replace(config, **{**plain, "workers": 1})
+
+
+class Surveyor:
+    """An actor that looks at the table, and holds the snapshot for as long as anybody has a handle
+    of it."""
+
+    def survey(self, config: Config) -> tuple[Survey, Keys]:
+        with create_memory("plan") as memory:
+            found, keys, source = survey(config, memory)
+        self._source: Source = source
+        if found.snapshot is None:
+            source.close()
+        return found, keys
+
+
+class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow it
+    """What Ray asks for read tasks.
+
+    found: of the table. keys: a reference to its keys, in its order. holder: of the snapshot, if
+    there is one.
+    """
+
+    def __init__(
+        self, config: Config, epoch: int, found: Survey, keys: ray.ObjectRef, holder: Any
+    ) -> None:
+        super().__init__()
+        self._config = config
+        self._epoch = epoch
+        self._found = found
+        self._keys = keys
+        self._holder = holder
+        fixed = [column for column in _columns(config, found) if not column.is_text]
+        self._row_bytes = sum(column.row_bytes for column in fixed)
+
+    def get_name(self) -> str:
+        return "Table"
+
+    def estimate_inmemory_data_size(self) -> int:
+        return self._found.rows * self._row_bytes
+
+    def automatic_blocks(self) -> int:
+        """So many that each core gets several and that none is larger than Ray wants."""
+        largest = ray.data.DataContext.get_current().target_max_block_size
+        needed = -(-self.estimate_inmemory_data_size() // largest) if largest else 1
+        cpus = int(ray.cluster_resources().get("CPU", 1))
+        return max(1, needed, min(BLOCKS_PER_CPU * cpus, self._found.rows // FEWEST_ROWS))
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+    ) -> list[ray.data.ReadTask]:
+        """One for each batch of a plan of about so many."""
+        rows = self._found.rows
+        config = replace(self._config, batch_size=-(-rows // parallelism))
+        plan = plan_of(config, rows)
+        # The number of executions before this one is given only where there is to be one.
+        epoch = self._epoch + getattr(data_context, "_execution_idx", 0)
+        schema = _block(config, _arrays(_columns(config, self._found), 0)).schema
+        tasks = []
+        for batch in range(len(plan)):
+            task = Task(config, self._found, self._keys, self._holder, epoch, batch)
+            numbers = plan.numbers(batch)
+            count = numbers.stop - numbers.start
+            metadata = BlockMetadata(
+                num_rows=None if config.on_error == "skip" else count,
+                size_bytes=count * self._row_bytes, input_files=None, exec_stats=None,
+            )  # fmt: skip
+            tasks.append(ray.data.ReadTask(task.blocks, metadata, schema, per_task_row_limit))
+        return tasks
+
+
+@dataclass
+class Task:
+    """Reads one batch of the plan, wherever that may be."""
+
+    config: Config
+    found: Survey
+    keys: ray.ObjectRef
+    holder: Any
+    epoch: int
+    batch: int
+
+    def blocks(self) -> Iterator[pa.Table]:
+        """The block."""
+        config, found = self.config, self.found
+        _check_file(config)
+        keys = ray.get(self.keys)
+        batches = len(plan_of(config, len(keys)))
+        producer = Producer(
+            config, keys, found.columns, snapshot=found.snapshot, worker=self.batch, workers=batches
+        )
+        columns = _columns(config, found)
+        arrays = _arrays(columns, config.batch_size)
+        try:
+            producer.start(self.epoch, self.batch, last_epoch=self.epoch)
+            filled = producer.fill({c.name: arrays[c.name] for c in columns if not c.is_text})
+        finally:
+            producer.close()
+        assert filled is not None
+        for key, reason in filled.bad[:MOST_SAID]:
+            logger.warning("%s: row with key %s: %s", config.where, key, reason)
+        if len(filled.bad) > MOST_SAID:
+            logger.warning("%s: %d bad rows more", config.where, len(filled.bad) - MOST_SAID)
+        delivered = {name: values[: filled.rows] for name, values in arrays.items()}
+        texts = {name: np.array(values, object) for name, values in filled.text.items()}
+        yield _block(config, {**delivered, **texts})
+
+
+def _columns(config: Config, found: Survey) -> list[Column]:
+    """Of a block, called as in a slot."""
+    keys = [key_column(found.key_dtype)] if config.with_keys else []
+    return [*(column_of(config, image) for image in config.images), *found.columns, *keys]
+
+
+def _arrays(columns: list[Column], rows: int) -> Arrays:
+    return {
+        column.name: np.empty(
+            (rows, *column.shape), object if column.is_text else column.numpy_dtype
+        )
+        for column in columns
+    }
+
+
+def _block(config: Config, arrays: Arrays) -> pa.Table:
+    """The arrays as Arrow has them, without a copy of the pixels, called as in the table."""
+    names = {**{slot_image(image): image for image in config.images}, KEYS: config.key}
+    return pa.table({names.get(name, name): _arrow(array) for name, array in arrays.items()})
+
+
+def _arrow(array: NDArray[Any]) -> Any:
+    if array.dtype == object:
+        return pa.array(array, pa.string())
+    return ArrowTensorArray.from_numpy(array) if array.ndim > 1 else pa.array(array)
+
+
+def _check_file(config: Config) -> None:
+    """Raises SourceError where this node does not have the file that the driver's has."""
+    if config.url.is_postgres:
+        return
+    from ..source.sqlite import path_of
+
+    if not os.path.exists(path_of(config)):
+        raise SourceError(
+            f"{config.url}: no such file on node {ray.util.get_node_ip_address()}. Every node that "
+            f"runs tasks needs the file at this path, on a file system that they share or as a "
+            f"copy; or keep the tasks where it is, with ray_remote_args and a scheduling strategy"
+        )

@@ -1,0 +1,387 @@
+"""Through Ray Data, on a real cluster of three nodes on this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fastloader import ConfigError, FastLoader, FastloaderWarning, PlanError, RowError, SourceError
+
+from .conftest import Either
+from .postgres import PASSWORD, Database, lock
+from .support import jpeg, photos, simple_rows, table, wait_until
+
+ray = pytest.importorskip("ray", reason="no Ray: fastloader.adapters.ray is not tested")
+pytest.importorskip("ray.data", reason="no Ray Data: fastloader.adapters.ray is not tested")
+
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from fastloader.adapters.ray import NOT_HERE, read  # noqa: E402  # an error without Ray
+
+pytestmark = [
+    pytest.mark.ray,
+    # What Ray and the packages that it brings along have to say is not about us.
+    pytest.mark.filterwarnings("ignore"),
+    pytest.mark.filterwarnings("error::fastloader.FastloaderWarning"),
+]
+
+SMALL: dict[str, Any] = {"size": (16, 24), "with_keys": True}
+KEYS = list(range(3, 301, 3))
+NODE = {"num_cpus": 1, "object_store_memory": 200 << 20, "include_dashboard": False}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """Three nodes with a core each; this process is on the first."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cluster = Cluster(initialize_head=True, head_node_args=NODE)
+        for _ in range(2):
+            cluster.add_node(**NODE)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray").propagate = False  # pages of it, if a test fails
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def on_the_cluster(cluster: Cluster) -> None:
+    """Every test of this file runs there."""
+
+
+def in_order(dataset: Any) -> Any:
+    dataset.context.execution_options.preserve_order = True
+    return dataset
+
+
+def rows_of(dataset: Any) -> dict[str, NDArray[Any]]:
+    """All rows of one execution, by column."""
+    batches = list(dataset.iter_batches(batch_size=64, batch_format="numpy"))
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def loaded(url: str, epoch: int = 0, **options: Any) -> list[NDArray[Any]]:
+    """An epoch of a loader: images, labels, keys."""
+    with FastLoader(url, workers=0, **options) as loader:
+        for _ in range(epoch):
+            list(loader)
+        epochs = [[part.copy() for part in batch] for batch in loader]
+    return [np.concatenate(parts) for parts in zip(*epochs, strict=True)]
+
+
+def check_equal(rows: dict[str, NDArray[Any]], expected: list[NDArray[Any]]) -> None:
+    """In whatever order they are."""
+    images, labels, keys = expected
+    order, wanted = np.argsort(rows["id"], kind="stable"), np.argsort(keys)
+    np.testing.assert_array_equal(rows["id"][order], keys[wanted])
+    np.testing.assert_array_equal(rows["label"][order], labels[wanted])
+    np.testing.assert_array_equal(rows["image_data"][order], images[wanted])
+
+
+# ---- rows ----------------------------------------------------------------------------------------
+
+
+def test_every_row_is_there_once_with_the_loaders_pixels(either: Either) -> None:
+    url = either.table(simple_rows(500))
+    dataset = read(url, **SMALL)
+    check_equal(rows_of(dataset), loaded(url, **SMALL))
+    assert dataset.count() == 500
+
+
+@pytest.mark.parametrize("blocks", [1, 3, 7, 100, 1000])
+def test_any_number_of_blocks(small: str, blocks: int) -> None:
+    dataset = read(small, **SMALL, override_num_blocks=blocks)
+    check_equal(rows_of(dataset), loaded(small, **SMALL))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float16"])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_types_and_layouts(small: str, dtype: str, layout: str) -> None:
+    options = {**SMALL, "dtype": dtype, "layout": layout, "channels": 1}
+    rows = rows_of(read(small, **options))
+    assert rows["image_data"].dtype == dtype
+    check_equal(rows, loaded(small, **options))
+
+
+def test_columns_are_called_as_in_the_table(tmp_path: Path) -> None:
+    vector = np.arange(3, dtype=np.float32)
+    rows = [(i, jpeg(seed=i), jpeg(seed=50 + i), f"näme {i}", vector.tobytes(), i % 2, i / 2)
+            for i in range(10)]  # fmt: skip
+    columns = "k INTEGER PRIMARY KEY, left BLOB, right BLOB, t TEXT, v BLOB, b BOOL, w REAL"
+    url = table(tmp_path / "t.db", rows, columns=columns, name="pairs")
+    dataset = read(
+        url, table="pairs", key="k", image=["left", "right"], label=["t", "v:float32", "b"],
+        size={"left": (16, 24), "right": (8, 8)}, sample_weight="w", with_keys=True,
+    )  # fmt: skip
+    names = ["left", "right", "t", "v", "b", "w", "k"]
+    assert dataset.schema().names == names
+    found = rows_of(dataset)
+    assert list(found) == names
+    order = np.argsort(found["k"])
+    assert found["left"].shape == (10, 16, 24, 3)
+    assert found["right"].shape == (10, 8, 8, 3)
+    assert found["t"][order].tolist() == [f"näme {i}" for i in range(10)]
+    assert found["v"].tolist() == [[0, 1, 2]] * 10
+    assert found["b"][order].tolist() == [False, True] * 5
+    assert found["w"][order].tolist() == [i / 2 for i in range(10)]
+
+
+def test_keys_of_text(database: Database) -> None:
+    rows = [(f"k{i}", jpeg(seed=i), i) for i in range(20)]
+    url = database.table(rows, columns="id text PRIMARY KEY, image_data bytea, label int8")
+    check_equal(rows_of(read(url, **SMALL)), loaded(url, **SMALL))
+
+
+@pytest.mark.parametrize("options", [{"shuffle": True}, {"shuffle": True, "shuffle_block": 8}, {}])
+def test_each_execution_is_the_loaders_next_epoch(small: str, options: dict[str, Any]) -> None:
+    options = {**SMALL, **options, "fit": "random_crop", "flip": True, "seed": 5}
+    dataset = in_order(read(small, **options, override_num_blocks=5))
+    epochs = [rows_of(dataset) for _ in range(2)]
+    for epoch, rows in enumerate(epochs):
+        images, labels, keys = loaded(small, epoch, **options)
+        np.testing.assert_array_equal(rows["id"], keys)
+        np.testing.assert_array_equal(rows["label"], labels)
+        np.testing.assert_array_equal(rows["image_data"], images)
+    assert (epochs[0]["image_data"] != epochs[1]["image_data"]).any()
+    later = rows_of(in_order(read(small, **options, epoch=1)))
+    np.testing.assert_array_equal(later["image_data"], epochs[1]["image_data"])
+
+
+def test_what_ray_offers_works(small: str) -> None:
+    images, labels, keys = loaded(small, **SMALL)
+    dataset = read(small, **SMALL)
+    assert dataset.take(1)[0]["image_data"].shape == (16, 24, 3)
+    assert dataset.limit(30).count() == 30
+    assert len(dataset.limit(30).take_all()) == 30
+    doubled = dataset.map_batches(lambda batch: {"two": batch["label"] * 2})
+    assert sorted(rows_of(doubled)["two"].tolist()) == (labels * 2).tolist()
+    assert sorted(rows_of(dataset.random_shuffle())["id"].tolist()) == keys.tolist()
+    assert rows_of(dataset.sort("id"))["image_data"].shape == images.shape
+    parts = dataset.streaming_split(2, equal=True)
+    assert len(parts) == 2
+    assert dataset.materialize().count() == 100
+    assert "secret" not in repr(dataset)
+
+
+def test_torch_and_tensorflow_get_tensors(small: str) -> None:
+    torch = pytest.importorskip("torch")
+    dataset = read(small, **SMALL, layout="NCHW")
+    for batch in dataset.iter_torch_batches(batch_size=25):
+        assert batch["image_data"].shape == (25, 3, 16, 24)
+        assert batch["image_data"].dtype == torch.uint8
+    pairs = dataset.to_tf("image_data", "label", batch_size=50)
+    for images, _ in pairs:
+        assert images.shape == (50, 3, 16, 24)
+
+
+# ---- nodes that die ------------------------------------------------------------------------------
+
+
+def test_a_node_killed_in_the_middle_loses_and_doubles_nothing(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    blobs = [path.read_bytes() for path in photos(40)] or [
+        jpeg(300, 200, seed=i) for i in range(40)
+    ]
+    url = table(tmp_path / "t.db", [(i, blobs[i % len(blobs)], i * 2) for i in range(1600)])
+    options = {"with_keys": True, "size": (224, 224)}
+    dataset = read(url, **options, override_num_blocks=80)
+    where = dataset.map_batches(_with_node, batch_size=None)
+    seen: dict[int, bytes] = {}
+    nodes: list[str] = []
+    victim = None
+    for batch in where.iter_batches(batch_size=20, batch_format="numpy", prefetch_batches=0):
+        nodes += batch["node"].tolist()
+        for key, label, image in zip(batch["id"], batch["label"], batch["image_data"], strict=True):
+            assert key not in seen, "a row came twice"
+            assert label == key * 2
+            seen[int(key)] = image.tobytes()
+        others = {node.node_id: node for node in cluster.worker_nodes}
+        worked = [node for node in nodes if node in others]
+        if victim is None and worked and len(seen) >= 100:
+            victim = worked[-1]
+            cluster.remove_node(others[victim], allow_graceful=False)
+            before = len(seen)
+    assert victim is not None, "no other node has done anything"
+    cluster.add_node(**NODE)
+    assert before < 1000, "it was the middle"
+    assert len(seen) == 1600
+    assert len(set(nodes)) > 1
+    with FastLoader(url, workers=0, **options) as loader:
+        for images, _, keys in loader:
+            for image, key in zip(images, keys, strict=True):
+                assert seen[int(key)] == image.tobytes()
+
+
+def _with_node(batch: dict[str, Any]) -> dict[str, Any]:
+    node = ray.get_runtime_context().get_node_id()
+    return {**batch, "node": np.array([node] * len(batch["id"]))}
+
+
+# ---- rows that change ----------------------------------------------------------------------------
+
+
+def connections(database: Database) -> int:
+    return database.execute(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND application_name LIKE %s",
+        (database.name, "fastloader%"),
+    )[0][0]
+
+
+def test_every_execution_sees_the_table_as_it_was(database: Database) -> None:
+    url = database.table(simple_rows(200))
+    expected = loaded(url, **SMALL)
+    dataset, latest = read(url, **SMALL), read(url, **SMALL, consistency="latest")
+    database.execute("UPDATE images SET label = -1")
+    database.execute("INSERT INTO images SELECT id + 1000, image_data, label FROM images")
+    for _ in range(2):
+        check_equal(rows_of(dataset), expected)
+    assert rows_of(latest)["label"].tolist() == [-1] * 200
+    assert connections(database) == 1, "that of the snapshot"
+    copy = dataset.map_batches(lambda batch: batch)
+    del dataset
+    check_equal(rows_of(copy), expected)
+    del copy, latest
+    gc.collect()  # Ray's datasets refer to themselves
+    wait_until(lambda: connections(database) == 0, timeout_s=30)
+
+
+def test_a_password_does_not_show(cluster: Cluster, database: Database) -> None:
+    lock(database.cluster)
+    url = database.table(simple_rows(50))
+    database.execute("GRANT SELECT ON images TO locked")
+    given = f"postgresql://locked:{PASSWORD}@127.0.0.1:{database.cluster.port}/{database.name}"
+    dataset = read(given, **SMALL)
+    check_equal(rows_of(dataset), loaded(url, **SMALL))
+    database.execute("UPDATE images SET image_data = 'nonsense' WHERE id = 30")
+    with pytest.raises(Exception, match="unknown image format") as caught:
+        rows_of(read(given, **SMALL))
+    said = [repr(dataset), str(dataset), dataset.stats(), str(caught.value), repr(caught.value)]
+    logs = Path(cluster.head_node.get_session_dir_path()) / "logs"
+    said += [path.read_text(errors="replace") for path in logs.rglob("*") if path.is_file()]
+    assert not any(PASSWORD in text for text in said)
+
+
+# ---- what is wrong -------------------------------------------------------------------------------
+
+
+def with_bad_rows(path: Path) -> str:
+    rows = [(i, b"nonsense" if i % 40 == 7 else blob, label) for i, blob, label in simple_rows(200)]
+    return table(path, rows)
+
+
+def causes(error: BaseException | None) -> list[type]:
+    found = []
+    while error is not None:
+        found += [type(error), type(getattr(error, "cause", None))]
+        error = error.__cause__
+    return found
+
+
+def test_a_bad_row_is_a_row_error(tmp_path: Path) -> None:
+    dataset = read(with_bad_rows(tmp_path / "t.db"), **SMALL, override_num_blocks=1)
+    with pytest.raises(Exception, match="row with key 7: unknown image format") as caught:
+        rows_of(dataset)
+    assert any(issubclass(kind, RowError) for kind in causes(caught.value))
+
+
+@pytest.mark.parametrize("on_error", ["skip", "fill"])
+def test_bad_rows_are_left_out_or_filled(tmp_path: Path, on_error: str) -> None:
+    url = with_bad_rows(tmp_path / "t.db")
+    options = {**SMALL, "on_error": on_error}
+    dataset = read(url, **options)
+    expected = loaded(url, **options)
+    check_equal(rows_of(dataset), expected)
+    assert dataset.count() == len(expected[2])
+
+
+def test_a_file_that_a_node_does_not_have(small: str) -> None:
+    dataset = read(small, **SMALL)
+    os.rename(small, small + ".away")
+    with pytest.raises(Exception, match="no such file on node .* Every node") as caught:
+        rows_of(dataset)
+    assert any(issubclass(kind, SourceError) for kind in causes(caught.value))
+
+
+def test_mistakes_are_said_at_once(small: str, tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="there is no such file"):
+        read(tmp_path / "nothing.db")
+    with pytest.raises(SourceError, match="nothing"):
+        read(small, table="nothing")
+    with pytest.raises(PlanError, match="there are no rows"):
+        read(table(tmp_path / "empty.db", []))
+    with pytest.raises(ConfigError, match="no option 'sizes'"):
+        read(small, sizes=3)
+    with pytest.raises(ConfigError, match="no type of Arrow's"):
+        read(small, dtype="bfloat16")
+
+
+@pytest.mark.parametrize("name", NOT_HERE)
+def test_what_is_rays_business_is_refused_with_advice(small: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name} is not for Ray: "):
+        read(small, **{name: 1})
+
+
+def test_the_environment_is_that_of_the_driver(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTLOADER_URL", small)
+    monkeypatch.setenv("FASTLOADER_SIZE", "10,12")
+    monkeypatch.setenv("FASTLOADER_CACHE", "ram")
+    monkeypatch.setenv("FASTLOADER_SHARD", "1/3")
+    rows = rows_of(read(with_keys=True))
+    assert rows["image_data"].shape == (100, 10, 12, 3)
+
+
+def test_notes_about_the_table_are_warnings(database: Database) -> None:
+    columns = "id int8 NOT NULL, image_data bytea, label int8"
+    url = database.table(simple_rows(20), columns=columns)
+    with pytest.warns(FastloaderWarning, match="index"):
+        dataset = read(url, **SMALL)
+    assert rows_of(dataset)["id"].tolist() == list(range(1, 21))
+
+
+# ---- how many tasks ------------------------------------------------------------------------------
+
+
+def test_the_number_of_blocks_comes_from_the_size(tmp_path: Path) -> None:
+    url = table(tmp_path / "t.db", simple_rows(640))
+    with context(target_max_block_size=1 << 20):
+        rows = rows_of(
+            in_order(read(url, size=(64, 64), label=None).map_batches(_size, batch_size=None))
+        )
+    assert max(rows["size"]) <= 86  # of 12,288 bytes
+    assert len(rows["size"]) >= 8
+    # Small ones: four for each core, but not of fewer than 64 rows.
+    small = read(url, size=(8, 8), label=None).map_batches(_size, batch_size=None)
+    assert sorted(rows_of(small)["size"].tolist()) == [64] * 10
+    one = read(table(tmp_path / "one.db", simple_rows(1))).map_batches(_size, batch_size=None)
+    assert rows_of(one)["size"].tolist() == [1]
+
+
+def _size(batch: dict[str, Any]) -> dict[str, Any]:
+    return {"size": np.array([len(batch["image_data"])])}
+
+
+@contextlib.contextmanager
+def context(**values: Any) -> Iterator[None]:
+    """Ray Data's, changed for a while."""
+    its = ray.data.DataContext.get_current()
+    before = {name: getattr(its, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(its, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(its, name, value)
