@@ -16,6 +16,9 @@ ASAN := LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=li
 EACH_CORE := -n auto --dist worksteal
 export OPENBLAS_NUM_THREADS := 1
 
+# What says that every row comes once, whatever happens: with the cache on, too.
+ONCE := tests/test_shards.py tests/test_resume.py tests/test_failure.py
+
 .PHONY: help demo test lint sanitize fuzz benchmarks clean
 
 help:
@@ -34,6 +37,7 @@ demo: $(VENV)/demo.done
 
 test: lint $(VENV)/torch.tried
 	$(BIN)/python -m pytest $(EACH_CORE)
+	FASTLOADER_CACHE=ram $(BIN)/python -m pytest $(EACH_CORE) $(ONCE)
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .

@@ -60,14 +60,18 @@ class CachedRows:
     ) -> bool:
         """Moves the rows that were missing, which are the first in ``targets``, to their places
         ``decoded``, keeps them unless they are ``bad``, and puts cached ones between them. False if
-        one of these is not there after all; the batch is of no use then."""
+        one of these is not there after all, or the table has changed since they were chosen, which
+        may be an epoch ago; the batch is of no use then."""
         for target in targets.values():
             for i, at in reversed(list(enumerate(decoded))):
                 if i != at:
                     target[at] = target[i]
         text = {name: column for name, column in targets.items() if column.dtype == object}
         rows = self._cache.rows({name: c[: len(positions)] for name, c in targets.items()})
-        for at in sorted(set(range(len(positions))).difference(decoded)):
+        cached = sorted(set(range(len(positions))).difference(decoded))
+        if cached and not state_holds(self._config, self._state):
+            return False
+        for at in cached:
             words = self._cache.load(int(positions[at]), rows, at)
             if words is None:
                 return False

@@ -427,7 +427,10 @@ def test_a_sqlite_file_that_changes_meanwhile(tmp_path: Path, wal: bool, workers
             list(loader)
         assert loader.stats().cached_rows > ROWS / 2
         writer.execute("UPDATE images SET image_data = ?, label = -1", (NEW_PICTURE,))
-        list(loader)  # in which batches may be from before
+        is_new = [bool((labels == -1).all()) for _, labels, _ in loader]
+        # What is in the rings and on its way there may be from before, and nothing else.
+        assert is_new == sorted(is_new)
+        assert is_new.count(False) <= 3 * workers
         before = loader.stats().cached_rows
         labels = np.concatenate([labels for _, labels, _ in loader])
         assert (labels == -1).all()
