@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+# Releases that are known to go together, where they are for this Python; none for the newest ones.
+PINNED := $(if $(findstring 3.11.,$(shell $(PYTHON) --version 2>&1)),--constraint tools/constraints.txt)
 EXTENSIONS := setup.py $(wildcard fastloader/*.p[yx][xd] fastloader/source/*.p[yx][xd] csrc/*.[ch])
 # The sanitizers: libasan has to be the first library that Python loads. Python itself keeps memory
 # until it ends, so leaks are looked for by a test of our own instead; it counts pages, hence the small
@@ -19,30 +21,56 @@ export OPENBLAS_NUM_THREADS := 1
 # What says that every row comes once, whatever happens: with the cache on, too.
 ONCE := tests/test_shards.py tests/test_resume.py tests/test_failure.py
 
-.PHONY: help demo test lint sanitize fuzz benchmarks clean
+.PHONY: help demo test test-oldest test-newest lint kernel sanitize fuzz wheel constraints release benchmarks clean $(SHIPPED)/ready
 
 help:
 	@echo "make demo                 train from a database, beside the usual generator"
 	@echo "     IMAGES=some/folder   with your own pictures (subfolder or labels.csv = label)"
 	@echo "     DB=postgres          from PostgreSQL in place of SQLite; a server comes along"
-	@echo "make test                 lint, type check and the whole test suite"
+	@echo "make test                 lint, type check, and the whole test suite against the wheel"
 	@echo "make sanitize             kernel, corpora and PostgreSQL under ASan and UBSan"
 	@echo "make fuzz                 libFuzzer over the kernel (clang)"
 	@echo "     FORMAT=png MINUTES=30"
+	@echo "make wheel                source archive and wheel, with the codecs inside, in dist/"
+	@echo "make kernel               compile what was changed in csrc/ and the .pyx, in place"
+	@echo "make test-oldest          the suite with the oldest dependencies; test-newest"
+	@echo "make release              all that has to hold before a version is tagged"
 	@echo "make benchmarks           all figures of docs/measured.md, which takes an hour"
 	@echo "make clean                remove what the others made"
 
 demo: $(VENV)/demo.done
 	$(BIN)/python -m benchmarks.demo
 
-test: lint $(VENV)/torch.tried
-	$(BIN)/python -m pytest $(EACH_CORE)
-	FASTLOADER_CACHE=ram $(BIN)/python -m pytest $(EACH_CORE) $(ONCE)
+# What is tested is what is shipped: the whole suite runs against the wheel, away from the sources, with
+# no compiler on the path. What is about the sources, or compiles some, runs where they are.
+test: lint $(SHIPPED)/ready
+	$(IN_SHIPPED) python -m pytest $(EACH_CORE) -m "not source"
+	FASTLOADER_CACHE=ram $(IN_SHIPPED) python -m pytest $(EACH_CORE) $(ONCE)
+	$(BIN)/python -m pytest $(EACH_CORE) -m source
+
+# An environment with nothing but the wheel, which finds all other packages in .venv.
+SHIPPED := $(CURDIR)/build/shipped
+IN_SHIPPED = cd $(SHIPPED)/tree && PATH="$(SHIPPED)/venv/bin:$(SHIPPED)/path" \
+	TESTED_WHEEL=$$(basename $(CURDIR)/dist/*.whl)
+TREE := tests benchmarks csrc docs fuzz Makefile README.md pyproject.toml
+$(SHIPPED)/ready: wheel $(VENV)/torch.tried
+	@rm -rf $(SHIPPED) && mkdir -p $(SHIPPED)/tree $(SHIPPED)/path
+	@cp -r $(TREE) $(SHIPPED)/tree/
+	@ln -s $(abspath ../shared) $(SHIPPED)/shared
+	@find /bin/ /sbin/ /usr/bin/ /usr/sbin/ /usr/local/bin/ -maxdepth 1 \( -type f -o -type l \) \
+		! -regex '.*/\([a-z0-9_]*-linux-gnu-\)?\(cc\|c89\|c99\|gcc\|g\+\+\|c\+\+\|cpp\|clang\|clang\+\+\|tcc\|ld\|as\)\(-.*\)?' \
+		-exec ln -sf -t $(SHIPPED)/path {} +
+	@$(BIN)/python -m venv --without-pip $(SHIPPED)/venv
+	@$(PIP) --python $(SHIPPED)/venv install --no-deps dist/*.whl
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$($(SHIPPED)/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/others.pth
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest --ignore-missing-stub --mypy-config-file pyproject.toml \
+		--allowlist tools/stubtest-allowlist fastloader._kernel fastloader.source._libpq
 
 # A build of its own, so that the other one stays as fast as it is. What a sanitizer reports goes to
 # descriptor 2, which pytest would otherwise keep to itself when the process aborts.
@@ -70,6 +98,47 @@ fuzz:
 	build/fuzz/fuzz -max_total_time=$$(($(MINUTES) * 60)) -timeout=20 -rss_limit_mb=3000 -max_len=70000 \
 		-artifact_prefix=$(FUZZ)/ -print_final_stats=1 $(FUZZ)/inputs $(FUZZ)/seeds
 
+# The source archive, and the wheel that is built of it, with its codecs inside, in dist/.
+WHEEL_MB := 3
+wheel: $(VENV)/test.done
+	@rm -rf build/wheel dist
+	$(BIN)/python -m build --outdir build/wheel .
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m auditwheel repair --strip --wheel-dir dist build/wheel/*.whl
+	@mv build/wheel/*.tar.gz dist/
+	$(BIN)/python -m twine check --strict dist/*
+	@find dist -name '*.whl' -size +$(WHEEL_MB)M | while read -r large; do \
+		echo "$$large has more than $(WHEEL_MB) MB"; exit 1; done
+	@ls -l dist
+
+# The suite against the wheel with the oldest releases that pyproject.toml allows, and with the newest.
+test-oldest: AGES := --constraint tools/oldest.txt
+test-oldest test-newest: $(SHIPPED)/ready
+	rm -rf build/$@ && $(PYTHON) -m venv build/$@
+	build/$@/bin/python -m pip -q install $(AGES) "$$(echo $(CURDIR)/dist/*.whl)[test]"
+	$(IN_SHIPPED) PATH="$(CURDIR)/build/$@/bin:$(SHIPPED)/path" python -m pytest $(EACH_CORE) -m "not source"
+
+# What is installed now becomes what a development environment gets.
+constraints: $(VENV)/test.done
+	@{ grep '^#' tools/constraints.txt; $(PIP) freeze --exclude-editable | grep -v '^torch'; } > build/constraints
+	@mv build/constraints tools/constraints.txt
+
+# All that has to hold before a version is tagged; publishing is the workflow's.
+VERSION = $(shell $(PYTHON) -c 'exec(open("fastloader/_version.py").read()); print(__version__)')
+release: wheel
+	@git diff --quiet HEAD || { echo "There are changes that are not committed"; exit 1; }
+	@grep -q '^## $(VERSION) - ' CHANGELOG.md || { \
+		echo 'CHANGELOG.md has no "## $(VERSION) - YYYY-MM-DD": name what is unreleased'; exit 1; }
+	.ci/run
+	$(MAKE) test-oldest test-newest
+	@$(PIP) install pip-audit
+	$(BIN)/python -m pip_audit --strict --skip-editable
+	@echo "Now: git tag v$(VERSION) && git push origin v$(VERSION)"
+
+# Compiles the extensions again, in place: seconds, where make test makes a wheel.
+kernel:
+	@$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $(VENV)/test.done
+
 benchmarks: $(VENV)/benchmarks.done
 	$(BIN)/python -m benchmarks run
 	$(BIN)/python -m benchmarks report
@@ -83,7 +152,7 @@ $(VENV)/created.done:
 
 $(VENV)/%.done: $(VENV)/created.done pyproject.toml $(EXTENSIONS)
 	@echo "Installing fastloader[$*] into $(VENV), which takes a minute or two"
-	@$(PIP) install --editable ".[$*]"
+	@$(PIP) install $(PINNED) --editable ".[$*]"
 	@touch $@
 
 # PyTorch's build for CPUs, where the package index has one: the usual one brings gigabytes of CUDA.
@@ -94,5 +163,5 @@ $(VENV)/torch.tried: $(VENV)/test.done
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build demo *.egg-info fastloader/*.so
+	rm -rf $(VENV) build dist demo *.egg-info fastloader/*.so
 	find . -name __pycache__ -prune -exec rm -rf {} +

@@ -6,6 +6,7 @@ FASTLOADER_SANITIZE=1 compiles them with AddressSanitizer and UndefinedBehaviorS
 """
 
 import os
+import re
 import tempfile
 from glob import glob
 from pathlib import Path
@@ -40,6 +41,7 @@ int main(void) {{ return (int){name}; }}
 """
 
 KERNEL = "fastloader._kernel"
+VERSION = re.search(r'"(.*)"', Path("fastloader/_version.py").read_text())[1]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
 sanitize = os.environ.get("FASTLOADER_SANITIZE", "0") not in ("", "0")
@@ -86,6 +88,7 @@ setup(
                 KERNEL,
                 ["fastloader/_kernel.pyx"],
                 include_dirs=["csrc"],
+                define_macros=[("FASTLOADER_VERSION", f'"{VERSION}"')],
                 libraries=[*LIBRARIES, "m"],
                 depends=sorted(glob("csrc/*.[ch]")),
                 extra_compile_args=flags,

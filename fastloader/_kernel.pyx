@@ -13,6 +13,9 @@ from libc.stdlib cimport calloc, free
 
 from ._kernel cimport *
 
+cdef extern from *:
+    const char *FASTLOADER_VERSION  # setup.py says it to the compiler
+
 
 def _libraries():
     cdef char text[FL_MESSAGE_BYTES]
@@ -31,6 +34,7 @@ def _check_libraries():
         )
 
 
+version = FASTLOADER_VERSION.decode()
 libraries = _libraries()
 _check_libraries()
 sanitized = bool(fl_sanitized())

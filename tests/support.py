@@ -132,6 +132,10 @@ LIBRARIES = ["-ljpeg", "-lwebp", "-lisal", "-lm"]
 SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 
 
+needs_sources = pytest.mark.source
+"""What is about the sources, or compiles them: not for a wheel that is tested away from them."""
+
+
 def compiled(program: Path, sources: Iterable[Path], *options: str, compiler: str = "cc") -> Path:
     """The program, made of C files; those of csrc/ by their names alone."""
     paths = [str(ROOT / "csrc" / source) for source in sources]

@@ -41,6 +41,13 @@ def test_doctor_finds_this_machine_and_a_database_all_right(
     assert "without a copy" in found["hand-over"]["words"]
 
 
+def test_doctor_finds_a_kernel_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor._kernel, "version", "0.0.9")
+    (what, status, words), *_ = findings(doctor._versions)
+    assert (what, status) == ("versions", "fail")
+    assert "its kernel was compiled for 0.0.9: install it anew" in words
+
+
 def test_doctor_looks_at_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTLOADER_WORKER", "2")
     ((_, status, words), rest) = findings(doctor._environment)

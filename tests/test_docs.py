@@ -120,6 +120,22 @@ def test_the_python_of_a_document_runs(
     assert not (folder / "backup").exists()
 
 
+def test_the_python_of_the_documents_has_the_types_that_the_package_says(tmp_path: Path) -> None:
+    """Under mypy's strict rules, but that a user's functions need no annotations."""
+    given = "from typing import Any\n\nimport tensorflow as tf\n\nmodel: Any = None\n"
+    files = []
+    for document in DOCUMENTS:
+        if examples := blocks(document, "python"):
+            files.append(tmp_path / f"{re.sub(r'[^a-z]', '_', document.stem.lower())}.py")
+            files[-1].write_text(given + "\n".join(examples))
+    options = ["--strict", "--allow-untyped-defs", "--allow-untyped-decorators", "--config-file"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", *options, ROOT / "pyproject.toml", *files],
+        cwd=ROOT, capture_output=True, text=True, timeout=110, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.mark.parametrize("either", ["postgres"], indirect=True)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_commands_of_a_document_run(

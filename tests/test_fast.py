@@ -23,6 +23,7 @@ from .support import (
     SANITIZERS,
     compiled,
     needs_data,
+    needs_sources,
     photos,
     unsanitized_environment,
 )
@@ -30,6 +31,7 @@ from .support import (
 LIMITS = {"max_pixels": 10**8, "max_scans": 100}
 
 
+@needs_sources
 def test_an_eighth_is_made_of_the_means_of_blocks(tmp_path: Path) -> None:
     """csrc/jpeg_eighth.c by itself, so that no other decoder steps in where it gives up."""
     sources = [ROOT / "tests" / "compare_eighth.c", *(ROOT / "csrc").glob("*.c")]

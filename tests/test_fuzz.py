@@ -19,8 +19,11 @@ from .support import (
     SANITIZERS,
     compiled,
     needs_data,
+    needs_sources,
     unsanitized_environment,
 )
+
+pytestmark = needs_sources
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from fastloader.errors import KERNEL_STATUS
 
 from .small_jpegs import HEIGHT, SMALL_JPEGS, WIDTH
 from .small_pictures import SMALL_PICTURES
-from .support import DATA, compiled, decoded, jpeg, needs_data, photos, resized
+from .support import DATA, compiled, decoded, jpeg, needs_data, needs_sources, photos, resized
 
 LIBC = ctypes.CDLL(None)
 LIMITS = {"max_pixels": 10**8, "max_scans": 100}
@@ -236,6 +236,7 @@ void jpeg_CreateDecompress(j_decompress_ptr cinfo, int version, size_t size) {
 """
 
 
+@needs_sources  # a wheel has a libjpeg of its own
 @pytest.mark.skipif(_kernel.sanitized, reason="the sanitizers have to be loaded first")
 def test_another_libjpeg_than_the_one_it_was_built_for_is_no_corrupt_picture(
     tmp_path: Path,

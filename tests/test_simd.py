@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from .support import ROOT, compiled
+from .support import ROOT, compiled, needs_sources
+
+pytestmark = needs_sources
 
 SOURCES = [
     ROOT / "tests" / "compare_passes.c",

@@ -115,7 +115,7 @@ def _in_jax_type(column: Column, array: NDArray[Any]) -> NDArray[Any]:
 
 def _check(loader: FastLoader, sharding: Any, column: Column) -> None:
     """Raises ConfigError unless the sharding can divide this column of every batch."""
-    count = sharding.num_devices  # a number of rows that any sharding of rows can divide
+    count = len(sharding.device_set)  # a number of rows that any sharding of rows can divide
     try:
         where = sharding.addressable_devices_indices_map((count, *column.shape))
     except (ValueError, IndexError) as error:

@@ -112,6 +112,13 @@ class Doctor:
 
 
 def _versions() -> Iterator[Finding]:
+    if _kernel.version != __version__:
+        yield Finding(
+            "versions",
+            FAIL,
+            f"fastloader is {__version__}, and its kernel was compiled for {_kernel.version}: "
+            f"install it anew (pip install --force-reinstall --no-cache-dir)",
+        )
     yield Finding(
         "versions",
         OK,

@@ -2,6 +2,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import disjoint_base
 
 class QueryError(Exception):
     """A query failed. ``message``: the server's or libpq's words. ``sqlstate``: the server's code,
@@ -11,6 +12,9 @@ class QueryError(Exception):
     sqlstate: str | None
     lost: bool
 
+    def __init__(self, message: str, sqlstate: str | None, lost: bool) -> None: ...
+
+@disjoint_base
 class Result:
     """The rows that a query has returned, whose memory lives as long as this object."""
 
@@ -36,6 +40,7 @@ class Result:
         -1 for NULL and -2 for what holds a NULL or cannot be read. Only rows that have ``count``
         are copied."""
 
+@disjoint_base
 class Session:
     """Queries on a psycopg2 connection, which must not be used otherwise meanwhile."""
 
