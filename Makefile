@@ -14,6 +14,9 @@ EXTENSIONS := setup.py $(wildcard fastloader/*.p[yx][xd] fastloader/source/*.p[y
 ASAN := LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=libubsan.so)" \
 	ASAN_OPTIONS=detect_leaks=0:quarantine_size_mb=8 PYTHONMALLOC=malloc
 
+# Where the wheel is tested.
+SHIPPED := $(CURDIR)/build/shipped
+
 # A process for each core, and no more threads than that.
 EACH_CORE := -n auto --dist worksteal
 export OPENBLAS_NUM_THREADS := 1
@@ -49,7 +52,6 @@ test: lint $(SHIPPED)/ready
 	$(BIN)/python -m pytest $(EACH_CORE) -m source
 
 # An environment with nothing but the wheel, which finds all other packages in .venv.
-SHIPPED := $(CURDIR)/build/shipped
 IN_SHIPPED = cd $(SHIPPED)/tree && PATH="$(SHIPPED)/venv/bin:$(SHIPPED)/path" \
 	TESTED_WHEEL=$$(basename $(CURDIR)/dist/*.whl)
 TREE := tests benchmarks csrc docs fuzz Makefile README.md pyproject.toml

@@ -7,6 +7,8 @@ FASTLOADER_SANITIZE=1 compiles them with AddressSanitizer and UndefinedBehaviorS
 
 import os
 import re
+import sys
+import sysconfig
 import tempfile
 from glob import glob
 from pathlib import Path
@@ -79,6 +81,13 @@ class BuildKernel(build_ext):
         super().build_extension(ext)
 
 
+# Python's stable ABI, which has buffers since 3.11: one wheel for all later versions. It costs
+# 0.0 ms of a photograph's 1.1, and 0.15 us of a call. (Free-threaded Pythons have none yet.)
+stable = sys.version_info >= (3, 11) and not sysconfig.get_config_var("Py_GIL_DISABLED")
+macros = [("FASTLOADER_VERSION", f'"{VERSION}"')]
+if stable:
+    macros += [("CYTHON_LIMITED_API", "1"), ("Py_LIMITED_API", "0x030B0000")]
+
 flags = ["-fvisibility=hidden", *(["-O1", "-g", *SANITIZE] if sanitize else ["-O3"])]
 link_flags = SANITIZE if sanitize else []
 setup(
@@ -88,7 +97,8 @@ setup(
                 KERNEL,
                 ["fastloader/_kernel.pyx"],
                 include_dirs=["csrc"],
-                define_macros=[("FASTLOADER_VERSION", f'"{VERSION}"')],
+                define_macros=macros,
+                py_limited_api=stable,
                 libraries=[*LIBRARIES, "m"],
                 depends=sorted(glob("csrc/*.[ch]")),
                 extra_compile_args=flags,
@@ -97,6 +107,8 @@ setup(
             Extension(
                 "fastloader.source._libpq",
                 ["fastloader/source/_libpq.pyx"],
+                define_macros=macros,
+                py_limited_api=stable,
                 extra_compile_args=flags,
                 extra_link_args=link_flags,
             ),
@@ -104,4 +116,5 @@ setup(
         build_dir="build/cython",
     ),
     cmdclass={"build_ext": BuildKernel},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if stable else {},
 )
