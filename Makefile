@@ -24,7 +24,7 @@ export OPENBLAS_NUM_THREADS := 1
 # What says that every row comes once, whatever happens: with the cache on, too.
 ONCE := tests/test_shards.py tests/test_resume.py tests/test_failure.py
 
-.PHONY: help demo test test-oldest test-newest lint kernel sanitize fuzz wheel constraints release benchmarks clean $(SHIPPED)/ready
+.PHONY: help demo test test-oldest test-newest lint kernel sanitize jpeg3 fuzz wheel constraints release benchmarks clean $(SHIPPED)/ready
 
 help:
 	@echo "make demo                 train from a database, beside the usual generator"
@@ -32,6 +32,7 @@ help:
 	@echo "     DB=postgres          from PostgreSQL in place of SQLite; a server comes along"
 	@echo "make test                 lint, type check, and the whole test suite against the wheel"
 	@echo "make sanitize             kernel, corpora and PostgreSQL under ASan and UBSan"
+	@echo "make jpeg3                the kernel with libjpeg-turbo 3.x"
 	@echo "make fuzz                 libFuzzer over the kernel (clang)"
 	@echo "     FORMAT=png MINUTES=30"
 	@echo "make wheel                source archive and wheel, with the codecs inside, in dist/"
@@ -54,7 +55,7 @@ test: lint $(SHIPPED)/ready
 # An environment with nothing but the wheel, which finds all other packages in .venv.
 IN_SHIPPED = cd $(SHIPPED)/tree && PATH="$(SHIPPED)/venv/bin:$(SHIPPED)/path" \
 	TESTED_WHEEL=$$(basename $(CURDIR)/dist/*.whl)
-TREE := tests benchmarks csrc docs fuzz Makefile README.md pyproject.toml
+TREE := tests benchmarks csrc docs fuzz licenses Makefile LICENSE pyproject.toml $(wildcard *.md)
 $(SHIPPED)/ready: wheel $(VENV)/torch.tried
 	@rm -rf $(SHIPPED) && mkdir -p $(SHIPPED)/tree $(SHIPPED)/path
 	@cp -r $(TREE) $(SHIPPED)/tree/
@@ -80,10 +81,19 @@ sanitize: $(VENV)/test.done
 	FASTLOADER_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	$(ASAN) PYTHONPATH=build/sanitize/lib FASTLOADER_EXPECT_SANITIZED=1 FASTLOADER_TEST_PG= \
 		$(BIN)/pytest $(EACH_CORE) --import-mode=append --capture=sys \
-		tests/test_kernel.py tests/test_geometry.py tests/test_fast.py tests/test_images.py \
-		tests/test_corpora.py tests/test_source.py tests/test_postgres.py tests/test_pg_images.py \
+		$(KERNEL_TESTS) tests/test_source.py tests/test_postgres.py tests/test_pg_images.py \
 		tests/test_pg_hostile.py tests/test_pg_consistency.py tests/test_pg_faults.py \
 		-k "not tensorflow"
+
+# The kernel with libjpeg-turbo 3.x in place of the system's 2.1: the same tests, the same pixels.
+KERNEL_TESTS := tests/test_kernel.py tests/test_geometry.py tests/test_fast.py tests/test_images.py tests/test_corpora.py
+JPEG3 := $(CURDIR)/build/jpeg3
+jpeg3: $(VENV)/test.done
+	@test -d $(JPEG3)/lib || tools/libjpeg-turbo-3 $(JPEG3)
+	CPATH=$(JPEG3)/include LIBRARY_PATH=$(JPEG3)/lib $(BIN)/python setup.py -q build \
+		--build-base build/with-jpeg3 --build-lib build/with-jpeg3/lib
+	LD_LIBRARY_PATH=$(JPEG3)/lib PYTHONPATH=build/with-jpeg3/lib FASTLOADER_EXPECT_LIBJPEG=3 \
+		$(BIN)/pytest $(EACH_CORE) --import-mode=append $(KERNEL_TESTS) -k "not tensorflow"
 
 # libFuzzer over the C core alone; needs clang. The first bytes of an input are options, so the seeds
 # get some. What it has found is kept, and taken up again, in build/fuzz/.
@@ -131,7 +141,7 @@ release: wheel
 	@grep -q '^## $(VERSION) - ' CHANGELOG.md || { \
 		echo 'CHANGELOG.md has no "## $(VERSION) - YYYY-MM-DD": name what is unreleased'; exit 1; }
 	.ci/run
-	$(MAKE) test-oldest test-newest
+	$(MAKE) test-oldest test-newest jpeg3
 	@$(PIP) install pip-audit
 	$(BIN)/python -m pip_audit --strict --skip-editable
 	@echo "Now: git tag v$(VERSION) && git push origin v$(VERSION)"

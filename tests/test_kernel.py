@@ -26,6 +26,12 @@ LIBC = ctypes.CDLL(None)
 LIMITS = {"max_pixels": 10**8, "max_scans": 100}
 
 
+@pytest.mark.skipif("FASTLOADER_EXPECT_LIBJPEG" not in os.environ, reason="the system's libjpeg")
+def test_the_kernel_under_test_has_the_libjpeg_that_was_asked_for() -> None:
+    wanted = os.environ["FASTLOADER_EXPECT_LIBJPEG"]
+    assert f"libjpeg-turbo {wanted}." in _kernel.libraries
+
+
 @pytest.mark.skipif("FASTLOADER_EXPECT_SANITIZED" not in os.environ, reason="an ordinary build")
 def test_the_kernel_under_test_is_instrumented() -> None:
     assert _kernel.sanitized
