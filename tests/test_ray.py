@@ -186,6 +186,17 @@ def test_torch_and_tensorflow_get_tensors(small: str) -> None:
         assert images.shape == (50, 3, 16, 24)
 
 
+def test_tasks_take_what_they_are_given(small: str) -> None:
+    dataset = read(small, **SMALL, concurrency=1, ray_remote_args={"num_cpus": 0.5})
+    dataset = dataset.map_batches(_with_cpus, batch_size=None, num_cpus=0.5)
+    assert set(rows_of(dataset)["cpus"].tolist()) == {0.5}
+
+
+def _with_cpus(batch: dict[str, Any]) -> dict[str, Any]:
+    cpus = ray.get_runtime_context().get_assigned_resources()["CPU"]
+    return {"cpus": np.full(len(batch["id"]), cpus)}
+
+
 # ---- nodes that die ------------------------------------------------------------------------------
 
 

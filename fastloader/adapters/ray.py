@@ -120,11 +120,10 @@ def read(
     holder = surveyor if found.snapshot is not None else None
     table = Table(config, epoch, found, keys, holder)
     blocks = override_num_blocks or table.automatic_blocks()
+    # Ray 2.64 is to have no such argument any more.
+    remote = {} if ray_remote_args is None else {"ray_remote_args": ray_remote_args}
     return ray.data.read_datasource(
-        table,
-        override_num_blocks=blocks,
-        concurrency=concurrency,
-        ray_remote_args=ray_remote_args,
+        table, override_num_blocks=blocks, concurrency=concurrency, **remote
     )
 
 
