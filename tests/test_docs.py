@@ -69,7 +69,8 @@ def model() -> Any:
 
 def is_installed(block: str) -> bool:
     """Whether what the block needs of the optional frameworks is there."""
-    needed = re.findall(r"^from (torch)|^import (torch)|as_(jax)\(|(ray) import", block, re.M)
+    adapters = r"^from (torch)|^import (torch)|iter_(torch)_batches|as_(jax)\(|(ray) import"
+    needed = re.findall(adapters, block, re.MULTILINE)
     return all(importlib.util.find_spec("".join(name)) for name in needed)
 
 
