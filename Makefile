@@ -136,7 +136,7 @@ constraints: $(VENV)/test.done
 
 # All that has to hold before a version is tagged; publishing is the workflow's.
 VERSION = $(shell $(PYTHON) -c 'exec(open("fastloader/_version.py").read()); print(__version__)')
-release: wheel
+release:
 	@git diff --quiet HEAD || { echo "There are changes that are not committed"; exit 1; }
 	@grep -q '^## $(VERSION) - ' CHANGELOG.md || { \
 		echo 'CHANGELOG.md has no "## $(VERSION) - YYYY-MM-DD": name what is unreleased'; exit 1; }

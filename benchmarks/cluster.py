@@ -60,7 +60,7 @@ class Cluster:
     ) -> None:
         self.folder = folder
         self.bindir = bindir
-        self.port = _free_port()
+        (self.port,) = free_ports(1)
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         folder.mkdir(parents=True, exist_ok=True)
         if self._user:
@@ -198,8 +198,10 @@ def cluster(bindir: Path | None = None, **settings: str) -> Iterator[Cluster]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_ports(count: int) -> list[int]:
+    """Different ones, on which nobody listens now."""
+    with contextlib.ExitStack() as probes:
+        sockets = [probes.enter_context(socket.socket()) for _ in range(count)]
+        for probe in sockets:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in sockets]

@@ -7,7 +7,6 @@ import logging
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.cluster import free_ports
 from fastloader import FastLoader, cli
 
 from .conftest import Either
@@ -79,9 +79,7 @@ OF_A_PROCESS = ("adapters.ray", "MultiWorkerMirroredStrategy", "init_process_gro
 
 
 def in_a_process(script: str, folder: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     alone = {
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": "0", "WORLD_SIZE": "1",
         "GLOO_SOCKET_IFNAME": "lo", "RAY_ADDRESS": "local",

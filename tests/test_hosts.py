@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.cluster import free_ports
 from fastloader import ConfigError, FastLoader
 
 from .postgres import Database, standby_of
@@ -19,15 +19,6 @@ from .support import ROOT, simple_rows
 
 OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "with_keys": True, "seed": 3}
 KEYS = list(range(3, 301, 3))
-
-
-def free_ports(count: int) -> list[int]:
-    """Of which nobody listens on any now."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [its.getsockname()[1] for its in sockets]
-    for its in sockets:
-        its.close()
-    return ports
 
 
 def on_hosts(commands: list[list[str]], environments: list[dict[str, str]]) -> list[Any]:
@@ -116,6 +107,7 @@ def test_torch_distributed(small: str, tmp_path: Path) -> None:
         FastLoader(small, **OPTIONS, shard=torch.distributed)
     for epoch in zip(*in_gloo_group([small, small], tmp_path), strict=True):
         check(list(epoch))
+        assert [len(batches) for batches in epoch] == [7, 7]
 
 
 def test_each_host_may_read_a_replica_of_its_own(database: Database, tmp_path: Path) -> None:

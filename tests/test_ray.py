@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import os
@@ -365,9 +364,12 @@ def test_notes_about_the_table_are_warnings(database: Database) -> None:
 # ---- how many tasks ------------------------------------------------------------------------------
 
 
-def test_the_number_of_blocks_comes_from_the_size(tmp_path: Path) -> None:
+def test_the_number_of_blocks_comes_from_the_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     url = table(tmp_path / "t.db", simple_rows(640))
-    with context(target_max_block_size=1 << 20):
+    with monkeypatch.context() as patch:
+        patch.setattr(ray.data.DataContext.get_current(), "target_max_block_size", 1 << 20)
         rows = rows_of(
             in_order(read(url, size=(64, 64), label=None).map_batches(_size, batch_size=None))
         )
@@ -382,17 +384,3 @@ def test_the_number_of_blocks_comes_from_the_size(tmp_path: Path) -> None:
 
 def _size(batch: dict[str, Any]) -> dict[str, Any]:
     return {"size": np.array([len(batch["image_data"])])}
-
-
-@contextlib.contextmanager
-def context(**values: Any) -> Iterator[None]:
-    """Ray Data's, changed for a while."""
-    its = ray.data.DataContext.get_current()
-    before = {name: getattr(its, name) for name in values}
-    try:
-        for name, value in values.items():
-            setattr(its, name, value)
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(its, name, value)

@@ -37,9 +37,7 @@ def test_the_package_is_that_of_the_wheel(wheel: importlib.metadata.Distribution
     package = Path(fastloader.__file__).parent
     assert package.is_relative_to(sys.prefix)
     assert not (ROOT / "fastloader").exists()
-    assert wheel.read_text("direct_url.json") is None or "editable" not in str(
-        wheel.read_text("direct_url.json")
-    )
+    assert "editable" not in (wheel.read_text("direct_url.json") or "")
     name = os.environ["TESTED_WHEEL"]
     assert name.startswith(f"fastloader-{wheel.version}-")
     assert wheel.version == fastloader.__version__ == _kernel.version

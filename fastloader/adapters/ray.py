@@ -104,7 +104,7 @@ def read(
     Raises ConfigError, SourceError and PlanError as a loader does. An execution raises RowError or
     SourceError, as the cause of Ray's exceptions.
     """
-    config = _config({**options} if url is None else {"url": url, **options})
+    config = _config(options if url is None else {"url": url, **options})
     if not ray.is_initialized():
         ray.init()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
