@@ -143,18 +143,24 @@ def run_loader(url: str) -> Sample:
         return {"images_per_s": rows / (time.perf_counter() - start)}
 
 
+def over_tcp(url: str, port: int | None = None) -> str:
+    """The URL of a server on this machine, which may be that of a socket's folder, for TCP. port:
+    another than its own."""
+    server = urlsplit(url)
+    return f"postgresql://{server.username}@127.0.0.1:{port or server.port}{server.path}"
+
+
 @contextlib.contextmanager
 def proxied(url: str, delay_ms: float) -> Iterator[str]:
     """The URL of a proxy in a process of its own."""
-    server = urlsplit(url)
+    server_port = urlsplit(url).port
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.proxy", str(server.port), "--delay-ms", str(delay_ms)],
+        [sys.executable, "-m", "benchmarks.proxy", str(server_port), "--delay-ms", str(delay_ms)],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         try:
-            port = int(process.stdout.readline())
-            yield f"postgresql://{server.username}@127.0.0.1:{port}{server.path}"
+            yield over_tcp(url, int(process.stdout.readline()))
         finally:
             process.terminate()
 

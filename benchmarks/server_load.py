@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 import psutil
 
 from .measure import Sample, child, paired, parser, report, spread, table
-from .photos import POSTGRES, database, read_photos
-from .postgres import read_source
+from .photos import database, read_photos
+from .postgres import over_tcp, read_source
 
 PARTS = ("measure", "simulate")
 HOSTS = (1, 8, 64, 512)
@@ -180,11 +180,11 @@ def main() -> None:
     if options.part != "simulate":
         photos = read_photos(options.images, options.photos)
         with database(photos, options.copies * len(photos), kind="postgres") as url:
-            over_tcp = _over_tcp(url)
+            tcp = f"{over_tcp(url)}?sslmode=disable"
             samples = paired(
                 [MEASURE],
                 options.rounds,
-                run=lambda _: child("benchmarks.server_load", "--one", over_tcp),
+                run=lambda _: child("benchmarks.server_load", "--one", tcp),
             )
         lines += measured(samples[MEASURE])
         median = {key: spread(samples[MEASURE], key).median for key in samples[MEASURE][0]}
@@ -196,12 +196,6 @@ def main() -> None:
                 samples |= of_load[0]
                 lines += of_load[1]
     report(options, samples, lines)
-
-
-def _over_tcp(url: str) -> str:
-    """The URL of a socket's folder and a port, for the same server."""
-    port = url.removeprefix(POSTGRES).partition("/")[0].rpartition(":")[2]
-    return f"{POSTGRES}postgres@127.0.0.1:{port}/postgres?sslmode=disable"
 
 
 if __name__ == "__main__":

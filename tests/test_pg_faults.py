@@ -22,7 +22,7 @@ import psutil
 import psycopg2
 import pytest
 
-from benchmarks.cluster import Cluster
+from benchmarks.cluster import Cluster, free_ports
 from benchmarks.proxy import Proxy
 from fastloader import FastLoader, FastloaderError, SourceError
 from fastloader.config import make_config
@@ -525,9 +525,7 @@ PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/s
 def pgbouncer(cluster: Cluster, mode: str) -> Iterator[int]:
     """The port of one that is running in front of the server."""
     assert PGBOUNCER is not None
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     with tempfile.TemporaryDirectory(prefix="fastloader-bouncer-") as folder:
         config = Path(folder, "pgbouncer.ini")
         config.write_text(
