@@ -8,10 +8,11 @@ same loop.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from .contestants import BATCH, SIZE
@@ -52,32 +53,39 @@ def timed(execution: Callable[[], Iterable[int]]) -> Sample:
     }
 
 
+@contextlib.contextmanager
+def cluster_of(nodes: int, *, object_store_memory: int) -> Iterator[Any]:
+    """A Ray cluster of so many nodes with a core each, and this process on the first of them."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": object_store_memory, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        for _ in range(nodes - 1):
+            cluster.add_node(**node)
+        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
 def run_one(name: str, path: str) -> Sample:
     if name == LOADER:
         from fastloader import FastLoader
 
         with FastLoader(path, batch_size=BATCH, size=SIZE, workers=cores()) as loader:
             return timed(lambda: (len(labels) for _, labels in loader))
-    import ray
-    from ray.cluster_utils import Cluster
-
     from fastloader.adapters.ray import read
 
     from .peers import ray_dataset
 
-    node = {"num_cpus": 1, "object_store_memory": 1 << 30, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=node)
-    try:
-        for _ in range(NODES - 1):
-            cluster.add_node(**node)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-        ray.data.DataContext.get_current().enable_progress_bars = False
+    with cluster_of(NODES, object_store_memory=1 << 30):
         dataset: Any = read(path, size=SIZE) if name == OURS else ray_dataset(path)
         batches = lambda: dataset.iter_batches(batch_size=BATCH)  # noqa: E731
         return timed(lambda: (len(batch["label"]) for batch in batches()))
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
 
 
 def lines(samples: dict[str, list[Sample]]) -> list[str]:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.on_ray import cluster_of
 from fastloader import ConfigError, FastLoader, FastloaderWarning, PlanError, RowError, SourceError
 
 from .conftest import Either
@@ -44,15 +45,9 @@ def cluster() -> Iterator[Cluster]:
     """Three nodes with a core each; this process is on the first."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cluster = Cluster(initialize_head=True, head_node_args=NODE)
-        for _ in range(2):
-            cluster.add_node(**NODE)
-        ray.init(address=cluster.address, log_to_driver=False, logging_level=logging.ERROR)
-        ray.data.DataContext.get_current().enable_progress_bars = False
-        logging.getLogger("ray").propagate = False  # pages of it, if a test fails
-        yield cluster
-        ray.shutdown()
-        cluster.shutdown()
+        with cluster_of(3, object_store_memory=NODE["object_store_memory"]) as cluster:
+            logging.getLogger("ray").propagate = False  # pages of it, if a test fails
+            yield cluster
 
 
 @pytest.fixture(autouse=True)
