@@ -1,15 +1,17 @@
 """Finished rows, kept: later epochs, other processes and later runs need not decode them again.
 
-A file holds, for one state of a table and one set of options, a mark for each row of the table and
-then, at a fixed place for each, the rows: the pictures and labels as they stand in a batch. It is
-read and written with ``preadv`` and ``pwritev``, not mapped: a disk that is full or broken, or a
-file that somebody cuts, is then an error that can be handled, and no SIGBUS; and the copy from the
-page cache into the slot is the only one. Only the marks are mapped, a byte a row, which are on the
-disk from the start.
+A file holds, for one state of a table and one set of options, a mark for each row of the table, of
+one byte, and then, at a fixed place for each, the rows: the images and labels as they stand in a
+batch. Nothing of it is mapped. It is read with ``pread`` and written with ``pwrite``, so a full or
+broken disk, or a file that somebody cuts, is an error that can be handled, and no SIGBUS. The copy
+from the page cache into the slot is the only one.
 
 There are no locks. A mark says that a row may be there; the row's checksum says whether it is. So a
 row that is half written, by a process that is killed, a machine that stops or one that writes it
-right now, counts as absent. Two processes that store the same row write the same bytes.
+right now, counts as absent. Two processes that store the same row write the same bytes. A process
+reads a mark once, and believes it until the row turns out to be wrong.
+
+No error of the file is an error of the loader. Rows are decoded instead, and a note says why.
 
 The name of the file is a digest of all that its bytes depend on, so rows of another table, state,
 option or version are never looked at.
@@ -18,11 +20,13 @@ option or version are never looked at.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import io
 import json
 import mmap
 import os
+import stat
 import struct
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -37,27 +41,34 @@ from . import _kernel
 from ._version import __version__
 from .columns import Column, columns_from
 from .config import Config
+from .descriptors import forget_in_children
 from .errors import ConfigError
 from .keys import Keys, digest
 from .machine import available_bytes
 from .order import Positions
 from .ring import ALIGNMENT, create_memory
 
-FORMAT = 1
+FORMAT = 2
 """Of the file."""
 
 SUFFIX = ".fastloader"
 RAM = "ram"
 
 HEADER = struct.Struct("<IIQ")
-"""Of a row: the checksum of all that follows (CRC-32, as gzip has it), the bytes of its text, and
-its number in the sorted key column."""
+"""Of a row: the checksum of the cache's name and of all that follows (CRC-32, as gzip has it), the
+bytes of its text, and its number in the sorted key column."""
 
 TEXT_BYTES = 256
 """For a row's labels that are text, all together, as JSON. A row of more is not kept."""
 
 SHARE = 0.5
 """Of the memory that is available, or of the disk's free space, where ``cache_bytes`` is None."""
+
+MARK = b"\1"
+"""Of a row that may be there. Any other byte is no mark."""
+
+NEAR = 4096
+"""Marks so close to each other are read in one call, with those between them."""
 
 Rows = list[NDArray[np.uint8]]
 """Of each column that is not text the bytes: uint8 (n, bytes of a row)."""
@@ -90,12 +101,13 @@ def _libraries() -> list[str]:
 class Place:
     """Where a cache is and what it keeps; enough for :class:`Cache` in any process of the loader.
 
-    path: of the file. rows: of the table. kept: rows from the first of the sorted key column on
-    that there is room for. columns: of a row, text ones too. state: of the table, that the rows
-    are of.
+    path: of the file. name: from :func:`name_of`. rows: of the table. kept: rows from the first of
+    the sorted key column on that there is room for. columns: of a row, text ones too. state: of the
+    table, that the rows are of.
     """
 
     path: str
+    name: str
     rows: int
     kept: int
     columns: tuple[Column, ...]
@@ -122,43 +134,60 @@ def place_from(values: dict[str, Any] | None) -> Place | None:
 
 
 class Cache:
-    """The rows of one file, as a worker reads and writes them. One thread at a time, but
-    :meth:`holds` is for any."""
+    """The rows of one file, as a worker reads and writes them.
+
+    One thread at a time may use it, but :meth:`holds` is for any. No method raises OSError.
+
+    notes: what is wrong with the file, for the log.
+    """
 
     def __init__(self, place: Place) -> None:
+        self.notes: list[str] = []
         self._place = place
+        self._name = place.name.encode()
         self._row_bytes = place.row_bytes
-        self._file = io.FileIO(place.path, "r+")
-        self._fd = self._file.fileno()
-        self._map = mmap.mmap(self._fd, place.rows, prot=mmap.PROT_READ)
-        self._marks = np.frombuffer(self._map, np.bool_)
+        self._known = np.zeros(place.rows, np.bool_)  # marks that were read, or set
         self._text = [column.name for column in place.columns if column.is_text]
         self._kept = place.kept
         self._is_full = False
+        self._fd = -1
+        try:
+            self._file = _regular(place.path)
+            self._fd = self._file.fileno()
+        except OSError as error:
+            self._give_up("opened", error)
 
     def holds(self, positions: Positions) -> NDArray[np.bool_]:
-        """Which of the rows are marked, (n,)."""
-        return self._marks[positions] & (positions < self._kept)
+        """Return which of the rows are marked, (n,)."""
+        is_kept = positions < self._kept
+        unknown = positions[is_kept & ~self._known[positions]]
+        if len(unknown):
+            self._read_marks(np.sort(unknown))
+        return self._known[positions] & (positions < self._kept)
 
     def rows(self, arrays: dict[str, NDArray[np.generic]]) -> Rows:
-        """The bytes of a batch's arrays, for :meth:`load` and :meth:`store`."""
+        """Return the bytes of a batch's arrays, for :meth:`load` and :meth:`store`."""
         fixed = (arrays[c.name] for c in self._place.columns if not c.is_text)
         return [array.reshape(len(array), -1).view(np.uint8) for array in fixed]
 
     def load(self, position: int, rows: Rows, at: int) -> dict[str, str] | None:
-        """Puts a row into place ``at`` of ``rows``; its text by column. None if it is not there,
-        and it has no mark then; what it left is undefined."""
+        """Put a row into place ``at`` of ``rows``, and return its text by column.
+
+        Returns None if the row is not there. Its mark is cleared then, and what is in its place is
+        undefined.
+        """
         header, text = bytearray(HEADER.size), bytearray(TEXT_BYTES if self._text else 0)
         row = [column[at] for column in rows]
         try:
             os.preadv(self._fd, [header, *row, text], self._offset(position))
-        except OSError:
-            self._kept = 0  # a broken disk will not get better
+        except OSError as error:
+            self._give_up("read", error)
+            return None
         checksum, text_bytes, found = HEADER.unpack(header)
         if (
             found != position
             or text_bytes > len(text)
-            or checksum != _kernel.crc32([header[4:], *row, text[:text_bytes]])
+            or checksum != _kernel.crc32([self._name, header[4:], *row, text[:text_bytes]])
         ):
             self._mark(position, there=False)
             return None
@@ -166,7 +195,7 @@ class Cache:
         return dict(zip(self._text, values, strict=True))
 
     def store(self, position: int, rows: Rows, at: int, text: dict[str, str]) -> None:
-        """Keeps the row in place ``at`` of ``rows``, if there is room for it."""
+        """Keep the row in place ``at`` of ``rows``, if there is room for it."""
         if position >= self._kept or self._is_full:
             return
         words = json.dumps([text[name] for name in self._text]).encode() if self._text else b""
@@ -174,31 +203,67 @@ class Cache:
             return
         row = [column[at] for column in rows]
         about = HEADER.pack(0, len(words), position)[4:]
-        header = _kernel.crc32([about, *row, words]).to_bytes(4, "little") + about
+        header = _kernel.crc32([self._name, about, *row, words]).to_bytes(4, "little") + about
+        size = len(header) + len(words) + sum(len(column) for column in row)
         try:
-            written = os.pwritev(self._fd, [header, *row, words], self._offset(position))
-        except OSError:  # no space, or a broken disk: the rest is decoded as before
-            written = 0
-        if written == len(header) + len(words) + sum(len(column) for column in row):
-            self._mark(position, there=True)
-        else:
+            if os.pwritev(self._fd, [header, *row, words], self._offset(position)) < size:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
             self._is_full = True
+            self._note("takes no more rows", error, "The others are decoded in each epoch")
+        else:
+            self._mark(position, there=True)
 
     def close(self) -> None:
         """May be called twice."""
-        self._marks = np.zeros(0, np.bool_)
-        with contextlib.suppress(BufferError):
-            self._map.close()
-        self._file.close()
+        self._kept = 0
+        if self._fd >= 0:
+            self._file.close()
 
     def _offset(self, position: int) -> int:
         return self._place.first_row + position * self._row_bytes
 
-    def _mark(self, position: int, *, there: bool) -> None:
+    def _read_marks(self, unknown: Positions) -> None:
+        """Learn the marks of these rows, which are in order."""
+        ends = np.flatnonzero(np.diff(unknown, append=np.iinfo(np.int64).max) > NEAR)
+        begins = [0, *(ends[:-1] + 1)]
         try:
-            os.pwrite(self._fd, bytes([there]), position)
-        except OSError:
-            self._kept = 0  # what cannot be unmarked must not be asked for again
+            for first, last in zip(unknown[begins].tolist(), unknown[ends].tolist(), strict=True):
+                marks = os.pread(self._fd, last - first + 1, first)
+                # Only true ones are written: another thread may be clearing one of the others.
+                if marks == MARK:  # of one row, as in large tables: 1 us, where arrays take 10
+                    self._known[first] = True
+                elif len(marks) > 1:
+                    there = np.flatnonzero(np.frombuffer(marks, np.uint8) == ord(MARK))
+                    self._known[first + there] = True
+        except OSError as error:
+            self._give_up("read", error)
+
+    def _mark(self, position: int, *, there: bool) -> None:
+        self._known[position] = there
+        try:
+            os.pwrite(self._fd, MARK if there else b"\0", position)
+        except OSError as error:  # what cannot be unmarked must not be asked for again
+            self._give_up("written", error)
+
+    def _give_up(self, what: str, error: OSError) -> None:
+        """Do without the file from now on."""
+        self._kept = 0
+        self._note(f"cannot be {what}", error, "Its rows are decoded instead")
+
+    def _note(self, problem: str, error: OSError, what: str) -> None:
+        text = f"the cache file {self._place.path} {problem} ({error.strerror}). {what}"
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def _regular(path: str) -> io.FileIO:
+    """Open a file to read and write it. Raises OSError, for what is no regular file too."""
+    file = io.FileIO(path, "r+")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "not a regular file")
+    return file
 
 
 # ---- the file ------------------------------------------------------------------------------------
@@ -215,20 +280,22 @@ class CacheFile:
     ) -> None:
         """Raises ConfigError where there can be none. name: from :func:`name_of`."""
         assert config.cache is not None
-        place = Place("", rows, 0, tuple(columns), state)
+        place = Place("", name, rows, 0, tuple(columns), state)
         wanted = place.first_row + rows * place.row_bytes
-        if config.cache == RAM:
+        in_ram = config.cache == RAM
+        if in_ram:
             self._file = create_memory("cache")
             # Workers are running already and cannot inherit it; they may open it by this name.
             path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
-            room = config.cache_bytes or int(available_bytes() * SHARE)
         else:
             self._file, path = _opened(config.cache, name + SUFFIX)
-            room = _room(Path(path), config.cache_bytes, wanted)
-        kept = max(0, min(rows, (room - place.first_row) // place.row_bytes))
-        self.place = replace(place, path=path, kept=kept)
+            forget_in_children(self._file, io.FileIO.close)  # and with it the lock on the file
         try:
-            # Marks are mapped, so they must be there; the rows come as they are written.
+            if in_ram:
+                room = config.cache_bytes or int(available_bytes() * SHARE)
+            else:
+                room = _room(Path(path), config.cache_bytes, wanted)
+            # So that a row can always be unmarked; the rows come as they are written.
             os.posix_fallocate(self._file.fileno(), 0, place.first_row)
         except OSError as error:
             self.close()
@@ -236,6 +303,8 @@ class CacheFile:
                 f"cache={config.cache!r} cannot be used: {error.strerror}; it takes a byte for "
                 f"each of {rows} rows, and those that it keeps"
             ) from None
+        kept = max(0, min(rows, (room - place.first_row) // place.row_bytes))
+        self.place = replace(place, path=path, kept=kept)
 
     def close(self) -> None:
         """May be called twice. A cache in memory goes with it."""

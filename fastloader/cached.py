@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .cache import Cache, Place
+from .cache import Cache, Place, Rows
 from .config import Config
 from .order import Positions
 from .ring import KEYS, Arrays
@@ -27,12 +28,19 @@ class CachedRows:
         self._config, self._state = config, place.state
         self._cache = Cache(place)
         self._lock = threading.Lock()
+        self._again: dict[tuple[int, int], NDArray[np.bool_]] = {}
+        self._failed = (-1, -1)  # the last batch that has to be made again
         self.start()
 
+    @property
+    def notes(self) -> list[str]:
+        """What is wrong with the cache's file, for the log."""
+        return [*self._cache.notes]
+
     def start(self) -> None:
-        """Another run begins."""
+        """Begin another run. What :meth:`complete` has decided for its batch stays decided."""
         with self._lock:
-            self._decided: dict[tuple[int, int], NDArray[np.bool_]] = {}
+            self._decided, self._again = self._again, {}
             self._done = (-1, -1)  # the last batch that was completed
 
     def missing(self, epoch: int, batch: int, positions: Positions) -> NDArray[np.bool_]:
@@ -43,7 +51,7 @@ class CachedRows:
                 return np.zeros(len(positions), np.bool_)
             if where not in self._decided:
                 found = self._cache.holds(positions)
-                if found.any() and not state_holds(self._config, self._state):
+                if found.any() and not self._state_holds():
                     found[:] = False
                 self._decided[where] = ~found
             return self._decided[where]
@@ -58,10 +66,15 @@ class CachedRows:
         *,
         bad: Collection[int],
     ) -> bool:
-        """Moves the rows that were missing, which are the first in ``targets``, to their places
-        ``decoded``, keeps them unless they are ``bad``, and puts cached ones between them. False if
-        one of these is not there after all, or the table has changed since they were chosen, which
-        may be an epoch ago; the batch is of no use then."""
+        """Make the batch of the rows that were decoded and those of the cache.
+
+        The decoded rows are the first in ``targets``. They are moved to their places ``decoded``,
+        and kept unless they are ``bad``. The others come out of the cache.
+
+        Returns False if some of these are not there after all, or if the table has changed since
+        they were chosen, which may be an epoch ago. The batch is of no use then. After
+        :meth:`start`, :meth:`missing` names all of them.
+        """
         for target in targets.values():
             for i, at in reversed(list(enumerate(decoded))):
                 if i != at:
@@ -69,23 +82,42 @@ class CachedRows:
         text = {name: column for name, column in targets.items() if column.dtype == object}
         rows = self._cache.rows({name: c[: len(positions)] for name, c in targets.items()})
         cached = sorted(set(range(len(positions))).difference(decoded))
-        if cached and not state_holds(self._config, self._state):
-            return False
-        for at in cached:
-            words = self._cache.load(int(positions[at]), rows, at)
-            if words is None:
-                return False
-            for name, value in words.items():
-                text[name][at] = value
-        if decoded and state_holds(self._config, self._state):
+        holds = self._state_holds()
+        wrong = [
+            at for at in cached if not holds or not self._load(int(positions[at]), rows, at, text)
+        ]
+        if holds:
             for at in set(decoded).difference(bad):
                 words = {name: column[at] for name, column in text.items() if name != KEYS}
                 self._cache.store(int(positions[at]), rows, at, words)
+        where = (epoch, batch)
         with self._lock:
-            del self._decided[epoch, batch]
-            self._done = (epoch, batch)
-        return True
+            if wrong:
+                # Rows that were decoded are in the cache now, and need not be decoded again. But a
+                # disk may lose them, so the third time nothing is asked of it.
+                missing = ~self._cache.holds(positions)
+                missing[wrong if holds and where != self._failed else slice(None)] = True
+                self._again, self._failed = {where: missing}, where
+            else:
+                del self._decided[where]
+                self._done = where
+        return not wrong
 
     def close(self) -> None:
         """May be called twice."""
         self._cache.close()
+
+    def _load(
+        self, position: int, rows: Rows, at: int, text: dict[str, NDArray[np.generic]]
+    ) -> bool:
+        """Put a cached row into its place. False if it is not there."""
+        words = self._cache.load(position, rows, at)
+        for name, value in (words or {}).items():
+            text[name][at] = value
+        return words is not None
+
+    def _state_holds(self) -> bool:
+        """Whether the table is still what the rows were kept of, as far as can be seen."""
+        with contextlib.suppress(OSError):
+            return state_holds(self._config, self._state)
+        return False

@@ -111,14 +111,17 @@ class StoredImages:
         its, stored = config.image_options(image), config.decoder_options(image)
         self.pictures = np.empty((config.batch_size, *stored["size"], 3), np.uint8)
         self.seen = np.ones((config.batch_size, 2), np.uint32)
-        del its["cache_size"]
+        # The limits are for encoded images. These are the cache's own, of whatever size.
+        for name in ("cache_size", "max_pixels", "max_scans", "max_chunks"):
+            del its[name]
         height, width = its.pop("size")
         self._is_crop = its["fit"] == "random_crop"
         if not self._is_crop:
             its["fit"] = "stretch"  # which it is already: what is left is the flip
         self._decoder = Decoder(
-            height, width, seed=config.seed, portable=config.simd == "portable", **its
-        )
+            height, width, max_pixels=2**32, seed=config.seed, portable=config.simd == "portable",
+            **its,
+        )  # fmt: skip
 
     def finish(self, pictures: NDArray[Any], keys: Keys, epoch: int) -> None:
         """Makes the batch's pictures, of the rows with these keys."""

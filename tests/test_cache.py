@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import pytest
 from PIL import Image
 
 from fastloader import ConfigError, FastLoader, cli
-from fastloader.cache import HEADER, SUFFIX
+from fastloader.cache import HEADER, SUFFIX, Cache, Place
+from fastloader.columns import Column
+from fastloader.producer import Filled
 
 from .conftest import Either
 from .postgres import Database
@@ -165,6 +168,17 @@ def test_random_crops_are_the_boxes_of_the_original(tmp_path: Path) -> None:
     assert half.max() < 6 < np.median(other)
 
 
+@pytest.mark.parametrize("options", [
+    {"fit": "random_crop", "size": (28, 28)},  # kept at 32x32
+    {"flip": True, "size": (40, 40)},
+])  # fmt: skip
+def test_limits_are_for_encoded_images_only(small: str, options: dict[str, Any]) -> None:
+    """What the cache keeps may be larger: it is the cache's own, and no file of anybody's."""
+    options = {**options, "cache": "ram", "workers": 0}
+    limits = {"max_pixels": 32 * 24, "max_scans": 1, "max_chunks": 1}
+    assert epochs_of(small, **options, **limits)[0] == epochs_of(small, **options)[0]
+
+
 def test_bad_and_partial_rows_are_said_each_time(tmp_path: Path) -> None:
     rows = simple_rows(40)
     rows[5] = (6, b"no picture", 50)
@@ -289,11 +303,149 @@ def test_a_damaged_file_is_noticed_and_mended(
     assert whole.startswith(path.read_bytes())
 
 
-@pytest.mark.parametrize("broken", ["preadv", "pwrite", "pwritev"])
-def test_a_broken_disk_is_no_error(
-    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+def marked(folder: Path, rows: int, marks: bytes, content: bytes) -> None:
+    """Leave of the file what a power failure may leave: marks, and no rows or garbage."""
+    path = file_in(folder)
+    size = path.stat().st_size
+    first_row = -(-rows // 4096) * 4096
+    content = content * ((size - first_row) // len(content) + 1)
+    with open(path, "r+b") as file:
+        file.write(marks.ljust(first_row, b"\0") + content[: size - first_row])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("batch_size", [8, 1500])
+@pytest.mark.parametrize("which", ["all", "some"])
+def test_marks_without_rows_cost_one_decode_a_row(
+    tmp_path: Path, workers: int, batch_size: int, which: str
 ) -> None:
-    """Nothing of it can be had here, so the calls are made to fail: they alone, in this process."""
+    rows = 1500 if batch_size == 1500 else 300
+    url = table(tmp_path / "many.db", simple_rows(rows))
+    options: dict[str, Any] = {
+        **OPTIONS, "workers": workers, "batch_size": batch_size, "size": (8, 8)
+    }  # fmt: skip
+    expected, _ = epochs_of(url, 1, **options)
+    options["cache"] = tmp_path / "kept"
+    epochs_of(url, 1, **options)
+    marks = bytes(1 if which == "all" or i % 3 else 0 for i in range(rows))
+    marked(tmp_path / "kept", rows, marks, b"\0" if which == "all" else b"garbage")
+    with FastLoader(url, **options) as loader:
+        found = [([i.tobytes()], [labels.tolist()], keys.tolist()) for i, labels, keys in loader]
+        assert loader.stats().pictures["JPEG"].decoded == rows
+    assert found == expected
+    assert epochs_of(url, 1, **options) == (expected, rows)
+
+
+def test_a_disk_that_loses_what_is_written_holds_nothing_up(
+    small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, _ = epochs_of(small)
+    epochs_of(small, 1, cache=tmp_path)
+    marked(tmp_path, ROWS, bytes(i % 2 for i in range(ROWS)), b"\0")
+    monkeypatch.setattr(os, "pwritev", lambda _fd, buffers, _at: sum(map(len, buffers)))
+    with FastLoader(small, **{**OPTIONS, "workers": 0, "cache": tmp_path}) as loader:
+        found = []
+        for _ in range(3):
+            for images, labels, keys in loader:
+                found.append(([images.tobytes()], [labels.tolist()], keys.tolist()))
+        assert loader.stats().pictures["JPEG"].decoded <= 3 * 3 * ROWS
+    assert found == expected
+
+
+def _become(path: Path, make: Callable[[str], None]) -> None:
+    path.unlink()
+    make(str(path))
+
+
+CHANGES: dict[str, Callable[[Path, Path], Any]] = {
+    "deleted": lambda path, _: path.unlink(),
+    "cut to nothing": lambda path, _: os.truncate(path, 0),
+    "cut to a half": lambda path, _: os.truncate(path, path.stat().st_size // 2),
+    "another cache's": lambda path, other: os.replace(other, path),
+    "written over": lambda path, other: path.write_bytes(other.read_bytes()),
+    "a folder": lambda path, _: _become(path, os.mkdir),
+    "a pipe": lambda path, _: _become(path, os.mkfifo),
+}
+"""What may become of the file, which is at a path, while a loader uses it."""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_file_that_changes_under_a_loader_is_no_error(
+    small: str, tmp_path: Path, change: str, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not for workers that have it open, nor for one that starts then."""
+    rows = [(key, NEW_PICTURE, -1) for key, _, _ in simple_rows(ROWS, gap=3)]
+    epochs_of(table(tmp_path / "other.db", rows), 1, workers=0, cache=tmp_path / "other")
+    expected, _ = epochs_of(small)
+    options = {**OPTIONS, "workers": workers, "cache": tmp_path / "kept", "slots": 2}
+    found = []
+    with FastLoader(small, **options) as loader:
+        for epoch in range(3):
+            for number, (images, labels, keys) in enumerate(loader):
+                if (epoch, number) == (1, 3):
+                    CHANGES[change](file_in(tmp_path / "kept"), file_in(tmp_path / "other"))
+                    for process in worker_processes()[:1]:
+                        process.kill()
+                found.append(([images.tobytes()], [labels.tolist()], keys.tolist()))
+        assert loader.stats().restarts == bool(workers)
+    assert found == expected
+    reasons = {
+        "deleted": "cannot be opened (No such file or directory)",
+        "a folder": "cannot be opened (Is a directory)",
+        "a pipe": "cannot be opened (not a regular file)",
+    }
+    said = [text for text in caplog.messages if "the cache file" in text]
+    assert len(said) == (workers > 0 and change in reasons)
+    assert all(reasons[change] in text for text in said)
+
+
+def test_a_cache_that_cannot_be_opened_holds_nothing_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name, reason in (
+        ("nothing", "No such file or directory"),
+        ("folder", "Is a directory"),
+        ("pipe", "not a regular file"),
+    ):
+        path = str(tmp_path / name)
+        cache = Cache(Place(path, "name", 10, 10, (Column("image", "uint8", (4, 4, 3)),), ""))
+        assert not cache.holds(np.arange(10)).any()
+        cache.store(3, cache.rows({"image": np.zeros((1, 4, 4, 3), np.uint8)}), 0, {})
+        assert cache.notes == [
+            f"the cache file {path} cannot be opened ({reason}). Its rows are decoded instead"
+        ]
+        cache.close()
+
+
+def test_a_mark_is_read_once(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And those that are close to each other together."""
+    epochs_of(small, 1, cache=tmp_path)
+    read, asked = os.pread, []
+
+    def counted(fd: int, count: int, at: int) -> bytes:
+        asked.append((count, at))
+        return read(fd, count, at)
+
+    monkeypatch.setattr(os, "pread", counted)
+    assert epochs_of(small, workers=0, batch_size=ROWS, cache=tmp_path)[1] == 3 * ROWS
+    assert asked == [(ROWS, 0)]
+
+
+def test_notes_travel_with_a_batch() -> None:
+    filled = Filled(3, notes=["the disk is full"])
+    assert Filled.from_payload(3, filled.to_payload()) == filled
+
+
+@pytest.mark.parametrize("broken", ["pread", "preadv", "pwrite", "pwritev"])
+def test_a_broken_disk_is_no_error(
+    small: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    broken: str,
+) -> None:
+    """No such disk can be had here, so the calls are made to fail: they alone, in this process."""
     expected, _ = epochs_of(small)
     epochs_of(small, cache=tmp_path)
     with open(file_in(tmp_path), "r+b") as file:  # so that there is something to unmark
@@ -306,7 +458,10 @@ def test_a_broken_disk_is_no_error(
     monkeypatch.setattr(os, broken, fail)
     found, cached = epochs_of(small, workers=0, cache=tmp_path)
     assert found == expected
-    assert cached == 0 if broken == "preadv" else cached < 3 * ROWS
+    assert cached == 0 if "read" in broken else cached < 3 * ROWS
+    (said,) = (text for text in caplog.messages if "the cache file" in text)
+    assert str(file_in(tmp_path)) in said
+    assert "(Input/output error)" in said
 
 
 def test_a_file_from_the_future_does_not_hold_anything_up(small: str, tmp_path: Path) -> None:
