@@ -153,6 +153,29 @@ def test_each_execution_is_the_loaders_next_epoch(small: str, options: dict[str,
     np.testing.assert_array_equal(later["image_data"], epochs[1]["image_data"])
 
 
+@pytest.mark.parametrize("options", [{"shuffle": True}, {"flip": True}, {"fit": "random_crop"}])
+@pytest.mark.parametrize("missing", ["counter", "context"])
+def test_a_ray_that_does_not_count_executions_is_a_warning(
+    small: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], missing: str
+) -> None:
+    """As if a later version of Ray had no such counter, or did not pass it to a datasource."""
+
+    def get_read_tasks(self: Any, parallelism: int) -> Any: ...
+
+    if missing == "counter":
+        monkeypatch.delattr(ray.data.DataContext.get_current(), "_execution_idx")
+    else:
+        monkeypatch.setattr(ray.data.Datasource, "get_read_tasks", get_read_tasks)
+    with pytest.warns(FastloaderWarning, match=r"every execution is epoch 3 .*epoch=N") as caught:
+        dataset = read(small, **SMALL, **options, epoch=3)
+    assert caught[0].filename == __file__
+    assert ray.__version__ in str(caught[0].message)
+    assert dataset.count() == 100
+    read(
+        small, **SMALL
+    )  # each of its epochs is the same anyway: no warning, which would be an error
+
+
 def test_what_ray_offers_works(small: str) -> None:
     images, labels, keys = loaded(small, **SMALL)
     dataset = read(small, **SMALL)

@@ -10,6 +10,7 @@ used.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
 import warnings
@@ -60,6 +61,9 @@ NOT_HERE = {
 }
 """Options of a loader that are Ray's business, and how Ray is told."""
 
+EXECUTION_COUNTER = "_execution_idx"
+"""Of Ray's DataContext: how often the dataset has been executed to its end."""
+
 BLOCKS_PER_CPU = 4
 FEWEST_ROWS = 64
 MOST_SAID = 10
@@ -82,7 +86,8 @@ def read(
 
     Each execution of the dataset that gets to its end is an epoch: the next one has other random
     crops and flips, and with ``shuffle=True`` another order. With Ray's ``preserve_order`` that
-    order is the loader's.
+    order is the loader's. If this version of Ray does not count executions, a FastloaderWarning
+    says so, and ``epoch`` has to be passed anew for each epoch.
 
     Every node needs ``fastloader``, and reaches the database by the same URL: a SQLite file is to
     be at the same path, a server at the same address. Password files and variables of libpq are
@@ -105,6 +110,15 @@ def read(
     SourceError, as the cause of Ray's exceptions.
     """
     config = _config(options if url is None else {"url": url, **options})
+    if _epochs_differ(config) and not _executions_are_counted():
+        warnings.warn(
+            f"Ray {ray.__version__} does not tell fastloader how often a dataset was executed, "
+            f"so every execution is epoch {epoch} again, with the same order, crops and flips. "
+            f"Make a new dataset with read(..., epoch=N) for each epoch, and please report this "
+            f"version of Ray",
+            FastloaderWarning,
+            stacklevel=2,
+        )
     if not ray.is_initialized():
         ray.init()
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -141,6 +155,21 @@ def _config(given: dict[str, Any]) -> Config:
             )
     plain = {name: getattr(Config, name) for name in NOT_HERE}
     return replace(config, **{**plain, "workers": 1})
+
+
+def _epochs_differ(config: Config) -> bool:
+    return config.shuffle or any(map(config.is_random, config.images))
+
+
+def _executions_are_counted() -> bool:
+    """Return whether :meth:`Table.get_read_tasks` can tell one execution from the next.
+
+    Ray counts them in a private attribute of the context that it passes when a dataset is executed.
+    """
+    passed = inspect.signature(ray.data.Datasource.get_read_tasks).parameters
+    return "data_context" in passed and hasattr(
+        ray.data.DataContext.get_current(), EXECUTION_COUNTER
+    )
 
 
 class Surveyor:
@@ -195,8 +224,9 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
         rows = self._found.rows
         config = replace(self._config, batch_size=-(-rows // parallelism))
         plan = plan_of(config, rows)
-        # The number of executions before this one is given only where there is to be one.
-        epoch = self._epoch + getattr(data_context, "_execution_idx", 0)
+        # Without a context Ray only wants to know how many tasks there are. :func:`read` has warned
+        # if a context has no counter.
+        epoch = self._epoch + getattr(data_context, EXECUTION_COUNTER, 0)
         schema = _block(config, _arrays(_columns(config, self._found), 0)).schema
         tasks = []
         for batch in range(len(plan)):
