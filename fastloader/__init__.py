@@ -4,6 +4,7 @@ from ._version import __version__
 from .errors import (
     ClosedError,
     ConfigError,
+    CopyError,
     FastloaderError,
     FastloaderWarning,
     PlanError,
@@ -20,6 +21,7 @@ from .stats import Pictures, Stats
 __all__ = [
     "ClosedError",
     "ConfigError",
+    "CopyError",
     "FastLoader",
     "FastloaderError",
     "FastloaderWarning",

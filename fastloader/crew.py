@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from .cache import CacheFile, Place
 from .columns import Column
 from .config import Config
+from .descriptors import standard_files_taken
 from .errors import FastloaderWarning
+from .feeder import Feeder, RestartBudget
+from .in_process import InProcess
 from .keys import Keys
+from .limits import limits_named
 from .plan import Plan
+from .process import CLOSE_TIMEOUT_S, Process, end
 from .producer import Producer, key_column, plan_of
 from .ring import Layout, automatic_slots, create_memory, map_keys, slot_image, stored_image
-from .supervisor import Feeder, InProcess, RestartBudget, Supervisor
+from .source import Source
+from .supervisor import Supervisor
 from .survey import Survey, Surveyor, survey
 from .worker import specification
 
@@ -36,49 +42,55 @@ class Crew:
         self.config = config
         self.budget = RestartBudget(config.max_restarts)
         self.feeders: list[Feeder] = []
-        with contextlib.ExitStack() as undo:
-            self._memory = create_memory("plan")
-            undo.callback(self._memory.close)
-            found = self._start(undo) if config.workers else self._start_in_process(undo)
+        self._surveyor: Surveyor | None = None
+        self._source: Source | None = None
+        self._cache_file: CacheFile | None = None
+        self._before_close: list[Callable[[], None]] = []
+        self._memory: io.FileIO | None = None
+        try:
+            doing = f"make a loader with workers={config.workers}"
+            with limits_named(doing), standard_files_taken():
+                self._memory = create_memory("plan")
+                found = self._start() if config.workers else self._start_in_process()
             self._key_dtype = found.key_dtype
-            self._undo = undo.pop_all()
+        except BaseException:
+            self.close()
+            raise
 
-    def _start(self, undo: contextlib.ExitStack) -> Survey:
-        config = self.config
+    def _start(self) -> Survey:
+        config, memory = self.config, self._memory
+        assert memory is not None
         # The processes start before the keys are read: both take a moment, now the same one.
-        surveyor = Surveyor(self._memory)
-        undo.callback(surveyor.close)
+        self._surveyor = Surveyor(memory)
         supervisors: list[Supervisor] = []
         for worker in range(config.workers):
-            supervisors.append(Supervisor(worker, config.workers, self._memory, self.budget))
-            undo.callback(supervisors[-1].close)
-        found = surveyor.survey(config)
+            supervisors.append(Supervisor(worker, config.workers, memory, self.budget))
+            self.feeders.append(supervisors[-1])
+        found = self._surveyor.survey(config)
         layout, slots = self._arrange(found)
-        place = self._cache(found, undo)
+        place = self._cache(found)
         for worker, supervisor in enumerate(supervisors):
             spec = specification(config, found, layout, place, slots=slots, worker=worker)
             supervisor.configure(spec, layout, slots)
-        self.feeders += supervisors
         if found.snapshot is None:  # which the surveyor would have to hold
-            surveyor.close()
+            self._surveyor.stop()
+            end([self._surveyor.process])
+            self._surveyor.close()
         return found
 
-    def _start_in_process(self, undo: contextlib.ExitStack) -> Survey:
-        found, keys, source = survey(self.config, self._memory)
-        undo.callback(source.close)
+    def _start_in_process(self) -> Survey:
+        assert self._memory is not None
+        found, keys, self._source = survey(self.config, self._memory)
         layout, slots = self._arrange(found)
-        producer = Producer(
-            self.config,
-            keys,
-            found.columns,
-            snapshot=found.snapshot,
-            place=self._cache(found, undo),
-        )
-        undo.callback(producer.close)
-        self.feeders.append(InProcess(producer, layout, slots))
-        undo.callback(self.feeders[0].close)
+        place = self._cache(found)
+        producer = Producer(self.config, keys, found.columns, snapshot=found.snapshot, place=place)
+        try:
+            self.feeders.append(InProcess(producer, layout, slots))
+        except BaseException:
+            producer.close()
+            raise
         if found.snapshot is None:
-            source.close()
+            self._source.close()
         return found
 
     def _arrange(self, found: Survey) -> tuple[Layout, int]:
@@ -95,14 +107,14 @@ class Crew:
         self.config = replace(config, slots=slots)
         return layout, slots
 
-    def _cache(self, found: Survey, undo: contextlib.ExitStack) -> Place | None:
+    def _cache(self, found: Survey) -> Place | None:
         config = self.config
         if config.cache is None:
             return None
         images = [column for image in config.images for column in kept_of(config, image)]
         columns = [*images, *found.columns]
         file = CacheFile(config, found.cache, found.rows, columns, found.state)
-        undo.callback(file.close)
+        self._cache_file = file
         if file.place.kept < found.rows:
             logger.info(
                 "cache=%r has room for %d of %d rows of %d bytes; the others are decoded as ever. "
@@ -113,15 +125,40 @@ class Crew:
 
     def keys(self) -> Keys:
         """The table's, in its order, (rows,)."""
+        assert self._memory is not None
         return map_keys(self._memory, self._key_dtype)
 
     def before_close(self, callback: Callable[[], None]) -> None:
-        """Has it called while the rings are still there."""
-        self._undo.callback(callback)
+        """Have ``callback``, which may be called twice, called while the rings are still there."""
+        self._before_close.append(callback)
 
-    def close(self) -> None:
-        """May be called twice."""
-        self._undo.close()
+    def close(self, *, patient: bool = True) -> None:
+        """End the processes and give everything back.
+
+        All are told first, and have ``CLOSE_TIMEOUT_S`` together before they are killed. Each step
+        may be done twice, so a close that was interrupted is finished by the next one.
+
+        patient: wait for what is ending; else it is killed and left to another call.
+        """
+        for callback in self._before_close:
+            callback()
+        if self._surveyor is not None:
+            self._surveyor.stop()
+        for feeder in self.feeders:
+            feeder.stop()
+        end([*self._processes()], CLOSE_TIMEOUT_S if patient else 0, patient=patient)
+        for feeder in self.feeders:
+            feeder.close(patient=patient)
+        if self._surveyor is not None:
+            self._surveyor.close(patient=patient)
+        for thing in (self._source, self._cache_file, self._memory):
+            if thing is not None:
+                thing.close()
+
+    def _processes(self) -> Iterator[Process]:
+        for keeper in (*self.feeders, self._surveyor):
+            if keeper is not None and keeper.process is not None:
+                yield keeper.process
 
 
 def column_of(config: Config, image: str) -> Column:

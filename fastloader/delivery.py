@@ -18,10 +18,10 @@ from .columns import Column
 from .config import Config
 from .crew import Crew
 from .errors import ClosedError, ConfigError
+from .feeder import Feeder, Taken, Turn
 from .progress import Iteration, Progress
 from .ring import slot_image
 from .stats import Stats
-from .supervisor import Feeder, Taken, Turn
 from .tally import Tally, logger
 from .trace import Trace
 
@@ -34,7 +34,10 @@ class Delivery:
     """Hands out a loader's batches, to several threads at once if they like.
 
     crew: whose batches they are. progress: where the loader is. tally: what it has done.
-    lock: guards both. closed: whether it is; and so is the loader.
+    lock: guards what changes these two. closed: whether it is; and so is the loader.
+
+    :meth:`stats`, :meth:`close` and the loader's ``state_dict`` take no lock, so that a signal
+    handler can call them whatever it has interrupted.
     """
 
     def __init__(self, config: Config) -> None:
@@ -44,7 +47,8 @@ class Delivery:
         self._plan, self._feeders = crew.plan, crew.feeders
         self._pid = os.getpid()
         self.closed = False
-        self.lock = threading.Lock()
+        self._is_closing = False
+        self.lock = threading.RLock()
         self.progress = Progress(crew.plan)
         self.tally = Tally(crew.config, self._trace)
 
@@ -99,13 +103,14 @@ class Delivery:
                 if self._trace is not None:  # the batch before
                     self._trace.spans(row, clock.spans(), **about)
                 about["batch"] = batch
-                taken = self._take(iteration, batch, lap)
-                if taken.filled.rows or empty:
-                    yield self._element(taken, clock)
+                taken = [self._take(iteration, batch, lap)]
+                if taken[0].filled.rows or empty:
+                    # Popped, because a batch that only this frame refers to is one kept in vain.
+                    yield self._element(taken.pop(), clock)
         finally:
+            # Perhaps the garbage collector runs this, in the middle of anything: no locks here.
             clock.enter(None)
-            with self.lock:
-                self.tally.spend(lap.end())
+            self.tally.leave_behind(lap.end())
             if self._trace is not None:
                 self._trace.spans(row, clock.spans(), **about)
 
@@ -115,10 +120,8 @@ class Delivery:
         taken = self._feeders[worker].take(iteration.turn, batch)
         filled = taken.filled
         with self.lock:
-            number = self.progress.hand_out(iteration, batch, filled.rows)
-            new, cut = self.tally.add(filled, number, time.perf_counter())
-            self.tally.spend(lap.end())
-            is_last = number is not None and iteration.first + iteration.handed == len(self._plan)
+            number, is_last = self.progress.hand_out(iteration, batch, filled.rows)
+            new, cut = self.tally.add(filled, number, time.perf_counter(), lap.end())
             line = self.tally.end_of_epoch() if is_last else ""
         self.tally.report(batch, filled, new, cut)
         if line:
@@ -157,17 +160,19 @@ class Delivery:
     # ---- what was done ---------------------------------------------------------------------------
 
     def stats(self) -> Stats:
+        """See :meth:`fastloader.FastLoader.stats`."""
+        self.check_ours()
         rings = [feeder.ring for feeder in self._feeders]
-        with self.lock:
-            numbers: dict[str, Any] = {**self.tally.seconds, **self.tally.counts}
-            return Stats(
-                leases=sum(ring.leases for ring in rings),
-                copies=sum(ring.copies for ring in rings),
-                leased=sum(len(ring.leased) for ring in rings),
-                pictures=dict(self.tally.pictures),
-                restarts=self.crew.budget.total,
-                **numbers,
-            )
+        totals = self.tally.now()
+        numbers: dict[str, Any] = {**totals.seconds, **totals.counts}
+        return Stats(
+            leases=sum(ring.leases for ring in rings),
+            copies=sum(ring.copies for ring in rings),
+            leased=sum(len(ring.leased) for ring in rings),
+            pictures=dict(totals.pictures),
+            restarts=self.crew.budget.total,
+            **numbers,
+        )
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -177,9 +182,13 @@ class Delivery:
         return os.getpid() == self._pid
 
     def check_usable(self) -> None:
-        """Raises ClosedError."""
+        """Raise ClosedError if the loader is closed, or another process's."""
         if self.closed:
             raise ClosedError("the loader is closed")
+        self.check_ours()
+
+    def check_ours(self) -> None:
+        """Raise ClosedError in a fork of the process that made the loader."""
         if not self.is_ours:
             raise ClosedError(
                 f"this loader belongs to process {self._pid}, of which this one is a fork; make "
@@ -187,11 +196,17 @@ class Delivery:
             )
 
     def close(self) -> None:
-        """May be called twice."""
-        if self.closed or not self.is_ours:
+        """See :meth:`fastloader.FastLoader.close`."""
+        if not self.is_ours:
             return
         self.closed = True
-        self.crew.close()
+        # Called by a signal handler that has interrupted another call, it does not wait: signals
+        # may come faster than workers end, each on top of the one before.
+        is_first, self._is_closing = not self._is_closing, True
+        try:
+            self.crew.close(patient=is_first)
+        finally:
+            self._is_closing = not is_first
         if self._trace is not None:
             self._trace.flush()
 

@@ -84,6 +84,10 @@ class ClosedError(FastloaderError, ValueError):
     """The loader was closed, or belongs to another process."""
 
 
+class CopyError(FastloaderError, TypeError):
+    """A loader cannot be copied, nor pickled to be sent to another process."""
+
+
 class FastloaderWarning(UserWarning):
     """Something works, but not as well as it could."""
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .columns import Column
 from .config import UNSET, Config, PerColumn, make_config
 from .delivery import Delivery
-from .errors import ConfigError
+from .errors import ConfigError, CopyError
 from .keys import Key
 from .progress import fingerprint
 from .stats import Stats
@@ -208,6 +208,8 @@ class FastLoader:
             first batch after the loader was made, a state was loaded, or an iteration was begun
             after another had been left early; they may go on over any number of epochs.
 
+        A signal handler may call it.
+
         Raises ConfigError if that is more than were handed out, or with ``deterministic=False``.
         """
         self._delivery.check_usable()
@@ -216,9 +218,7 @@ class FastLoader:
                 "with deterministic=False batches come in an order that nobody can go on with; "
                 "resuming needs deterministic=True"
             )
-        here = self._fingerprint()
-        with self._delivery.lock:
-            return self._progress.state(consumed, here)
+        return self._progress.state(consumed, self._fingerprint())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The next iteration goes on where :meth:`state_dict` was asked for the state.
@@ -256,18 +256,18 @@ class FastLoader:
     @property
     def bad_rows(self) -> list[tuple[Key, str]]:
         """(key, reason) of the rows that were dropped or filled so far, each once."""
-        with self._delivery.lock:
-            return list(self._tally.bad.items())
+        self._delivery.check_ours()
+        return list(self._tally.bad.copy().items())
 
     @property
     def partial_rows(self) -> list[tuple[Key, str]]:
         """(key, reason) of the rows whose pictures end early, delivered with what there was of
         them, each once."""
-        with self._delivery.lock:
-            return list(self._tally.partial.items())
+        self._delivery.check_ours()
+        return list(self._tally.partial.copy().items())
 
     def stats(self) -> Stats:
-        """What the loader has done so far."""
+        """Return what the loader has done so far. A signal handler may call it."""
         return self._delivery.stats()
 
     # ---- TensorFlow ----------------------------------------------------------------------------
@@ -320,7 +320,13 @@ class FastLoader:
     # ---- the end -------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Ends the workers. Batches that were handed out stay valid. May be called twice."""
+        """End the workers and give all memory back. Batches that were handed out stay valid.
+
+        It may be called twice, from any thread, and from a signal handler. A second call finishes
+        what an interrupted first one has left. Workers that are busy have a second to end, all of
+        them together, before they are killed. Processes that have not ended five seconds after
+        that, because they wait for a dead disk, are left to themselves, and the log says so.
+        """
         self._delivery.close()
 
     @property
@@ -337,7 +343,14 @@ class FastLoader:
     def __del__(self) -> None:
         delivery = getattr(self, "_delivery", None)  # None if there is nothing to close
         if delivery is not None and not delivery.closed and delivery.is_ours:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            # Without source=self: whoever records warnings would keep the loader alive with it.
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2)
+
+    def __reduce__(self) -> NoReturn:
+        raise CopyError(
+            "a FastLoader cannot be copied or pickled: its worker processes belong to it alone. "
+            "Make another loader with the same options, in the process that will use it"
+        )
 
     def __repr__(self) -> str:
         iteration = self._progress.iteration

@@ -1,18 +1,29 @@
-"""The two pipes between a worker and its loader, and the records on them.
+"""The pipe between a worker and its loader, and the records on it.
 
-They say whose turn it is with a slot (``ring.py``) and end with whichever process ends.
+It says whose turn it is with a slot (``ring.py``) and ends with whichever process ends. It is a
+pair of Unix sockets, because a socket can do three things that a pipe of the kernel's cannot:
+``shutdown`` ends it although a fork of either process holds it open, ``MSG_NOSIGNAL`` makes a dead
+peer an error and never a SIGPIPE, and one descriptor is enough for both directions.
 """
 
 from __future__ import annotations
 
-import io
+import _socket  # its sockets own their descriptors from the first moment; socket's own do not
+import contextlib
 import select
+import socket
 import struct
 import time
+from itertools import chain
 from typing import NamedTuple
+
+from .descriptors import forget_in_children
 
 SURVEY, SPEC, FREE, START = 1, 2, 3, 4  # from the loader
 SURVEYED, READY, ERROR = 5, 6, 7  # from the worker
+
+NEVER = -1
+"""The epoch of an error that is no batch's."""
 
 
 class Record(NamedTuple):
@@ -26,7 +37,7 @@ class Record(NamedTuple):
     SURVEYED: payload, what the survey found as JSON; the keys are in the plan's memory.
     READY: run, epoch, batch, slot, rows; payload, the rest of the batch as JSON.
     ERROR: run, epoch, batch that cannot be delivered; payload, the exception as JSON. The worker
-        waits for the next START.
+        waits for the next START. With epoch NEVER the worker could not begin at all, and ends.
     """
 
     kind: int
@@ -43,39 +54,54 @@ class PipeBroken(Exception):
 
 
 class Channel:
-    """One process's ends of the two pipes between it and its peer."""
+    """One process's end of the pipe between it and its peer."""
 
     _HEADER = struct.Struct("<HHIqqqII")
     _MAGIC = 0xFA57
 
-    def __init__(self, incoming: io.FileIO, outgoing: io.FileIO) -> None:
-        self._incoming = incoming
-        self._outgoing = outgoing
+    def __init__(self, end: _socket.socket) -> None:
+        self._end = end
         self._poll = select.poll()
-        self._poll.register(incoming.fileno(), select.POLLIN)
+        self._poll.register(end.fileno(), select.POLLIN)
         self._buffer = bytearray()
+        forget_in_children(self, Channel.close)
 
-    def send(self, record: Record) -> None:
-        """Raises BrokenPipeError once the peer is gone."""
-        data = memoryview(
-            self._HEADER.pack(
-                self._MAGIC, record.kind, record.slot, record.run, record.epoch, record.batch,
-                record.rows, len(record.payload),
-            )
-            + record.payload
+    def send(self, *records: Record) -> None:
+        """Send records. Raises BrokenPipeError once the peer is gone or the channel is closed.
+
+        Records that belong together go in one call: each call fills a buffer of the kernel's, and
+        a socket has room for a few hundred of them.
+        """
+        data = memoryview(b"".join(map(self._packed, records)))
+        try:
+            while data:
+                data = data[self._end.send(data, socket.MSG_NOSIGNAL) :]
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # reset by the peer, or closed here
+            raise BrokenPipeError(*error.args) from None
+
+    def _packed(self, record: Record) -> bytes:
+        header = self._HEADER.pack(
+            self._MAGIC, record.kind, record.slot, record.run, record.epoch, record.batch,
+            record.rows, len(record.payload),
         )  # fmt: skip
-        while data:
-            data = data[self._outgoing.write(data) or 0 :]
+        return header + record.payload
 
     def receive(self, timeout_s: float | None = None) -> Record | None:
-        """The next record, waiting for it. Raises EOFError once the peer is gone; None when
-        ``timeout_s`` has passed."""
+        """Return the next record, waiting for it; None when ``timeout_s`` has passed.
+
+        Raises EOFError once the peer is gone, and PipeBroken for what is no record.
+        """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (record := self._parsed()) is None:
             left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
             if not self._poll.poll(left):
                 return None
-            data = self._incoming.read(65536)
+            try:
+                data = self._end.recv(65536)
+            except ConnectionResetError:  # the peer ended with records of ours unread
+                data = b""
             if not data:
                 raise EOFError
             self._buffer += data
@@ -95,14 +121,22 @@ class Channel:
         return Record(kind, run, epoch, batch, slot, rows, body)
 
     def fileno(self) -> int:
-        """Of the incoming pipe."""
-        return self._incoming.fileno()
+        """Return the descriptor, which is readable when there is something to receive; -1 once the
+        channel is closed."""
+        return self._end.fileno()
 
-    def close_outgoing(self) -> None:
-        """Tells the peer that no more will come."""
-        self._outgoing.close()
+    def shut_down(self) -> None:
+        """Tell the peer that no more will come, whoever else holds this end open."""
+        with contextlib.suppress(OSError):  # the peer is gone, or the channel is closed
+            self._end.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
-        """May be called twice."""
-        self._incoming.close()
-        self._outgoing.close()
+        """Close this process's end. May be called twice."""
+        self._end.close()
+
+
+def socket_pair() -> tuple[_socket.socket, _socket.socket]:
+    """Return the two ends of a new pipe."""
+    # Two sockets appear in one bytecode, so Ctrl-C cannot come between them and lose a descriptor.
+    ours, theirs = chain.from_iterable(map(_socket.socketpair, [socket.AF_UNIX]))
+    return ours, theirs

@@ -1,23 +1,38 @@
 """A process of the loader's: how it is started, what it is given, how it ends.
 
-Started as ``python -c ... fastloader.MODULE FD FD ...``: the two pipes and the memory that it
-shares with the loader. Everything else, passwords included, comes through the pipe. No pickle, no
-``__main__`` guard. It ignores Ctrl-C, which is for the training process, and ends when the loader
-closes its end of the pipe. It never imports a framework.
+It is started as ``python -c ... fastloader.MODULE PARENT FD FD ...``: the pipe and the memory that
+it shares with the loader. Everything else, passwords included, comes through the pipe. There is no
+pickle and no ``__main__`` guard, and it never imports a framework.
+
+Signals that are meant for the training process do not end it. It has a session of its own, so
+Ctrl-C and ``killpg`` do not reach it, and it ignores the usual signals, which systemd, Slurm and
+container runtimes send to every process of a job. What ends it is the end of the pipe, or of its
+parent: a thread of its own waits for both, whatever the process is doing.
 """
 
 from __future__ import annotations
 
+import _socket
+import contextlib
+import ctypes
 import faulthandler
+import fcntl
 import io
+import logging
 import os
+import select
 import signal
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
-from .pipes import Channel
+from .pipes import Channel, Record, socket_pair
 from .ring import create_memory
+
+logger = logging.getLogger("fastloader")
 
 # sys.path comes from the parent, so a child finds what the parent finds, wherever it was started.
 BOOT = "import sys; sys.path[:] = sys.argv[{path}:]; from {module} import main; main({path})"
@@ -33,63 +48,137 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 
-CLOSE_TIMEOUT_S = 1.0
-"""A worker that is in the middle of a chunk may finish it; then it is killed."""
+FOR_THE_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
+"""Signals that a job's processes all get although one of them is meant."""
 
-ORPHAN_CHECK_S = 1.0
-"""How often an idle process looks whether its parent is still there. The end of the pipe says so at
-once, unless a process that the parent forked has kept the pipe open."""
+CLOSE_TIMEOUT_S = 1.0
+"""Processes that have been told to end may take so long over what they are doing. Then they are
+killed."""
+
+GRACE_S = 0.5
+"""What a process leaves itself of that to end in good order, with a word to the server."""
+
+KILL_TIMEOUT_S = 5.0
+"""How long to wait for killed processes. One that waits for a dead disk cannot end before that."""
+
+CHECK_S = 1.0
+"""How often to look whether the process at the other end of a pipe still exists. The end of the
+pipe says so at once, unless a fork of either process has kept the pipe open."""
+
+LOOK_S = 0.05
+EXIT_S = 0.001
+"""While processes end: how often to look, and how long one needs from the end of its pipe to its
+own."""
 
 LAST_WORDS_BYTES = 2000
+MOST_OUTPUT_BYTES = 64 << 10
+"""Of what a process has written since it was last looked at; what came before is dropped."""
+
+UNKNOWN = 1 << 16
+"""Stands for the exit code of a process that somebody else has waited for."""
+
+PR_SET_PDEATHSIG = 1
+"""Of ``prctl(2)``."""
+
+on_end: list[Callable[[], None]] = []
+"""In a child: what is called when it is about to end, from a thread of its own, so that what it
+waits for ends first."""
+
+_left: deque[int] = deque()
+"""Processes whose Process is gone and that have not been waited for. Appended to by finalizers."""
 
 
 class Process:
-    """The loader's side of it.
+    """The loader's side of a process. It may be used from several threads.
 
     module: whose ``main()`` it runs. memories: what :func:`run_child` hands to its body there.
+    name: what the log calls it.
     """
 
-    def __init__(self, module: str, memories: Sequence[io.FileIO]) -> None:
-        to_child, from_child = os.pipe(), os.pipe()
-        self._stderr = create_memory("stderr")
-        fds = [to_child[0], from_child[1], *(memory.fileno() for memory in memories)]
-        boot = BOOT.format(path=len(fds) + 2, module=module)
+    def __init__(self, module: str, memories: Sequence[io.FileIO], *, name: str) -> None:
+        self.pid = 0
+        self._status: int | None = None  # its exit code, or minus its signal
+        _wait_for_left()
+        self._name = name
+        self._tail = b""
+        self._output = create_memory("output")
+        # What is written always goes to the end, also after the loader has emptied the file.
+        fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_APPEND)
+        ours, theirs = socket_pair()
+        self.channel = Channel(ours)
+        fds = [theirs.fileno(), *(memory.fileno() for memory in memories)]
+        boot = BOOT.format(path=len(fds) + 3, module=module)
+        arguments = [
+            sys.executable, "-c", boot, module, str(os.getpid()), *map(str, fds), *sys.path
+        ]  # fmt: skip
+        output = self._output.fileno()
+        actions = [
+            *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, output, 1),
+            (os.POSIX_SPAWN_DUP2, output, 2),
+            *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds),  # which makes it inheritable, there
+        ]
+        # Signals stay blocked until the process ignores them, or one could end it as it starts.
+        spawn = partial(
+            os.posix_spawn, sys.executable, arguments,
+            file_actions=actions, setsid=True, setsigmask=FOR_THE_PARENT,
+        )  # fmt: skip
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", boot, module, *map(str, fds), *sys.path],
-                stdin=subprocess.DEVNULL,
-                stdout=self._stderr,
-                stderr=self._stderr,
-                env={**os.environ, **ENVIRONMENT},
-                pass_fds=fds,
-            )
-        finally:
-            os.close(to_child[0])
-            os.close(from_child[1])
-            self.channel = Channel(io.FileIO(from_child[0], "r"), io.FileIO(to_child[1], "w"))
-        self.pid = self._process.pid
-
-    def end(self) -> None:
-        """Waits for a process that has no reason to live on, and sees to it if it does."""
-        try:
-            self._process.wait(CLOSE_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
+            # One bytecode starts it and keeps its number, so Ctrl-C cannot come between.
+            (self.pid,) = map(spawn, [{**os.environ, **ENVIRONMENT}])
+            theirs.close()
+        except BaseException:
+            theirs.close()
             self.kill()
+            self.close()
+            raise
 
-    def kill(self) -> None:
-        """It is gone when this returns."""
-        self._process.kill()
-        self._process.wait()
+    def receive(self, timeout_s: float | None = None) -> Record | None:
+        """Return the next record; None when ``timeout_s`` has passed.
+
+        Raises EOFError once the process has ended, even if a fork keeps its end of the pipe open,
+        and PipeBroken for what is no record.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left = CHECK_S if deadline is None else max(0.0, deadline - time.monotonic())
+            record = self.channel.receive(min(left, CHECK_S))
+            if record is None and self.has_ended():
+                record = self.channel.receive(0)  # which may have come in between
+                if record is None:
+                    raise EOFError
+            if record is not None or left <= 0:
+                return record
+
+    def has_ended(self) -> bool:
+        """Return whether the process has ended. It is waited for then, and leaves no zombie."""
+        if self._status is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # somebody else has waited for it
+                self._status = UNKNOWN
+            else:
+                if pid:
+                    self._status = os.waitstatus_to_exitcode(status)
+        return self._status is not None
+
+    def kill(self, *, patient: bool = True) -> None:
+        """Kill the process. patient: wait until it is gone, for at most ``KILL_TIMEOUT_S``."""
+        if self.pid:
+            end([self], 0, patient=patient)
 
     def close(self) -> None:
-        """Closes what belongs to a process that has ended. May be called twice."""
+        """Close what belongs to a process that has ended. May be called twice."""
         self.channel.close()
-        self._stderr.close()
+        self._output.close()
 
     @property
     def how(self) -> str:
         """In which way it has ended, in words."""
-        code = self._process.returncode
+        code = self._status
+        if code is None or code == UNKNOWN:
+            return "ended, and another part of this program has taken its exit code"
         if code >= 0:
             return f"ended with exit code {code}"
         try:
@@ -97,24 +186,121 @@ class Process:
         except ValueError:
             return f"was killed by signal {-code}"
 
+    def take_output(self) -> None:
+        """Put what the process has written to stdout and stderr into the log, at DEBUG, and keep
+        no more of it than its last words."""
+        size = os.fstat(self._output.fileno()).st_size
+        if not size:
+            return
+        # What it writes between these two calls is lost, which is less than a lock would cost.
+        data = os.pread(self._output.fileno(), MOST_OUTPUT_BYTES, max(0, size - MOST_OUTPUT_BYTES))
+        os.ftruncate(self._output.fileno(), 0)
+        self._tail = (self._tail + data)[-LAST_WORDS_BYTES:]
+        if logger.isEnabledFor(logging.DEBUG):
+            for line in data.decode("utf-8", "replace").splitlines():
+                logger.debug("%s: %s", self._name, line)
+
     @property
     def last_words(self) -> str:
         """The end of what it has written to stdout and stderr."""
-        size = self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(0, size - LAST_WORDS_BYTES))
-        return self._stderr.read().decode("utf-8", "replace").strip()
+        self.take_output()
+        return self._tail.decode("utf-8", "replace").strip()
+
+    def __del__(self) -> None:
+        # Its end of the pipe closes now, so it ends by itself. A finalizer must not wait for that.
+        if getattr(self, "_status", 0) is None and self.pid:
+            _left.append(self.pid)
+
+
+def end(
+    processes: Sequence[Process], timeout_s: float = CLOSE_TIMEOUT_S, *, patient: bool = True
+) -> None:
+    """Wait for processes that have been told to end, and kill those that still run after
+    ``timeout_s``. One time limit holds for all of them.
+
+    patient: wait for those that were killed, too, for at most ``KILL_TIMEOUT_S``.
+    """
+    if _wait(processes, timeout_s):
+        return
+    for process in processes:
+        if not process.has_ended():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+    if patient and not _wait(processes, KILL_TIMEOUT_S):
+        pids = [process.pid for process in processes if not process.has_ended()]
+        logger.warning(
+            "processes %s were killed %g s ago and have not ended: probably they wait for a disk "
+            "or a network file system. They end once that answers",
+            pids, KILL_TIMEOUT_S,
+        )  # fmt: skip
+
+
+def _wait(processes: Sequence[Process], timeout_s: float) -> bool:
+    """Return whether all have ended, after ``timeout_s`` at most."""
+    deadline = time.monotonic() + timeout_s
+    while alive := [process for process in processes if not process.has_ended()]:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            return False
+        # Each wakes us as it ends, unless a fork keeps its end of the pipe open.
+        poll = select.poll()
+        for process in alive:
+            if process.channel.fileno() >= 0:
+                poll.register(process.channel.fileno(), 0)
+        if poll.poll(min(left_s, LOOK_S) * 1000):
+            time.sleep(EXIT_S)  # the pipe closes a moment before the process has ended
+    return True
+
+
+def _wait_for_left() -> None:
+    """Wait for those of ``_left`` that have ended."""
+    for _ in range(len(_left)):
+        # Another thread may be here too, and somebody else may have waited for one.
+        with contextlib.suppress(IndexError, ChildProcessError):
+            pid = _left.popleft()
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                _left.append(pid)
+
+
+def _inheritable() -> Iterator[int]:
+    """Yield the descriptors that a library has opened without close-on-exec."""
+    for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []:
+        with contextlib.suppress(OSError):  # that of the listing
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                yield int(name)
+
+
+# ---- the child's side ----------------------------------------------------------------------------
 
 
 def run_child(body: Callable[..., None], path: int) -> None:
-    """The child's side: ``body(channel, *memories)`` until the loader is gone or has closed.
+    """Run ``body(channel, *memories)`` until the loader is gone or has closed.
 
     path: where in the arguments the descriptors end and sys.path begins.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in FOR_THE_PARENT:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_THE_PARENT)
     faulthandler.enable()
-    incoming, outgoing, *memories = map(int, sys.argv[2:path])
-    channel = Channel(io.FileIO(incoming, "r"), io.FileIO(outgoing, "w"))
+    parent, end_of_pipe, *memories = map(int, sys.argv[2:path])
+    channel = Channel(_socket.socket(fileno=end_of_pipe))
+    threading.Thread(target=_watch, args=(channel, parent), daemon=True).start()
     try:
         body(channel, *(io.FileIO(fd, "r+") for fd in memories))
     except (EOFError, BrokenPipeError):
         os._exit(0)
+
+
+def _watch(channel: Channel, parent: int) -> None:
+    """End this process soon after the loader has closed or its process has ended, whatever the
+    process waits for: a silent server, a lock, a debugger that has stopped it."""
+    # A process that is stopped cannot see its parent's death, so let that wake it.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLRDHUP)
+    while os.getppid() == parent and not poll.poll(CHECK_S * 1000):
+        pass
+    for interrupt in on_end:
+        interrupt()
+    time.sleep(GRACE_S)
+    os._exit(0)

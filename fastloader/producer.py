@@ -6,11 +6,11 @@ without the GIL.
 
 from __future__ import annotations
 
-import json
+import logging
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, fields
+from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
@@ -18,68 +18,26 @@ import numpy as np
 
 from .cache import Place
 from .cached import CachedRows
-from .clock import NO_TIMES, TIMES, Clock, Lap, Span, Times
+from .clock import Clock, Lap, Times
 from .columns import TEXT, Column, store
 from .config import Config
 from .errors import RowError
+from .fetch_thread import FetchThread, Outcome
+from .filled import Filled, by_key
 from .images import ImageDecoder, StoredImages
-from .keys import INTEGER, Key, Keys, array_equal, key_values
+from .keys import INTEGER, Keys, array_equal, key_values
 from .order import Positions
 from .plan import KeyRange, Plan, key_ranges
 from .ring import KEYS, Arrays, slot_image, stored_image
 from .source import Chunk, Snapshot, Source, open_source
-from .stats import Pictures, together
+from .stats import together
+
+logger = logging.getLogger("fastloader")
+
+CLOSE_TIMEOUT_S = 5.0
+"""A read that was interrupted may take so long to end, where a disk or a server does not answer."""
 
 GONE = "the row is gone: it was there when the keys were read"
-
-
-@dataclass
-class Filled:
-    """What a slot holds now, and what a slot cannot hold.
-
-    rows: delivered ones.
-    bad: (key, reason) of the rows that were dropped or filled.
-    partial: (key, reason) of rows whose pictures end early and were filled up with grey.
-    text: the values of each text column.
-    passed_over: rows of the key range that are not in the plan: new since the keys were read.
-    reconnects: of the source since the last batch.
-    cached: rows that came out of the cache.
-    pictures: that were decoded, by format.
-    spans: of the worker's clocks since the last batch, if there is a trace: its own and the
-        fetching thread's.
-    times: what the batch has cost.
-    """
-
-    rows: int
-    bad: list[tuple[Key, str]] = field(default_factory=list)
-    partial: list[tuple[Key, str]] = field(default_factory=list)
-    text: dict[str, list[str]] = field(default_factory=dict)
-    passed_over: int = 0
-    reconnects: int = 0
-    cached: int = 0
-    pictures: dict[str, Pictures] = field(default_factory=dict)
-    spans: list[list[Span]] = field(default_factory=list)
-    times: Times = NO_TIMES
-
-    def to_payload(self) -> bytes:
-        """All but the number of rows: the times, and the rest as JSON if there is any."""
-        rest = [
-            self.bad, self.partial, self.text, self.passed_over, self.reconnects, self.cached,
-            self.pictures, self.spans,
-        ]  # fmt: skip
-        return self.times.pack() + (json.dumps(rest).encode() if any(rest) else b"")
-
-    @classmethod
-    def from_payload(cls, rows: int, payload: bytes) -> Filled:
-        times, rest = Times(*TIMES.unpack_from(payload)), payload[TIMES.size :]
-        if not rest:
-            return cls(rows, times=times)
-        bad, partial, text, passed_over, reconnects, cached, pictures, spans = json.loads(rest)
-        return cls(
-            rows, [*map(tuple, bad)], [*map(tuple, partial)], text, passed_over, reconnects, cached,
-            {name: Pictures(*its) for name, its in pictures.items()},
-            [[Span(*span) for span in thread] for thread in spans], times,
-        )  # fmt: skip
 
 
 class Fetched(NamedTuple):
@@ -104,13 +62,6 @@ class _Batch:
     bad: dict[int, str] = field(default_factory=dict)
     partial: dict[int, str] = field(default_factory=dict)
     passed_over: int = 0
-
-
-def _by_key(keys: Keys, reasons: dict[int, str]) -> list[tuple[Key, str]]:
-    """(key, reason) in the order of the positions."""
-    positions = sorted(reasons)
-    shown = key_values(keys[positions]) if positions else []
-    return [(key, reasons[i]) for key, i in zip(shown, positions, strict=True)]
 
 
 def plan_of(config: Config, rows: int) -> Plan:
@@ -164,10 +115,10 @@ class Producer:
         }
         self._cached = None if place is None else CachedRows(config, place)
         # The thread that opens the source is the one that reads from it: sqlite3 insists.
-        self._fetcher = ThreadPoolExecutor(1, "fastloader-fetch")
+        self._fetcher = FetchThread("fastloader-fetch")
         self._source: Source | None = None
         self._chunks: Iterator[Fetched] | None = None
-        self._next: Future[Fetched] | None = None
+        self._next: Outcome[Fetched] | None = None
         self._fetched = Fetched(0, None)
         self._offset = 0  # of the first row of the chunk that is not in a batch yet
         self._batches: Iterator[tuple[int, int]] = iter(())
@@ -175,7 +126,6 @@ class Producer:
         self._reconnects = 0
         self.epoch, self.batch = 0, 0
         self._last_epoch: int | None = None
-        self._closed = False
         self._is_traced = config.trace is not None
         self.clock = Clock(traced=self._is_traced)
         self._fetch_clock = Clock(traced=self._is_traced)
@@ -194,7 +144,15 @@ class Producer:
         self._range = 0
         self._fetched = Fetched(epoch, None)
         # The fetch that is under way, if any, ends first: there is one thread.
-        self._next = self._fetcher.submit(self._restart, epoch, first_batch)
+        self._next = self._fetcher.submit(partial(self._restart, epoch, first_batch))
+
+    @property
+    def following(self) -> tuple[int, int]:
+        """Epoch and number of this producer's next batch after the one that was made last."""
+        batch = self.batch + self._workers
+        if batch < len(self._plan):
+            return self.epoch, batch
+        return self.epoch + 1, self._worker
 
     def _sequence(self, epoch: int, first_batch: int) -> Iterator[tuple[int, int]]:
         """(epoch, batch) of all that this producer makes."""
@@ -220,16 +178,20 @@ class Producer:
         if following[0] != self.epoch:
             self._range = 0
         self.epoch, self.batch = following
-        into = self._begin(slot)
-        if not self._decode(into, cancelled):
-            return None
-        if not self._complete(into):  # a row that should be in the cache is not: again, without it
+        while True:
+            into = self._begin(slot)
+            if not self._decode(into, cancelled):
+                return None
+            if self._complete(into):
+                break
+            # Rows that should be in the cache are not: again, without them.
             self.start(self.epoch, self.batch, last_epoch=self._last_epoch)
-            return self.fill(slot, cancelled)
+            next(self._batches)  # this one
         if KEYS in into.targets:
             into.targets[KEYS][: len(into.keys)] = key_values(into.keys)
         filled = self._settle(into)
         filled.cached = len(into.positions) - len(into.fetched)
+        filled.notes = [] if self._cached is None else self._cached.notes
         filled.text = {
             name: values[: filled.rows].tolist()
             for name, values in into.targets.items()
@@ -295,15 +257,22 @@ class Producer:
             its.finish(into.targets[slot_image(image)], into.keys, self.epoch)
         return True
 
-    def close(self) -> None:
-        """May be called twice."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._source is not None and self._next is not None and not self._next.done():
-            self._source.interrupt()
+    def interrupt(self) -> None:
+        """Have a fetch that is under way end soon, with SourceError. From any thread."""
+        source, following = self._source, self._next
+        if source is not None and following is not None and not following.is_there():
+            source.interrupt()
+
+    def close(self, *, patient: bool = True) -> None:
+        """Give everything back. May be called twice, and in the middle of itself.
+
+        patient: wait until the fetching thread has ended.
+        """
+        self.interrupt()
         self._fetcher.submit(self._close_source)  # which may only now be on its way to be opened
-        self._fetcher.shutdown()
+        self._fetcher.close()
+        if patient and not self._fetcher.wait(CLOSE_TIMEOUT_S):
+            logger.warning("%s: a read that does not end is left to itself", self._config.where)
         if self._cached is not None:
             self._cached.close()
         self._keys = self._keys[:0].copy()  # and with the view the plan's memory
@@ -359,9 +328,9 @@ class Producer:
             if self._fetched.epoch > self.epoch:
                 return False
             assert self._next is not None
-            if not self._next.done():
+            if not self._next.is_there():
                 self.clock.enter("source_wait")
-            self._fetched, self._offset = self._next.result(), 0
+            self._fetched, self._offset = self._next.take(), 0
             self.clock.enter("decode")
             self._next = self._fetcher.submit(self._fetch)
         return self._fetched.epoch == self.epoch
@@ -414,7 +383,7 @@ class Producer:
         """What ``on_error`` says of the bad rows."""
         keys, targets = batch.keys, batch.targets
         cut = {i: reason for i, reason in batch.partial.items() if i not in batch.bad}
-        filled = Filled(len(keys), _by_key(keys, batch.bad), _by_key(keys, cut))
+        filled = Filled(len(keys), by_key(keys, batch.bad), by_key(keys, cut))
         filled.passed_over = batch.passed_over
         if batch.bad and self._config.on_error == "raise":
             raise RowError(*filled.bad[0])

@@ -3,116 +3,140 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from .config import Config
 from .errors import ConfigError, StateError
+from .feeder import Turn
 from .keys import Keys, digest
 from .plan import Plan
-from .supervisor import Turn
 
 FORMAT = 1
 """Of a state. Another one is refused."""
 
 
-@dataclass
-class Iteration:
+class Iteration(NamedTuple):
     """One pass over an epoch, or over the rest of one.
 
     turn: its epoch, and the run of iterations that it is part of.
     first: its first batch.
-    handed: batches handed out so far.
     ahead: whether somebody pulls batches before the consumer wants them, as tf.data does.
     """
 
     turn: Turn
     first: int
-    handed: int = 0
     ahead: bool = False
 
 
-class Progress:
-    """Counts what is handed out. The loader's lock guards it.
+class _Place(NamedTuple):
+    """Where a loader is.
 
-    Batches are counted from the first one of a run of iterations that each went on to the end.
+    run: number of the count that is under way, of iterations that each went on to the end.
+    start: epoch and batch that the count begins with. next: where the next iteration begins.
+    is_fresh: whether the next iteration begins a new count.
+    before: batches of this count that were handed out by earlier iterations.
+    empty: numbers in this count of those that had no rows; only the first ``empties`` of them.
+    iteration: the one under way. handed: batches of it that were handed out so far.
+    """
+
+    run: int = 0
+    start: tuple[int, int] = (0, 0)
+    next: tuple[int, int] = (0, 0)
+    is_fresh: bool = True
+    before: int = 0
+    empty: list[int] = []  # noqa: RUF012 # never changed: a new count has a list of its own
+    empties: int = 0
+    iteration: Iteration | None = None
+    handed: int = 0
+
+
+class Progress:
+    """Counts what is handed out. The loader's lock guards what changes it.
+
+    All that changes at once changes in one assignment, so whoever reads, as a signal handler does
+    in the middle of anything, sees one state or the next and needs no lock; and Ctrl-C comes before
+    a change or after it.
 
     plan: of the loader.
     """
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._run = 0
-        self._start = (0, 0)  # epoch and batch that the count begins with
-        self._next = (0, 0)  # where the next iteration begins
-        self._is_fresh = True  # whether the next iteration begins a new count
-        self._before = 0  # batches of this count that were handed out by earlier iterations
-        self._empty: list[int] = []  # numbers in this count of those that had no rows
-        self.iteration: Iteration | None = None
+        self._place = _Place()
 
     # ---- iterating -----------------------------------------------------------------------------
 
-    def begin(self, *, ahead: bool) -> Iteration:
-        """The next iteration."""
-        last = self.iteration
-        if last is not None and not self._is_fresh:
-            if last.first + last.handed < len(self._plan):
-                self._is_fresh = True
-            else:
-                self._before += last.handed
-        if self._is_fresh:
-            self._run += 1
-            self._start, self._before, self._empty, self._is_fresh = self._next, 0, [], False
-        epoch, first = self._next
-        self._next = (epoch + 1, 0)
-        self.iteration = Iteration(Turn(self._run, epoch), first, ahead=ahead)
-        return self.iteration
-
-    def count_anew(self) -> None:
-        """The next iteration begins a new count."""
-        self._is_fresh = True
+    @property
+    def iteration(self) -> Iteration | None:
+        """The one under way, or the last one."""
+        return self._place.iteration
 
     @property
     def run(self) -> int:
         """The number of the count that is under way."""
-        return self._run
+        return self._place.run
 
-    def hand_out(self, iteration: Iteration, batch: int, rows: int) -> int | None:
-        """Counts a batch; its number in the count. None for an older iteration's."""
-        if iteration is not self.iteration:
-            return None
-        iteration.handed += 1
-        number = self._before + batch - iteration.first
+    def begin(self, *, ahead: bool) -> Iteration:
+        """Begin the next iteration."""
+        here = self._place
+        if not here.is_fresh and here.iteration is not None:
+            if here.iteration.first + here.handed < len(self._plan):
+                here = here._replace(is_fresh=True)
+            else:
+                here = here._replace(before=here.before + here.handed)
+        if here.is_fresh:
+            here = _Place(here.run + 1, here.next, here.next, is_fresh=False, empty=[])
+        epoch, first = here.next
+        iteration = Iteration(Turn(here.run, epoch), first, ahead)
+        self._place = here._replace(next=(epoch + 1, 0), iteration=iteration, handed=0)
+        return iteration
+
+    def count_anew(self) -> None:
+        """Have the next iteration begin a new count."""
+        self._place = self._place._replace(is_fresh=True)
+
+    def hand_out(self, iteration: Iteration, batch: int, rows: int) -> tuple[int | None, bool]:
+        """Count a batch. Returns its number in the count, None for an older iteration's, and
+        whether it is the last one of its iteration."""
+        here = self._place
+        if iteration is not here.iteration:
+            return None, False
+        number = here.before + batch - iteration.first
+        handed = here.handed + 1
+        empties = here.empties
         if rows == 0:
-            self._empty.append(number)
-        return number
+            # What stands behind the first ``empties`` is of a change that was interrupted.
+            here.empty[empties:] = [number]
+            empties += 1
+        self._place = here._replace(handed=handed, empties=empties)
+        return number, iteration.first + handed == len(self._plan)
 
     @property
     def handed(self) -> int:
         """Batches of this count that were handed out with rows in them."""
-        if self.iteration is None or self._is_fresh:
-            return 0
-        return self._before + self.iteration.handed - len(self._empty)
+        return _handed(self._place)
 
     # ---- states --------------------------------------------------------------------------------
 
     def state(self, consumed: int | None, here: dict[str, Any]) -> dict[str, Any]:
         """See :meth:`fastloader.FastLoader.state_dict`. here: the plan's :func:`fingerprint`."""
+        place = self._place
+        handed = _handed(place)
         if consumed is None:
-            if self.handed and self.iteration is not None and self.iteration.ahead:
+            if handed and place.iteration is not None and place.iteration.ahead:
                 raise ConfigError(
                     "tf.data takes batches before the model wants them, so the loader cannot know "
                     "how many were used: pass state_dict(consumed=...), the number of batches that "
                     "training has taken"
                 )
-            consumed = self.handed
-        elif not 0 <= consumed <= self.handed:
+            consumed = handed
+        elif not 0 <= consumed <= handed:
             raise ConfigError(
-                f"consumed={consumed} must be from 0 to {self.handed}, the batches handed out "
+                f"consumed={consumed} must be from 0 to {handed}, the batches handed out "
                 f"since the loader was made, a state was loaded, or an iteration was left early"
             )
-        epoch, batch = self._next if self._is_fresh else self._start
-        for number in sorted(self._empty):  # which no consumer has seen
+        epoch, batch = place.next if place.is_fresh else place.start
+        for number in sorted(place.empty[: place.empties]):  # which no consumer has seen
             consumed += number <= consumed
         epochs, batch = divmod(batch + consumed, len(self._plan))
         return {"format": FORMAT, "epoch": epoch + epochs, "batch": batch, "plan": here}
@@ -139,8 +163,13 @@ class Progress:
             raise StateError(
                 f"the state is damaged: batch {batch!r} of the {len(self._plan)} of an epoch"
             )
-        self._next = (int(epoch), int(batch))
-        self._is_fresh = True
+        self._place = self._place._replace(next=(int(epoch), int(batch)), is_fresh=True)
+
+
+def _handed(place: _Place) -> int:
+    if place.iteration is None or place.is_fresh:
+        return 0
+    return place.before + place.handed - place.empties
 
 
 def fingerprint(config: Config, plan: Plan, keys: Keys) -> dict[str, Any]:

@@ -14,21 +14,24 @@ in the shared memory, so a dying process cannot leave one held: the turn passes 
 pipe, READY one way and FREE the other (``pipes.py``). A pipe orders memory between processes, and
 its end-of-file reports a dead worker whatever its exit code.
 
-The arrays of a batch alias its slot. They hold the slot's lease through the buffer protocol: it
-ends when the last array, view or tensor over it is gone, in any order, on any thread. At most
+The images of a batch alias its slot. They hold the slot's lease through the buffer protocol: it
+ends when the last array, view or tensor over them is gone, in any order, on any thread. At most
 ``slots - 1`` slots are leased at a time. Beyond that a batch is handed out as a copy and its slot
 is free at once, so the worker never waits for a consumer that keeps its batches.
+
+Labels, keys and weights are copied, each into an array of its own. They are small, and people keep
+them for longer than images: whoever keeps one keeps only its own bytes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import io
 import mmap
 import os
 import weakref
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,8 +40,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .columns import Column
+from .descriptors import forget_in_children
 from .errors import ConfigError
 from .keys import Keys
+from .limits import limit_error
 from .machine import available_bytes
 
 ALIGNMENT = 64
@@ -69,9 +74,12 @@ def automatic_slots(slot_bytes: int, workers: int) -> int:
 KEYS = ":keys"
 
 
+IMAGE = ":image "
+
+
 def slot_image(image: str) -> str:
     """What an image column is called in a slot."""
-    return f":image {image}"
+    return IMAGE + image
 
 
 def stored_image(image: str) -> tuple[str, str]:
@@ -119,8 +127,11 @@ class Layout:
 
 
 def create_memory(name: str) -> io.FileIO:
-    """A nameless file in memory of no size yet. ``name`` only shows in /proc."""
-    return io.FileIO(os.memfd_create(f"fastloader-{name}"), "r+")
+    """Create a nameless file in memory of no size yet. ``name`` only shows in /proc."""
+    # One bytecode creates and keeps it, so Ctrl-C cannot come between and lose the descriptor.
+    (memory,) = map(io.FileIO, map(os.memfd_create, [f"fastloader-{name}"]), ["r+"])
+    forget_in_children(memory, io.FileIO.close)
+    return memory
 
 
 def map_keys(memory: io.FileIO, dtype: str) -> Keys:
@@ -137,13 +148,6 @@ def write_keys(memory: io.FileIO, keys: Keys) -> None:
         data = data[memory.write(data) or 0 :]
 
 
-class _Lease(weakref.ref[Any]):
-    """Outlives the object that exports a slot's memory, and knows which slot it was."""
-
-    __slots__ = ("slot",)
-    slot: int
-
-
 class Ring:
     """The slots of one worker, mapped into this process.
 
@@ -156,60 +160,74 @@ class Ring:
         size = layout.slot_bytes * slots
         if allocate:
             _allocate(memory, size)
-        self._map = mmap.mmap(memory.fileno(), size)
+        self._mapped: mmap.mmap | None = mmap.mmap(memory.fileno(), size)
         self._exporter = ctypes.c_ubyte * layout.slot_bytes
-        # Filled by callbacks of weak references, which run wherever the last array dies, maybe in
-        # the middle of any code of ours. The callback is deque.append itself: it needs no lock,
-        # and there is no bytecode in it at which Ctrl-C could be raised, and then be swallowed.
-        self._returned: deque[_Lease] = deque()
-        self._leases: dict[int, _Lease] = {}
+        # What exports a leased slot's memory, which is gone once the lease has ended. Looking is
+        # all that is needed: a callback would run in the middle of any code of ours.
+        self._leases: dict[int, weakref.ref[Any]] = {}
         self.leases = 0  # handed out so far
         self.copies = 0
+        forget_in_children(self, Ring.forget)
+
+    @property
+    def _map(self) -> mmap.mmap:
+        assert self._mapped is not None, "the ring is closed"
+        return self._mapped
 
     def slot(self, slot: int) -> Arrays:
-        """The worker's view of a slot, all rows."""
+        """Return the worker's view of a slot, all rows."""
         return self.layout.arrays(self._map, self.layout.batch_size, slot * self.layout.slot_bytes)
 
     @property
     def leased(self) -> set[int]:
-        """The slots whose leases have not been taken back."""
-        return set(self._leases)
+        """The slots that are leased right now."""
+        return {slot for slot, lease in self._leases.copy().items() if lease() is not None}
 
     def take_back(self) -> list[int]:
-        """The slots whose leases ended since the last call. They are free now."""
-        slots = []
-        while self._returned:
-            slot = self._returned.popleft().slot
+        """Return the slots whose leases have ended since the last call. They are free now."""
+        ended = [slot for slot, lease in self._leases.items() if lease() is None]
+        for slot in ended:
             del self._leases[slot]
-            slots.append(slot)
-        return slots
+        return ended
 
     def hand_out(self, slot: int, rows: int) -> tuple[Arrays, bool]:
-        """A READY slot's arrays, and whether they are a lease; if not, the slot is free at once."""
+        """Return the arrays of a READY slot, and whether they are a lease; if not, the slot is free
+        at once."""
         if len(self._leases) >= self.slots - 1:
             self.copies += 1
-            return self._copy(slot, rows), False
+            whole = self.layout.arrays(self._map, rows, slot * self.layout.slot_bytes)
+            return {name: _copied(array) for name, array in whole.items()}, False
         self.leases += 1
         # One exporting object for each lease: NumPy collapses chains of views onto the object at
         # their root, so this, and only this, lives exactly as long as the last of them.
         exporter = self._exporter.from_buffer(self._map, slot * self.layout.slot_bytes)
-        lease = self._leases[slot] = _Lease(exporter, self._returned.append)
-        lease.slot = slot
-        return self.layout.arrays(exporter, rows), True
-
-    def _copy(self, slot: int, rows: int) -> Arrays:
-        """Copies that start where a lease's arrays would, so that TensorFlow copies no more."""
-        buffer = np.empty(self.layout.slot_bytes + ALIGNMENT, np.uint8)
-        copies = self.layout.arrays(buffer, rows, -buffer.ctypes.data % ALIGNMENT)
-        slots = self.layout.arrays(self._map, rows, slot * self.layout.slot_bytes)
-        for name, target in copies.items():
-            np.copyto(target, slots[name])
-        return copies
+        self._leases[slot] = weakref.ref(exporter)
+        arrays = self.layout.arrays(exporter, rows)
+        return {
+            name: array if name.startswith(IMAGE) else _copied(array)
+            for name, array in arrays.items()
+        }, True
 
     def close(self) -> None:
-        """Gives the memory back, or leaves that to the last lease. May be called twice."""
-        with contextlib.suppress(BufferError):
-            self._map.close()
+        """Give the memory back, but for slots that are leased: they go with their leases. May be
+        called twice."""
+        mapped = self._mapped
+        if mapped is None:
+            return
+        leased, size = self.leased, self.layout.slot_bytes
+        for slot in range(self.slots):
+            if slot not in leased:
+                # Lets go of the pages, whoever has the ring mapped: a lease, or a forked child.
+                with contextlib.suppress(OSError, ValueError):  # closed below a signal handler
+                    mapped.madvise(mmap.MADV_REMOVE, slot * size, size)
+        self.forget()
+
+    def forget(self) -> None:
+        """Unmap the ring, or leave that to the last lease, and touch nothing in it."""
+        mapped, self._mapped = self._mapped, None
+        if mapped is not None:
+            with contextlib.suppress(BufferError):
+                mapped.close()
 
     @property
     def memory(self) -> tuple[int, int]:
@@ -217,9 +235,18 @@ class Ring:
         return ctypes.addressof(ctypes.c_char.from_buffer(self._map)), len(self._map)
 
     def contains(self, address: int) -> bool:
-        """Whether an address lies in this process's mapping of the ring."""
+        """Return whether an address lies in this process's mapping of the ring."""
         start, size = self.memory
         return start <= address < start + size
+
+
+def _copied(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy that starts where a lease's array would, so that TensorFlow does not copy it again."""
+    buffer = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+    start = -buffer.ctypes.data % ALIGNMENT
+    copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    np.copyto(copy, array)
+    return copy
 
 
 def _allocate(memory: io.FileIO, size: int) -> None:
@@ -228,7 +255,10 @@ def _allocate(memory: io.FileIO, size: int) -> None:
         if size > available * MOST_OF_MEMORY:
             raise MemoryError
         os.posix_fallocate(memory.fileno(), 0, size)
-    except (OSError, MemoryError):
+    except (OSError, MemoryError, OverflowError) as error:
+        named = limit_error(error, f"allocate the {size / 2**20:.0f} MiB of a worker's ring")
+        if isinstance(error, OSError) and error.errno == errno.EFBIG and named:
+            raise named from None
         raise ConfigError(
             f"the ring of a worker needs {size / 2**20:.0f} MiB of memory, and "
             f"{available / 2**20:.0f} MiB are available: lower slots, batch_size, size or workers"

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import warnings
 from dataclasses import asdict, dataclass
 
@@ -23,9 +22,10 @@ from .columns import Column, columns_from
 from .config import Config
 from .errors import SourceError, from_json, to_json, unexpected
 from .keys import Keys
+from .limits import limit_error
 from .pipes import ERROR, SURVEY, SURVEYED, Channel, Record
 from .plan import check_keys
-from .process import ORPHAN_CHECK_S, Process, run_child
+from .process import Process, end, run_child
 from .ring import map_keys, write_keys
 from .source import Snapshot, Source, open_source
 
@@ -111,47 +111,51 @@ class Surveyor:
     """
 
     def __init__(self, memory: io.FileIO) -> None:
-        self._process = Process("fastloader.survey", [memory])
+        self.process = Process("fastloader.survey", [memory], name="survey")
 
     def survey(self, config: Config) -> Survey:
-        channel = self._process.channel
+        """Return what the process finds. Raises what it raised, or SourceError if it ended."""
         try:
-            channel.send(Record(SURVEY, payload=json.dumps(config.as_dict()).encode()))
-            record = channel.receive()
+            self.process.channel.send(Record(SURVEY, payload=json.dumps(config.as_dict()).encode()))
+            record = self.process.receive()
         except (EOFError, BrokenPipeError):
-            self._process.end()
+            end([self.process])
             raise SourceError(
-                f"{config.url}: the process that was to look at the table {self._process.how}. Its "
-                f"last words:\n{self._process.last_words}"
+                f"{config.url}: the process that was to look at the table {self.process.how}. Its "
+                f"last words:\n{self.process.last_words}"
             ) from None
         assert record is not None
         if record.kind == ERROR:
             raise from_json(record.payload)
         return Survey.from_json(record.payload)
 
-    def close(self) -> None:
-        """Ends the process, and with it the snapshot. May be called twice."""
-        self._process.channel.close_outgoing()
-        self._process.end()
-        self._process.close()
+    def stop(self) -> None:
+        """Tell the process to end, and with it the snapshot. Does not wait for that."""
+        self.process.channel.shut_down()
+
+    def close(self, *, patient: bool = True) -> None:
+        """Give everything back, after :meth:`stop`. May be called twice."""
+        self.process.kill(patient=patient)
+        self.process.close()
 
 
 def serve(channel: Channel, memory: io.FileIO) -> None:
     """Does one survey, and keeps its snapshot until the pipe is closed."""
     record = channel.receive()
     assert record is not None
+    config = Config.from_dict(json.loads(record.payload))
     try:
-        found, _keys, source = survey(Config.from_dict(json.loads(record.payload)), memory)
+        found, _keys, source = survey(config, memory)
     except Exception as error:
-        channel.send(Record(ERROR, payload=to_json(unexpected(error))))
+        named = limit_error(error, f"look at the table {config.where}")
+        channel.send(Record(ERROR, payload=to_json(named or unexpected(error))))
         return
     try:
         if found.snapshot is None:
             source.close()
         channel.send(Record(SURVEYED, payload=found.to_json()))
-        parent = os.getppid()
-        while found.snapshot is not None and os.getppid() == parent:
-            channel.receive(ORPHAN_CHECK_S)  # EOFError when the loader is closed
+        while found.snapshot is not None:
+            channel.receive()  # EOFError when the loader is closed
     finally:
         source.close()
 

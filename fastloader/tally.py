@@ -8,28 +8,49 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import fields
+from typing import NamedTuple, TypeVar
 
 from .clock import Span
 from .config import Config
+from .filled import Filled
 from .keys import Key
 from .machine import cores
-from .producer import Filled
 from .stats import Pictures, Stages, advice, bottleneck, together
 from .trace import Trace
 
 logger = logging.getLogger("fastloader")
 
+N = TypeVar("N", int, float)
+
+COUNTS = (
+    "epochs", "batches", "rows", "bad_rows", "partial_rows", "passed_over", "reconnects",
+    "cached_rows",
+)  # fmt: skip
+STAGES = tuple(field.name for field in fields(Stages))
+
 ARRIVALS = 4096
 """Of these many batches it is known when they were handed out: more than any pipeline holds."""
 
 
-class Tally:
-    """Counts batches, and says in the log what a user should know. The loader's lock guards it.
-
-    config: of the loader. trace: to note the epochs in.
+class Totals(NamedTuple):
+    """What has been delivered so far. None of it is ever changed, so that all of it can be.
 
     counts: of the same names in :class:`fastloader.Stats`. seconds: likewise.
     pictures: decoded ones by format.
+    """
+
+    counts: Mapping[str, int]
+    seconds: Mapping[str, float]
+    pictures: Mapping[str, Pictures]
+
+
+class Tally:
+    """Counts batches, and says in the log what a user should know. The loader's lock guards what
+    changes it; whoever reads needs none, see :class:`fastloader.progress.Progress`.
+
+    config: of the loader. trace: to note the epochs in.
+
+    totals: without those of :meth:`leave_behind` that nobody has added yet.
     bad, partial: reasons by key.
     arrivals: (number in ``progress.py``'s count, time.perf_counter(), rows) of the last batches.
     """
@@ -37,58 +58,73 @@ class Tally:
     def __init__(self, config: Config, trace: Trace | None) -> None:
         self._config = config
         self._trace = trace
-        names = (
-            "epochs", "batches", "rows", "bad_rows", "partial_rows", "passed_over", "reconnects",
-            "cached_rows",
-        )  # fmt: skip
-        self.counts = dict.fromkeys(names, 0)
-        self.seconds = dict.fromkeys((field.name for field in fields(Stages)), 0.0)
-        self.pictures: dict[str, Pictures] = {}
+        self.totals = Totals(dict.fromkeys(COUNTS, 0), dict.fromkeys(STAGES, 0.0), {})
         self.bad: dict[Key, str] = {}
         self.partial: dict[Key, str] = {}
         self.arrivals: deque[tuple[int, float, int]] = deque(maxlen=ARRIVALS)
-        self._epoch, self._began, self._counts_before = 0, 0.0, self.counts
-        self._seconds_before = self.seconds
+        self._left_behind: deque[Mapping[str, float]] = deque()
+        self._notes: set[str] = set()
+        self._epoch, self._began, self._before = 0, 0.0, self.totals
 
     def begin(self, epoch: int) -> None:
-        """An epoch."""
-        self._epoch, self._began = epoch, time.perf_counter()
-        self._counts_before, self._seconds_before = self.counts.copy(), self.seconds.copy()
-        self.counts["epochs"] += 1
+        """An epoch begins."""
+        self._epoch, self._began, self._before = epoch, time.perf_counter(), self.totals
+        self._add({"epochs": 1}, {}, {})
 
     def add(
-        self, filled: Filled, number: int | None, now: float
+        self, filled: Filled, number: int | None, now: float, seconds: Mapping[str, float]
     ) -> tuple[list[tuple[Key, str]], list[tuple[Key, str]]]:
-        """Counts a batch. Returns the new bad rows and the new partial ones."""
-        self.spend(filled.times._asdict())
-        self.counts["batches"] += 1
-        self.counts["rows"] += filled.rows
-        self.counts["bad_rows"] += len(filled.bad)
-        self.counts["partial_rows"] += len(filled.partial)
-        self.counts["passed_over"] += filled.passed_over
-        self.counts["reconnects"] += filled.reconnects
-        self.counts["cached_rows"] += filled.cached
-        self.pictures = together(self.pictures, filled.pictures)
+        """Count a batch, and the time that its consumer has spent. Returns the new bad rows and the
+        new partial ones."""
         if number is not None:
             self.arrivals.append((number, now, filled.rows))
         new = [row for row in filled.bad if row[0] not in self.bad]
         cut = [row for row in filled.partial if row[0] not in self.partial]
         self.bad.update(new)
         self.partial.update(cut)
+        counts = {
+            "batches": 1,
+            "rows": filled.rows,
+            "bad_rows": len(filled.bad),
+            "partial_rows": len(filled.partial),
+            "passed_over": filled.passed_over,
+            "reconnects": filled.reconnects,
+            "cached_rows": filled.cached,
+        }
+        while self._left_behind:
+            seconds = sums(seconds, self._left_behind.popleft())
+        self._add(counts, sums(seconds, filled.times._asdict()), filled.pictures)
         return new, cut
 
-    def spend(self, seconds: Mapping[str, float]) -> None:
-        """Counts the time of stages."""
-        for stage, s in seconds.items():
-            self.seconds[stage] += s
+    def _add(
+        self, counts: Mapping[str, int], seconds: Mapping[str, float], its: Mapping[str, Pictures]
+    ) -> None:
+        here = self.totals
+        pictures = together(here.pictures, its) if its else here.pictures
+        self.totals = Totals(sums(here.counts, counts), sums(here.seconds, seconds), pictures)
+
+    def leave_behind(self, seconds: Mapping[str, float]) -> None:
+        """Count the time of stages, from a finalizer: it runs in the middle of anything, so it
+        takes no lock."""
+        self._left_behind.append(seconds)
+
+    def now(self) -> Totals:
+        """All that has been counted."""
+        while True:
+            totals, seconds = self.totals, self.totals.seconds
+            for left_behind in self._left_behind.copy():
+                seconds = sums(seconds, left_behind)
+            if self.totals is totals:
+                return totals._replace(seconds=seconds)
 
     def end_of_epoch(self) -> str:
         """What the epoch under way has shown, now that its last batch is there."""
         now = time.perf_counter()
+        totals, before = self.totals, self._before
         rows, cached = (
-            self.counts[name] - self._counts_before[name] for name in ("rows", "cached_rows")
+            totals.counts[name] - before.counts[name] for name in ("rows", "cached_rows")
         )
-        seconds = {name: s - self._seconds_before[name] for name, s in self.seconds.items()}
+        seconds = {name: s - before.seconds[name] for name, s in totals.seconds.items()}
         stages, workers, took_s = Stages(**seconds), self._config.workers, now - self._began
         found = advice(stages, workers=workers, cores=cores())
         if self._trace is not None:
@@ -105,6 +141,10 @@ class Tally:
         self, batch: int, filled: Filled, new: list[tuple[Key, str]], cut: list[tuple[Key, str]]
     ) -> None:
         """Says in the log what :meth:`add` found. Needs no lock."""
+        for note in filled.notes:
+            if note not in self._notes:
+                self._notes.add(note)
+                logger.warning("%s", note)
         if filled.reconnects:
             logger.warning(
                 "batch %d: the connection to the database was lost and made again", batch
@@ -121,3 +161,8 @@ class Tally:
                 "key %s: %s (all: loader.partial_rows; strict=True makes them bad rows)",
                 batch, len(cut), *cut[0],
             )  # fmt: skip
+
+
+def sums(these: Mapping[str, N], those: Mapping[str, N]) -> dict[str, N]:
+    """The sums by name; where only one of them has a name, its value."""
+    return {**these, **{name: these.get(name, 0) + value for name, value in those.items()}}

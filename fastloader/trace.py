@@ -6,10 +6,12 @@ microseconds). It is complete after each write, so what a killed program leaves 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,14 +30,23 @@ _END = "\n]\n"
 
 class TraceFile:
     """One file, which the loaders of a process share that trace into the same path. It is written
-    anew by the first of them. Safe to use from several threads."""
+    anew by the first of them.
+
+    It may be used from several threads, and from signal handlers and finalizers in the middle of
+    anything: an event is appended to a deque, and whoever finds enough of them writes them, unless
+    somebody is writing already.
+
+    Watching must never end what it watches. If the file cannot be written, the log says so once,
+    and tracing ends.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._lock = threading.Lock()
-        self._lines: list[str] = []
+        self._writing = threading.Lock()  # whoever finds it locked leaves the writing to others
+        self._events: deque[dict[str, Any]] = deque()
         self._count = 0
         self._written = 0  # bytes, without the end
+        self._is_on = True
         self.processes = 0
         with open(path, "w", encoding="utf-8") as file:
             file.write("[" + _END)
@@ -43,26 +54,38 @@ class TraceFile:
 
     def add(self, events: Iterable[dict[str, Any]]) -> None:
         """The order does not matter."""
-        with self._lock:
-            for event in events:
-                self._count += 1
-                if self._count == MOST_EVENTS:
-                    logger.warning("%s: full after %d events", self._path, MOST_EVENTS)
-                if self._count < MOST_EVENTS:
-                    self._lines.append(json.dumps(event, separators=(",", ":")))
-            if len(self._lines) >= BUFFERED:
-                self._write()
+        if self._is_on:
+            self._events.extend(events)
+            if len(self._events) >= BUFFERED:
+                self.flush()
 
     def flush(self) -> None:
-        with self._lock:
-            self._write()
+        """Write what there is, unless somebody is writing: they will."""
+        while self._events and not self._writing.locked():
+            with self._writing:
+                try:
+                    self._write()
+                except OSError as error:
+                    self._is_on = False
+                    self._events.clear()
+                    logger.warning(
+                        "trace=%r ends here, since the file cannot be written any more: %s",
+                        self._path, error.strerror,
+                    )  # fmt: skip
 
     def _write(self) -> None:
+        lines = []
+        while self._events:
+            event = self._events.popleft()
+            self._count += 1
+            if self._count == MOST_EVENTS:
+                logger.warning("%s: full after %d events", self._path, MOST_EVENTS)
+            if self._count < MOST_EVENTS:
+                lines.append(json.dumps(event, separators=(",", ":")))
         text = "".join(
             ("\n" if self._written == 1 and i == 0 else ",\n") + line
-            for i, line in enumerate(self._lines)
+            for i, line in enumerate(lines)
         )
-        self._lines = []
         data = text.encode()
         with open(self._path, "r+b") as file:
             file.seek(self._written)
@@ -94,7 +117,7 @@ class Trace:
         self._file = _file_at(os.path.abspath(path.replace("%p", str(os.getpid()))))
         self._process = self._file.processes
         self._rows: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
         self._name("process_name", 0, name)
 
     def spans(self, row: str, spans: Iterable[Span], **about: Any) -> None:
@@ -110,12 +133,10 @@ class Trace:
         )  # fmt: skip
 
     def _row(self, row: str) -> int:
-        with self._lock:
-            if row in self._rows:
-                return self._rows[row]
-            number = self._rows[row] = len(self._rows) + 1
-        self._name("thread_name", number, row)
-        return number
+        if row not in self._rows:
+            # Of two threads that are here at once, one has its way, and both give the same name.
+            self._name("thread_name", self._rows.setdefault(row, next(self._numbers)), row)
+        return self._rows[row]
 
     def _name(self, what: str, row: int, name: str) -> None:
         event = {"name": what, "ph": "M", "pid": self._process, "tid": row, "args": {"name": name}}

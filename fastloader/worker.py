@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
 from collections import deque
 from dataclasses import asdict, astuple
 
@@ -14,8 +13,9 @@ from .cache import Place, place_from
 from .columns import columns_from
 from .config import Config
 from .errors import to_json, unexpected
+from .limits import limit_error
 from .pipes import Channel, Record
-from .process import ORPHAN_CHECK_S, run_child
+from .process import on_end, run_child
 from .producer import Producer
 from .ring import Layout, Ring, map_keys
 from .survey import Survey, snapshot_from
@@ -41,7 +41,6 @@ def specification(
             "place": place and asdict(place),
             "slots": slots,
             "worker": worker,
-            "parent": os.getpid(),
         }
     ).encode()
 
@@ -53,7 +52,6 @@ class Worker:
         values = json.loads(spec)
         config = Config.from_dict(values["config"])
         self._channel = channel
-        self._parent: int = values["parent"]
         self._producer = Producer(
             config,
             map_keys(plan, values["key_dtype"]),
@@ -72,6 +70,7 @@ class Worker:
     def run(self) -> None:
         """Until the loader closes its end of the pipe: EOFError or BrokenPipeError."""
         clock = self._producer.clock
+        on_end.append(self._producer.interrupt)
         with contextlib.closing(self._producer):
             while True:
                 if not self._free or not self._working:
@@ -82,7 +81,7 @@ class Worker:
 
     def _listen(self, *, wait: bool) -> None:
         """Takes in what the loader has to say, waiting for at least one record if asked to."""
-        record = self._channel.receive(ORPHAN_CHECK_S if wait else 0)
+        record = self._channel.receive(None if wait else 0)
         while record is not None:
             if record.kind == pipes.FREE:
                 self._free.append(record.slot)
@@ -91,8 +90,6 @@ class Worker:
                 self._working = True
                 self._producer.start(record.epoch, record.batch)
             record = self._channel.receive(0)
-        if os.getppid() != self._parent:
-            raise EOFError
 
     def _superseded(self, run: int) -> bool:
         self._listen(wait=False)
@@ -106,7 +103,8 @@ class Worker:
             raise
         except Exception as error:
             self._working = False
-            payload = to_json(unexpected(error))
+            named = limit_error(error, f"make batch {producer.batch}") or unexpected(error)
+            payload = to_json(named)
             where = (producer.epoch, producer.batch)
             self._channel.send(Record(pipes.ERROR, run, *where, payload=payload))
             return
@@ -121,10 +119,17 @@ class Worker:
 
 
 def serve(channel: Channel, memory: io.FileIO, plan: io.FileIO) -> None:
+    """Be a worker until the loader is closed."""
     record = channel.receive()
     assert record is not None
     assert record.kind == pipes.SPEC
-    Worker(channel, record.payload, memory, plan).run()
+    try:
+        worker = Worker(channel, record.payload, memory, plan)
+    except Exception as error:
+        named = limit_error(error, "start a worker") or unexpected(error)
+        channel.send(Record(pipes.ERROR, epoch=pipes.NEVER, payload=to_json(named)))
+        return
+    worker.run()
 
 
 def main(path: int) -> None:

@@ -21,6 +21,7 @@ EXAMPLES = [
     errors.WorkerError("a"),
     errors.SupersededError("a"),
     errors.ClosedError("a"),
+    errors.CopyError("a"),
     errors.StateError("a"),
 ]
 

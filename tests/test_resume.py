@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from fastloader import ConfigError, FastLoader, StateError
-from fastloader.supervisor import Feeder, Turn
+from fastloader.feeder import Feeder, Turn
 
 from .postgres import Database
 from .support import jpeg, simple_rows, table, wait_until, worker_processes

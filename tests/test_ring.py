@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import io
-import os
 import threading
 from collections.abc import Iterator
 
@@ -14,11 +12,12 @@ import pytest
 from fastloader import pipes, ring
 from fastloader.columns import Column
 from fastloader.errors import ConfigError
-from fastloader.pipes import Channel, PipeBroken, Record
-from fastloader.ring import Layout, Ring, create_memory
+from fastloader.pipes import Channel, PipeBroken, Record, socket_pair
+from fastloader.ring import Layout, Ring, create_memory, slot_image
 
+IMAGES = slot_image("photo")
 COLUMNS = [
-    Column("images", "uint8", (5, 7, 3)),
+    Column(IMAGES, "uint8", (5, 7, 3)),
     Column("flag", "bool"),
     Column("text", "text"),
     Column("vector", "float32", (3,)),
@@ -30,7 +29,7 @@ def three_slots() -> Ring:
     with create_memory("test") as memory:
         made = Ring(memory, Layout.of(4, COLUMNS), 3, allocate=True)
     for slot in range(3):
-        made.slot(slot)["images"][:] = slot
+        made.slot(slot)[IMAGES][:] = slot
     return made
 
 
@@ -43,12 +42,12 @@ def test_every_column_of_a_slot_starts_on_an_aligned_address(three_slots: Ring) 
 
 def test_columns_do_not_overlap_and_text_is_not_in_the_slot(three_slots: Ring) -> None:
     arrays = three_slots.slot(0)
-    assert list(arrays) == ["images", "flag", "vector"]
+    assert list(arrays) == [IMAGES, "flag", "vector"]
     for i, array in enumerate(arrays.values()):
         array.view(np.uint8).fill(i + 1)
     for i, array in enumerate(arrays.values()):
         assert (array.view(np.uint8) == i + 1).all()
-    assert (three_slots.slot(1)["images"] == 1).all()
+    assert (three_slots.slot(1)[IMAGES] == 1).all()
 
 
 def test_another_mapping_sees_what_is_written() -> None:
@@ -56,21 +55,21 @@ def test_another_mapping_sees_what_is_written() -> None:
         layout = Layout.of(4, COLUMNS)
         here = Ring(memory, layout, 2, allocate=True)
         there = Ring(memory, layout, 2, allocate=False)
-    here.slot(1)["images"][:] = 9
+    here.slot(1)[IMAGES][:] = 9
     arrays, leased = there.hand_out(1, 4)
     assert leased
-    assert (arrays["images"] == 9).all()
+    assert (arrays[IMAGES] == 9).all()
 
 
 def test_a_lease_ends_with_its_last_view_in_any_order(three_slots: Ring) -> None:
     arrays, leased = three_slots.hand_out(0, 4)
     assert leased
-    view = arrays["images"][1:3, ::2, :, 0][0]
-    flags = arrays["flag"].view(np.uint8)
+    view = arrays[IMAGES][1:3, ::2, :, 0][0]
+    levels = arrays[IMAGES].view(np.int8)
     del arrays
     gc.collect()
     assert three_slots.take_back() == []
-    del flags
+    del levels
     assert three_slots.take_back() == []
     assert three_slots.leased == {0}
     del view
@@ -90,16 +89,16 @@ def test_one_slot_is_never_leased(three_slots: Ring) -> None:
     kept = [three_slots.hand_out(slot, 4) for slot in range(3)]
     assert [leased for _, leased in kept] == [True, True, False]
     assert (three_slots.leases, three_slots.copies) == (2, 1)
-    three_slots.slot(2)["images"][:] = 99  # as the worker would, for the next batch
-    copy = kept[2][0]["images"]
+    three_slots.slot(2)[IMAGES][:] = 99  # as the worker would, for the next batch
+    copy = kept[2][0][IMAGES]
     assert (copy == 2).all()
     assert copy.ctypes.data % 64 == 0
     assert not three_slots.contains(copy.ctypes.data)
-    assert three_slots.contains(kept[0][0]["images"].ctypes.data)
+    assert three_slots.contains(kept[0][0][IMAGES].ctypes.data)
 
 
 def test_arrays_outlive_the_ring(three_slots: Ring) -> None:
-    images = three_slots.hand_out(1, 2)[0]["images"]
+    images = three_slots.hand_out(1, 2)[0][IMAGES]
     del three_slots
     gc.collect()
     assert images.shape == (2, 5, 7, 3)
@@ -123,12 +122,9 @@ def test_a_ring_that_cannot_be_had_is_an_error_when_it_is_made(
 
 @pytest.fixture
 def channels() -> Iterator[tuple[Channel, Channel]]:
-    """Two ends of a pair of pipes."""
-    (r1, w1), (r2, w2) = os.pipe(), os.pipe()
-    ends = (
-        Channel(io.FileIO(r1, "r"), io.FileIO(w2, "w")),
-        Channel(io.FileIO(r2, "r"), io.FileIO(w1, "w")),
-    )
+    """Two ends of a pipe."""
+    here, there = map(Channel, socket_pair())
+    ends = (here, there)
     yield ends
     for end in ends:
         end.close()
@@ -166,7 +162,7 @@ def test_the_end_of_the_peer_is_the_end_of_the_file(channels: tuple[Channel, Cha
 
 def test_what_is_no_record_is_noticed(channels: tuple[Channel, Channel]) -> None:
     here, there = channels
-    there._outgoing.write(b"Traceback (most recent call last): ......................")
+    there._end.send(b"Traceback (most recent call last): ......................")
     with pytest.raises(PipeBroken):
         here.receive()
 

@@ -75,9 +75,9 @@ def test_an_exit_with_code_0_in_the_middle_is_a_death_too(loader: FastLoader) ->
     # SIGTERM's default action cannot give code 0; a debugger that calls exit(0) is not at hand, so
     # the worker does it to itself: it ends with code 0 when its loader's end of the pipe closes.
     supervisor = loader._feeders[0]
-    supervisor._process.channel.close_outgoing()
-    supervisor._process._process.wait(5)
-    assert supervisor._process.how == "ended with exit code 0"
+    supervisor.process.channel.shut_down()
+    wait_until(supervisor.process.has_ended)
+    assert supervisor.process.how == "ended with exit code 0"
     seen += [key for *_, keys in iterator for key in keys.tolist()]
     assert seen == list(range(ROWS))
     assert loader.stats().restarts == 1
@@ -102,8 +102,8 @@ def test_too_many_deaths_are_an_error_with_batch_signal_and_last_words(path: str
         next(iterator)
 
         def kill_the_first() -> None:
-            process = loader._feeders[0]._process
-            os.write(process._stderr.fileno(), b"out of cheese\n")
+            process = loader._feeders[0].process
+            os.write(process._output.fileno(), b"out of cheese\n")
             process.kill()
 
         kill_the_first()
@@ -123,7 +123,7 @@ def test_a_crash_leaves_its_traceback_in_the_last_words(path: str) -> None:
     with FastLoader(path, workers=1, size=(32, 32), batch_size=8, max_restarts=0) as loader:
         iterator = iter(loader)
         next(iterator)
-        os.kill(loader._feeders[0]._process.pid, signal.SIGSEGV)
+        os.kill(loader._feeders[0].process.pid, signal.SIGSEGV)
         with pytest.raises(WorkerDied, match="killed by SIGSEGV") as caught:
             for _ in iterator:
                 pass
@@ -223,7 +223,7 @@ def test_an_idle_worker_notices_that_its_parent_is_gone_though_a_fork_holds_the_
             if os.fork() == 0:
                 time.sleep(20)
                 os._exit(0)
-            worker = loader._feeders[0]._process.pid
+            worker = loader._feeders[0].process.pid
             fork = next(
                 p.pid
                 for p in psutil.Process().children()

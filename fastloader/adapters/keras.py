@@ -48,7 +48,8 @@ class _Counting(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
         self._before = self._taken = 0
         self._run = None
-        self._loader._progress.count_anew()
+        with self._loader._delivery.lock:
+            self._loader._progress.count_anew()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         self._before = self._taken = self.taken

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..batch import arranged
 from ..columns import Column
 from ..errors import ConfigError
-from ..supervisor import Turn
+from ..feeder import Turn
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..batch import arranged
 from ..columns import Column
-from ..errors import ConfigError
+from ..errors import ConfigError, CopyError
 
 try:
     import torch
@@ -107,7 +107,7 @@ class _Batches(torch.utils.data.IterableDataset):  # type: ignore[misc]  # mypy 
         self._loader.load_state_dict(state)
 
     def __reduce__(self) -> NoReturn:
-        raise ConfigError(f"a FastLoader cannot be copied or sent to another process: {HOW}")
+        raise CopyError(f"a FastLoader cannot be copied or sent to another process: {HOW}")
 
     def __repr__(self) -> str:
         return f"as_torch({self._loader!r})"

@@ -1,0 +1,78 @@
+"""Keeps a ring filled without a worker: in the thread that asks for a batch."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from .errors import FastloaderError
+from .feeder import Gate, Taken, Turn
+from .process import Process
+from .producer import Producer
+from .ring import Layout, Ring, create_memory
+
+
+class InProcess(Gate):
+    """``workers=0``. See :class:`fastloader.feeder.Feeder`.
+
+    producer: whose batches go into a new ring of so many slots.
+    """
+
+    process: Process | None = None
+
+    def __init__(self, producer: Producer, layout: Layout, slots: int) -> None:
+        super().__init__()
+        with create_memory("ring") as memory:
+            self.ring = Ring(memory, layout, slots, allocate=True)
+        self._producer = producer
+        # What the producer makes next: run, epoch and batch. None if that is not known, because it
+        # was not told yet or was cut short, as by Ctrl-C.
+        self._next: tuple[int, int, int] | None = None
+
+    def begin(self, turn: Turn, first_batch: int) -> None:  # noqa: ARG002 # take() will say
+        """See :meth:`fastloader.feeder.Feeder.begin`."""
+        self._turn = turn  # what is being filled notices
+
+    def take(self, turn: Turn, batch: int) -> Taken:
+        """See :meth:`fastloader.feeder.Feeder.take`."""
+        return self._run(partial(self._take, turn, batch))
+
+    def _take(self, turn: Turn, batch: int) -> Taken:
+        self._check(turn)
+        if self._next != (*turn, batch):
+            self._producer.start(turn.epoch, batch)
+        self._next = None
+        self.ring.take_back()
+        leased = self.ring.leased
+        slot = next(s for s in range(self.ring.slots) if s not in leased)
+        try:
+            filled = self._producer.fill(
+                self.ring.slot(slot), lambda: self._is_shut or turn != self._turn
+            )
+        except FastloaderError:
+            self._check(turn)  # closing interrupts the source
+            raise
+        self._check(turn)
+        assert filled is not None, f"no batch {batch}"
+        taken = Taken(self.ring.hand_out(slot, filled.rows)[0], filled)
+        self._next = (turn.run, *self._producer.following)
+        return taken
+
+    def poll(self, turn: Turn, batch: int) -> bool:  # noqa: ARG002 # it never waits for anybody
+        """See :meth:`fastloader.feeder.Feeder.poll`."""
+        return True
+
+    def fileno(self) -> int:
+        """There is nothing to wait for."""
+        return -1
+
+    def stop(self) -> None:
+        """See :meth:`fastloader.feeder.Feeder.stop`."""
+        self._is_shut = True
+        self._producer.interrupt()
+
+    def _put_away(self, *, patient: bool = True) -> None:
+        self._producer.close(patient=patient)
+        self.ring.close()
+
+    def __repr__(self) -> str:
+        return f"<InProcess, {'closed' if self._is_shut else 'open'}>"

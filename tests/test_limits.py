@@ -1,0 +1,156 @@
+"""A limit of the system that is reached is an error that names it; and watching ends nothing."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import struct
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from fastloader import FastLoader
+
+from .support import jpeg, simple_rows, table
+from .test_signals import run
+
+SCRIPT = """
+import resource
+limit = getattr(resource, {name!r})
+hard = resource.getrlimit(limit)[1]
+outcomes = {{}}
+for value in {values}:
+    resource.setrlimit(limit, (value, hard))
+    try:
+        with make(size=(224, 224), slots=4) as loader:
+            for _ in range(2):
+                outcomes[value] = str(sum(len(labels) for _, labels in loader))
+    except fastloader.FastloaderError as error:
+        outcomes[value] = f"{{type(error).__name__}}: {{error}}"
+    finally:
+        resource.setrlimit(limit, (hard, hard))
+for outcome in outcomes.values():
+    print(repr(outcome))
+"""
+
+either_way = pytest.mark.parametrize("workers", [0, 2])
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return table(tmp_path / "t.db", simple_rows(20))
+
+
+def outcomes(name: str, values: str, path: str, workers: int) -> list[str]:
+    """What becomes of a loader with each of these values of the limit. Only our own errors."""
+    script = SCRIPT.format(name=name, values=values)
+    return [eval(line) for line in run(script, path, workers).splitlines()]
+
+
+@either_way
+def test_too_few_descriptors_are_an_error_that_says_so(path: str, workers: int) -> None:
+    found = outcomes("RLIMIT_NOFILE", "range(5, 46, 4)", path, workers)
+    assert found[-1] == "20"
+    named = [text for text in found if "RLIMIT_NOFILE" in text]
+    assert named
+    for text in named:
+        assert text.startswith("ConfigError: cannot ")
+        assert "Raise the limit (ulimit -n)" in text
+
+
+@either_way
+def test_too_little_address_space_is_an_error_that_says_so(path: str, workers: int) -> None:
+    values = """[int(open("/proc/self/statm").read().split()[0]) * 4096 + (mib << 20)
+                 for mib in (0, 1, 2, 3, 5, 8, 12, 20, 50, 3000)]"""
+    found = outcomes("RLIMIT_AS", values, path, workers)
+    assert found[-1] == "20"
+    assert any("RLIMIT_AS" in text for text in found)
+    for text in found:
+        assert text == "20" or "memory" in text or "RLIMIT_AS" in text, text
+
+
+@either_way
+def test_too_small_files_are_an_error_that_says_so(path: str, workers: int) -> None:
+    """Shared memory is a file to the kernel."""
+    found = outcomes("RLIMIT_FSIZE", "(10, 4096, 100_000, 1 << 20, 1 << 30)", path, workers)
+    assert found[-1] == "20"
+    for text in found[:-1]:
+        assert text.startswith("ConfigError: cannot "), text
+        assert "RLIMIT_FSIZE" in text
+
+
+def test_thirty_loaders_fit_into_the_usual_limit(path: str) -> None:
+    """A plan, and of each worker its pipe, what it writes, its ring and the ring's mapping."""
+    script = """
+    import resource
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
+    before = len(os.listdir("/proc/self/fd"))
+    loaders = [make(size=(8, 8)) for _ in range(30)]
+    for _ in range(2):
+        for loader in loaders:
+            assert sum(len(labels) for _, labels in loader) == 20
+    print((len(os.listdir("/proc/self/fd")) - before) / 30)
+    for loader in loaders:
+        loader.close()
+    """
+    assert float(run(script, path, 1)) <= 5
+
+
+# ---- what workers write --------------------------------------------------------------------------
+
+
+def broken_tiff() -> bytes:
+    """One that libtiff has much to say about."""
+    out = io.BytesIO()
+    Image.open(io.BytesIO(jpeg(64, 64))).save(out, "TIFF", compression="tiff_lzw")
+    data = bytearray(out.getvalue())
+    (directory,) = struct.unpack_from("<I", data, 4)
+    for i in range(8, min(directory, len(data)), 7):  # its compressed strips
+        data[i] ^= 0xFF
+    return bytes(data)
+
+
+def test_what_workers_write_goes_to_the_log_and_takes_no_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = table(tmp_path / "t.db", [(key, broken_tiff(), key) for key in range(1, 201)])
+    options = {"size": (8, 8), "batch_size": 4, "slots": 2, "workers": 1, "on_error": "fill"}
+    caplog.set_level(logging.DEBUG, "fastloader")
+    with FastLoader(path, **options) as loader:
+        process = loader._feeders[0].process
+        largest = 0
+        for _ in range(5):
+            for _ in loader:
+                largest = max(largest, os.fstat(process._output.fileno()).st_size)
+        assert len(process.last_words) <= 2000
+    said = [record.message for record in caplog.records if record.levelno == logging.DEBUG]
+    assert [line for line in said if line.startswith("worker 0: ")]
+    written = sum(len(line) - len("worker 0: ") + 1 for line in said)
+    assert written > 20_000
+    assert largest < written / 20
+
+
+# ---- traces --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("fault", ["deleted", "a folder", "a full disk"])
+def test_a_trace_that_cannot_be_written_any_more_ends_and_the_training_goes_on(
+    path: str, tmp_path: Path, workers: int, fault: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    trace = tmp_path / "trace.json"
+    with FastLoader(path, trace=trace, workers=workers, size=(8, 8), batch_size=1) as loader:
+        assert sum(len(labels) for _, labels in loader) == 20
+        trace.unlink()
+        if fault == "a folder":
+            trace.mkdir()
+        elif fault == "a full disk":
+            trace.symlink_to("/dev/full")
+        for _ in range(10):
+            assert sum(len(labels) for _, labels in loader) == 20
+        assert len(loader._delivery._trace._file._events) == 0, "nobody collects for it any more"
+    (said,) = [r.message for r in caplog.records if r.levelno == logging.WARNING]
+    assert f"trace='{trace}' ends here" in said

@@ -1,0 +1,215 @@
+"""Signals: handlers that save and close, signals to the whole job, a pipe that has no reader."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from fastloader import FastLoader
+
+from .conftest import Either
+from .support import simple_rows, survey_processes, table, wait_until, worker_processes
+
+counts_of_workers = pytest.mark.parametrize("workers", [0, 1, 3])
+
+PREAMBLE = """
+import gc, os, random, signal, sys, threading, time
+import fastloader
+from fastloader import FastLoader
+path, workers = sys.argv[1], int(sys.argv[2])
+def make(**options):
+    options = {"size": (32, 32), "batch_size": 4, "workers": workers, "slots": 3, **options}
+    return FastLoader(path, **options)
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return table(tmp_path / "t.db", simple_rows(200))
+
+
+def run(script: str, path: str, workers: int, *, preamble: str = PREAMBLE) -> str:
+    """What the program prints. It ends in time, with exit code 0 and without a complaint."""
+    done = subprocess.run(
+        [sys.executable, "-c", preamble + textwrap.dedent(script), path, str(workers)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+@counts_of_workers
+def test_a_handler_may_ask_for_state_and_statistics_at_any_moment(path: str, workers: int) -> None:
+    script = """
+    calls = 0
+    def handler(*_):
+        global calls
+        calls += 1
+        state, stats = loader.state_dict(), loader.stats()
+        assert state["batch"] + len(loader) * state["epoch"] <= stats.batches + 1, (state, stats)
+        assert loader.bad_rows == loader.partial_rows == []
+    with make() as loader:
+        loader.state_dict()
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+        for _ in range(10):
+            assert sum(len(labels) for _, labels in loader) == 200
+        while calls < 100:
+            sum(len(labels) for _, labels in loader)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    print("ended")
+    """
+    assert run(script, path, workers) == "ended\n"
+
+
+@counts_of_workers
+@pytest.mark.parametrize("then", ["pass", "sys.exit(0)"])
+def test_a_handler_may_save_and_close_at_any_moment(path: str, workers: int, then: str) -> None:
+    """A thousand times a second, so also in the middle of what the one before is doing."""
+    script = f"""
+    def handler(*_):
+        if not loader.closed:
+            loader.state_dict()
+        loader.stats()
+        loader.close()
+        {then}
+    signal.signal(signal.SIGALRM, handler)
+    rng = random.Random(1)
+    for _ in range(6):
+        loader = make()
+        loader.state_dict()
+        try:
+            signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.0005, 0.05), 0.001)
+            while True:
+                for _ in loader:
+                    pass
+        except (fastloader.ClosedError, SystemExit):
+            pass
+        finally:
+            while True:
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+                    break
+                except SystemExit:
+                    pass
+        loader.close()
+    print(len(os.listdir("/proc/self/fd")) < 20)
+    """
+    assert run(script, path, workers) == "True\n"
+
+
+@counts_of_workers
+def test_a_finalizer_of_the_garbage_collector_takes_no_lock(path: str, workers: int) -> None:
+    """An iterator that only an exception's traceback keeps alive is put away in the middle of
+    anything, also of what holds the loader's lock."""
+    script = """
+    class Lock:                 # collects garbage wherever the loader holds its lock
+        def __init__(self, lock): self.lock = lock
+        def __enter__(self):
+            self.lock.__enter__(); gc.collect()
+        def __exit__(self, *error):
+            gc.collect(); self.lock.__exit__(*error)
+    def leave_early():
+        iterator = iter(loader)
+        try:
+            for _ in iterator:
+                raise ValueError
+        except ValueError as error:
+            kept = error       # whose traceback refers to this frame, and that to the iterator
+    trace = path + ".trace"
+    gc.disable()
+    with make(trace=trace, batch_size=20) as loader:
+        loader._delivery.lock = Lock(loader._delivery.lock)
+        for _ in range(3):
+            leave_early()
+            assert sum(len(labels) for _, labels in loader) == 200
+        assert loader.stats().consumer_s > 0
+    print("ended")
+    """
+    assert run(script, path, workers) == "ended\n"
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
+def test_signals_for_the_training_process_do_not_end_its_workers(
+    either: Either, sent: signal.Signals
+) -> None:
+    """Slurm, systemd and containers send them to every process of a job."""
+    url = either.table(simple_rows(100))
+    options = {"size": (16, 16), "batch_size": 8, "workers": 2, "slots": 2, "max_restarts": 0}
+    with FastLoader(url, **options) as loader:
+        iterator = iter(loader)
+        next(iterator)
+        for process in worker_processes() + survey_processes():
+            process.send_signal(sent)
+        assert 8 + sum(len(labels) for _, labels in iterator) == 100
+        assert sum(len(labels) for _, labels in loader) == 100
+        assert loader.stats().restarts == 0
+
+
+def test_a_signal_to_the_process_group_does_not_reach_the_workers(either: Either) -> None:
+    """torchrun's and Jupyter's killpg, and a terminal's Ctrl-C."""
+    url = either.table(simple_rows(100))
+    with FastLoader(url, size=(16, 16), batch_size=8, workers=2) as loader:
+        next(iter(loader))
+        for process in worker_processes() + survey_processes():
+            assert os.getpgid(process.pid) != os.getpgid(0)
+            assert os.getsid(process.pid) != os.getsid(0)
+
+
+def test_a_program_that_is_interrupted_while_it_makes_a_loader_ends_of_that(path: str) -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-c", PREAMBLE + "print('making', flush=True)\nmake()", path, "4"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    assert program.stdout is not None
+    assert program.stdout.readline() == b"making\n"
+    time.sleep(0.03)  # the processes are starting
+    os.killpg(program.pid, signal.SIGINT)
+    _, errors = program.communicate(timeout=20)
+    assert b"SourceError" not in errors
+    if program.returncode:  # or it was quicker than the signal
+        assert program.returncode == -signal.SIGINT, errors
+
+
+def test_a_dead_worker_is_no_sigpipe(path: str) -> None:
+    """Command-line tools give SIGPIPE its default action back, which is to end the program."""
+    script = """
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    with make(max_restarts=20) as loader:
+        for _ in range(5):
+            taken = 0
+            for _, labels in loader:
+                taken += len(labels)
+                for feeder in loader._feeders:
+                    if taken == 40:
+                        os.kill(feeder.process.pid, signal.SIGKILL)
+            assert taken == 200
+    print("ended")
+    """
+    assert run(script, path, 2) == "ended\n"
+
+
+# ---- the death of the training process -----------------------------------------------------------
+
+
+def test_a_stopped_worker_does_not_outlive_its_parent(path: str) -> None:
+    script = """
+    loader = make()
+    next(iter(loader))
+    for feeder in loader._feeders:
+        os.kill(feeder.process.pid, signal.SIGSTOP)
+    print(*(feeder.process.pid for feeder in loader._feeders), flush=True)
+    os._exit(0)
+    """
+    pids = [*map(int, run(script, path, 2).split())]
+    assert len(pids) == 2
+    wait_until(lambda: not any(map(psutil.pid_exists, pids)))
