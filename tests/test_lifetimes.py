@@ -6,7 +6,6 @@ import copy
 import gc
 import os
 import pickle
-import sys
 import time
 import warnings
 from collections.abc import Iterator
@@ -20,8 +19,8 @@ from numpy.typing import NDArray
 
 from fastloader import ClosedError, CopyError, FastLoader
 
+from .programs import in_a_fork, run
 from .support import open_files, simple_rows, table, wait_until
-from .test_signals import run
 
 either_way = pytest.mark.parametrize("workers", [0, 2])
 
@@ -150,26 +149,6 @@ def test_a_batch_keeps_its_own_slot_of_a_closed_loader_and_no_other(
 
 
 # ---- forks ---------------------------------------------------------------------------------------
-
-
-def in_a_fork(what: Any) -> None:
-    """Calls it in a fork of this process, which fails the test where that raises or hangs."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            what()
-            os._exit(0)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-    deadline = time.monotonic() + 20
-    while (found := os.waitpid(pid, os.WNOHANG)) == (0, 0):
-        if time.monotonic() > deadline:
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
-            pytest.fail("the fork hangs")
-        time.sleep(0.005)
-    assert found[1] == 0
 
 
 @either_way

@@ -13,8 +13,8 @@ from PIL import Image
 
 from fastloader import FastLoader
 
+from .programs import run
 from .support import jpeg, simple_rows, table
-from .test_signals import run
 
 SCRIPT = """
 import resource

@@ -12,6 +12,8 @@ from fastloader import FastLoader
 from fastloader.adapters.prometheus import HELP, LoaderCollector
 from fastloader.stats import Stages, Stats
 
+from .programs import in_a_fork
+
 
 def test_a_scrape_shows_every_statistic_of_each_loader(small: str) -> None:
     registry = CollectorRegistry()
@@ -45,3 +47,15 @@ def test_a_loader_that_is_gone_is_left_out(small: str) -> None:
     del loader
     gc.collect()
     assert 'loader="train"' not in generate_latest(registry).decode()
+
+
+def test_a_fork_leaves_its_parents_loaders_out(small: str) -> None:
+    registry = CollectorRegistry()
+    with FastLoader(small, workers=0, size=(8, 8)) as loader:
+        LoaderCollector(registry=registry, train=loader)
+        assert "train" in generate_latest(registry).decode()
+
+        def collect() -> None:
+            assert "train" not in generate_latest(registry).decode()
+
+        in_a_fork(collect)

@@ -18,8 +18,8 @@ from benchmarks.proxy import Proxy
 from fastloader import FastLoader, process
 
 from .postgres import Database
+from .programs import PREAMBLE, run
 from .support import jpeg, open_files, simple_rows, table, wait_until, worker_processes
-from .test_signals import PREAMBLE, run
 
 either_way = pytest.mark.parametrize("workers", [0, 2])
 

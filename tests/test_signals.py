@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -16,35 +15,15 @@ import pytest
 from fastloader import FastLoader
 
 from .conftest import Either
+from .programs import PREAMBLE, run
 from .support import simple_rows, survey_processes, table, wait_until, worker_processes
 
 counts_of_workers = pytest.mark.parametrize("workers", [0, 1, 3])
-
-PREAMBLE = """
-import gc, os, random, signal, sys, threading, time
-import fastloader
-from fastloader import FastLoader
-path, workers = sys.argv[1], int(sys.argv[2])
-def make(**options):
-    options = {"size": (32, 32), "batch_size": 4, "workers": workers, "slots": 3, **options}
-    return FastLoader(path, **options)
-"""
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     return table(tmp_path / "t.db", simple_rows(200))
-
-
-def run(script: str, path: str, workers: int, *, preamble: str = PREAMBLE) -> str:
-    """What the program prints. It ends in time, with exit code 0 and without a complaint."""
-    done = subprocess.run(
-        [sys.executable, "-c", preamble + textwrap.dedent(script), path, str(workers)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
 
 
 @counts_of_workers

@@ -94,7 +94,7 @@ ALLOWED: dict[str, set[str]] = {
     "adapters": set(),
     "adapters.tensorflow": {"batch", "columns", "errors", "feeder"},
     "adapters.keras": {"errors"},
-    "adapters.prometheus": {"stats"},
+    "adapters.prometheus": {"errors", "stats"},
     "adapters.torch": {"batch", "columns", "errors"},
     "adapters.jax": {"batch", "columns", "errors"},
     "adapters.ray": {

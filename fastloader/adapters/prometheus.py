@@ -5,6 +5,7 @@ This module imports prometheus_client, because its class is a collector; nothing
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import weakref
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ except ImportError as error:
         f"'fastloader[prometheus]'"
     ) from error
 
+from ..errors import ClosedError
 from ..stats import Stages, Stats
 
 if TYPE_CHECKING:
@@ -70,8 +72,14 @@ class LoaderCollector(Collector):  # type: ignore[misc]  # prometheus_client may
         return list(self._metrics({}))
 
     def collect(self) -> Iterator[Any]:
-        found = {name: reference() for name, reference in self._loaders.items()}
-        return self._metrics({name: loader.stats() for name, loader in found.items() if loader})
+        """Yield the metrics of the loaders that are still there and belong to this process."""
+        stats = {}
+        for name, reference in self._loaders.items():
+            loader = reference()
+            with contextlib.suppress(ClosedError):  # in a fork
+                if loader is not None:
+                    stats[name] = loader.stats()
+        return self._metrics(stats)
 
     @staticmethod
     def _metrics(stats: dict[str, Stats]) -> Iterator[Any]:

@@ -1,0 +1,53 @@
+"""What tests do in other processes: programs of their own, and forks of this one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+
+import pytest
+
+PREAMBLE = """
+import gc, os, random, signal, sys, threading, time
+import fastloader
+from fastloader import FastLoader
+path, workers = sys.argv[1], int(sys.argv[2])
+def make(**options):
+    options = {"size": (32, 32), "batch_size": 4, "workers": workers, "slots": 3, **options}
+    return FastLoader(path, **options)
+"""
+
+
+def run(script: str, path: str, workers: int, *, preamble: str = PREAMBLE) -> str:
+    """What the program prints. It ends in time, with exit code 0 and without a complaint."""
+    done = subprocess.run(
+        [sys.executable, "-c", preamble + textwrap.dedent(script), path, str(workers)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def in_a_fork(what: Callable[[], object]) -> None:
+    """Calls it in a fork of this process, which fails the test where that raises or hangs."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            what()
+            os._exit(0)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+    deadline = time.monotonic() + 20
+    while (found := os.waitpid(pid, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
+            pytest.fail("the fork hangs")
+        time.sleep(0.005)
+    assert found[1] == 0
