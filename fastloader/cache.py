@@ -153,6 +153,7 @@ class Cache:
         self._fd = -1
         try:
             self._file = _regular(place.path)
+            forget_in_children(self._file, io.FileIO.close)
             self._fd = self._file.fileno()
         except OSError as error:
             self._give_up("opened", error)
@@ -318,7 +319,8 @@ def _opened(folder: str, name: str) -> tuple[io.FileIO, str]:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            file = io.FileIO(os.open(path, flags, 0o600), "r+")
+            # One bytecode opens and keeps it, so Ctrl-C cannot come between.
+            (file,) = map(io.FileIO, map(os.open, [path], [flags], [0o600]), ["r+"])
             fcntl.flock(file, fcntl.LOCK_SH)
             os.utime(file.fileno())  # the last time that it was used
             # Whoever makes room may have removed it before it was locked.

@@ -140,20 +140,22 @@ class Crew:
 
         patient: wait for what is ending; else it is killed and left to another call.
         """
-        for callback in self._before_close:
-            callback()
         if self._surveyor is not None:
             self._surveyor.stop()
         for feeder in self.feeders:
             feeder.stop()
         end([*self._processes()], CLOSE_TIMEOUT_S if patient else 0, patient=patient)
-        for feeder in self.feeders:
-            feeder.close(patient=patient)
-        if self._surveyor is not None:
-            self._surveyor.close(patient=patient)
-        for thing in (self._source, self._cache_file, self._memory):
-            if thing is not None:
-                thing.close()
+        try:
+            for callback in self._before_close:
+                callback()
+        finally:
+            for feeder in self.feeders:
+                feeder.close(patient=patient)
+            if self._surveyor is not None:
+                self._surveyor.close(patient=patient)
+            for thing in (self._source, self._cache_file, self._memory):
+                if thing is not None:
+                    thing.close()
 
     def _processes(self) -> Iterator[Process]:
         for keeper in (*self.feeders, self._surveyor):

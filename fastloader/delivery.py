@@ -47,7 +47,7 @@ class Delivery:
         self._plan, self._feeders = crew.plan, crew.feeders
         self._pid = os.getpid()
         self.closed = False
-        self._is_closing = False
+        self._closing: int | None = None  # the thread that does it
         self.lock = threading.RLock()
         self.progress = Progress(crew.plan)
         self.tally = Tally(crew.config, self._trace)
@@ -202,11 +202,12 @@ class Delivery:
         self.closed = True
         # Called by a signal handler that has interrupted another call, it does not wait: signals
         # may come faster than workers end, each on top of the one before.
-        is_first, self._is_closing = not self._is_closing, True
+        this = threading.get_ident()
+        outer, self._closing = self._closing, this
         try:
-            self.crew.close(patient=is_first)
+            self.crew.close(patient=outer != this)
         finally:
-            self._is_closing = not is_first
+            self._closing = outer
         if self._trace is not None:
             self._trace.flush()
 

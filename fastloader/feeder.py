@@ -127,6 +127,10 @@ class Gate:
             try:
                 self._is_inside = True
                 return what()
+            except Exception:
+                if self._is_shut:  # which took away what was needed
+                    raise ClosedError("the loader is closed") from None
+                raise
             finally:
                 self._is_inside = False
                 if self._is_shut:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 
-from .errors import FastloaderError
 from .feeder import Gate, Taken, Turn
 from .process import Process
 from .producer import Producer
@@ -44,13 +43,9 @@ class InProcess(Gate):
         self.ring.take_back()
         leased = self.ring.leased
         slot = next(s for s in range(self.ring.slots) if s not in leased)
-        try:
-            filled = self._producer.fill(
-                self.ring.slot(slot), lambda: self._is_shut or turn != self._turn
-            )
-        except FastloaderError:
-            self._check(turn)  # closing interrupts the source
-            raise
+        filled = self._producer.fill(
+            self.ring.slot(slot), lambda: self._is_shut or turn != self._turn
+        )
         self._check(turn)
         assert filled is not None, f"no batch {batch}"
         taken = Taken(self.ring.hand_out(slot, filled.rows)[0], filled)

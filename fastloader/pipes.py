@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _socket  # its sockets own their descriptors from the first moment; socket's own do not
 import contextlib
+import errno
 import select
 import socket
 import struct
@@ -76,10 +77,10 @@ class Channel:
         try:
             while data:
                 data = data[self._end.send(data, socket.MSG_NOSIGNAL) :]
-        except BrokenPipeError:
+        except OSError as error:
+            if error.errno in (errno.ECONNRESET, errno.EBADF):  # by the peer; closed here
+                raise BrokenPipeError(*error.args) from None
             raise
-        except OSError as error:  # reset by the peer, or closed here
-            raise BrokenPipeError(*error.args) from None
 
     def _packed(self, record: Record) -> bytes:
         header = self._HEADER.pack(
@@ -139,4 +140,6 @@ def socket_pair() -> tuple[_socket.socket, _socket.socket]:
     """Return the two ends of a new pipe."""
     # Two sockets appear in one bytecode, so Ctrl-C cannot come between them and lose a descriptor.
     ours, theirs = chain.from_iterable(map(_socket.socketpair, [socket.AF_UNIX]))
+    for end in (ours, theirs):
+        end.settimeout(None)  # whatever socket.setdefaulttimeout() says
     return ours, theirs

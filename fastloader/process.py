@@ -35,7 +35,11 @@ from .ring import create_memory
 logger = logging.getLogger("fastloader")
 
 # sys.path comes from the parent, so a child finds what the parent finds, wherever it was started.
-BOOT = "import sys; sys.path[:] = sys.argv[{path}:]; from {module} import main; main({path})"
+# The session comes first of all. Not from posix_spawn(), which in many builds of Python cannot.
+BOOT = (
+    "import os, sys; os.setsid(); sys.path[:] = sys.argv[{path}:]; "
+    "from {module} import main; main({path})"
+)
 
 ENVIRONMENT = {
     # NumPy's linear algebra would start a thread for each core, in every worker, for nothing.
@@ -66,13 +70,19 @@ CHECK_S = 1.0
 pipe says so at once, unless a fork of either process has kept the pipe open."""
 
 LOOK_S = 0.05
+"""How often to look whether processes have ended whose pipes a fork holds open."""
+
 EXIT_S = 0.001
-"""While processes end: how often to look, and how long one needs from the end of its pipe to its
-own."""
+"""What a process needs, about, from the end of its pipe to its own."""
 
 LAST_WORDS_BYTES = 2000
+"""How much of the end of what a process has written is kept for an error."""
+
 MOST_OUTPUT_BYTES = 64 << 10
-"""Of what a process has written since it was last looked at; what came before is dropped."""
+"""How much of what a process has written is taken at a time. What came before it is dropped."""
+
+MOST_UNLOGGED = 100
+"""How many pieces of output may wait for the log."""
 
 UNKNOWN = 1 << 16
 """Stands for the exit code of a process that somebody else has waited for."""
@@ -84,7 +94,7 @@ on_end: list[Callable[[], None]] = []
 """In a child: what is called when it is about to end, from a thread of its own, so that what it
 waits for ends first."""
 
-_left: deque[int] = deque()
+_unreaped: deque[int] = deque()
 """Processes whose Process is gone and that have not been waited for. Appended to by finalizers."""
 
 
@@ -98,18 +108,22 @@ class Process:
     def __init__(self, module: str, memories: Sequence[io.FileIO], *, name: str) -> None:
         self.pid = 0
         self._status: int | None = None  # its exit code, or minus its signal
-        _wait_for_left()
+        _reap()
         self._name = name
         self._tail = b""
+        self._unlogged: deque[bytes] = deque(maxlen=MOST_UNLOGGED)
         self._output = create_memory("output")
         # What is written always goes to the end, also after the loader has emptied the file.
         fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_APPEND)
         ours, theirs = socket_pair()
         self.channel = Channel(ours)
         fds = [theirs.fileno(), *(memory.fileno() for memory in memories)]
+        # There they have other numbers, because a descriptor that is duplicated onto itself stays
+        # close-on-exec before glibc 2.29.
+        there = [fd for fd in range(3, 3 + 2 * len(fds)) if fd not in fds][: len(fds)]
         boot = BOOT.format(path=len(fds) + 3, module=module)
         arguments = [
-            sys.executable, "-c", boot, module, str(os.getpid()), *map(str, fds), *sys.path
+            sys.executable, "-c", boot, module, str(os.getpid()), *map(str, there), *sys.path
         ]  # fmt: skip
         output = self._output.fileno()
         actions = [
@@ -117,12 +131,12 @@ class Process:
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, output, 1),
             (os.POSIX_SPAWN_DUP2, output, 2),
-            *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in fds),  # which makes it inheritable, there
+            *((os.POSIX_SPAWN_DUP2, *pair) for pair in zip(fds, there, strict=True)),
         ]
         # Signals stay blocked until the process ignores them, or one could end it as it starts.
         spawn = partial(
             os.posix_spawn, sys.executable, arguments,
-            file_actions=actions, setsid=True, setsigmask=FOR_THE_PARENT,
+            file_actions=actions, setsigmask=FOR_THE_PARENT,
         )  # fmt: skip
         try:
             # One bytecode starts it and keeps its number, so Ctrl-C cannot come between.
@@ -187,8 +201,8 @@ class Process:
             return f"was killed by signal {-code}"
 
     def take_output(self) -> None:
-        """Put what the process has written to stdout and stderr into the log, at DEBUG, and keep
-        no more of it than its last words."""
+        """Take what the process has written to stdout and stderr out of its file, which would grow
+        without end. It is for :meth:`log_output` and :attr:`last_words`."""
         size = os.fstat(self._output.fileno()).st_size
         if not size:
             return
@@ -196,20 +210,30 @@ class Process:
         data = os.pread(self._output.fileno(), MOST_OUTPUT_BYTES, max(0, size - MOST_OUTPUT_BYTES))
         os.ftruncate(self._output.fileno(), 0)
         self._tail = (self._tail + data)[-LAST_WORDS_BYTES:]
-        if logger.isEnabledFor(logging.DEBUG):
-            for line in data.decode("utf-8", "replace").splitlines():
+        self._unlogged.append(data)
+
+    def log_output(self) -> None:
+        """Put what was taken into the log, at DEBUG. Not inside of locks: logging has its own."""
+        while self._unlogged:
+            for line in _printable(self._unlogged.popleft()).splitlines():
                 logger.debug("%s: %s", self._name, line)
 
     @property
     def last_words(self) -> str:
         """The end of what it has written to stdout and stderr."""
         self.take_output()
-        return self._tail.decode("utf-8", "replace").strip()
+        return _printable(self._tail).strip()
 
     def __del__(self) -> None:
         # Its end of the pipe closes now, so it ends by itself. A finalizer must not wait for that.
         if getattr(self, "_status", 0) is None and self.pid:
-            _left.append(self.pid)
+            _unreaped.append(self.pid)
+
+
+def _printable(data: bytes) -> str:
+    """Text without what a terminal would obey: hostile images have a say in what decoders print."""
+    text = data.decode("utf-8", "replace")
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
 
 def end(
@@ -245,21 +269,21 @@ def _wait(processes: Sequence[Process], timeout_s: float) -> bool:
         # Each wakes us as it ends, unless a fork keeps its end of the pipe open.
         poll = select.poll()
         for process in alive:
-            if process.channel.fileno() >= 0:
-                poll.register(process.channel.fileno(), 0)
+            if (fd := process.channel.fileno()) >= 0:  # or it was closed below a signal handler
+                poll.register(fd, 0)
         if poll.poll(min(left_s, LOOK_S) * 1000):
             time.sleep(EXIT_S)  # the pipe closes a moment before the process has ended
     return True
 
 
-def _wait_for_left() -> None:
-    """Wait for those of ``_left`` that have ended."""
-    for _ in range(len(_left)):
+def _reap() -> None:
+    """Wait for those of ``_unreaped`` that have ended."""
+    for _ in range(len(_unreaped)):
         # Another thread may be here too, and somebody else may have waited for one.
         with contextlib.suppress(IndexError, ChildProcessError):
-            pid = _left.popleft()
+            pid = _unreaped.popleft()
             if os.waitpid(pid, os.WNOHANG) == (0, 0):
-                _left.append(pid)
+                _unreaped.append(pid)
 
 
 def _inheritable() -> Iterator[int]:
@@ -294,13 +318,15 @@ def run_child(body: Callable[..., None], path: int) -> None:
 def _watch(channel: Channel, parent: int) -> None:
     """End this process soon after the loader has closed or its process has ended, whatever the
     process waits for: a silent server, a lock, a debugger that has stopped it."""
-    # A process that is stopped cannot see its parent's death, so let that wake it.
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
-    poll = select.poll()
-    poll.register(channel.fileno(), select.POLLRDHUP)
-    while os.getppid() == parent and not poll.poll(CHECK_S * 1000):
-        pass
-    for interrupt in on_end:
-        interrupt()
-    time.sleep(GRACE_S)
-    os._exit(0)
+    try:
+        # A process that is stopped cannot see its parent's death, so let that wake it.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
+        poll = select.poll()
+        poll.register(channel.fileno(), select.POLLRDHUP)
+        while os.getppid() == parent and not poll.poll(CHECK_S * 1000):
+            pass
+        for interrupt in on_end:
+            interrupt()
+        time.sleep(GRACE_S)
+    finally:
+        os._exit(0)

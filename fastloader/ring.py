@@ -183,6 +183,10 @@ class Ring:
         """The slots that are leased right now."""
         return {slot for slot, lease in self._leases.copy().items() if lease() is not None}
 
+    def is_the_workers(self, slot: int) -> bool:
+        """Return whether there is such a slot and it has not been handed out."""
+        return 0 <= slot < self.slots and slot not in self._leases
+
     def take_back(self) -> list[int]:
         """Return the slots whose leases have ended since the last call. They are free now."""
         ended = [slot for slot, lease in self._leases.items() if lease() is None]

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import io
 import select
-import threading
 from collections.abc import Iterable
 from functools import partial
+from typing import NamedTuple
 
 from . import pipes
 from .descriptors import standard_files_taken
-from .errors import WorkerDied, from_json
+from .errors import FastloaderError, WorkerDied, from_json
 from .feeder import Gate, RestartBudget, Taken, Turn
 from .filled import Filled
 from .limits import limits_named
@@ -23,7 +23,13 @@ from .pipes import Record
 from .process import CHECK_S, Process, end
 from .ring import Layout, Ring, create_memory
 
-NOTHING = Record(0)
+
+class Announced(NamedTuple):
+    """What a worker has sent: a batch in a slot, or the error in its place. run: that it is of."""
+
+    run: int
+    slot: int | None
+    what: Filled | FastloaderError
 
 
 class Supervisor(Gate):
@@ -44,20 +50,17 @@ class Supervisor(Gate):
         self._budget = budget
         self._memory = create_memory(f"ring-{worker}")
         self._expected = (0, 0)  # from which epoch and batch on the worker has announced nothing
-        self._ready: dict[tuple[int, int], Record] = {}  # announced, by epoch and batch
+        self._ready: dict[tuple[int, int], Announced] = {}  # announced, by epoch and batch
         # False while something is being done that leaves a worker of no use if it is cut short:
         # Ctrl-C may come between any two steps. Then there has to be a new one.
         self._is_sound = True
-        # It guards the turn and what is sent to whom. Reentrant, for signal handlers.
-        self._lock = threading.RLock()
         self._process = self._started()
 
     def configure(self, spec: bytes, layout: Layout, slots: int) -> None:
         """Allocate the ring and tell the worker. Raises ConfigError without memory for it."""
         self.ring = Ring(self._memory, layout, slots, allocate=True)
         self._spec = spec
-        with self._lock:
-            self._introduce(range(slots))
+        self._introduce(range(slots))
 
     @property
     def process(self) -> Process:
@@ -66,18 +69,14 @@ class Supervisor(Gate):
 
     def begin(self, turn: Turn, first_batch: int) -> None:
         """See :meth:`fastloader.feeder.Feeder.begin`."""
-        with self._lock:
-            restart = turn.run != self._turn.run
-            self._turn = turn
-            if restart:
-                self._expected = (turn.epoch, first_batch)
-                self._send(Record(pipes.START, *turn, first_batch))
+        self._run(partial(self._begin, turn, first_batch))
 
     def take(self, turn: Turn, batch: int) -> Taken:
         """See :meth:`fastloader.feeder.Feeder.take`."""
         take = partial(self._take, turn, batch)
         while (taken := self._run(take)) is None:
             self._wait()
+        self._process.log_output()
         return taken
 
     def poll(self, turn: Turn, batch: int) -> bool:
@@ -104,6 +103,13 @@ class Supervisor(Gate):
 
     # ---- batches -----------------------------------------------------------------------------
 
+    def _begin(self, turn: Turn, first_batch: int) -> None:
+        restart = turn.run != self._turn.run
+        self._turn = turn
+        if restart:
+            self._expected = (turn.epoch, first_batch)
+            self._send(Record(pipes.START, *turn, first_batch))
+
     def _wait(self) -> None:
         """Wait until the worker may have something to say. Another thread may hear it first, or
         close the pipe: so for a limited time."""
@@ -118,18 +124,19 @@ class Supervisor(Gate):
         self._check(turn)
         if not self._is_sound:
             self._replace()
+            self._check(turn)
         self._is_sound = False
         self._free(self.ring.take_back())
         self._drop_stale()
         if (turn.epoch, batch) not in self._ready and not self._hear():
             self._bury(batch)
-        record = self._ready.pop((turn.epoch, batch), None)
+        announced = self._ready.pop((turn.epoch, batch), None)
         taken = None
-        if record is not None and record.kind == pipes.READY:
-            taken = self._hand_over(record)
+        if announced is not None and isinstance(announced.what, Filled):
+            taken = self._hand_over(announced.slot, announced.what)
         self._is_sound = True
-        if record is not None and record.kind == pipes.ERROR:
-            raise from_json(record.payload)
+        if announced is not None and isinstance(announced.what, FastloaderError):
+            raise announced.what
         return taken
 
     def _poll(self, turn: Turn, batch: int) -> bool:
@@ -154,36 +161,52 @@ class Supervisor(Gate):
         return True
 
     def _put(self, record: Record) -> None:
-        if record.kind == pipes.ERROR and record.epoch == pipes.NEVER:
-            raise from_json(record.payload)
-        with self._lock:
-            if record.run == self._turn.run:
-                self._expected = (record.epoch, record.batch + self._workers)
-                # In its place there may be the same batch of an older run, which makes way.
-                where = (record.epoch, record.batch)
-                self._ready[where], record = record, self._ready.get(where, NOTHING)
-        self._free_slots_of([record])
+        announced = self._understood(record)
+        if isinstance(announced.what, FastloaderError) and record.epoch == pipes.NEVER:
+            raise announced.what
+        if record.run != self._turn.run:
+            self._free_slots_of([announced])
+            return
+        # In its place there may be the same batch of an older run, which makes way.
+        where = (record.epoch, record.batch)
+        older = [self._ready[where]] if where in self._ready else []
+        self._ready[where] = announced
+        # Only now, or a batch that nobody has might never be made again.
+        self._expected = (record.epoch, record.batch + self._workers)
+        self._free_slots_of(older)
 
-    def _hand_over(self, record: Record) -> Taken:
-        filled = Filled.from_payload(record.rows, record.payload)
-        arrays, leased = self.ring.hand_out(record.slot, filled.rows)
+    def _understood(self, record: Record) -> Announced:
+        """What a record says. Raises PipeBroken if it says nothing: workers decode hostile bytes,
+        so what they send is not trusted either."""
+        slot, fits = record.slot, record.rows <= self.ring.layout.batch_size
+        try:
+            if record.kind == pipes.ERROR:
+                return Announced(record.run, None, from_json(record.payload))
+            if record.kind == pipes.READY and fits and self.ring.is_the_workers(slot):
+                return Announced(record.run, slot, Filled.from_payload(record.rows, record.payload))
+        except Exception as error:
+            raise pipes.PipeBroken from error
+        raise pipes.PipeBroken
+
+    def _hand_over(self, slot: int | None, filled: Filled) -> Taken:
+        assert slot is not None
+        arrays, leased = self.ring.hand_out(slot, filled.rows)
         if not leased:
-            self._free([record.slot])
+            self._free([slot])
         return Taken(arrays, filled)
 
     def _drop_stale(self) -> None:
-        stale = [record for record in self._ready.values() if record.run != self._turn.run]
-        for record in stale:
-            del self._ready[record.epoch, record.batch]
-        self._free_slots_of(stale)
+        stale = {at: its for at, its in self._ready.items() if its.run != self._turn.run}
+        for at in stale:
+            del self._ready[at]
+        self._free_slots_of(stale.values())
 
-    def _free_slots_of(self, records: list[Record]) -> None:
-        self._free([record.slot for record in records if record.kind == pipes.READY])
+    def _free_slots_of(self, those: Iterable[Announced]) -> None:
+        self._free([its.slot for its in those if its.slot is not None])
 
     def _free(self, slots: Iterable[int]) -> None:
         if records := [Record(pipes.FREE, slot=slot) for slot in slots]:
-            with self._lock:
-                self._send(*records)
+            self._send(*records)
 
     def _send(self, *records: Record) -> None:
         # To a worker that is dead or closed: the next one who reads finds out, and says so.
@@ -217,14 +240,15 @@ class Supervisor(Gate):
         self._process.kill()
         self._drop_stale()
         self._process.close()
+        if self._is_shut:
+            return
         with limits_named(f"start worker {self._worker} again"), standard_files_taken():
             process = self._started()
-        with self._lock:
-            self._process = process
-            self.ring.take_back()
-            kept = self.ring.leased | {record.slot for record in self._ready.values()}
-            self._introduce(slot for slot in range(self.ring.slots) if slot not in kept)
-            self._send(Record(pipes.START, self._turn.run, *self._expected))
+        self._process = process
+        self.ring.take_back()
+        kept = self.ring.leased | {its.slot for its in self._ready.values()}
+        self._introduce(slot for slot in range(self.ring.slots) if slot not in kept)
+        self._send(Record(pipes.START, self._turn.run, *self._expected))
 
     def __repr__(self) -> str:
         state = "closed" if self._is_shut else f"process {self._process.pid}"

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from .clock import Span
+from .descriptors import forget_in_children
 
 logger = logging.getLogger("fastloader")
 
@@ -51,6 +52,7 @@ class TraceFile:
         with open(path, "w", encoding="utf-8") as file:
             file.write("[" + _END)
         self._written = 1
+        forget_in_children(self, TraceFile.forget)
 
     def add(self, events: Iterable[dict[str, Any]]) -> None:
         """The order does not matter."""
@@ -90,7 +92,13 @@ class TraceFile:
         with open(self._path, "r+b") as file:
             file.seek(self._written)
             file.write(data + _END.encode())
+            file.truncate()  # an interrupted write may have left more
         self._written += len(data)
+
+    def forget(self) -> None:
+        """Leave the file to the process that this one is a fork of."""
+        self._is_on = False
+        self._events.clear()
 
 
 _files: dict[tuple[int, str], TraceFile] = {}

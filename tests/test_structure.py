@@ -26,7 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "stats": set(),
     "clock": set(),
-    "trace": {"clock"},
+    "trace": {"clock", "descriptors"},
     "columns": {"errors"},
     "keys": set(),
     "url": set(),
@@ -73,7 +73,7 @@ ALLOWED: dict[str, set[str]] = {
         "survey",
     },
     "feeder": {"errors", "filled", "process", "ring"},
-    "in_process": {"errors", "feeder", "process", "producer", "ring"},
+    "in_process": {"feeder", "process", "producer", "ring"},
     "supervisor": {
         "descriptors", "errors", "feeder", "filled", "limits", "pipes", "process", "ring",
     },

@@ -6,16 +6,20 @@ import contextlib
 import os
 import random
 import signal
+import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from fastloader import FastLoader, SourceError, SupersededError, WorkerDied
+from fastloader import FastLoader, SourceError, SupersededError, WorkerDied, pipes
+from fastloader.filled import Filled
+from fastloader.pipes import Record
 
 from .support import jpeg, table, wait_until, worker_processes
 
@@ -254,3 +258,70 @@ def test_a_consumer_that_pauses_does_not_lock_writers_out(path: str) -> None:
             connection.execute("UPDATE images SET label = label WHERE id = 0")
         connection.close()
         assert sum(len(images) for images, _ in iterator) == ROWS - 8
+
+
+def test_what_a_worker_sends_is_checked_before_it_is_believed(
+    loader: FastLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker decodes hostile bytes. One that sends nonsense is replaced."""
+    supervisor = loader._feeders[0]
+    iterator = iter(loader)
+    kept = next(iterator)
+    run = loader._progress.iteration.turn.run
+    held = next(iter(supervisor.ring.leased))
+    nonsense = [
+        Record(pipes.READY, run, 0, 2, slot=999, payload=Filled(8).to_payload(), rows=8),
+        Record(pipes.READY, run, 0, 2, slot=held, payload=Filled(8).to_payload(), rows=8),
+        Record(pipes.READY, run, 0, 2, slot=1, payload=Filled(8).to_payload(), rows=9),
+        Record(pipes.READY, run, 0, 2, slot=1, payload=b"no times", rows=8),
+        Record(pipes.READY, run, 0, 2, slot=1, payload=Filled(8).to_payload() + b"{", rows=8),
+        Record(pipes.ERROR, run, 0, 2, payload=b'["SystemExit", [0]]'),
+        Record(pipes.ERROR, run, 0, 2, payload=b'["RowError", []]'),
+        Record(77, run, 0, 2),
+    ]
+    for record in nonsense:
+        with pytest.raises(pipes.PipeBroken):
+            supervisor._understood(record)
+    understood, left = supervisor._understood, [nonsense[-1]]
+    # As if the worker had sent that in place of what it sends next.
+    monkeypatch.setattr(
+        supervisor, "_understood", lambda record: understood(left.pop() if left else record)
+    )
+    seen = [key for batch in (kept, *iterator) for key in batch[2].tolist()]
+    assert seen == list(range(ROWS))
+    assert loader.stats().restarts == 1
+
+
+def test_a_program_may_set_a_default_timeout_for_sockets(path: str) -> None:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(0.01)
+    try:
+        # Texts larger than what a socket holds, so that the worker has to wait for the loader.
+        query = "SELECT id, image_data, printf('%.*c', 100000, 'x') AS label FROM images"
+        options = {"size": (8, 8), "batch_size": 16, "workers": 1, "max_restarts": 0}
+        with FastLoader(path, query=query, **options) as loader:
+            iterator = iter(loader)
+            rows = len(next(iterator)[1])
+            time.sleep(0.3)
+            rows += sum(len(labels) for _, labels in iterator)
+    finally:
+        socket.setdefaulttimeout(before)
+    assert rows == ROWS
+
+
+def test_no_descriptor_is_duplicated_onto_itself(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before glibc 2.29 it would stay close-on-exec, and the worker would not have it."""
+    spawn, seen = os.posix_spawn, []
+
+    def noted(*args: Any, file_actions: Any, **more: Any) -> int:
+        seen.extend(file_actions)
+        return spawn(*args, file_actions=file_actions, **more)
+
+    monkeypatch.setattr("os.posix_spawn", noted)
+    with FastLoader(path, workers=2, size=(8, 8)) as loader:
+        assert next(iter(loader))
+    pairs = [action[1:] for action in seen if action[0] == os.POSIX_SPAWN_DUP2]
+    assert len(pairs) == 2 + 2 + 2 * (3 + 2)
+    assert all(fd != there for fd, there in pairs)
