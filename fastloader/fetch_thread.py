@@ -12,6 +12,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from .errors import ClosedError
+
 T = TypeVar("T")
 
 
@@ -26,7 +28,12 @@ class Outcome(Generic[T]):
         return not self._queue.empty()
 
     def take(self) -> T:
-        """Wait for the call to end, and return or raise what it did. Once."""
+        """Wait for the call to end, and return or raise what it did. Once.
+
+        Raises ClosedError at the end of the interpreter, when the thread does not run any more.
+        """
+        if sys.is_finalizing() and not self.is_there():
+            raise ClosedError("the interpreter is ending, and no rows can be read any more")
         value, error = self._queue.get()
         if error is not None:
             try:

@@ -41,8 +41,7 @@ class InProcess(Gate):
             self._producer.start(turn.epoch, batch)
         self._next = None
         self.ring.take_back()
-        leased = self.ring.leased
-        slot = next(s for s in range(self.ring.slots) if s not in leased)
+        slot = next(s for s in range(self.ring.slots) if self.ring.is_the_workers(s))
         filled = self._producer.fill(
             self.ring.slot(slot), lambda: self._is_shut or turn != self._turn
         )

@@ -45,7 +45,10 @@ def limits_named(doing: str) -> Iterator[None]:
         named = limit_error(error, doing)
         if named is None:
             raise
-        raise named from error
+        try:
+            raise named from error
+        finally:
+            del named  # which refers to this frame, or descriptors would stay until it is collected
 
 
 _NAMES = ("RLIMIT_NOFILE", "RLIMIT_FSIZE", "RLIMIT_AS", "RLIMIT_NPROC")

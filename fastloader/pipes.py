@@ -55,28 +55,34 @@ class PipeBroken(Exception):
 
 
 class Channel:
-    """One process's end of the pipe between it and its peer."""
+    """One process's end of the pipe between it and its peer.
+
+    waits: whether :meth:`send` waits for room in the pipe. A worker's does. A loader's must not,
+        because the worker may be waiting for room at the same time: what the pipe cannot take is
+        kept, and goes out when something is sent or received the next time.
+    """
 
     _HEADER = struct.Struct("<HHIqqqII")
     _MAGIC = 0xFA57
 
-    def __init__(self, end: _socket.socket) -> None:
+    def __init__(self, end: _socket.socket, *, waits: bool = True) -> None:
         self._end = end
-        self._poll = select.poll()
-        self._poll.register(end.fileno(), select.POLLIN)
+        self._flags = socket.MSG_NOSIGNAL | (0 if waits else socket.MSG_DONTWAIT)
         self._buffer = bytearray()
+        self._unsent = bytearray()
         forget_in_children(self, Channel.close)
 
     def send(self, *records: Record) -> None:
-        """Send records. Raises BrokenPipeError once the peer is gone or the channel is closed.
+        """Send records. Raises BrokenPipeError once the peer is gone or the channel is closed."""
+        self._unsent += b"".join(map(self._packed, records))
+        self._send()
 
-        Records that belong together go in one call: each call fills a buffer of the kernel's, and
-        a socket has room for a few hundred of them.
-        """
-        data = memoryview(b"".join(map(self._packed, records)))
+    def _send(self) -> None:
         try:
-            while data:
-                data = data[self._end.send(data, socket.MSG_NOSIGNAL) :]
+            while self._unsent:
+                del self._unsent[: self._end.send(self._unsent, self._flags)]
+        except BlockingIOError:
+            pass
         except OSError as error:
             if error.errno in (errno.ECONNRESET, errno.EBADF):  # by the peer; closed here
                 raise BrokenPipeError(*error.args) from None
@@ -96,17 +102,31 @@ class Channel:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (record := self._parsed()) is None:
-            left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-            if not self._poll.poll(left):
+            with contextlib.suppress(BrokenPipeError):  # which is read, too
+                self._send()
+            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not self.wait(left_s):
                 return None
             try:
-                data = self._end.recv(65536)
+                data = self._end.recv(65536, socket.MSG_DONTWAIT)
+            except BlockingIOError:  # there is room for what is unsent, and nothing to receive
+                continue
             except ConnectionResetError:  # the peer ended with records of ours unread
                 data = b""
             if not data:
                 raise EOFError
             self._buffer += data
         return record
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Return whether there is something to receive, or room for what is unsent; False when
+        ``timeout_s`` has passed. Any thread may wait, and the channel be closed meanwhile."""
+        fd = self.fileno()
+        if fd < 0:
+            return False
+        poll = select.poll()
+        poll.register(fd, select.POLLIN | (select.POLLOUT if self._unsent else 0))
+        return bool(poll.poll(None if timeout_s is None else timeout_s * 1000))
 
     def _parsed(self) -> Record | None:
         size = self._HEADER.size

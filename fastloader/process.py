@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import _socket
 import contextlib
-import ctypes
+import errno
 import faulthandler
 import fcntl
 import io
@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from .pipes import Channel, Record, socket_pair
@@ -34,11 +34,16 @@ from .ring import create_memory
 
 logger = logging.getLogger("fastloader")
 
+PR_SET_PDEATHSIG = 1
+"""The option of prctl(2) that chooses a signal for the death of the parent."""
+
 # sys.path comes from the parent, so a child finds what the parent finds, wherever it was started.
-# The session comes first of all. Not from posix_spawn(), which in many builds of Python cannot.
+# First of all a session of its own (posix_spawn() cannot make one in many builds of Python), and a
+# signal that wakes it when its parent dies: a process that is stopped cannot look.
 BOOT = (
-    "import os, sys; os.setsid(); sys.path[:] = sys.argv[{path}:]; "
-    "from {module} import main; main({path})"
+    "import os, sys, signal, ctypes; os.setsid(); "
+    f"ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, signal.SIGCONT); "
+    "sys.path[:] = sys.argv[{path}:]; from {module} import main; main({path})"
 )
 
 ENVIRONMENT = {
@@ -87,9 +92,6 @@ MOST_UNLOGGED = 100
 UNKNOWN = 1 << 16
 """Stands for the exit code of a process that somebody else has waited for."""
 
-PR_SET_PDEATHSIG = 1
-"""Of ``prctl(2)``."""
-
 on_end: list[Callable[[], None]] = []
 """In a child: what is called when it is about to end, from a thread of its own, so that what it
 waits for ends first."""
@@ -113,11 +115,36 @@ class Process:
         self._tail = b""
         self._unlogged: deque[bytes] = deque(maxlen=MOST_UNLOGGED)
         self._output = create_memory("output")
-        # What is written always goes to the end, also after the loader has emptied the file.
-        fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_APPEND)
-        ours, theirs = socket_pair()
-        self.channel = Channel(ours)
-        fds = [theirs.fileno(), *(memory.fileno() for memory in memories)]
+        try:
+            # What is written always goes to the end, also after the loader has emptied the file.
+            fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_APPEND)
+            ours, theirs = socket_pair()
+        except BaseException:
+            self._output.close()
+            raise
+        self.channel = Channel(ours, waits=False)
+        try:
+            # One bytecode starts it and keeps its number, so Ctrl-C cannot come between.
+            (self.pid,) = map(
+                self._spawner(module, theirs.fileno(), memories), [{**os.environ, **ENVIRONMENT}]
+            )
+            theirs.close()
+        except BaseException as error:
+            theirs.close()
+            if self.pid:
+                self.kill()
+            self.close()
+            if isinstance(error, OSError) and error.errno == errno.EBADF:
+                # How glibc says that a descriptor's number is over RLIMIT_NOFILE.
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
+            raise
+
+    def _spawner(
+        self, module: str, end: int, memories: Sequence[io.FileIO]
+    ) -> Callable[[Mapping[str, str]], int]:
+        """Return what starts the process with an environment, and returns its number."""
+        output = self._output.fileno()
+        fds = [end, *(memory.fileno() for memory in memories)]
         # There they have other numbers, because a descriptor that is duplicated onto itself stays
         # close-on-exec before glibc 2.29.
         there = [fd for fd in range(3, 3 + 2 * len(fds)) if fd not in fds][: len(fds)]
@@ -125,7 +152,6 @@ class Process:
         arguments = [
             sys.executable, "-c", boot, module, str(os.getpid()), *map(str, there), *sys.path
         ]  # fmt: skip
-        output = self._output.fileno()
         actions = [
             *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
             (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
@@ -134,19 +160,10 @@ class Process:
             *((os.POSIX_SPAWN_DUP2, *pair) for pair in zip(fds, there, strict=True)),
         ]
         # Signals stay blocked until the process ignores them, or one could end it as it starts.
-        spawn = partial(
+        return partial(
             os.posix_spawn, sys.executable, arguments,
             file_actions=actions, setsigmask=FOR_THE_PARENT,
         )  # fmt: skip
-        try:
-            # One bytecode starts it and keeps its number, so Ctrl-C cannot come between.
-            (self.pid,) = map(spawn, [{**os.environ, **ENVIRONMENT}])
-            theirs.close()
-        except BaseException:
-            theirs.close()
-            self.kill()
-            self.close()
-            raise
 
     def receive(self, timeout_s: float | None = None) -> Record | None:
         """Return the next record; None when ``timeout_s`` has passed.
@@ -319,8 +336,6 @@ def _watch(channel: Channel, parent: int) -> None:
     """End this process soon after the loader has closed or its process has ended, whatever the
     process waits for: a silent server, a lock, a debugger that has stopped it."""
     try:
-        # A process that is stopped cannot see its parent's death, so let that wake it.
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGCONT)
         poll = select.poll()
         poll.register(channel.fileno(), select.POLLRDHUP)
         while os.getppid() == parent and not poll.poll(CHECK_S * 1000):

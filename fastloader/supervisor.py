@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import select
 from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
@@ -104,20 +103,18 @@ class Supervisor(Gate):
     # ---- batches -----------------------------------------------------------------------------
 
     def _begin(self, turn: Turn, first_batch: int) -> None:
+        was_sound, self._is_sound = self._is_sound, False
         restart = turn.run != self._turn.run
         self._turn = turn
         if restart:
             self._expected = (turn.epoch, first_batch)
             self._send(Record(pipes.START, *turn, first_batch))
+        self._is_sound = was_sound
 
     def _wait(self) -> None:
         """Wait until the worker may have something to say. Another thread may hear it first, or
         close the pipe: so for a limited time."""
-        fd = self.fileno()
-        if fd >= 0:
-            poll = select.poll()
-            poll.register(fd, select.POLLIN)
-            poll.poll(CHECK_S * 1000)
+        self._process.channel.wait(CHECK_S)
 
     def _take(self, turn: Turn, batch: int) -> Taken | None:
         """The batch, or None if it is not there yet."""

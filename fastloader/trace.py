@@ -6,6 +6,7 @@ microseconds). It is complete after each write, so what a killed program leaves 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -68,8 +69,8 @@ class TraceFile:
                 try:
                     self._write()
                 except OSError as error:
-                    self._is_on = False
-                    self._events.clear()
+                    self.forget()
+                    self._mend()
                     logger.warning(
                         "trace=%r ends here, since the file cannot be written any more: %s",
                         self._path, error.strerror,
@@ -94,6 +95,13 @@ class TraceFile:
             file.write(data + _END.encode())
             file.truncate()  # an interrupted write may have left more
         self._written += len(data)
+
+    def _mend(self) -> None:
+        """Cut off what is only half written."""
+        with contextlib.suppress(OSError), open(self._path, "r+b") as file:
+            file.truncate(self._written)
+            file.seek(self._written)
+            file.write(_END.encode())
 
     def forget(self) -> None:
         """Leave the file to the process that this one is a fork of."""

@@ -99,6 +99,28 @@ def test_thirty_loaders_fit_into_the_usual_limit(path: str) -> None:
     assert float(run(script, path, 1)) <= 5
 
 
+def test_too_few_descriptors_for_another_worker_are_an_error_that_says_so(path: str) -> None:
+    script = """
+    import resource
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with make(max_restarts=99, slots=2) as loader:
+        for limit in range(4, 30):
+            iterator = iter(loader)
+            next(iterator)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            os.kill(loader._feeders[0].process.pid, signal.SIGKILL)
+            try:
+                for _ in iterator: pass
+            except fastloader.ConfigError as error:
+                assert "RLIMIT_NOFILE" in str(error), error
+                print("named")
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            assert sum(len(labels) for _, labels in loader) == 20
+    """
+    assert run(script, path, 1).count("named") >= 3
+
+
 # ---- what workers write --------------------------------------------------------------------------
 
 

@@ -179,6 +179,16 @@ sys.modules["kept_by_itself"] = module
 next(iter(module.owner.loader))
 print(200)
 """,
+    "an iteration in a finalizer": """
+class Owner:
+    def __init__(self): self.loader = make(); self.itself = self
+    def __del__(self):
+        try: list(self.loader)
+        except Exception: pass
+owner = Owner()
+next(iter(owner.loader))
+print(200)
+""",
     "a thread that outlives main": """
 loader = make()
 def train():

@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "pipes": {"descriptors"},
     "ring": {"columns", "descriptors", "errors", "keys", "limits", "machine"},
     "process": {"pipes", "ring"},
-    "fetch_thread": set(),
+    "fetch_thread": {"errors"},
     "cache": {
         "_kernel", "_version", "columns", "config", "descriptors", "errors", "keys", "machine",
         "order", "ring",

@@ -325,3 +325,19 @@ def test_no_descriptor_is_duplicated_onto_itself(
     pairs = [action[1:] for action in seen if action[0] == os.POSIX_SPAWN_DUP2]
     assert len(pairs) == 2 + 2 + 2 * (3 + 2)
     assert all(fd != there for fd, there in pairs)
+
+
+def test_neither_side_waits_for_room_in_the_pipe_while_the_other_one_does(path: str) -> None:
+    """A worker that sends megabytes of text, and a loader that begins one epoch after the other."""
+    query = "SELECT id, image_data, printf('%.*c', 100000, 'x') AS label FROM images WHERE id < 64"
+    options = {"size": (8, 8), "batch_size": 16, "workers": 1, "slots": 4, "max_restarts": 0}
+    with FastLoader(path, query=query, **options) as loader:
+        iter(loader)
+        supervisor = loader._feeders[0]
+        wait_until(lambda: supervisor.process.channel.wait(0))  # it sends, and nobody reads
+        for _ in range(3000):
+            iter(loader)
+        assert supervisor.process.channel._unsent
+        assert sum(len(labels) for _, labels in loader) == 64
+        assert sum(len(labels) for _, labels in loader) == 64
+        assert loader.stats().restarts == 0
