@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from .feeder import Gate, Taken, Turn
+from .limits import limits_named
 from .process import Process
 from .producer import Producer
 from .ring import Layout, Ring, create_memory
@@ -42,9 +43,10 @@ class InProcess(Gate):
         self._next = None
         self.ring.take_back()
         slot = next(s for s in range(self.ring.slots) if self.ring.is_the_workers(s))
-        filled = self._producer.fill(
-            self.ring.slot(slot), lambda: self._is_shut or turn != self._turn
-        )
+        with limits_named(f"make batch {batch}"):
+            filled = self._producer.fill(
+                self.ring.slot(slot), lambda: self._is_shut or turn != self._turn
+            )
         self._check(turn)
         assert filled is not None, f"no batch {batch}"
         taken = Taken(self.ring.hand_out(slot, filled.rows)[0], filled)

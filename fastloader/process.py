@@ -29,7 +29,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from .pipes import Channel, Record, socket_pair
+from .errors import to_json
+from .limits import limit_error
+from .pipes import ERROR, NEVER, Channel, Record, socket_pair
 from .ring import create_memory
 
 logger = logging.getLogger("fastloader")
@@ -325,11 +327,16 @@ def run_child(body: Callable[..., None], path: int) -> None:
     faulthandler.enable()
     parent, end_of_pipe, *memories = map(int, sys.argv[2:path])
     channel = Channel(_socket.socket(fileno=end_of_pipe))
-    threading.Thread(target=_watch, args=(channel, parent), daemon=True).start()
     try:
+        threading.Thread(target=_watch, args=(channel, parent), daemon=True).start()
         body(channel, *(io.FileIO(fd, "r+") for fd in memories))
     except (EOFError, BrokenPipeError):
         os._exit(0)
+    except Exception as error:
+        named = limit_error(error, "start a process of the loader's")
+        if named is None:
+            raise
+        channel.send(Record(ERROR, epoch=NEVER, payload=to_json(named)))
 
 
 def _watch(channel: Channel, parent: int) -> None:

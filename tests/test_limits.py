@@ -68,7 +68,8 @@ def test_too_little_address_space_is_an_error_that_says_so(path: str, workers: i
     assert found[-1] == "20"
     assert any("RLIMIT_AS" in text for text in found)
     for text in found:
-        assert text == "20" or "memory" in text or "RLIMIT_AS" in text, text
+        # A process that cannot even import what it needs has only its last words.
+        assert text == "20" or "RLIMIT_AS" in text or "Its last words" in text, text
 
 
 @either_way

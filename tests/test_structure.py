@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "limits": {"errors"},
     "pipes": {"descriptors"},
     "ring": {"columns", "descriptors", "errors", "keys", "limits", "machine"},
-    "process": {"pipes", "ring"},
+    "process": {"errors", "limits", "pipes", "ring"},
     "fetch_thread": {"errors"},
     "cache": {
         "_kernel", "_version", "columns", "config", "descriptors", "errors", "keys", "machine",
@@ -73,7 +73,7 @@ ALLOWED: dict[str, set[str]] = {
         "survey",
     },
     "feeder": {"errors", "filled", "process", "ring"},
-    "in_process": {"feeder", "process", "producer", "ring"},
+    "in_process": {"feeder", "limits", "process", "producer", "ring"},
     "supervisor": {
         "descriptors", "errors", "feeder", "filled", "limits", "pipes", "process", "ring",
     },
