@@ -15,6 +15,7 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple
 
@@ -102,21 +103,36 @@ class Channel:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (record := self._parsed()) is None:
+            if not self._read():
+                left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
+                if not self.wait(left_s):
+                    return None
+        return record
+
+    def received(self) -> Iterator[Record]:
+        """Yield the records that are there, of one read: what comes meanwhile is for the next call.
+
+        Raises EOFError once the peer is gone, and PipeBroken for what is no record.
+        """
+        self._read()
+        while (record := self._parsed()) is not None:
+            yield record
+
+    def _read(self) -> bool:
+        """Return whether there was something to receive. Sends what is unsent, if there is room."""
+        if self._unsent:
             with contextlib.suppress(BrokenPipeError):  # which is read, too
                 self._send()
-            left_s = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not self.wait(left_s):
-                return None
-            try:
-                data = self._end.recv(65536, socket.MSG_DONTWAIT)
-            except BlockingIOError:  # there is room for what is unsent, and nothing to receive
-                continue
-            except ConnectionResetError:  # the peer ended with records of ours unread
-                data = b""
-            if not data:
-                raise EOFError
-            self._buffer += data
-        return record
+        try:
+            data = self._end.recv(65536, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except ConnectionResetError:  # the peer ended with records of ours unread
+            data = b""
+        if not data:
+            raise EOFError
+        self._buffer += data
+        return True
 
     def wait(self, timeout_s: float | None) -> bool:
         """Return whether there is something to receive, or room for what is unsent; False when

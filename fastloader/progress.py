@@ -108,7 +108,7 @@ class Progress:
             # What stands behind the first ``empties`` is of a change that was interrupted.
             here.empty[empties:] = [number]
             empties += 1
-        self._place = here._replace(handed=handed, empties=empties)
+        self._place = _Place(*here[:6], empties, iteration, handed)
         return number, iteration.first + handed == len(self._plan)
 
     @property

@@ -207,10 +207,10 @@ class Ring:
         exporter = self._exporter.from_buffer(self._map, slot * self.layout.slot_bytes)
         self._leases[slot] = weakref.ref(exporter)
         arrays = self.layout.arrays(exporter, rows)
-        return {
-            name: array if name.startswith(IMAGE) else _copied(array)
-            for name, array in arrays.items()
-        }, True
+        for name, array in arrays.items():
+            if not name.startswith(IMAGE):
+                arrays[name] = array.copy()
+        return arrays, True
 
     def close(self) -> None:
         """Give the memory back, but for slots that are leased: they go with their leases. May be

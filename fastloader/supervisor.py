@@ -72,9 +72,11 @@ class Supervisor(Gate):
 
     def take(self, turn: Turn, batch: int) -> Taken:
         """See :meth:`fastloader.feeder.Feeder.take`."""
-        take = partial(self._take, turn, batch)
-        while (taken := self._run(take)) is None:
-            self._wait()
+        taken = self._run(partial(self._take, turn, batch))
+        while taken is None:
+            # Another thread may hear the worker first, or close the pipe: so for a limited time.
+            is_silent = not self._process.channel.wait(CHECK_S)
+            taken = self._run(partial(self._take, turn, batch, hear=True, is_silent=is_silent))
         self._process.log_output()
         return taken
 
@@ -108,26 +110,27 @@ class Supervisor(Gate):
         self._turn = turn
         if restart:
             self._expected = (turn.epoch, first_batch)
+            stale, self._ready = self._ready, {}
+            self._free_slots_of(stale.values())
             self._send(Record(pipes.START, *turn, first_batch))
         self._is_sound = was_sound
 
-    def _wait(self) -> None:
-        """Wait until the worker may have something to say. Another thread may hear it first, or
-        close the pipe: so for a limited time."""
-        self._process.channel.wait(CHECK_S)
-
-    def _take(self, turn: Turn, batch: int) -> Taken | None:
-        """The batch, or None if it is not there yet."""
+    def _take(
+        self, turn: Turn, batch: int, *, hear: bool = False, is_silent: bool = False
+    ) -> Taken | None:
+        """The batch, or None if it is not there yet. hear: take in first what the worker has said.
+        is_silent: it has said nothing for so long that it may have ended."""
         self._check(turn)
         if not self._is_sound:
             self._replace()
             self._check(turn)
         self._is_sound = False
-        self._free(self.ring.take_back())
-        self._drop_stale()
-        if (turn.epoch, batch) not in self._ready and not self._hear():
+        if slots := self.ring.take_back():
+            self._free(slots)
+        where = (turn.epoch, batch)
+        if hear and not self._hear(is_silent=is_silent) and where not in self._ready:
             self._bury(batch)
-        announced = self._ready.pop((turn.epoch, batch), None)
+        announced = self._ready.pop(where, None)
         taken = None
         if announced is not None and isinstance(announced.what, Filled):
             taken = self._hand_over(announced.slot, announced.what)
@@ -141,21 +144,21 @@ class Supervisor(Gate):
             return True
         self._is_sound = False
         self._free(self.ring.take_back())
-        has_ended = not self._hear()
+        has_ended = not self._hear(is_silent=True)
         self._is_sound = True
         return has_ended or (turn.epoch, batch) in self._ready
 
-    def _hear(self) -> bool:
-        """Take in what the worker has announced. Returns whether it still runs."""
+    def _hear(self, *, is_silent: bool) -> bool:
+        """Take in what the worker has announced. Returns whether it still runs, as far as is known:
+        the end of the pipe says so at once, unless a fork keeps it open."""
+        has_ended = is_silent and self._process.has_ended()
         try:
-            while (record := self._process.receive(0)) is not None:
+            for record in self._process.channel.received():
                 self._put(record)
         except (EOFError, pipes.PipeBroken):
-            return False
-        finally:
-            self._process.take_output()
-            self._drop_stale()
-        return True
+            has_ended = True
+        self._process.take_output()
+        return not has_ended
 
     def _put(self, record: Record) -> None:
         announced = self._understood(record)
@@ -164,13 +167,14 @@ class Supervisor(Gate):
         if record.run != self._turn.run:
             self._free_slots_of([announced])
             return
-        # In its place there may be the same batch of an older run, which makes way.
+        # In its place there may be the same batch of a worker that was replaced, which makes way.
         where = (record.epoch, record.batch)
-        older = [self._ready[where]] if where in self._ready else []
+        older = self._ready.pop(where, None)
         self._ready[where] = announced
         # Only now, or a batch that nobody has might never be made again.
         self._expected = (record.epoch, record.batch + self._workers)
-        self._free_slots_of(older)
+        if older is not None:
+            self._free_slots_of([older])
 
     def _understood(self, record: Record) -> Announced:
         """What a record says. Raises PipeBroken if it says nothing: workers decode hostile bytes,
@@ -191,12 +195,6 @@ class Supervisor(Gate):
         if not leased:
             self._free([slot])
         return Taken(arrays, filled)
-
-    def _drop_stale(self) -> None:
-        stale = {at: its for at, its in self._ready.items() if its.run != self._turn.run}
-        for at in stale:
-            del self._ready[at]
-        self._free_slots_of(stale.values())
 
     def _free_slots_of(self, those: Iterable[Announced]) -> None:
         self._free([its.slot for its in those if its.slot is not None])
@@ -235,7 +233,6 @@ class Supervisor(Gate):
         """Start a new process, which goes on at the first batch that the old one had not
         announced."""
         self._process.kill()
-        self._drop_stale()
         self._process.close()
         if self._is_shut:
             return

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from .clock import Span
 from .config import Config
@@ -19,8 +19,6 @@ from .stats import Pictures, Stages, advice, bottleneck, together
 from .trace import Trace
 
 logger = logging.getLogger("fastloader")
-
-N = TypeVar("N", int, float)
 
 COUNTS = (
     "epochs", "batches", "rows", "bad_rows", "partial_rows", "passed_over", "reconnects",
@@ -69,7 +67,8 @@ class Tally:
     def begin(self, epoch: int) -> None:
         """An epoch begins."""
         self._epoch, self._began, self._before = epoch, time.perf_counter(), self.totals
-        self._add({"epochs": 1}, {}, {})
+        counts = self.totals.counts
+        self.totals = self.totals._replace(counts={**counts, "epochs": counts["epochs"] + 1})
 
     def add(
         self, filled: Filled, number: int | None, now: float, seconds: Mapping[str, float]
@@ -82,26 +81,21 @@ class Tally:
         cut = [row for row in filled.partial if row[0] not in self.partial]
         self.bad.update(new)
         self.partial.update(cut)
-        counts = {
-            "batches": 1,
-            "rows": filled.rows,
-            "bad_rows": len(filled.bad),
-            "partial_rows": len(filled.partial),
-            "passed_over": filled.passed_over,
-            "reconnects": filled.reconnects,
-            "cached_rows": filled.cached,
-        }
-        while self._left_behind:
-            seconds = sums(seconds, self._left_behind.popleft())
-        self._add(counts, sums(seconds, filled.times._asdict()), filled.pictures)
-        return new, cut
-
-    def _add(
-        self, counts: Mapping[str, int], seconds: Mapping[str, float], its: Mapping[str, Pictures]
-    ) -> None:
         here = self.totals
-        pictures = together(here.pictures, its) if its else here.pictures
-        self.totals = Totals(sums(here.counts, counts), sums(here.seconds, seconds), pictures)
+        counts, total = dict(here.counts), dict(here.seconds)
+        counts["batches"] += 1
+        counts["rows"] += filled.rows
+        counts["bad_rows"] += len(filled.bad)
+        counts["partial_rows"] += len(filled.partial)
+        counts["passed_over"] += filled.passed_over
+        counts["reconnects"] += filled.reconnects
+        counts["cached_rows"] += filled.cached
+        add_to(total, seconds)
+        add_to(total, filled.times._asdict())
+        while self._left_behind:
+            add_to(total, self._left_behind.popleft())
+        self.totals = Totals(counts, total, together(here.pictures, filled.pictures))
+        return new, cut
 
     def leave_behind(self, seconds: Mapping[str, float]) -> None:
         """Count the time of stages, from a finalizer: it runs in the middle of anything, so it
@@ -111,9 +105,10 @@ class Tally:
     def now(self) -> Totals:
         """All that has been counted."""
         while True:
-            totals, seconds = self.totals, self.totals.seconds
+            totals = self.totals
+            seconds = dict(totals.seconds)
             for left_behind in self._left_behind.copy():
-                seconds = sums(seconds, left_behind)
+                add_to(seconds, left_behind)
             if self.totals is totals:
                 return totals._replace(seconds=seconds)
 
@@ -163,6 +158,7 @@ class Tally:
             )  # fmt: skip
 
 
-def sums(these: Mapping[str, N], those: Mapping[str, N]) -> dict[str, N]:
-    """The sums by name; where only one of them has a name, its value."""
-    return {**these, **{name: these.get(name, 0) + value for name, value in those.items()}}
+def add_to(total: dict[str, float], seconds: Mapping[str, float]) -> None:
+    """Add seconds to those of the same stages."""
+    for stage, s in seconds.items():
+        total[stage] += s

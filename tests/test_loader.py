@@ -103,7 +103,7 @@ def test_arrays_are_aligned_writable_and_keep_their_values(make: Make, small: st
     kept = []
     for images, labels in make(small, slots=2):
         assert images.ctypes.data % ALIGNMENT == 0
-        assert labels.ctypes.data % ALIGNMENT == 0
+        assert labels.flags.writeable  # and a copy, which needs no alignment
         images[0, 0, 0, 0] = labels[0] % 251
         kept.append((images, labels))
     assert sum(len(images) for images, _ in kept) == 100
