@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import gc
 import os
 import pickle
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,27 @@ def still_mapped(addresses: list[int]) -> list[str]:
     return [line for line in lines if int(line.partition("-")[0], 16) in addresses]
 
 
-def shared_bytes() -> int:
-    """Of memory that is shared, whoever has it mapped."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("Shmem:"):
-            return int(line.split()[1]) << 10
-    raise AssertionError
+@contextlib.contextmanager
+def ring_bytes(loader: FastLoader) -> Iterator[Callable[[], int]]:
+    """What the loader's rings take of memory, whoever has them mapped."""
+    mine = {feeder.ring.memory[0] for feeder in loader._feeders}
+    inodes = {
+        int(line.split()[4])
+        for line in Path("/proc/self/maps").read_text().splitlines()
+        if int(line.partition("-")[0], 16) in mine
+    }
+    files: dict[int, int] = {}
+    for fd in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):
+            inode = os.fstat(fd).st_ino
+            if inode in inodes and inode not in files:
+                files[inode] = os.dup(fd)
+    assert len(files) == len(mine)
+    try:
+        yield lambda: sum(os.fstat(fd).st_blocks * 512 for fd in files.values())
+    finally:
+        for fd in files.values():
+            os.close(fd)
 
 
 def owned_bytes(array: NDArray[Any]) -> int:
@@ -141,11 +157,11 @@ def test_a_batch_keeps_its_own_slot_of_a_closed_loader_and_no_other(
     options = {**OPTIONS, "size": (512, 512), "slots": 8}  # 3 MiB a slot
     loader = FastLoader(path, workers=workers, **options)
     images, *_ = next(iter(loader))
-    full = shared_bytes()
-    loader.close()
-    given_back = full - shared_bytes()
-    rings = 8 * images.nbytes * max(1, workers)
-    assert given_back > rings - 3 * images.nbytes  # others may take some meanwhile
+    with ring_bytes(loader) as taken:
+        assert taken() >= 8 * images.nbytes * max(1, workers)
+        loader.close()
+        assert images.nbytes <= taken() < 1.5 * images.nbytes
+        del images
 
 
 # ---- forks ---------------------------------------------------------------------------------------
@@ -183,20 +199,21 @@ def test_a_fork_that_holds_a_batch_keeps_no_pages_of_a_closed_loader(
     loader = FastLoader(path, workers=workers, **options)
     images, *_ = next(iter(loader))
     reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:  # with the batch, until it is told to end
-        os.close(writing)
-        os.read(reading, 1)
-        os._exit(0)
-    try:
-        full, size = shared_bytes(), 8 * images.nbytes * max(1, workers)
-        del images
-        loader.close()
-        assert full - shared_bytes() > size * 0.7
-    finally:
-        os.close(writing)
-        os.close(reading)
-        os.waitpid(pid, 0)
+    with ring_bytes(loader) as taken:
+        pid = os.fork()
+        if pid == 0:  # with the batch, until it is told to end
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+        try:
+            assert taken() > 0
+            del images
+            loader.close()
+            assert taken() == 0
+        finally:
+            os.close(writing)
+            os.close(reading)
+            os.waitpid(pid, 0)
 
 
 @either_way
