@@ -82,8 +82,9 @@ LOOK_S = 0.05
 EXIT_S = 0.001
 """What a process needs, about, from the end of its pipe to its own."""
 
-LAST_WORDS_BYTES = 2000
-"""How much of the end of what a process has written is kept for an error."""
+LAST_WORDS_BYTES = 6000
+"""How much of the end of what a process has written is kept for an error: the traceback of a crash,
+of all threads, has 2 to 4 KB."""
 
 MOST_OUTPUT_BYTES = 64 << 10
 """How much of what a process has written is taken at a time. What came before it is dropped."""

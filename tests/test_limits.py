@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fastloader import FastLoader
+from fastloader.process import LAST_WORDS_BYTES
 
 from .programs import run
 from .support import jpeg, simple_rows, table
@@ -148,7 +149,7 @@ def test_what_workers_write_goes_to_the_log_and_takes_no_memory(
         for _ in range(5):
             for _ in loader:
                 largest = max(largest, os.fstat(process._output.fileno()).st_size)
-        assert len(process.last_words) <= 2000
+        assert len(process.last_words) <= LAST_WORDS_BYTES
     said = [record.message for record in caplog.records if record.levelno == logging.DEBUG]
     assert [line for line in said if line.startswith("worker 0: ")]
     written = sum(len(line) - len("worker 0: ") + 1 for line in said)
