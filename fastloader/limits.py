@@ -11,7 +11,7 @@ import errno
 import resource
 from collections.abc import Iterator
 
-from .errors import ConfigError, FastloaderError
+from .errors import ConfigError, FastloaderError, unexpected
 
 
 def limit_error(error: BaseException, doing: str) -> ConfigError | None:
@@ -32,6 +32,11 @@ def limit_error(error: BaseException, doing: str) -> ConfigError | None:
     limits = {name: _shown(getattr(resource, name)) for name in _NAMES}
     said = f" ({error})" if str(error) else ""
     return ConfigError(f"cannot {doing}{said}: {words.format(**limits)}")
+
+
+def explained(error: Exception, doing: str) -> FastloaderError:
+    """Return the error to send for any error: :func:`limit_error`, or what ``unexpected`` says."""
+    return limit_error(error, doing) or unexpected(error)
 
 
 @contextlib.contextmanager

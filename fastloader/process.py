@@ -134,8 +134,7 @@ class Process:
             theirs.close()
         except BaseException as error:
             theirs.close()
-            if self.pid:
-                self.kill()
+            self.kill()
             self.close()
             if isinstance(error, OSError) and error.errno == errno.EBADF:
                 # How glibc says that a descriptor's number is over RLIMIT_NOFILE.
@@ -168,22 +167,19 @@ class Process:
             file_actions=actions, setsigmask=FOR_THE_PARENT,
         )  # fmt: skip
 
-    def receive(self, timeout_s: float | None = None) -> Record | None:
-        """Return the next record; None when ``timeout_s`` has passed.
+    def receive(self) -> Record:
+        """Return the next record, waiting for it.
 
         Raises EOFError once the process has ended, even if a fork keeps its end of the pipe open,
         and PipeBroken for what is no record.
         """
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            left = CHECK_S if deadline is None else max(0.0, deadline - time.monotonic())
-            record = self.channel.receive(min(left, CHECK_S))
-            if record is None and self.has_ended():
+        while (record := self.channel.receive(CHECK_S)) is None:
+            if self.has_ended():
                 record = self.channel.receive(0)  # which may have come in between
                 if record is None:
                     raise EOFError
-            if record is not None or left <= 0:
-                return record
+                break
+        return record
 
     def has_ended(self) -> bool:
         """Return whether the process has ended. It is waited for then, and leaves no zombie."""
@@ -199,7 +195,7 @@ class Process:
 
     def kill(self, *, patient: bool = True) -> None:
         """Kill the process. patient: wait until it is gone, for at most ``KILL_TIMEOUT_S``."""
-        if self.pid:
+        if self.pid:  # or it could not be started
             end([self], 0, patient=patient)
 
     def close(self) -> None:

@@ -20,9 +20,9 @@ import numpy as np
 from .cache import name_of
 from .columns import Column, columns_from
 from .config import Config
-from .errors import SourceError, from_json, to_json, unexpected
+from .errors import SourceError, from_json, to_json
 from .keys import Keys
-from .limits import limit_error
+from .limits import explained
 from .pipes import ERROR, SURVEY, SURVEYED, Channel, Record
 from .plan import check_keys
 from .process import Process, end, run_child
@@ -124,7 +124,6 @@ class Surveyor:
                 f"{config.url}: the process that was to look at the table {self.process.how}. Its "
                 f"last words:\n{self.process.last_words}"
             ) from None
-        assert record is not None
         if record.kind == ERROR:
             raise from_json(record.payload)
         return Survey.from_json(record.payload)
@@ -147,8 +146,8 @@ def serve(channel: Channel, memory: io.FileIO) -> None:
     try:
         found, _keys, source = survey(config, memory)
     except Exception as error:
-        named = limit_error(error, f"look at the table {config.where}")
-        channel.send(Record(ERROR, payload=to_json(named or unexpected(error))))
+        payload = to_json(explained(error, f"look at the table {config.where}"))
+        channel.send(Record(ERROR, payload=payload))
         return
     try:
         if found.snapshot is None:

@@ -12,8 +12,8 @@ from . import pipes
 from .cache import Place, place_from
 from .columns import columns_from
 from .config import Config
-from .errors import to_json, unexpected
-from .limits import limit_error
+from .errors import to_json
+from .limits import explained
 from .pipes import Channel, Record
 from .process import on_end, run_child
 from .producer import Producer
@@ -103,8 +103,7 @@ class Worker:
             raise
         except Exception as error:
             self._working = False
-            named = limit_error(error, f"make batch {producer.batch}") or unexpected(error)
-            payload = to_json(named)
+            payload = to_json(explained(error, f"make batch {producer.batch}"))
             where = (producer.epoch, producer.batch)
             self._channel.send(Record(pipes.ERROR, run, *where, payload=payload))
             return
@@ -126,8 +125,8 @@ def serve(channel: Channel, memory: io.FileIO, plan: io.FileIO) -> None:
     try:
         worker = Worker(channel, record.payload, memory, plan)
     except Exception as error:
-        named = limit_error(error, "start a worker") or unexpected(error)
-        channel.send(Record(pipes.ERROR, epoch=pipes.NEVER, payload=to_json(named)))
+        payload = to_json(explained(error, "start a worker"))
+        channel.send(Record(pipes.ERROR, epoch=pipes.NEVER, payload=payload))
         return
     worker.run()
 
