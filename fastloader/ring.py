@@ -175,8 +175,16 @@ class Ring:
         return self._mapped
 
     def slot(self, slot: int) -> Arrays:
-        """Return the worker's view of a slot, all rows."""
-        return self.layout.arrays(self._map, self.layout.batch_size, slot * self.layout.slot_bytes)
+        """Return the worker's view of a slot, all rows. It stays readable when the ring is closed,
+        for those who print the variables of a traceback."""
+        return self.layout.arrays(
+            self._exported(), self.layout.batch_size, slot * self.layout.slot_bytes
+        )
+
+    def _exported(self) -> NDArray[np.uint8]:
+        """The whole ring, which stays mapped for as long as there are views of this. Of a mapping
+        itself numpy.ndarray() makes views that are left without their memory."""
+        return np.frombuffer(self._map, np.uint8)
 
     @property
     def leased(self) -> set[int]:
@@ -199,7 +207,7 @@ class Ring:
         at once."""
         if len(self._leases) >= self.slots - 1:
             self.copies += 1
-            whole = self.layout.arrays(self._map, rows, slot * self.layout.slot_bytes)
+            whole = self.layout.arrays(self._exported(), rows, slot * self.layout.slot_bytes)
             return {name: _copied(array) for name, array in whole.items()}, False
         self.leases += 1
         # One exporting object for each lease: NumPy collapses chains of views onto the object at

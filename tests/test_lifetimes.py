@@ -319,3 +319,24 @@ def test_whoever_records_the_warning_of_an_unclosed_loader_does_not_keep_it(
     assert of_ours.source is None
     assert still_mapped(rings) == []
     wait_until(lambda: not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_variables_of_a_traceback_can_be_shown_when_the_loader_is_closed(
+    tmp_path: Path, workers: int
+) -> None:
+    """As error trackers, IPython's verbose mode and pytest do."""
+    path = table(tmp_path / "t.db", [*simple_rows(20), (99, b"broken", 0)])
+    script = """
+    shown = []
+    try:
+        with make(size=(224, 224)) as loader:
+            list(loader)
+    except fastloader.RowError as error:
+        trace = error.__traceback__
+        while trace is not None:
+            shown += [repr(value) for value in trace.tb_frame.f_locals.values()]
+            trace = trace.tb_next
+    print(len(shown) > 3)
+    """
+    assert run(script, path, workers) == "True\n"
