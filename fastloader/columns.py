@@ -71,26 +71,18 @@ def split_label(label: str) -> tuple[str, str | None]:
     return name, dtype
 
 
-def infer_column(name: str, dtype: str | None, declared: str, value: object) -> Column:
-    """The column for a first value, the type asked for (or None) and the column's declared type."""
-    if isinstance(value, bytes):
-        item = np.dtype(dtype or "uint8")
-        if len(value) == 0 or len(value) % item.itemsize:
-            raise ConfigError(
-                f"label {name!r}: a blob of {len(value)} bytes is no array of {item.name}; name "
-                f'the type of its numbers, e.g. label="{name}:float32"'
-            )
-        return Column(name, item.name, (len(value) // item.itemsize,))
-    if dtype is None:
-        if "BOOL" in declared.upper():
-            dtype = "bool"
-        elif isinstance(value, int):
-            dtype = "int64"
-        elif isinstance(value, float):
-            dtype = "float64"
-        else:
-            dtype = TEXT
-    return Column(name, dtype)
+def blob_column(name: str, dtype: str | None, size: int) -> Column:
+    """Return the column for blobs of ``size`` bytes, each an array of numbers.
+
+    dtype: of the numbers; None for uint8. Raises ConfigError if they do not fill a blob.
+    """
+    item = np.dtype(dtype or "uint8")
+    if size == 0 or size % item.itemsize:
+        raise ConfigError(
+            f"label {name!r}: a blob of {size} bytes is no array of {item.name}; name the type of "
+            f'its numbers, e.g. label="{name}:float32"'
+        )
+    return Column(name, item.name, (size // item.itemsize,))
 
 
 def store(
@@ -121,7 +113,11 @@ def store(
 
 
 def _does_not_fit(column: Column, value: Any) -> str:
-    return f"column {column.name!r} holds {_describe(value)}, {_wanted(column)} is needed"
+    problem = f"column {column.name!r} holds {_describe(value)}, {_wanted(column)} is needed"
+    is_integer = not column.shape and not column.is_text and np.dtype(column.dtype).kind in "iu"
+    if isinstance(value, float) and is_integer:
+        problem += f'; name a type that holds it, e.g. "{column.name}:float64"'
+    return problem
 
 
 def _cast(values: NDArray[Any], target: NDArray[Any]) -> NDArray[np.bool_]:

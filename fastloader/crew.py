@@ -21,7 +21,7 @@ from .plan import Plan
 from .process import CLOSE_TIMEOUT_S, Process, end
 from .producer import Producer, key_column, plan_of
 from .ring import Layout, automatic_slots, create_memory, map_keys, slot_image, stored_image
-from .source import Source
+from .source import Source, hold
 from .supervisor import Supervisor
 from .survey import Survey, Surveyor, survey
 from .worker import specification
@@ -47,11 +47,13 @@ class Crew:
         self._cache_file: CacheFile | None = None
         self._before_close: list[Callable[[], None]] = []
         self._memory: io.FileIO | None = None
+        self._held: io.FileIO | None = None
         try:
             doing = f"make a loader with workers={config.workers}"
             with limits_named(doing), standard_files_taken():
                 self._memory = create_memory("plan")
                 found = self._start() if config.workers else self._start_in_process()
+                self._held = hold(self.config)
             self._key_dtype = found.key_dtype
         except BaseException:
             self.close()
@@ -83,7 +85,10 @@ class Crew:
         found, keys, self._source = survey(self.config, self._memory)
         layout, slots = self._arrange(found)
         place = self._cache(found)
-        producer = Producer(self.config, keys, found.columns, snapshot=found.snapshot, place=place)
+        producer = Producer(
+            self.config, keys, found.columns, snapshot=found.snapshot, identity=found.identity,
+            place=place,
+        )  # fmt: skip
         try:
             self.feeders.append(InProcess(producer, layout, slots))
         except BaseException:
@@ -153,7 +158,7 @@ class Crew:
                 feeder.close(patient=patient)
             if self._surveyor is not None:
                 self._surveyor.close(patient=patient)
-            for thing in (self._source, self._cache_file, self._memory):
+            for thing in (self._source, self._cache_file, self._memory, self._held):
                 if thing is not None:
                     thing.close()
 

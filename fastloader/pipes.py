@@ -22,7 +22,7 @@ from typing import NamedTuple
 from .descriptors import forget_in_children
 
 SURVEY, SPEC, FREE, START = 1, 2, 3, 4  # from the loader
-SURVEYED, READY, ERROR = 5, 6, 7  # from the worker
+SURVEYED, READY, ERROR, AWAKE = 5, 6, 7, 8  # from the worker
 
 NEVER = -1
 """The epoch of an error that is no batch's."""
@@ -36,6 +36,7 @@ class Record(NamedTuple):
     FREE: slot.
     START: run, its number; epoch and batch, from which on the worker makes all of its batches, of
         this epoch and of those that follow. Whatever else it does it drops.
+    AWAKE: the process that surveys has started. Its first record.
     SURVEYED: payload, what the survey found as JSON; the keys are in the plan's memory.
     READY: run, epoch, batch, slot, rows; payload, the rest of the batch as JSON.
     ERROR: run, epoch, batch that cannot be delivered; payload, the exception as JSON. The worker

@@ -31,8 +31,8 @@ def check_keys(keys: Keys, where: str) -> None:
         times = int((keys == keys[i]).sum())
         raise PlanError(
             f"{where}: {times} rows have the key {key_values(keys[i : i + 1])[0]}; keys must be "
-            f"unique. Use a column with unique values as key, such as the primary key, or SQLite's "
-            f"rowid"
+            f"unique. Use a column with unique values as key, such as the primary key or the "
+            f"rowid of an ordinary SQLite table"
         )
     if keys.dtype.kind == "i" and not (keys[1:] > keys[:-1]).all():
         raise PlanError(f"{where}: keys came out of order")

@@ -19,6 +19,7 @@ import faulthandler
 import fcntl
 import io
 import logging
+import math
 import os
 import select
 import signal
@@ -29,7 +30,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from .errors import to_json
+from .errors import ConfigError, to_json
 from .limits import limit_error
 from .pipes import ERROR, NEVER, Channel, Record, socket_pair
 from .ring import create_memory
@@ -68,6 +69,10 @@ killed."""
 
 GRACE_S = 0.5
 """What a process leaves itself of that to end in good order, with a word to the server."""
+
+START_TIMEOUT_S = 120.0
+"""How long a process may take until its first record. It imports NumPy and this package, perhaps
+from a busy network file system."""
 
 KILL_TIMEOUT_S = 5.0
 """How long to wait for killed processes. One that waits for a dead disk cannot end before that."""
@@ -111,6 +116,7 @@ class Process:
     """
 
     def __init__(self, module: str, memories: Sequence[io.FileIO], *, name: str) -> None:
+        _check_interpreter()
         self.pid = 0
         self._status: int | None = None  # its exit code, or minus its signal
         _reap()
@@ -167,18 +173,21 @@ class Process:
             file_actions=actions, setsigmask=FOR_THE_PARENT,
         )  # fmt: skip
 
-    def receive(self) -> Record:
-        """Return the next record, waiting for it.
+    def receive(self, timeout_s: float = math.inf) -> Record | None:
+        """Return the next record, waiting for it; None when ``timeout_s`` has passed.
 
         Raises EOFError once the process has ended, even if a fork keeps its end of the pipe open,
         and PipeBroken for what is no record.
         """
+        deadline = time.monotonic() + timeout_s
         while (record := self.channel.receive(CHECK_S)) is None:
             if self.has_ended():
                 record = self.channel.receive(0)  # which may have come in between
                 if record is None:
                     raise EOFError
                 break
+            if time.monotonic() > deadline:
+                return None
         return record
 
     def has_ended(self) -> bool:
@@ -244,6 +253,19 @@ class Process:
         # Its end of the pipe closes now, so it ends by itself. A finalizer must not wait for that.
         if getattr(self, "_status", 0) is None and self.pid:
             _unreaped.append(self.pid)
+
+
+def _check_interpreter() -> None:
+    """Raise ConfigError if ``sys.executable`` is no Python: it would run the program once more."""
+    if getattr(sys, "frozen", False):
+        problem = f"this program is frozen: {sys.executable} runs the program itself and no Python"
+    elif not sys.executable:
+        problem = "sys.executable is empty, as in programs that embed Python"
+    elif not os.access(sys.executable, os.X_OK):
+        problem = f"sys.executable is {sys.executable!r}, which cannot be run"
+    else:
+        return
+    raise ConfigError(f"cannot start worker processes, because {problem}. Pass workers=0")
 
 
 def _printable(data: bytes) -> str:

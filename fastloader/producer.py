@@ -38,6 +38,7 @@ CLOSE_TIMEOUT_S = 5.0
 """A read that was interrupted may take so long to end, where a disk or a server does not answer."""
 
 GONE = "the row is gone: it was there when the keys were read"
+GONE_FROM_QUERY = f"{GONE}. The query may not return the same rows each time it is run"
 
 
 class Fetched(NamedTuple):
@@ -81,7 +82,7 @@ class Producer:
 
     config: the loader's. keys: of the table, in its order, (rows,).
     columns: the label columns, as the survey found them.
-    snapshot: to read from.
+    snapshot: to read from. identity: of the database that the keys are from.
     worker, workers: batches j with j % workers == worker are this producer's.
     place: of the cache, if there is one.
 
@@ -95,6 +96,7 @@ class Producer:
         columns: tuple[Column, ...],
         *,
         snapshot: Snapshot | None = None,
+        identity: str = "",
         worker: int = 0,
         workers: int = 1,
         place: Place | None = None,
@@ -104,7 +106,7 @@ class Producer:
         self._plan = plan_of(config, len(keys))
         self._columns = columns
         self._key_column = key_column(keys.dtype.str)
-        self._snapshot = snapshot
+        self._gone = GONE if config.query is None else GONE_FROM_QUERY
         self._worker = worker
         self._workers = workers
         self._decoders = [(image, ImageDecoder(image, config)) for image in config.images]
@@ -116,6 +118,9 @@ class Producer:
         self._cached = None if place is None else CachedRows(config, place)
         # The thread that opens the source is the one that reads from it: sqlite3 insists.
         self._fetcher = FetchThread("fastloader-fetch")
+        self._open = partial(
+            open_source, config, snapshot, who=f"worker {worker}", identity=identity
+        )
         self._source: Source | None = None
         self._chunks: Iterator[Fetched] | None = None
         self._next: Outcome[Fetched] | None = None
@@ -233,7 +238,7 @@ class Producer:
             if cancelled():
                 return False
             if not self._have_chunk():
-                into.bad.update((i, GONE) for i in range(at, len(keys)))
+                into.bad.update((i, self._gone) for i in range(at, len(keys)))
                 break
             at = self._take(into, at)
             if into.bad and self._config.on_error == "raise":
@@ -287,8 +292,7 @@ class Producer:
     def _restart(self, epoch: int, first_batch: int) -> Fetched:
         """Runs on the fetching thread."""
         if self._source is None:
-            who = f"worker {self._worker}"
-            self._source = open_source(self._config, self._snapshot, who=who)
+            self._source = self._open()
         if self._chunks is not None:
             self._chunks.close()  # type: ignore[attr-defined]  # a generator
         self._chunks = self._read(self._source, epoch, first_batch)
@@ -348,7 +352,7 @@ class Producer:
         if not array_equal(chunk.keys[rows], keys[at : at + count]):
             # Some row came or went since the keys were read: one row at a time, for this stretch.
             if chunk.ranges[self._offset] >= self._range:  # the first row of the next batch
-                into.bad.update((i, GONE) for i in range(at, len(keys)))
+                into.bad.update((i, self._gone) for i in range(at, len(keys)))
                 return len(keys)
             rows = slice(self._offset, self._offset + 1)
             ahead = np.flatnonzero(keys[at:] == chunk.keys[self._offset])
@@ -356,7 +360,7 @@ class Producer:
                 into.passed_over += 1
                 self._offset += 1
                 return at
-            into.bad.update((i, GONE) for i in range(at, at + int(ahead[0])))
+            into.bad.update((i, self._gone) for i in range(at, at + int(ahead[0])))
             at, count = at + int(ahead[0]), 1
         self._put(chunk, rows, into, at)
         self._offset += count

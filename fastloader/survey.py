@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import warnings
 from dataclasses import asdict, dataclass
 
@@ -20,12 +21,12 @@ import numpy as np
 from .cache import name_of
 from .columns import Column, columns_from
 from .config import Config
-from .errors import SourceError, from_json, to_json
+from .errors import ConfigError, SourceError, from_json, to_json
 from .keys import Keys
 from .limits import explained
-from .pipes import ERROR, SURVEY, SURVEYED, Channel, Record
+from .pipes import AWAKE, ERROR, SURVEY, SURVEYED, Channel, Record
 from .plan import check_keys
-from .process import Process, end, run_child
+from .process import START_TIMEOUT_S, Process, end, run_child
 from .ring import map_keys, write_keys
 from .source import Snapshot, Source, open_source
 
@@ -38,6 +39,7 @@ class Survey:
     key_dtype: of the keys; see ``keys.py``.
     columns: the label columns, with their types.
     snapshot: for the sources of the workers, or None.
+    identity: of the database, which has to be theirs.
     notes: warnings.
     state: of the table, and
     cache: the name for what is cached of it, if there is a cache.
@@ -47,6 +49,7 @@ class Survey:
     key_dtype: str
     columns: tuple[Column, ...]
     snapshot: Snapshot | None
+    identity: str
     notes: tuple[str, ...]
     state: str = ""
     cache: str = ""
@@ -62,6 +65,7 @@ class Survey:
             values["key_dtype"],
             columns_from(map(dict.values, values["columns"])),
             snapshot_from(values["snapshot"]),
+            values["identity"],
             tuple(values["notes"]),
             values["state"],
             values["cache"],
@@ -92,12 +96,12 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
             columns = source.label_columns(keys)
             state = source.state() if config.cache is not None else ""
             cache = name_of(config, keys, columns, state) if state else ""
-            snapshot = source.snapshot()
+            snapshot, identity = source.snapshot(), source.identity()
         except BaseException:
             source.close()
             raise
     notes = tuple(str(note.message) for note in caught)
-    found = Survey(len(keys), dtype.str, columns, snapshot, notes, state, cache)
+    found = Survey(len(keys), dtype.str, columns, snapshot, identity, notes, state, cache)
     return found, keys, source
 
 
@@ -117,13 +121,24 @@ class Surveyor:
         """Return what the process finds. Raises what it raised, or SourceError if it ended."""
         try:
             self.process.channel.send(Record(SURVEY, payload=json.dumps(config.as_dict()).encode()))
-            record = self.process.receive()
+            record = self.process.receive(START_TIMEOUT_S)
+            if record is None:
+                end([self.process], 0)
+                raise ConfigError(
+                    f"cannot start worker processes: {sys.executable} (sys.executable) was started "
+                    f"and has said nothing for {START_TIMEOUT_S:g} s. It may be a program that "
+                    f"embeds Python: then pass workers=0. Its last words:\n"
+                    f"{self.process.last_words}"
+                )
+            if record.kind == AWAKE:
+                record = self.process.receive()
         except (EOFError, BrokenPipeError):
             end([self.process])
             raise SourceError(
                 f"{config.url}: the process that was to look at the table {self.process.how}. Its "
                 f"last words:\n{self.process.last_words}"
             ) from None
+        assert record is not None  # there was no time limit
         if record.kind == ERROR:
             raise from_json(record.payload)
         return Survey.from_json(record.payload)
@@ -140,6 +155,7 @@ class Surveyor:
 
 def serve(channel: Channel, memory: io.FileIO) -> None:
     """Does one survey, and keeps its snapshot until the pipe is closed."""
+    channel.send(Record(AWAKE))
     record = channel.receive()
     assert record is not None
     config = Config.from_dict(json.loads(record.payload))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastloader.columns import Column, infer_column, split_label, store
+from fastloader.columns import Column, blob_column, split_label, store
 from fastloader.errors import ConfigError
 
 
@@ -18,29 +18,16 @@ def stored(column: Column, values: list[Any]) -> tuple[list[Any], dict[int, str]
     return target.tolist(), bad
 
 
-@pytest.mark.parametrize(
-    ("dtype", "declared", "value", "column"),
-    [
-        (None, "INTEGER", 3, Column("c", "int64")),
-        (None, "BOOLEAN", 1, Column("c", "bool")),
-        (None, "REAL", 3.5, Column("c", "float64")),
-        (None, "TEXT", "cat", Column("c", "text")),
-        (None, "BLOB", b"12345678", Column("c", "uint8", (8,))),
-        ("float32", "BLOB", b"12345678", Column("c", "float32", (2,))),
-        ("int32", "INTEGER", 3, Column("c", "int32")),
-        ("float32", "INTEGER", 3, Column("c", "float32")),
-        ("int64", "", None, Column("c", "int64")),
-    ],
-)
-def test_types_follow_from_value_wish_and_declaration(
-    dtype: str | None, declared: str, value: object, column: Column
-) -> None:
-    assert infer_column("c", dtype, declared, value) == column
+def test_blobs_are_arrays_of_bytes_or_of_the_type_that_is_asked_for() -> None:
+    assert blob_column("c", None, 8) == Column("c", "uint8", (8,))
+    assert blob_column("c", "float32", 8) == Column("c", "float32", (2,))
 
 
-def test_a_blob_that_is_no_array_of_the_type_is_refused() -> None:
-    with pytest.raises(ConfigError, match='7 bytes is no array of float32; .* label="c:float32"'):
-        infer_column("c", "float32", "", b"1234567")
+@pytest.mark.parametrize("size", [0, 7])
+def test_a_blob_that_is_no_array_of_the_type_is_refused(size: int) -> None:
+    words = f'{size} bytes is no array of float32; .* label="c:float32"'
+    with pytest.raises(ConfigError, match=words):
+        blob_column("c", "float32", size)
 
 
 def test_names_may_contain_colons() -> None:

@@ -47,7 +47,13 @@ ALLOWED: dict[str, set[str]] = {
     },
     "cached": {"cache", "config", "order", "ring", "source"},
     "source": {"columns", "config", "keys"},
-    "source.sqlite": {"columns", "config", "errors", "keys", "source"},
+    "source.sqlite": {
+        "columns", "config", "errors", "keys", "source", "source.sqlitefile", "source.sqlitetable",
+        "source.sqlitetypes",
+    },
+    "source.sqlitefile": {"config", "descriptors", "errors"},
+    "source.sqlitetable": {"columns", "config", "errors", "keys", "source"},
+    "source.sqlitetypes": {"columns", "errors"},
     "source.postgres": {
         "columns", "config", "errors", "keys", "source", "source._libpq", "source.pgconnection",
         "source.pgtable", "source.pgtypes",

@@ -259,8 +259,9 @@ class Task:
         keys = ray.get(self.keys)
         batches = len(plan_of(config, len(keys)))
         producer = Producer(
-            config, keys, found.columns, snapshot=found.snapshot, worker=self.batch, workers=batches
-        )
+            config, keys, found.columns, snapshot=found.snapshot, identity=found.identity,
+            worker=self.batch, workers=batches,
+        )  # fmt: skip
         columns = _columns(config, found)
         arrays = _arrays(columns, config.batch_size)
         try:
@@ -309,7 +310,7 @@ def _check_file(config: Config) -> None:
     """Raises SourceError where this node does not have the file that the driver's has."""
     if config.url.is_postgres:
         return
-    from ..source.sqlite import path_of
+    from ..source.sqlitefile import path_of
 
     if not os.path.exists(path_of(config)):
         raise SourceError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -86,6 +87,10 @@ class Source(Protocol):
         Raises ConfigError where there is none to be had.
         """
 
+    def identity(self) -> str:
+        """Return which database this is, for :func:`open_source` in other processes. "" if that
+        cannot be known."""
+
     def snapshot(self) -> Snapshot | None:
         """For :func:`open_source` in other processes, which then see what this source sees for as
         long as it is open. None where there is no such thing."""
@@ -97,27 +102,45 @@ class Source(Protocol):
         """May be called twice."""
 
 
-def open_source(config: Config, snapshot: Snapshot | None = None, *, who: str = "") -> Source:
-    """Opens what ``config.url`` names.
+def open_source(
+    config: Config, snapshot: Snapshot | None = None, *, who: str = "", identity: str = ""
+) -> Source:
+    """Open what ``config.url`` names.
 
     snapshot: of another source, to see what it sees. who: how the server's list of connections is
-    to call this one.
+    to call this one. identity: of another source. Raises SourceError if this would be another
+    database, because a file was replaced or a name leads to another server now.
     """
     if config.url.is_postgres:
         from .postgres import PostgresSource
 
-        return PostgresSource(config, snapshot, who=who)
+        return PostgresSource(config, snapshot, who=who, identity=identity)
     from .sqlite import SQLiteSource
 
-    return SQLiteSource(config)
+    return SQLiteSource(config, identity=identity)
+
+
+def hold(config: Config) -> io.FileIO | None:
+    """Return what keeps the identity of the database's file from passing to another file, or None
+    for a server."""
+    if config.url.is_postgres:
+        return None
+    from . import sqlitefile
+
+    try:
+        return sqlitefile.hold(sqlitefile.path_of(config))
+    except FileNotFoundError:
+        return None  # the next one who opens it says so
 
 
 def state_holds(config: Config, state: str) -> bool:
-    """Whether what sources read from now on are rows of this :meth:`Source.state` still. Asked for
-    each batch: 0.01 ms."""
+    """Return whether sources still read the rows of this :meth:`Source.state`.
+
+    It is asked for each batch, and takes 0.01 ms. It opens nothing: see ``sqlitefile.py``.
+    """
     if config.url.is_postgres:
         return True  # it is that of a snapshot, which lasts
-    from .sqlite import file_state, path_of
+    from .sqlitefile import file_state, path_of
 
     return state == file_state(path_of(config))
 

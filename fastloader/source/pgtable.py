@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from ..columns import TEXT, Column, infer_column, split_label
+from ..columns import TEXT, Column, blob_column, split_label
 from ..config import Config
 from ..errors import ConfigError, PlanError, SourceError
 from ..keys import Key, Keys, key_values
@@ -135,7 +135,7 @@ class PostgresTable:
             )
         length = int(result.value(0, 0) or 0)
         if kind.wire == BYTES:
-            return infer_column(name, dtype, "", bytes(length))
+            return blob_column(name, dtype, length)
         return Column(name, dtype or kind.dtype, (length,))
 
     def state(self, query: Query) -> str:

@@ -77,7 +77,9 @@ class PostgresSource:
     row that came: in the same snapshot, if its holder is still there.
     """
 
-    def __init__(self, config: Config, snapshot: Snapshot | None, *, who: str) -> None:
+    def __init__(
+        self, config: Config, snapshot: Snapshot | None, *, who: str, identity: str = ""
+    ) -> None:
         self._config = config
         self._snapshot = snapshot
         self._connection = Connection(config, snapshot, who=who)
@@ -144,6 +146,9 @@ class PostgresSource:
             table = self._table()
             self._begin()
             return table.state(self._query)
+
+    def identity(self) -> str:
+        return ""
 
     def snapshot(self) -> Snapshot | None:
         if self._short:
