@@ -11,6 +11,7 @@ from ..config import make_config
 from ..machine import cores
 from ..stats import Stages, advice, bottleneck
 from .command import Outcome, add_loader_arguments, loader_options, output_path, progress, table
+from .database_files import check_output
 from .plot import BLUE, GREEN, GREY, ORANGE, check_plots, figure
 from .throughput import Measured, Spread, of_generator, of_loader
 
@@ -47,6 +48,7 @@ class Bench:
             check_plots()
         options = loader_options(arguments)
         config = make_config(options)
+        check_output(arguments.output, config)
         rounds, seconds = max(1, arguments.rounds), max(0.1, arguments.seconds)
         of_loader(options, min(1.0, seconds))  # what can be wrong is wrong at once
         of_generator(config, 0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..config import make_config
 from ..keys import Key
 from ..loader import FastLoader
 from ..stats import Pictures
@@ -25,6 +26,7 @@ from .command import (
     size_text,
     table,
 )
+from .database_files import check_output
 
 SHOWN_KEYS = 10
 
@@ -64,6 +66,7 @@ class Check:
             "drop_remainder": False, "shuffle": False, "shard": (0, 1), "deterministic": False,
             "cache": None,
         }  # fmt: skip
+        check_output(arguments.csv, make_config(options))
         with FastLoader(**options) as loader:
             for _ in progress(loader, "Decoding", total=len(loader), unit="batches"):
                 pass

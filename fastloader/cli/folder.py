@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .command import MACHINE, CommandError
+from .database_files import DatabaseFiles
 from .labels import LABELS_CSV, read_labels
 
 FORMATS = re.compile(
@@ -59,13 +60,19 @@ class Folder:
 
     labels: the CSV file; by default the folder's own labels.csv, where there is one.
     max_blob_bytes: of a file that is still taken.
+    database: whose own files are left out, and never opened.
     skipped: what nobody expects to be taken. refused: what somebody might miss.
 
     Raises CommandError, and OSError where the folder cannot be read.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, labels: Path | None = None, max_blob_bytes: int
+        self,
+        path: str | os.PathLike[str],
+        *,
+        labels: Path | None = None,
+        max_blob_bytes: int,
+        database: DatabaseFiles,
     ) -> None:
         self.path = Path(path)
         if not self.path.exists():
@@ -75,6 +82,9 @@ class Folder:
         own = self.path / LABELS_CSV
         self.labels = labels or (own if own.exists() else None)
         self._max_blob_bytes = max_blob_bytes
+        self._database = database
+        if self.labels is not None and self.labels in database:
+            raise CommandError(f"{self.labels} belongs to the database; name a CSV file")
         self.skipped, self.refused = Left(keep_all=False), Left(keep_all=True)
 
     def files(self) -> list[tuple[str, str]]:
@@ -105,7 +115,8 @@ class Folder:
             self.refused.add(f"cannot be read: {error.strerror}", file)
             return None
         except _Refused as reason:
-            self.refused.add(str(reason), file)
+            unlisted = isinstance(reason, _Database) and self.labels is None
+            (self.skipped if unlisted else self.refused).add(str(reason), file)
             return None
         match = FORMATS.match(head)
         if match is None:
@@ -127,6 +138,9 @@ class Folder:
         return None
 
     def _check(self, file: str) -> None:
+        """Raises _Refused, or OSError. Opens nothing."""
+        if self.path / file in self._database:
+            raise _Database
         info = os.stat(self.path / file)
         if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for somebody to write
             raise _Refused("not a file but a pipe, a device or a folder")
@@ -180,6 +194,13 @@ class Folder:
 
 class _Refused(Exception):
     """Why a file is not taken."""
+
+
+class _Database(_Refused):
+    """It belongs to the database that is written to."""
+
+    def __str__(self) -> str:
+        return "the database itself"
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

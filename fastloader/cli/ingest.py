@@ -15,6 +15,7 @@ from typing import Any
 
 from ..config import UNSET, Config, make_config
 from .command import DONE, FOUND, CommandError, Outcome, progress, size_text, table
+from .database_files import DatabaseFiles
 from .folder import Folder, shown
 from .labels import Labels
 from .target import Row, Target, open_target
@@ -72,7 +73,10 @@ class Ingest:
         }
         config = make_config({**given, "query": None})
         folder = Folder(
-            arguments.folder, labels=arguments.labels, max_blob_bytes=config.max_blob_bytes
+            arguments.folder,
+            labels=arguments.labels,
+            max_blob_bytes=config.max_blob_bytes,
+            database=DatabaseFiles(config),
         )
         with contextlib.closing(open_target(config)) as target:
             ingest = _Ingest(folder, target)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import Config
+from ..config import Config, make_config
 from ..loader import FastLoader
 from .command import (
     MACHINE,
@@ -19,6 +19,7 @@ from .command import (
     loader_options,
     output_path,
 )
+from .database_files import check_output
 
 
 class Preview:
@@ -50,6 +51,7 @@ class Preview:
             **loader_options(arguments), "with_keys": True, "on_error": "fill", "slots": 2,
             "deterministic": True,
         }  # fmt: skip
+        check_output(arguments.output, make_config(options))
         with FastLoader(**options) as loader:
             if not 0 <= arguments.batch < len(loader):
                 raise CommandError(f"--batch {arguments.batch}: there are 0 to {len(loader) - 1}")

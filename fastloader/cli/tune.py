@@ -11,6 +11,7 @@ from typing import Any
 from ..config import make_config
 from ..machine import cores
 from .command import Outcome, add_loader_arguments, loader_options, output_path, progress, table
+from .database_files import check_output
 from .plot import BLUE, ORANGE, check_plots, figure
 from .throughput import Spread, of_loader
 
@@ -53,6 +54,7 @@ class Tune:
             check_plots()
         options = loader_options(arguments)
         config = make_config(options)
+        check_output(arguments.output, config)
         sweep = Sweep(options, arguments.seconds)
         sweep.warm_up()
         counts = [config.workers] if "workers" in options else worker_counts(cores())
