@@ -26,7 +26,7 @@ def pictures(tmp_path: Path) -> Path:
     """60 in three subfolders, and what is none."""
     folder = tmp_path / "pictures"
     for i in range(60):
-        path = folder / ("cat", "dog", "a/owl")[i % 3] / f"{i}.jpg"
+        path = folder / ("cat", "dog", "bird/owl")[i % 3] / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(jpeg(seed=i))
     (folder / "notes.txt").write_text("no picture")
@@ -70,14 +70,15 @@ def test_a_loader_with_its_defaults_reads_what_was_stored(
 ) -> None:
     code, found = ingest(capsys, pictures, url)
     assert code == 1, "one file is empty"
-    assert (found["added"], found["there_already"]) == (60, 0)
-    assert found["labels"] == {"a/owl": 0, "cat": 1, "dog": 2}
+    assert (found["added"], found["unchanged"]) == (60, 0)
+    assert found["labels"] == {"bird": 0, "cat": 1, "dog": 2}
     assert found["refused"] == {"empty": {"count": 1, "files": ["cat/empty.jpg"]}}
-    assert set(found["skipped"]) == {"hidden", "not a picture"}
+    assert set(found["skipped"]) == {"hidden", "not an image"}
     rows = rows_of(url)
     for i in range(60):
-        name = ("cat", "dog", "a/owl")[i % 3]
-        expected = (found["labels"][name], name, (pictures / name / f"{i}.jpg").read_bytes())
+        name = ("cat", "dog", "bird/owl")[i % 3]
+        label = name.partition("/")[0]
+        expected = (found["labels"][label], label, (pictures / name / f"{i}.jpg").read_bytes())
         assert rows[f"{name}/{i}.jpg"] == expected
     with FastLoader(url, size=(8, 8), workers=1) as loader:
         labels = [label for _, batch in loader for label in batch.tolist()]
@@ -93,8 +94,8 @@ def test_a_second_run_takes_what_is_new_and_numbers_stay(
     (pictures / "bee").mkdir()  # which would have been the first but one
     shutil.copy(pictures / "cat" / "0.jpg", pictures / "bee" / "0.jpg")
     code, found = ingest(capsys, pictures, url)
-    assert (code, found["added"], found["there_already"]) == (0, 1, 60)
-    assert found["labels"] == {"a/owl": 0, "cat": 1, "dog": 2, "bee": 3}
+    assert (code, found["added"], found["unchanged"]) == (0, 1, 60)
+    assert found["labels"] == {"bird": 0, "cat": 1, "dog": 2, "bee": 3}
     assert {**before, "bee/0.jpg": (3, "bee", before["cat/0.jpg"][2])} == rows_of(url)
 
 
@@ -165,7 +166,7 @@ def test_what_cannot_work_is_one_line_and_leaves_nothing(
     cases = [
         ((tmp_path / "none", new), 4, "there is no folder"),
         ((pictures / "notes.txt", new), 2, "is a file; name the folder"),
-        ((tmp_path / "empty", new), 1, "there are no pictures in"),
+        ((tmp_path / "empty", new), 1, "there are no images to store in"),
         ((pictures, tmp_path / "none" / "x.db"), 4, "there is no folder"),
         ((pictures, tmp_path / "empty"), 3, "is a folder; name the SQLite file"),
         ((pictures, tmp_path / "no.db"), 3, "file is not a database"),
@@ -190,7 +191,8 @@ def test_a_fifo_or_a_huge_file_is_refused_without_waiting(
     os.mkfifo(folder / "pipe.jpg")
     (folder / "a.jpg").write_bytes(jpeg())
     (folder / "b.jpg").write_bytes(jpeg(200, 200))
-    code, found = ingest(capsys, folder, tmp_path / "x.db", "--max-blob-bytes", 5000)
+    more = ["--one-class", "any", "--max-blob-bytes", 5000]
+    code, found = ingest(capsys, folder, tmp_path / "x.db", *more)
     assert (code, found["added"]) == (1, 1)
     assert {name for left in found["refused"].values() for name in left["files"]} == {
         "pipe.jpg",

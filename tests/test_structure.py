@@ -117,9 +117,13 @@ ALLOWED: dict[str, set[str]] = {
     "cli.folder": {"cli.command", "cli.database_files", "cli.labels"},
     "cli.target": {"cli.labels", "config", "errors"},
     "cli.target_sqlite": {"cli.command", "cli.target", "config", "errors", "source"},
-    "cli.target_postgres": {"cli.target", "config", "errors", "source", "source.pgtable", "url"},
+    "cli.target_postgres": {
+        "cli.labels", "cli.target", "config", "errors", "source", "source.pgtable", "url",
+    },
+    "cli.compare": {"cli.command", "cli.folder", "cli.target"},
     "cli.ingest": {
-        "cli.command", "cli.database_files", "cli.folder", "cli.labels", "cli.target", "config",
+        "cli.command", "cli.compare", "cli.database_files", "cli.folder", "cli.labels",
+        "cli.target", "config",
     },
     "cli.plan": {
         "cli.command", "cli.folder", "columns", "config", "crew", "keys", "plan", "producer",

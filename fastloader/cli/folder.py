@@ -1,18 +1,18 @@
-"""A folder of pictures: which files are some, how each is labelled, what is left out and why."""
+"""A folder of images: which files are some, how each is labelled, what is left out and why."""
 
 from __future__ import annotations
 
 import os
-import posixpath
 import re
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .command import MACHINE, CommandError
 from .database_files import DatabaseFiles
-from .labels import LABELS_CSV, read_labels
+from .labels import LABEL, LABELS_CSV, read_labels
 
 FORMATS = re.compile(
     rb"""(?P<JPEG>\xff\xd8\xff) | (?P<PNG>\x89PNG\r\n\x1a\n) | (?P<WebP>RIFF....WEBP)
@@ -23,6 +23,8 @@ FORMATS = re.compile(
 )
 """What the first bytes say. The first three are the kernel's own, the others Pillow's."""
 HEAD_BYTES = 32
+
+RACY_NS = 20_000_000
 
 SHOWN_NAMES = 5
 
@@ -56,12 +58,18 @@ class Left:
 
 
 class Folder:
-    """Pictures in a folder, labelled by a CSV file or by the subfolder that each is in.
+    """Images in a folder, each with a label.
+
+    The label is what a CSV file says, or else the first subfolder on the way to the image, however
+    deep it lies, as in torchvision's ImageFolder and in Keras.
 
     labels: the CSV file; by default the folder's own labels.csv, where there is one.
+    label_column: of the CSV file.
+    one_class: the label of all images, whatever folder they are in.
     max_blob_bytes: of a file that is still taken.
     database: whose own files are left out, and never opened.
     skipped: what nobody expects to be taken. refused: what somebody might miss.
+    unused: columns of the CSV file that were not read.
 
     Raises CommandError, and OSError where the folder cannot be read.
     """
@@ -71,6 +79,8 @@ class Folder:
         path: str | os.PathLike[str],
         *,
         labels: Path | None = None,
+        label_column: str = LABEL,
+        one_class: str | None = None,
         max_blob_bytes: int,
         database: DatabaseFiles,
     ) -> None:
@@ -78,32 +88,46 @@ class Folder:
         if not self.path.exists():
             raise CommandError(f"there is no folder {path}", MACHINE)
         if not self.path.is_dir():
-            raise CommandError(f"{path} is a file; name the folder that the pictures are in")
+            raise CommandError(f"{path} is a file; name the folder that the images are in")
         own = self.path / LABELS_CSV
-        self.labels = labels or (own if own.exists() else None)
+        self.labels = labels or (own if one_class is None and own.exists() else None)
+        self.unused: list[str] = []
+        self._label_column = label_column
+        self._one_class = one_class
         self._max_blob_bytes = max_blob_bytes
         self._database = database
         if self.labels is not None and self.labels in database:
             raise CommandError(f"{self.labels} belongs to the database; name a CSV file")
         self.skipped, self.refused = Left(keep_all=False), Left(keep_all=True)
 
-    def files(self) -> list[tuple[str, str]]:
-        """(file, label) of all that may be pictures: in the order of the CSV file, or sorted.
+    @property
+    def has_classes(self) -> bool:
+        """Whether the subfolders are the labels."""
+        return self.labels is None and self._one_class is None
 
-        A file is named by its path in the folder, with slashes.
+    def files(self) -> list[tuple[str, str]]:
+        """(file, label) of all that may be images: in the order of the CSV file, or sorted.
+
+        A file is named by its path in the folder, with slashes. One that has no label because it is
+        in no subfolder has an empty one.
         """
         named: Iterable[tuple[str, str]]
         if self.labels is None:
-            top = os.path.basename(os.path.abspath(self.path))
             files = sorted(self._walk())
-            named = ((name, posixpath.dirname(name) or top) for name in files)
+            named = ((name, self._label_of(name)) for name in files)
         else:
-            listed = read_labels(self.labels)
+            listed = read_labels(self.labels, self._label_column)
+            self.unused = listed.unused
             for name in self._walk():
-                if name not in listed and not self._is_labels(name):
+                if name not in listed.labels and not self._is_labels(name):
                     self.skipped.add(f"not in {self.labels.name}", name)
-            named = listed.items()
+            named = listed.labels.items()
         return [pair for pair in named if self._is_text(*pair)]
+
+    def _label_of(self, name: str) -> str:
+        if self._one_class is not None:
+            return self._one_class
+        return name.partition("/")[0] if "/" in name else ""
 
     def look(self, file: str) -> str | None:
         """The format of a file, or None where it is not taken."""
@@ -120,24 +144,35 @@ class Folder:
             return None
         match = FORMATS.match(head)
         if match is None:
-            # What is listed as a picture and is none, a web page say, was meant to be one.
+            # What is listed as an image and is none, for example a web page, was meant to be one.
             left = self.skipped if self.labels is None else self.refused
-            left.add("not a picture", file)
+            left.add("not an image", file)
             return None
         return match.lastgroup
 
-    def read(self, file: str) -> bytes | None:
-        """All of it, or None where it cannot be taken any more."""
+    def read(self, file: str) -> tuple[bytes, int | None] | None:
+        """All of it and when it was written, or None where it cannot be taken any more."""
         try:
             self._check(file)
-            return (self.path / file).read_bytes()
+            written = modified(os.stat(self.path / file))
+            return (self.path / file).read_bytes(), written
         except OSError as error:
             self.refused.add(f"cannot be read: {error.strerror}", file)
         except _Refused as reason:
             self.refused.add(str(reason), file)
         return None
 
-    def _check(self, file: str) -> None:
+    def stat(self, file: str) -> os.stat_result | None:
+        """What the file system says, or None where it cannot be taken."""
+        try:
+            return self._check(file)
+        except OSError as error:
+            self.refused.add(f"cannot be read: {error.strerror}", file)
+        except _Refused as reason:
+            self.refused.add(str(reason), file)
+        return None
+
+    def _check(self, file: str) -> os.stat_result:
         """Raises _Refused, or OSError. Opens nothing."""
         if self.path / file in self._database:
             raise _Database
@@ -148,6 +183,7 @@ class Folder:
             raise _Refused("empty")
         if info.st_size > self._max_blob_bytes:
             raise _Refused(f"over {self._max_blob_bytes} bytes; raise --max-blob-bytes to take it")
+        return info
 
     def _is_labels(self, name: str) -> bool:
         assert self.labels is not None
@@ -190,6 +226,14 @@ class Folder:
                             yield name
             except OSError as error:
                 self.refused.add(f"cannot be read: {error.strerror}", inside or ".")
+
+
+def modified(info: os.stat_result) -> int | None:
+    """When a file was written, in nanoseconds; None where it may be written again unnoticed.
+
+    The kernel's clock ticks every 4 to 10 ms, and a change within a tick does not show.
+    """
+    return info.st_mtime_ns if time.time_ns() - info.st_mtime_ns > RACY_NS else None
 
 
 class _Refused(Exception):

@@ -1,42 +1,56 @@
-"""The labels of pictures: read from a CSV file, and numbered, one number for each name."""
+"""The labels of images: read from a CSV file, and the numbers of classes."""
 
 from __future__ import annotations
 
 import csv
 import itertools
+import math
 import posixpath
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from .command import CommandError
 
 LABELS_CSV = "labels.csv"
+LABEL = "label"
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
+_FLOAT = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _LIMIT = 2**63
 
 
-def read_labels(path: Path) -> dict[str, str]:
-    """The labels by file, in the order of the CSV file, whose columns ``file`` and ``label`` are
-    read. Raises CommandError, or OSError."""
+class Listed(NamedTuple):
+    """What a CSV file says.
+
+    labels: by file, in the order of the file. unused: the columns that were not read.
+    """
+
+    labels: dict[str, str]
+    unused: list[str]
+
+
+def read_labels(path: Path, column: str = LABEL) -> Listed:
+    """Read the columns ``file`` and ``column`` of a CSV file. Raises CommandError, or OSError."""
     found: dict[str, str] = {}
     same: dict[str, str] = {}  # one string for each label, not one for each row
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines)
         try:
             columns = reader.fieldnames or ()
-            for column in ("file", "label"):
-                if column not in columns:
+            for name in ("file", column):
+                if name not in columns:
+                    hint = "" if name == "file" else "; name the label's with --label-column"
                     raise CommandError(
-                        f"{path} has no column {column!r}; its first line has to name the columns "
-                        f"file and label, and is {','.join(columns)[:100]!r}"
+                        f"{path} has no column {name!r}; its first line has to name the columns, "
+                        f"and is {','.join(columns)[:100]!r}{hint}"
                     )
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
-                file, label = row["file"], (row["label"] or "").strip()
+                file, label = row["file"], (row[column] or "").strip()
                 if not file or not label:
-                    raise CommandError(f"{where}: no {'label' if file else 'file'}")
+                    raise CommandError(f"{where}: no {column if file else 'file'}")
                 file = _inside(file, where)
                 if found.setdefault(file, same.setdefault(label, label)) != label:
                     raise CommandError(
@@ -45,7 +59,7 @@ def read_labels(path: Path) -> dict[str, str]:
                     )
         except (csv.Error, UnicodeDecodeError) as error:
             raise CommandError(f"{path} is no CSV file in UTF-8: {error}") from None
-    return found
+    return Listed(found, [name for name in columns if name not in ("file", column)])
 
 
 def _inside(file: str, where: str) -> str:
@@ -58,65 +72,137 @@ def _inside(file: str, where: str) -> str:
     return file
 
 
-class Labels:
-    """The numbers of labels. What the table calls them already stays.
+def read_classes(path: Path) -> dict[str, int]:
+    """Read the numbers of classes: those of the lines of a file, from 0. Raises CommandError."""
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path} is no text in UTF-8: {error}") from None
+    names = [name for name in names if name]
+    numbers = {name: number for number, name in enumerate(names)}
+    if not names or len(numbers) < len(names):
+        twice = next((name for i, name in enumerate(names) if numbers[name] != i), None)
+        problem = "names no classes" if twice is None else f"names the class {twice!r} twice"
+        raise CommandError(f"{path} {problem}; it needs the name of one class on each line")
+    return numbers
 
-    Names that are all integers are their own numbers. Others get the lowest numbers that are free,
-    in the order of the names: so a run that was interrupted and one that was not come to the same.
+
+class Labels:
+    """The labels of one run, and the values that they have in the table.
+
+    Names that are all integers are their own numbers. Labels of a CSV file that are all numbers,
+    and not all integers, are floats. All others are classes: what the table calls them stays, and
+    new ones get the lowest free numbers in the order of their names, so a run that was interrupted
+    and one that was not come to the same.
+
+    Parameters
+    ----------
+    names
+        All labels of the run.
+    listed
+        Whether a CSV file has them. The names of folders are never floats.
+    fixed
+        The numbers of all classes that there may be, if that was said.
     """
 
-    def __init__(self, names: Iterable[str]) -> None:
+    def __init__(
+        self, names: Iterable[str], *, listed: bool, fixed: Mapping[str, int] | None = None
+    ) -> None:
         self._names = sorted(set(names))
-        self._are_integers = all(map(_INTEGER.fullmatch, self._names))
-        self._in_table: dict[str, int] = {}
-        self._numbers: dict[str, int] = {}
-        self._arrange()
+        self._fixed = fixed
+        self._are_integers = fixed is None and all(map(_INTEGER.fullmatch, self._names))
+        self.are_floats = (
+            listed and fixed is None and not self._are_integers and _are_floats(self._names)
+        )
+        self._values: dict[str, int] = {}
+        if fixed is not None and (other := [name for name in self._names if name not in fixed]):
+            raise CommandError(
+                f"the label {other[0]!r} is none of the {len(fixed)} classes that were given; add "
+                f"it to them, or leave its images out"
+            )
 
-    def __getitem__(self, name: str) -> int:
-        return self._numbers[name]
+    def __getitem__(self, name: str) -> int | float:
+        return float(name) if self.are_floats else self._values[name]
 
-    def items(self) -> Iterator[tuple[str, int]]:
-        """(name, number), in the order of the numbers."""
-        yield from sorted(self._numbers.items(), key=lambda item: item[1])
+    def items(self) -> Iterator[tuple[str, int | float]]:
+        """(name, value) of the run's labels, in the order of the values."""
+        yield from sorted(((name, self[name]) for name in self._names), key=lambda item: item[1])
 
-    def learn(self, in_table: Iterable[tuple[str, int]]) -> None:
-        """(name, number) of rows that are in the table. Raises CommandError where no numbers would
-        agree with them."""
-        new = dict.fromkeys(in_table)
-        for name, number in new:
-            if not isinstance(name, str) or not isinstance(number, int):
-                raise CommandError(f"the table has a label {number!r} with the name {name!r}")
-            if self._in_table.setdefault(name, number) != number:
-                raise _clash(f"the label {name!r} has the numbers {self._in_table[name]}, {number}")
-        if new:
-            self._arrange()
+    def become_floats(self) -> None:
+        """Make floats of integers, for a table of floats. Raises CommandError."""
+        if not self.are_floats and not self._are_integers:
+            raise CommandError(
+                "the labels in the table are numbers with fractions, and these are names; take a "
+                "table of their own with --table"
+            )
+        self.are_floats = True
 
-    def _arrange(self) -> None:
-        numbers = dict(self._in_table)
-        missing = [name for name in self._names if name not in numbers]
-        if self._are_integers:
-            numbers |= {name: int(name) for name in missing}
-            wrong = next((name for name in self._names if numbers[name] != int(name)), None)
-            if wrong is not None:
-                raise _clash(f"the label {wrong} has the number {numbers[wrong]} in the table")
+    def settle(self, known: Mapping[str, int]) -> dict[str, int]:
+        """Give every label its number.
+
+        Parameters
+        ----------
+        known
+            The classes that the table has.
+
+        Returns
+        -------
+        The classes that are new. Raises CommandError where no numbers would fit.
+        """
+        if self.are_floats:
+            return {}
+        numbers = dict(known)
+        if self._fixed is not None:
+            missing = {name: n for name, n in self._fixed.items() if name not in known}
+            new = missing
+            wrong = {name: n for name, n in self._fixed.items() if known.get(name, n) != n}
         else:
-            taken = set(numbers.values())
-            free = (number for number in itertools.count() if number not in taken)
-            numbers |= dict(zip(missing, free, strict=False))
-        self._check(numbers)
-        self._numbers = {name: numbers[name] for name in self._names}
+            names = [name for name in self._names if name not in known]
+            new = self._numbered(names, set(known.values()))
+            wrong = {}
+            if self._are_integers:
+                wrong = {name: int(name) for name in self._names if known.get(name) != int(name)}
+                wrong = {name: n for name, n in wrong.items() if name in known}
+        for name, number in wrong.items():
+            raise _clash(f"the class {name!r} is {number} and has the number {known[name]} there")
+        numbers |= new
+        _check(numbers)
+        self._values = numbers
+        return new
 
-    def _check(self, numbers: dict[str, int]) -> None:
-        names: dict[int, str] = {}
-        for name, number in numbers.items():
-            if names.setdefault(number, name) != name:
-                raise _clash(f"the number {number} has the names {names[number]!r} and {name!r}")
-            if not -_LIMIT <= number < _LIMIT:
-                raise CommandError(f"the label {number} has more than 64 bits")
+    def _numbered(self, names: list[str], taken: set[int]) -> dict[str, int]:
+        if self._are_integers:
+            return {name: int(name) for name in names}
+        free = (number for number in itertools.count() if number not in taken)
+        return dict(zip(names, free, strict=False))
+
+
+def _are_floats(names: list[str]) -> bool:
+    """Whether all are; an error where some are, and others are no numbers at all."""
+    numbers = {name for name in names if _FLOAT.fullmatch(name) and math.isfinite(float(name))}
+    if numbers and all(map(_INTEGER.fullmatch, numbers)):
+        return False
+    if numbers and len(numbers) < len(names):
+        odd = next(name for name in names if name not in numbers)
+        some = next(name for name in names if name in numbers and not _INTEGER.fullmatch(name))
+        raise CommandError(
+            f"the labels are numbers such as {some} and also {odd!r}, which is none; take its rows "
+            f"out, or, if they are all names of classes, list these with --classes FILE"
+        )
+    return bool(numbers)
+
+
+def _check(numbers: Mapping[str, int]) -> None:
+    names: dict[int, str] = {}
+    for name, number in numbers.items():
+        if names.setdefault(number, name) != name:
+            raise _clash(f"the number {number} has the names {names[number]!r} and {name!r}")
+        if not -_LIMIT <= number < _LIMIT:
+            raise CommandError(f"the label {number} has more than 64 bits")
 
 
 def _clash(what: str) -> CommandError:
     return CommandError(
-        f"the labels do not fit together: {what}; call them the same, or take a table of their own "
-        f"with --table"
+        f"the labels do not fit those of the table: {what}; call them the same, or take a table of "
+        f"their own with --table"
     )

@@ -6,7 +6,7 @@ The images are stored outside of the rows and not compressed: a JPEG does not ge
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..config import Config
@@ -14,22 +14,24 @@ from ..errors import SourceError
 from ..source import identifier
 from ..source.pgtable import array_literal, literal
 from ..url import without_password
-from .target import LOCKED_S, Target
+from .labels import Labels
+from .target import LOCKED_S, MODIFIED, Target
 
 INGEST_LOCK = int.from_bytes(b"fl_ingst", "big")
 """Of all ingests into a database. An advisory lock needs no privilege and holds up nobody else."""
 
 BYTEA, TEXT, VARCHAR = 17, 25, 1043
-INTEGERS = {21: "h", 23: "i", 20: "q"}
-"""int2, int4, int8: type OIDs, and the struct codes of the binary form."""
+NUMBERS = {21: "h", 23: "i", 20: "q", 700: "f", 701: "d"}
+"""int2, int4, int8, float4, float8: type OIDs, and the struct codes of the binary form."""
 
 STREAM_BYTES = 1 << 16
 """What libpq gets at once."""
 
 TYPES = {
     "file": ("text", (TEXT, VARCHAR)),
-    "label": ("int8", tuple(INTEGERS)),
+    "label": ("int8", tuple(NUMBERS)),
     "label_name": ("text", (TEXT, VARCHAR)),
+    MODIFIED: ("int8", (20,)),
     "image_data": ("bytea", (BYTEA,)),
 }
 """What a column is made as, and the OIDs of what it may be."""
@@ -43,19 +45,25 @@ class PostgresTarget(Target):
         f"SELECT pg_advisory_xact_lock({INGEST_LOCK})"
     )
 
+    KEY = "int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
+    TYPES = {"int": "int8", "float": "float8", "text": "text", "bytes": "bytea"}  # noqa: RUF012
+    SIZE = "octet_length"
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         assert config.table is not None
         self._url = config.url
-        self.name = identifier(*config.table.split("."))
-        self.CREATE = (
-            f"CREATE TABLE IF NOT EXISTS {self.name} "
-            f"(id int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY, file text NOT NULL UNIQUE, "
-            f"label int8 NOT NULL, label_name text NOT NULL, image_data bytea NOT NULL); "
-            f"ALTER TABLE {self.name} ALTER COLUMN image_data SET STORAGE EXTERNAL"
-        )
+        self.name = self._name_of(config.table)
+        self.classes_name = self._name_of(config.table + "_classes")
         self._label_code = "q"
         self._connection: Any = None
+
+    def _create(self, labels: Labels) -> str:
+        self._label_code = "d" if labels.are_floats else "q"
+        return (
+            f"{super()._create(labels)}; "
+            f"ALTER TABLE {self.name} ALTER COLUMN image_data SET STORAGE EXTERNAL"
+        )
 
     def open(self) -> None:
         import psycopg2
@@ -70,29 +78,28 @@ class PostgresTarget(Target):
                 f"{self._url}: cannot connect: {without_password(str(error), self._url)}"
             ) from None
         self._connection.autocommit = True
-        ((there,),) = self._execute(f"SELECT to_regclass({literal(self.name)})")
-        if there is not None:
-            self._check_table()
-            self._is_there = True
+        self._look()
 
-    def _check_table(self) -> None:
+    def _look(self) -> None:
+        if not self._has(self.name):
+            return
         with self._cursor(f"SELECT * FROM {self.name} LIMIT 0") as cursor:
             types = {column.name: column.type_code for column in cursor.description}
         self._check_columns(list(types))
         for name, (wanted, allowed) in TYPES.items():
-            if types[name] not in allowed:
+            if name in types and types[name] not in allowed:
                 ((found,),) = self._execute(f"SELECT format_type({types[name]}, NULL)")
                 raise SourceError(
                     f"{self._where}: there is such a table already, whose column {name!r} has the "
                     f"type {found} and not {wanted}: name another table with --table"
                 )
-        self._label_code = INTEGERS[types["label"]]
-        try:
-            self._check_unique()
-        except SourceError as error:
-            if "ON CONFLICT" not in str(error):
-                raise
-            raise self._not_unique() from None
+        self._label_code = NUMBERS[types["label"]]
+        self._has_floats = self._label_code in "fd"
+        self._check_unique()
+
+    def _has(self, name: str) -> bool:
+        ((there,),) = self._execute(f"SELECT to_regclass({literal(name)})")
+        return there is not None
 
     def _execute(self, sql: str) -> list[tuple[Any, ...]]:
         with self._cursor(sql) as cursor:
@@ -114,19 +121,38 @@ class PostgresTarget(Target):
             raise SourceError(f"{self._where}: {words}") from None
         return cursor
 
-    def _insert(self, rows: Sequence[tuple[str, int, str, bytes]]) -> None:
-        sql = f"COPY {self.name} (file, label, label_name, image_data) FROM STDIN (FORMAT binary)"
+    def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        sql = f"COPY {self.name} ({', '.join(self._columns)}) FROM STDIN (FORMAT binary)"
+        self._check_numbers(rows)
+        self._cursor(sql, _Stream(_copy_data(rows, self._label_code))).close()
+
+    def _check_numbers(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        if self._has_floats:
+            return
         low = -(1 << 8 * struct.calcsize(f"!{self._label_code}") - 1)
-        for _, number, name, _ in rows:
+        for _, number, name, *_ in rows:
             if not low <= number < -low:
                 raise SourceError(
                     f"{self._where}: the label {name!r} has the number {number}, which its column "
                     f"cannot hold; make it int8"
                 )
-        self._cursor(sql, _Stream(_copy_data(rows, self._label_code))).close()
+
+    def _update(self, file: str, values: Mapping[str, Any]) -> None:
+        with self._connection.cursor() as cursor:
+            sets = ", ".join(
+                f"{column} = {cursor.mogrify('%s', (value,)).decode()}"
+                for column, value in values.items()
+            )
+        self._execute(f"UPDATE {self.name} SET {sets} WHERE {self._among([file])}")
 
     def _among(self, files: Sequence[str]) -> str:
         return f"file = ANY ({array_literal(files)}::text[])"
+
+    def _literal(self, text: str) -> str:
+        return literal(text)
+
+    def _name_of(self, table: str) -> str:
+        return identifier(*table.split("."))
 
     def finish(self) -> None:
         self._execute(f"ANALYZE {self.name}")
@@ -137,15 +163,22 @@ class PostgresTarget(Target):
             connection.close()
 
 
-def _copy_data(rows: Sequence[tuple[str, int, str, bytes]], code: str) -> Iterator[bytes]:
-    """The rows as COPY's binary format has them: the number of fields, and each with its size."""
-    label_bytes = struct.calcsize(f"!{code}")
+def _copy_data(rows: Sequence[tuple[Any, ...]], code: str) -> Iterator[bytes]:
+    """The rows as COPY's binary format has them: the number of fields, and each with its size.
+
+    The first three fields of a row are a text, a number of the type ``code`` and a text; then come
+    integers or None, and at last bytes.
+    """
+    number_bytes = struct.calcsize(f"!{code}")
     yield b"PGCOPY\n\xff\r\n\0" + bytes(8)
-    for file, label, label_name, image in rows:
+    for file, label, label_name, *integers, image in rows:
         path, name = file.encode(), label_name.encode()
-        yield struct.pack(f"!hi{len(path)}s", 4, len(path), path)
-        yield struct.pack(f"!i{code}", label_bytes, label)
-        yield struct.pack(f"!i{len(name)}si", len(name), name, len(image))
+        yield struct.pack(f"!hi{len(path)}s", 4 + len(integers), len(path), path)
+        yield struct.pack(f"!i{code}", number_bytes, label)
+        yield struct.pack(f"!i{len(name)}s", len(name), name)
+        for value in integers:
+            yield struct.pack("!i", -1) if value is None else struct.pack("!iq", 8, value)
+        yield struct.pack("!i", len(image))
         yield image
     yield b"\xff\xff"
 

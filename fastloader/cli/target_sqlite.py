@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -27,16 +27,16 @@ class SQLiteTarget(Target):
 
     BEGIN = "BEGIN IMMEDIATE"
 
+    KEY = "INTEGER PRIMARY KEY"
+    TYPES = {"int": "INTEGER", "float": "REAL", "text": "TEXT", "bytes": "BLOB"}  # noqa: RUF012
+    SIZE = "length"
+
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         assert config.table is not None
         self._path = config.url.removeprefix("sqlite:///")
-        self.name = identifier(config.table)
-        self.CREATE = (
-            f"CREATE TABLE IF NOT EXISTS {self.name} (id INTEGER PRIMARY KEY, "
-            f"file TEXT NOT NULL UNIQUE, label INTEGER NOT NULL, label_name TEXT NOT NULL, "
-            f"image_data BLOB NOT NULL)"
-        )
+        self.name = self._name_of(config.table)
+        self.classes_name = self._name_of(config.table + "_classes")
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
@@ -48,16 +48,15 @@ class SQLiteTarget(Target):
         if not os.access(self._path, os.W_OK):
             raise SourceError(f"{self._path} may not be written by this user")
         self._connect()
+        self._look()
+
+    def _look(self) -> None:
         columns = self._execute(f"PRAGMA table_xinfo({self.name})")
         if columns:
-            self._check_columns([name for _, name, *_ in columns])
-            self._is_there = True
-            try:
-                self._check_unique()
-            except SourceError as error:
-                if "ON CONFLICT" not in str(error):
-                    raise
-                raise self._not_unique() from None
+            declared = {name: kind.upper() for _, name, kind, *_ in columns}
+            self._check_columns(list(declared))
+            self._has_floats = any(word in declared["label"] for word in ("REAL", "FLOA", "DOUB"))
+            self._check_unique()
 
     def _check_place(self) -> None:
         """That a new file can be made, without making it."""
@@ -68,7 +67,7 @@ class SQLiteTarget(Target):
             raise CommandError(f"{folder} may not be written by this user", MACHINE)
         with contextlib.closing(sqlite3.connect(":memory:")) as connection:
             try:
-                connection.execute(self.CREATE)
+                connection.execute(f"CREATE TABLE {self.name} (id)")
             except sqlite3.Error as error:  # a name that SQLite keeps for itself
                 raise SourceError(f"{self._where}: cannot make the table: {error}") from None
 
@@ -93,19 +92,39 @@ class SQLiteTarget(Target):
         except sqlite3.Error as error:
             raise SourceError(f"{self._where}: {error}") from None
 
-    def _insert(self, rows: Sequence[tuple[str, int, str, bytes]]) -> None:
+    def _has(self, name: str) -> bool:
+        return bool(self._is_file and self._execute(f"PRAGMA table_xinfo({name})"))
+
+    @property
+    def _is_file(self) -> bool:
+        """Whether there is a database, which looking for a table in it must not make."""
+        return self._connection is not None or os.path.exists(self._path)
+
+    def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        marks = ", ".join("?" * len(self._columns))
+        sql = f"INSERT INTO {self.name} ({', '.join(self._columns)}) VALUES ({marks})"
         try:
-            self._connect().executemany(
-                f"INSERT INTO {self.name} (file, label, label_name, image_data) "
-                f"VALUES (?, ?, ?, ?)",
-                rows,
-            )
+            self._connect().executemany(sql, rows)
         except sqlite3.Error as error:
             raise SourceError(f"{self._where}: cannot add rows: {error}") from None
 
+    def _update(self, file: str, values: Mapping[str, Any]) -> None:
+        sets = ", ".join(f"{column} = ?" for column in values)
+        try:
+            self._connect().execute(
+                f"UPDATE {self.name} SET {sets} WHERE file = ?", (*values.values(), file)
+            )
+        except sqlite3.Error as error:
+            raise SourceError(f"{self._where}: cannot change a row: {error}") from None
+
     def _among(self, files: Sequence[str]) -> str:
-        literals = (file.replace("'", "''") for file in files)
-        return "file IN ('" + "', '".join(literals) + "')"
+        return f"file IN ({', '.join(map(self._literal, files))})"
+
+    def _literal(self, text: str) -> str:
+        return "'" + text.replace("'", "''") + "'"
+
+    def _name_of(self, table: str) -> str:
+        return identifier(table)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
