@@ -164,7 +164,7 @@ $(VENV)/created.done:
 
 $(VENV)/%.done: $(VENV)/created.done pyproject.toml $(EXTENSIONS)
 	@echo "Installing fastloader[$*] into $(VENV), which takes a minute or two"
-	@$(PIP) install $(PINNED) --editable ".[$*]"
+	@tools/pip-install $(BIN)/python $(PINNED) --editable ".[$*]"
 	@touch $@
 
 # PyTorch's build for CPUs, where the package index has one: the usual one brings gigabytes of CUDA.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from . import report
 from .cases import CASES
+from .endings import ending_cleanly
 from .measure import BUILD, ROOT
 
 
@@ -66,12 +67,22 @@ def run(cases: list[str], output: Path, more: list[str], *, quick: bool) -> int:
         words += [*((case.quick or ()) if quick else ()), *more]
         record = ["--json", str((output / f"{name}.json").resolve())]
         command = [sys.executable, "-m", f"benchmarks.{module}", *words, *record]
-        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        if _run(command):
             failed.append(name)
         print(f"({time.perf_counter() - start:.0f} s)", flush=True)
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _run(command: list[str]) -> int:
+    """The exit code. SIGTERM goes to the case, too, which may have a server to end."""
+    with ending_cleanly(), subprocess.Popen(command, cwd=ROOT) as process:
+        try:
+            return process.wait()
+        except SystemExit:
+            process.terminate()
+            raise
 
 
 if __name__ == "__main__":

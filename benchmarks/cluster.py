@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .endings import ending_cleanly
+
 START_TIMEOUT_S = 60
 SETTINGS = {
     # Nothing here outlives the server, and nobody waits for a disk.
@@ -184,18 +186,19 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(bindir: Path | None = None, **settings: str) -> Iterator[Cluster]:
-    """A running server that is gone without a trace afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix="fastloader-pg-"))
-    folder.chmod(0o755)
-    server = None
-    try:
-        server = Cluster(bindir or embedded_bindir(), folder, **settings)
-        server.start()
-        yield server
-    finally:
-        if server is not None:
-            server.stop(immediate=True)  # nothing is worth a checkpoint
-        shutil.rmtree(folder, ignore_errors=True)
+    """A running server that is gone without a trace afterwards, also after SIGTERM."""
+    with ending_cleanly():
+        folder = Path(tempfile.mkdtemp(prefix="fastloader-pg-"))
+        server = None
+        try:
+            folder.chmod(0o755)
+            server = Cluster(bindir or embedded_bindir(), folder, **settings)
+            server.start()
+            yield server
+        finally:
+            if server is not None:
+                server.stop(immediate=True)  # nothing is worth a checkpoint
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def free_ports(count: int) -> list[int]:

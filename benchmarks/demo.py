@@ -45,6 +45,7 @@ try:
     from fastloader.cli.sheet import contact_sheet
 
     from . import cluster, photos, pictures
+    from .endings import ending_cleanly
 
     with _silent_stderr():
         import tensorflow as tf
@@ -60,15 +61,20 @@ WARM_UP = 10
 LEAST_STEPS = 60
 """A third of them leaves ten to measure."""
 
+DATABASES = ("sqlite", "postgres")
+
 LOSS_STEPS = 10
 """The loss that is shown is the mean of so many steps."""
 
 
 def main() -> None:
     options = _options()
+    if options.db not in DATABASES:  # argparse does not look at a default
+        sys.exit(f"demo: DB={options.db} is not supported; use sqlite or postgres")
     sys.stdout.reconfigure(line_buffering=True)  # each line when it is true, into a pipe too
     try:
-        _demo(options)
+        with ending_cleanly():
+            _demo(options)
     except (
         pictures.PicturesError, cluster.ClusterError, FastloaderError, sqlite3.Error, OSError,
     ) as error:  # fmt: skip
@@ -86,12 +92,12 @@ def _options() -> argparse.Namespace:
         "--images",
         metavar="FOLDER",
         default=os.environ.get("IMAGES") or None,
-        help="JPEGs, in subfolders named as their labels or with a labels.csv (columns file, "
-        "label); default: the variable IMAGES, and without it made-up pictures",
+        help="JPEGs, in a subfolder for each label or with a labels.csv (columns file, "
+        "label); default: the variable IMAGES, and without it images that the demo draws",
     )
     parser.add_argument(
         "--db",
-        choices=("sqlite", "postgres"),
+        choices=DATABASES,
         default=os.environ.get("DB") or "sqlite",
         help="where the pictures are; default: the variable DB, and without it sqlite",
     )

@@ -27,6 +27,9 @@ from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "benchmarks"
+PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "photos"
+MADE = BUILD / "photos"
+"""Images that :func:`photos.read_photos` makes where there are no photographs."""
 
 BATCH = 64
 SIZE = (224, 224)
@@ -188,9 +191,9 @@ def parser(name: str, description: str | None, *, rounds: int) -> argparse.Argum
         "--images",
         type=Path,
         metavar="FOLDER",
-        default=ROOT.parent / "shared" / "data" / "photos",
-        help="folder of JPEG files with a labels.csv (columns file, label); "
-        "default: ../shared/data/photos beside the repository",
+        default=PHOTOGRAPHS if PHOTOGRAPHS.exists() else MADE,
+        help="folder of JPEG files with a labels.csv (columns file, label); default: "
+        "../shared/data/photos alongside the repository, or else images that the benchmark makes",
     )
     arguments.add_argument("--photos", type=int, metavar="N", help="only the first of them (all)")
     arguments.add_argument(

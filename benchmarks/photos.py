@@ -7,13 +7,17 @@ import csv
 import io
 import itertools
 import os
+import shutil
 import sqlite3
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .cluster import cluster
+from .endings import ending_cleanly
+from .measure import MADE
 
 SELECT = "SELECT image_data, label FROM images ORDER BY id"
 
@@ -22,8 +26,16 @@ Photo = tuple[bytes, int]
 
 
 def read_photos(folder: Path, count: int | None = None) -> list[Photo]:
-    """The pictures that ``labels.csv`` lists, in its order; the first ``count`` of them. SystemExit
-    says what is missing."""
+    """The images that ``labels.csv`` lists, in its order; the first ``count`` of them. SystemExit
+    says what is missing. The folder ``MADE`` is made when it is needed."""
+    if folder.resolve() == MADE:
+        print(
+            f"no photographs: this measures images that the benchmark makes, in "
+            f"{os.path.relpath(MADE)}; pass a folder of your own as --images",
+            file=sys.stderr,
+        )
+        if not MADE.exists():
+            _make_photos()
     try:
         with open(folder / "labels.csv", encoding="utf-8", newline="") as lines:
             listed = [(row["file"], int(row["label"])) for row in csv.DictReader(lines)]
@@ -42,6 +54,25 @@ def read_photos(folder: Path, count: int | None = None) -> list[Photo]:
     if not photos:
         raise SystemExit(f"{os.path.relpath(folder / 'labels.csv')} lists no files")
     return photos
+
+
+def _make_photos() -> None:
+    """The images of the demo, as files with a list of their labels."""
+    from .pictures import DISTINCT, make_pictures
+
+    MADE.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix="photos-", dir=MADE.parent))
+    with ending_cleanly():
+        try:
+            lines = ["file,label"]
+            for i, (blob, label) in enumerate(make_pictures(DISTINCT)):
+                (partial / f"{i}.jpg").write_bytes(blob)
+                lines.append(f"{i}.jpg,{label}")
+            (partial / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            with contextlib.suppress(OSError):  # another run has made them meanwhile
+                partial.rename(MADE)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def thumbnails(photos: list[Photo], *, distinct: int, longest: int) -> list[Photo]:
@@ -77,6 +108,7 @@ def database(photos: list[Photo], rows: int, *, kind: str = "sqlite") -> Iterato
                 write_postgres(connection, repeated)
             yield server.url()
             return
+        stack.enter_context(ending_cleanly())
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastloader-"))
         path = os.path.join(folder, "photos.db")
         write(path, repeated)

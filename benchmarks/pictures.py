@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from fastloader.cli.ingest import SPLITS
+
 Floats = NDArray[np.float32]
 
 CLASSES = ("clouds", "stripes", "dots", "checks", "rings")
@@ -39,8 +41,9 @@ class PicturesError(Exception):
 def find_pictures(folder: str | os.PathLike[str]) -> list[tuple[Path, str]]:
     """(path, name of the label) of the folder's JPEGs, in a fixed order.
 
-    The labels are in ``labels.csv``, in the columns ``file`` and ``label``; without that file, a
-    picture's label is the name of the folder that it is in. Raises PicturesError.
+    The labels are in ``labels.csv``, in the columns ``file`` and ``label``; without that file, an
+    image's label is the first subfolder on the way to it, as in ``fastloader ingest``. Raises
+    PicturesError, also where there is only one label: nothing could be learned.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -51,6 +54,17 @@ def find_pictures(folder: str | os.PathLike[str]) -> list[tuple[Path, str]]:
     found = _listed(table) if table.exists() else _by_folder(folder)
     if not found:
         raise PicturesError(f"no JPEGs in {folder}")
+    names = {name for _, name in found}
+    if not table.exists() and {name.lower() for name in names} <= SPLITS:
+        raise PicturesError(
+            f"the subfolders of {folder} are splits and not labels; pass {folder / min(names)}"
+        )
+    if len(names) == 1:
+        raise PicturesError(
+            f"all {len(found)} JPEGs of {folder} have the label {min(names)!r}, so there is "
+            f"nothing to learn; put them into a subfolder for each label, or list them in a "
+            f"labels.csv with the columns file and label"
+        )
     return found
 
 
@@ -76,7 +90,16 @@ def _listed(table: Path) -> list[tuple[Path, str]]:
 def _by_folder(folder: Path) -> list[tuple[Path, str]]:
     paths = (path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
     files = (path for path in sorted(paths) if path.is_file())
-    return [(path, os.path.basename(os.path.abspath(path.parent))) for path in files]
+    found = [(path, path.relative_to(folder).parts) for path in files]
+    if found and all(len(parts) == 1 for _, parts in found):
+        raise PicturesError(
+            f"the JPEGs of {folder} have no labels; put them into a subfolder for each label, or "
+            f"list them in a labels.csv with the columns file and label"
+        )
+    labeled = [(path, parts[0]) for path, parts in found if len(parts) > 1]
+    if left := len(found) - len(labeled):
+        print(f"{folder}: left out {left} JPEGs in no subfolder, which have no label")
+    return labeled
 
 
 def read_pictures(pictures: Sequence[tuple[Path, int]], count: int) -> Iterator[tuple[bytes, int]]:

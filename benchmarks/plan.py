@@ -17,6 +17,7 @@ import time
 
 import numpy as np
 
+from .endings import ending_cleanly
 from .measure import Sample, child, paired, parser, report, spread, table
 
 BLOCKS = (None, 64, 8, 1)
@@ -99,7 +100,7 @@ def main() -> None:
             json.dumps(run_keys(path) if name == "keys" else run_order(options.rows, names[name]))
         )
         return
-    with tempfile.TemporaryDirectory(prefix="fastloader-") as folder:
+    with ending_cleanly(), tempfile.TemporaryDirectory(prefix="fastloader-") as folder:
         path = os.path.join(folder, "keys.db")
         table_of(path, options.rows)
 

@@ -37,6 +37,7 @@ import psutil
 
 from .cluster import cluster
 from .contestants import BATCH, SIZE
+from .endings import ending_cleanly
 from .measure import Sample, child, cores, paired, parser, ratio, report, spread, table
 from .photos import POSTGRES, Photo, read_photos, write, write_postgres
 
@@ -259,7 +260,7 @@ def database(
                 write_postgres(connection, repeated)
             yield server.url(), server.restart
         return
-    with tempfile.TemporaryDirectory(prefix="fastloader-") as folder:
+    with ending_cleanly(), tempfile.TemporaryDirectory(prefix="fastloader-") as folder:
         path = os.path.join(folder, "photos.db")
         write(path, repeated)
         yield path, lambda: None

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import epochs, labels, server_load, shuffle
+from benchmarks import epochs, labels, measure, photos, pictures, server_load, shuffle
 
+from .postgres import bindirs
 from .support import ROOT
 
 PHOTOS = ROOT.parent / "shared" / "data" / "photos"
@@ -48,6 +51,54 @@ def on_a_disk(folder: Path) -> bool:
     before = shuffle.resident_mb([str(path)])
     shuffle.forget(str(path))
     return before > shuffle.resident_mb([str(path)]) == 0
+
+
+# ---- without photographs, and ended in the middle ------------------------------------------------
+
+
+def test_without_photographs_images_are_made_once_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = tmp_path / "build" / "photos"
+    monkeypatch.setattr(photos, "MADE", made)
+    monkeypatch.setattr(pictures, "DISTINCT", 3)
+    found = photos.read_photos(made, 2)
+    assert "images that the benchmark makes" in capsys.readouterr().err
+    assert [blob[:3] for blob, _ in found] == [b"\xff\xd8\xff"] * 2
+    assert os.listdir(made.parent) == ["photos"]
+    monkeypatch.setattr(pictures, "make_pictures", None)
+    assert photos.read_photos(made)[:2] == found
+
+
+def test_the_default_is_a_folder_that_is_there_or_can_be_made() -> None:
+    options = measure.parser("any", "", rounds=1).parse_args([])
+    assert options.images == (PHOTOS if PHOTOS.exists() else measure.MADE)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_what_is_told_to_end_leaves_no_database_behind(kind: str, number: int) -> None:
+    if kind == "postgres" and all(bindir is None for bindir in bindirs()):
+        pytest.skip("no PostgreSQL")
+    program = (
+        "import time\n"
+        "from benchmarks.photos import database\n"
+        f"with database([(b'x', 1)], 3, kind={kind!r}) as url:\n"
+        "    print(url, flush=True)\n"
+        "    time.sleep(100)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        path = Path(unquote(urlsplit(url).netloc).partition("@")[2].rpartition(":")[0])
+        path = path if kind == "postgres" else Path(url).parent
+        assert path.is_dir()
+        assert path.name.startswith("fastloader-")
+        process.send_signal(number)
+        assert process.wait(60) == 128 + number
+    assert not path.exists()
 
 
 # ---- shuffle -------------------------------------------------------------------------------------

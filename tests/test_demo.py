@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
+from benchmarks import pictures
 from fastloader.cli import sheet as sheets
 
-from .support import ROOT
+from .support import ROOT, jpeg
 
 
 def test_the_demo_trains_beside_the_usual_generator(tmp_path: Path) -> None:
@@ -27,6 +30,46 @@ def test_the_demo_trains_beside_the_usual_generator(tmp_path: Path) -> None:
     assert "loss, accuracy at step 60" in done.stdout
     with Image.open(tmp_path / "contact-sheet.png") as sheet:
         assert sheet.width == sheets.SHEET_WIDTH
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["a.jpg", "b.jpg"], "have no labels; put them into a subfolder for each label"),
+        (["cat/a.jpg", "cat/b.jpg"], "all 2 JPEGs of {} have the label 'cat'"),
+        (["train/a.jpg", "val/b.jpg"], "are splits and not labels; pass {}/train"),
+    ],
+)
+def test_images_that_teach_nothing_are_refused(
+    files: list[str], words: str, tmp_path: Path
+) -> None:
+    for name in files:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(jpeg())
+    with pytest.raises(pictures.PicturesError, match=re.escape(words.format(tmp_path))):
+        pictures.find_pictures(tmp_path)
+
+
+def test_the_first_subfolder_is_the_label_and_the_rest_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a/b/1.jpg", "c/2.jpg", "3.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(jpeg())
+    found = pictures.find_pictures(tmp_path)
+    assert [name for _, name in found] == ["a", "c"]
+    assert "left out 1 JPEGs in no subfolder" in capsys.readouterr().out
+
+
+def test_another_database_is_refused_with_words(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.demo", "--folder", str(tmp_path)],
+        cwd=ROOT, env={**os.environ, "DB": "mysql"}, capture_output=True, text=True, timeout=110,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "demo: DB=mysql is not supported; use sqlite or postgres\n"
 
 
 @pytest.mark.parametrize("freetype", [True, False])
