@@ -149,3 +149,45 @@ def test_a_wrong_option_is_named_as_it_was_given(
 ) -> None:
     assert run(monkeypatch, loader_options, "--batch-size", "many") == 2
     assert "--batch-size='many' must be " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["plan", "--batchsize", "64"], "plan: there is no option --batchsize; is --batch-size"),
+        (["plan", "x.db", "--batchsize=64"], "there is no option --batchsize; is --batch-size"),
+        (["preview", "x.db", "--otput", "x.png"], "there is no option --otput; is --output meant?"),
+        (["check", "x.db", "--zzzzzz"], "check: there is no option --zzzzzz ("),
+        (["ingset", "x"], "fastloader: there is no command 'ingset'; is ingest meant?"),
+        (["--verison"], "fastloader: there is no option --verison; is --version meant?"),
+        (["preview", "x.db"], "the following arguments are required: -o/--output"),
+        (["plan", "x.db", "y.db"], "unrecognized arguments: y.db"),
+        (["preview", "x.db", "-o", "x.gif"], "x.gif must end in .png, .jpg, .jpeg or .webp"),
+        (["bench", "x.db", "-o", "x.jpg"], "x.jpg must end in .png, .svg or .pdf"),
+        (["tune", "x.db", "-o", "x"], "x must end in .png, .svg or .pdf"),
+    ],
+)
+def test_what_is_mistyped_is_one_line_with_a_hint(
+    argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(argv)
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
+    assert "--help tells more" in err
+
+
+def test_an_abbreviated_option_and_a_query_that_begins_with_a_comment_are_no_typing_errors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: dict[str, Any] = {}
+
+    def body(arguments: argparse.Namespace) -> Outcome:
+        found.update(loader_options(arguments))
+        return Outcome("")
+
+    query = "--comment\nSELECT * FROM t"
+    assert run(monkeypatch, body, "a.db", "--batch-s", "4", "--query=" + query) == 0
+    assert (found["batch_size"], found["query"]) == (4, query)

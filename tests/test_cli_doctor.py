@@ -73,14 +73,25 @@ def test_doctor_takes_no_option_of_the_environment_for_its_own_loader(
 def test_doctor_says_what_is_wrong_with_the_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ((_, status, words),) = findings(lambda: doctor._database(f"sqlite:///{tmp_path}/none.db"))
+    ((_, status, words),) = findings(lambda: doctor.check_database(f"sqlite:///{tmp_path}/none.db"))
     assert status == "fail"
     assert "there is no such file" in words
     monkeypatch.setenv("FASTLOADER_URL", "postgresql://me:topsecret@127.0.0.1:1/photos")
-    ((_, status, words),) = findings(lambda: doctor._database(None))
+    ((_, status, words),) = findings(lambda: doctor.check_database(None))
     assert status == "fail"
     assert "Connection refused" in words
     assert "topsecret" not in words
+
+
+def test_doctor_says_how_an_empty_database_is_filled(either: Either, tmp_path: Path) -> None:
+    ((_, status, words),) = findings(lambda: doctor.check_database(either.url))
+    assert status == "fail"
+    assert "fastloader ingest FOLDER URL" in words
+    url = either.table([])
+    found = findings(lambda: doctor.check_database(url))
+    assert any("fastloader ingest FOLDER URL" in words for *_, words in found), found
+    ((_, _, words),) = findings(lambda: doctor.check_database(str(tmp_path / "none.db")))
+    assert "fastloader ingest FOLDER URL" in words
 
 
 def test_doctor_tells_when_two_packages_lie_over_each_other(

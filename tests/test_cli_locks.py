@@ -205,6 +205,6 @@ def test_no_command_opens_the_database_by_hand(
 def test_doctor_opens_no_database_by_hand(small: str, opened: list[tuple[int, int]]) -> None:
     info = os.stat(small)
     opened.clear()
-    ((_, status, _),) = doctor._database(small)
+    ((_, status, _),) = doctor.check_database(small)
     assert status == "ok"
     assert (info.st_dev, info.st_ino) not in opened

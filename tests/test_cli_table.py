@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from fastloader import cli
+from fastloader.cli.plan import has_limit
 from fastloader.cli.sheet import SHEET_WIDTH
 
 from .conftest import Either
@@ -96,6 +97,30 @@ def test_plan_gives_the_advice_of_the_loader(
         assert "advice: " in out
         assert "CREATE" in out
         assert "INDEX" in out
+
+
+def test_plan_advises_no_index_for_a_query_with_a_limit(
+    either: Either, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = either.table(simple_rows(20))
+    query = "SELECT * FROM images ORDER BY id LIMIT 10"
+    (advice,) = run(capsys, "plan", url, *OPTIONS, "--query", query)["advice"]
+    assert "the query has a LIMIT" in advice
+    assert "indexed" not in advice
+
+
+@pytest.mark.parametrize(
+    ("query", "limited"),
+    [
+        ("SELECT * FROM t LIMIT 3", True),
+        ("select * from t\noffset 3", True),
+        ("SELECT * FROM t FETCH FIRST 5 ROWS ONLY", True),
+        ("SELECT * FROM t WHERE a IN (SELECT a FROM u LIMIT 3)", False),
+        ("SELECT 'no limit', \"limit\" FROM t -- limit\n/* limit */", False),
+    ],
+)
+def test_plan_knows_a_limit(query: str, limited: bool) -> None:
+    assert has_limit(query) is limited
 
 
 # ---- check ---------------------------------------------------------------------------------------
@@ -219,6 +244,27 @@ def test_preview_draws_a_batch_as_it_is(
         centre = pixels[50, 10 + i * cell + cell // 2]
         expected = (40 * (i + 1), 255 - 40 * (i + 1), 90)
         assert np.abs(centre - expected).max() <= 5
+
+
+def test_preview_writes_what_the_suffix_says(small: str, tmp_path: Path) -> None:
+    for suffix, kind in (("png", "PNG"), ("jpg", "JPEG"), ("JPEG", "JPEG"), ("webp", "WEBP")):
+        sheet = tmp_path / f"sheet.{suffix}"
+        assert cli.main(["preview", small, *OPTIONS, "-o", str(sheet)]) == 0
+        with Image.open(sheet) as image:
+            assert image.format == kind
+
+
+def test_preview_shows_the_names_of_labels(
+    either: Either, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("owl", "cat"):
+        (tmp_path / "p" / name).mkdir(parents=True)
+        (tmp_path / "p" / name / "1.jpg").write_bytes(jpeg())
+    run(capsys, "ingest", tmp_path / "p", either.url)
+    argv = ["preview", either.url, *OPTIONS, "-o", tmp_path / "sheet.png"]
+    assert [row["caption"] for row in run(capsys, *argv)["rows"]] == ["1: cat", "2: owl"]
+    found = run(capsys, *argv, "--label", "label:float32")
+    assert [row["caption"] for row in found["rows"]] == ["1: 0.0", "2: 1.0"]
 
 
 def test_preview_of_another_batch_and_of_fewer_rows(

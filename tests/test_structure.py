@@ -130,12 +130,13 @@ ALLOWED: dict[str, set[str]] = {
         "ring", "source", "survey",
     },
     "cli.check": {"cli.command", "cli.database_files", "config", "keys", "loader", "stats"},
-    "cli.preview": {"cli.command", "cli.database_files", "config", "loader"},
+    "cli.preview": {"cli.command", "cli.database_files", "config", "errors", "loader"},
     "cli.sheet": set(),
     "cli.doctor": {
-        "_kernel", "_version", "cli.command", "config", "errors", "loader", "machine", "ring",
-        "survey",
+        "_kernel", "_version", "cli.command", "cli.doctor_database", "config", "errors", "loader",
+        "machine", "ring",
     },
+    "cli.doctor_database": {"config", "errors", "ring", "survey"},
     "cli.throughput": {"cli.command", "columns", "config", "loader", "source", "stats"},
     "cli.plot": {"cli.command"},
     "cli.bench": {

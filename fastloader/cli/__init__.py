@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import inspect
 import json
 import logging
 import os
+import re
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NoReturn
 
 from .._version import __version__
 from ..errors import ConfigError, FastloaderError, PlanError, SourceError, StateError
@@ -45,7 +48,7 @@ CODES: list[tuple[tuple[type[FastloaderError], ...], int]] = [
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code, one of ``command.EXIT_CODES``."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(sys.argv[1:] if argv is None else argv)
     try:
         with _speaking(arguments.verbose):
             outcome: Outcome = arguments.command.run(arguments)
@@ -94,9 +97,40 @@ def _speaking(verbose: int) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, with what may have been meant, and not how all is used."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # First, because argparse would take the value of a mistyped option for the URL.
+        options = list(self._option_string_actions)
+        for word in args or ():
+            if word == "--" or (self._subparsers is not None and not word.startswith("-")):
+                break  # the command's own options are for its own parser
+            name = word.partition("=")[0]
+            if (
+                name.startswith("--")
+                and " " not in name
+                and not any(option.startswith(name) for option in options)
+            ):
+                self.error(f"there is no option {name}{_meant(name, options)}")
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        if choice := re.search(r"argument COMMAND: invalid choice: '([^']*)'", message):
+            names = [command.name for command in COMMANDS]
+            message = f"there is no command {choice[1]!r}{_meant(choice[1], names)}"
+        print(f"{self.prog}: {message} ({self.prog} --help tells more)", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
+def _meant(word: str, words: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(words), 1)
+    return f"; is {near[0]} meant?" if near else ""
+
+
 def _parser() -> argparse.ArgumentParser:
     codes = "\n".join(f"  {code:3}  {meaning}" for code, meaning in EXIT_CODES.items())
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fastloader",
         description="Feeds training from images kept in a database: looks at a table, measures it, "
         "tunes the loader to it.",

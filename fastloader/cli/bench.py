@@ -10,7 +10,7 @@ from typing import Any
 from ..config import make_config
 from ..machine import cores
 from ..stats import Stages, advice, bottleneck
-from .command import Outcome, add_loader_arguments, loader_options, output_path, progress, table
+from .command import Outcome, add_loader_arguments, loader_options, plot_path, progress, table
 from .database_files import check_output
 from .plot import BLUE, GREEN, GREY, ORANGE, check_plots, figure
 from .throughput import Measured, Spread, of_generator, of_loader
@@ -40,7 +40,11 @@ class Bench:
             "--seconds", type=float, default=3.0, metavar="S", help="of one in a round (3)"
         )
         parser.add_argument(
-            "-o", "--output", type=output_path, metavar="PNG", help="where to draw the result"
+            "-o",
+            "--output",
+            type=plot_path,
+            metavar="FILE",
+            help="where to draw the result: .png, .svg or .pdf",
         )
 
     def run(self, arguments: argparse.Namespace) -> Outcome:

@@ -6,7 +6,7 @@ import argparse
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -133,6 +133,23 @@ def output_path(text: str) -> Path:
     if not path.absolute().parent.is_dir():
         raise argparse.ArgumentTypeError(f"there is no folder {path.parent}; make it first")
     return path
+
+
+def output_of(*suffixes: str) -> Callable[[str], Path]:
+    """For argparse: as :func:`output_path`, with a suffix that says one of these formats."""
+
+    def path_of(text: str) -> Path:
+        path = output_path(text)
+        if path.suffix.lower() not in suffixes:
+            known = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+            raise argparse.ArgumentTypeError(f"{text} must end in {known}, which says the format")
+        return path
+
+    return path_of
+
+
+image_path = output_of(".png", ".jpg", ".jpeg", ".webp")
+plot_path = output_of(".png", ".svg", ".pdf")
 
 
 def progress(

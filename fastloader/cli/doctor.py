@@ -19,21 +19,19 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .. import _kernel
 from .._version import __version__
 from ..config import Config, make_config
-from ..errors import ConfigError, FastloaderError
+from ..errors import ConfigError
 from ..loader import FastLoader
 from ..machine import available_bytes, cores
 from ..ring import create_memory
-from ..survey import survey
 from .command import DONE, FOUND, Outcome, progress, size_text
-
-OK, WARN, FAIL = "ok", "warn", "fail"
+from .doctor_database import FAIL, OK, WARN, Finding, check_database
 
 SCARCE_BYTES = 1 << 30
 FEW_DESCRIPTORS = 256
@@ -62,14 +60,6 @@ COLOUR = (200, 120, 40)
 NEAR = 8
 
 
-class Finding(NamedTuple):
-    """what: was looked at. status: OK, WARN or FAIL. words: what was found, and what to do."""
-
-    what: str
-    status: str
-    words: str
-
-
 class Doctor:
     """Checks the machine, the installation and, given a URL, the connection.
 
@@ -92,7 +82,7 @@ class Doctor:
             _descriptors, _loader_works, _tensorflow, _torch, _jax,
         ]  # fmt: skip
         if arguments.url is not None or "FASTLOADER_URL" in os.environ:
-            checks.append(lambda: _database(arguments.url))
+            checks.append(lambda: check_database(arguments.url))
         findings: list[Finding] = []
         for check in progress(checks, "Checking", unit="checks"):
             try:
@@ -374,21 +364,3 @@ def _report(name: str) -> dict[str, Any] | str:
         return (done.stderr.decode(errors="replace").strip().splitlines() or [how])[-1]
     report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return report
-
-
-# ---- the database --------------------------------------------------------------------------------
-
-
-def _database(url: str | None) -> Iterator[Finding]:
-    try:
-        config = make_config({} if url is None else {"url": url})
-        with create_memory("doctor") as memory:
-            found, keys, source = survey(config, memory)
-            del keys  # a view of the memory
-            source.close()
-    except FastloaderError as error:
-        yield Finding("database", FAIL, str(error))
-        return
-    columns = ", ".join(column.name for column in found.columns) or "none"
-    yield Finding("database", OK, f"{config.where}: {found.rows} rows, labels: {columns}")
-    yield from (Finding("database", WARN, note) for note in found.notes)

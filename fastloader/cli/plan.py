@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import statistics
 import time
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..columns import Column
-from ..config import make_config
+from ..config import Config, make_config
 from ..crew import layout_of
 from ..keys import Keys, key_values
 from ..plan import KeyRange, key_ranges
@@ -29,6 +30,9 @@ SAMPLE_ROWS = 200
 """Looked at, from all over the table."""
 
 EXPLAINED_RANGES = 3
+
+_QUOTED = re.compile(r"""'[^']*'|"[^"]*"|--[^\n]*|/\*.*?\*/""", re.DOTALL)
+"""Of SQL: constants, names and comments."""
 
 
 class PlanCommand:
@@ -76,7 +80,7 @@ class PlanCommand:
             "slots": slots,
             "shared_memory_bytes": workers * slots * layout.slot_bytes,
             "explain": explained,
-            "advice": list(found.notes),
+            "advice": [_advice(config, note) for note in found.notes],
         }  # fmt: skip
         return Outcome(_text(data), data)
 
@@ -128,6 +132,24 @@ def _head(blob: Any) -> tuple[int, bytes]:
         address, size = blob.tolist()
         return size, ctypes.string_at(address, min(size, HEAD_BYTES))
     return len(blob), bytes(blob[:HEAD_BYTES])
+
+
+def _advice(config: Config, note: str) -> str:
+    """The survey's advice. Behind a LIMIT an index cannot help, so it is not what is advised."""
+    if "no index serves" not in note or not has_limit(config.query or ""):
+        return note
+    return (
+        f"{config.where}: the query has a LIMIT, so no index can serve its keys, and every key "
+        f"range runs all of it. Store its rows as a table with a primary key, and load that table"
+    )
+
+
+def has_limit(query: str) -> bool:
+    """Whether the outermost query has LIMIT, OFFSET or FETCH FIRST."""
+    text = _QUOTED.sub(" ", query)
+    while (shorter := re.sub(r"\([^()]*\)", " ", text)) != text:
+        text = shorter
+    return re.search(r"\b(limit|offset|fetch\s+(first|next))\b", text, re.IGNORECASE) is not None
 
 
 def _kind(dtype: str) -> str:

@@ -34,7 +34,7 @@ def check_plots() -> None:
 
 @contextlib.contextmanager
 def figure(path: Path, *, columns: int = 1, height: float = 3.2) -> Iterator[Any]:
-    """The axes of a figure of 880 pixels, which is saved as PNG: one, or a row of them."""
+    """The axes of a figure of 880 pixels, which is saved as the suffix says: one, or a row."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -43,4 +43,4 @@ def figure(path: Path, *, columns: int = 1, height: float = 3.2) -> Iterator[Any
         made = Figure(figsize=(8, height), layout="constrained")
         FigureCanvasAgg(made)
         yield made.subplots(1, columns)
-        made.savefig(path, format="png")
+        made.savefig(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,23 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..config import Config, make_config
+from ..errors import SourceError
 from ..loader import FastLoader
 from .command import (
     MACHINE,
     CommandError,
     Outcome,
     add_loader_arguments,
+    image_path,
     loader_options,
-    output_path,
 )
 from .database_files import check_output
+
+LABEL, NAME = "label", "label_name"
+"""The columns of a table that ingest has made."""
 
 
 class Preview:
     """Draws a batch as training will see it: a contact sheet with keys and labels.
 
     Crops, flips, filters, the order and the labels are those of the options that are given; levels
-    of float types are mapped back. Rows that cannot be delivered are black and marked.
+    of float types are mapped back. Labels that have names in the column label_name, as in a table
+    that ingest has made, are shown by them. Rows that cannot be delivered are black and marked.
     """
 
     name = "preview"
@@ -34,7 +40,12 @@ class Preview:
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_loader_arguments(parser, but=["with_keys", "on_error", "slots", "prefetch", "trace"])
         parser.add_argument(
-            "-o", "--output", type=output_path, metavar="PNG", required=True, help="what to write"
+            "-o",
+            "--output",
+            type=image_path,
+            metavar="FILE",
+            required=True,
+            help="what to write: .png, .jpg or .webp",
         )
         parser.add_argument("--epoch", type=int, default=0, metavar="N", help="which (0)")
         parser.add_argument("--batch", type=int, default=0, metavar="N", help="which of it (0)")
@@ -51,8 +62,9 @@ class Preview:
             **loader_options(arguments), "with_keys": True, "on_error": "fill", "slots": 2,
             "deterministic": True,
         }  # fmt: skip
-        check_output(arguments.output, make_config(options))
-        with FastLoader(**options) as loader:
+        config = make_config(options)
+        check_output(arguments.output, config)
+        with _with_names(config, options) as loader:
             if not 0 <= arguments.batch < len(loader):
                 raise CommandError(f"--batch {arguments.batch}: there are 0 to {len(loader) - 1}")
             if not 0 <= arguments.epoch < 2**63:
@@ -69,7 +81,10 @@ class Preview:
             for key, label in zip(keys, _labels(config, element, len(keys)), strict=True)
         ][:count]
         contact_sheet(pictures, captions, arguments.output)
-        rows = [{"key": key, "bad": bad.get(key)} for key in keys[:count]]
+        rows = [
+            {"key": key, "bad": bad.get(key), "caption": caption}
+            for key, caption in zip(keys, captions, strict=False)
+        ]
         lines = [f"{arguments.output}: batch {arguments.batch} of epoch {arguments.epoch}"]
         lines += [f"key {key}: {bad[key]}" for key in keys[:count] if key in bad]
         return Outcome("\n".join(lines), {"output": str(arguments.output), "rows": rows})
@@ -99,10 +114,20 @@ def _levels(config: Config, name: str, images: NDArray[Any]) -> NDArray[np.uint8
     return np.broadcast_to(images.astype(np.uint8), (*images.shape[:3], 3))
 
 
+def _with_names(config: Config, options: dict[str, Any]) -> FastLoader:
+    """A loader that delivers the names of the labels, too, where there are some."""
+    if config.label == LABEL:
+        with contextlib.suppress(SourceError):  # there is no such column
+            return FastLoader(**{**options, "label": [LABEL, NAME]})
+    return FastLoader(**options)
+
+
 def _labels(config: Config, element: Any, rows: int) -> Iterator[str]:
     """What to add to each row's key."""
     labels = element[1] if config.label is not None else {}
     columns = labels if isinstance(labels, Mapping) else {"label": labels}
+    if list(columns) == [LABEL, NAME]:
+        columns = {NAME: columns[NAME]}
     for i in range(rows):
         values = [column[i] for column in columns.values()]
         yield "".join(f": {np.array2string(v, threshold=4) if np.ndim(v) else v}" for v in values)

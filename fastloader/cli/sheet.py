@@ -17,7 +17,8 @@ BACKGROUND, INK = "#ffffff", "#444444"
 def contact_sheet(
     images: NDArray[np.uint8], captions: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
-    """Saves the images (n, height, width, 3) as a grid with a caption below each, as PNG."""
+    """Saves the images (n, height, width, 3) as a grid with a caption below each, in the format
+    that the suffix says."""
     count, height, width = images.shape[:3]
     cell_width = (SHEET_WIDTH - GAP) // COLUMNS - GAP
     cell_height = max(1, round(cell_width * height / width))
@@ -35,7 +36,7 @@ def contact_sheet(
         left, top, right, bottom = font.getbbox(text)
         middle = (x + cell_width / 2, y + cell_height + CAPTION_HEIGHT / 2)
         draw.text((middle[0] - (left + right) / 2, middle[1] - (top + bottom) / 2), text, INK, font)
-    sheet.save(path, "PNG")
+    sheet.save(path)
 
 
 def _font() -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..config import make_config
 from ..machine import cores
-from .command import Outcome, add_loader_arguments, loader_options, output_path, progress, table
+from .command import Outcome, add_loader_arguments, loader_options, plot_path, progress, table
 from .database_files import check_output
 from .plot import BLUE, ORANGE, check_plots, figure
 from .throughput import Spread, of_loader
@@ -44,9 +44,9 @@ class Tune:
         parser.add_argument(
             "-o",
             "--output",
-            type=output_path,
-            metavar="PNG",
-            help="where to draw images/s against workers",
+            type=plot_path,
+            metavar="FILE",
+            help="where to draw images/s against workers: .png, .svg or .pdf",
         )
 
     def run(self, arguments: argparse.Namespace) -> Outcome:
