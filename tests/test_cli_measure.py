@@ -71,7 +71,7 @@ def test_tune_measures_chooses_and_prints_variables(
     measured = {tuple(m["setting"].items()): m["images_per_s"] for m in found["measured"]}
     counts = tune.worker_counts(machine.cores())
     workers = found["chosen"]["workers"]
-    assert all(len(measured[(("workers", count),)]) >= tune.ROUNDS for count in counts)
+    assert all(measured[(("workers", count),)] for count in counts)
     assert workers in counts
     assert f"export FASTLOADER_WORKERS={workers}" in found["exports"]
     assert {name for m in found["measured"] for name in m["setting"]} == {"workers"}
@@ -80,23 +80,60 @@ def test_tune_measures_chooses_and_prints_variables(
 
 
 @pytest.mark.parametrize(
-    ("rates", "chosen"),
+    ("rates", "default", "chosen", "words"),
     [
-        ({1: [100, 90, 110], 2: [200, 180, 220], 4: [202, 181, 223]}, 2),  # not worth two more
-        ({1: [100, 100, 100], 2: [99, 150, 150], 4: [101, 104, 104]}, 4),  # once slower
-        ({1: [100, 50, 100], 2: [104, 52, 104], 4: [90, 60, 90]}, 2),  # a slow minute
-        ({1: [100, 100, 100], 2: [90, 90, 90], 4: [90, 90, 90]}, 1),
+        # Two more workers are not worth it, and one fewer is too slow.
+        ({1: [100, 90, 110], 2: [200, 180, 220], 4: [202, 181, 223]}, 2, 2, None),
+        # Once slower, in seven rounds.
+        ({1: [60] * 3, 2: [100] * 7, 4: [99, *[150] * 6]}, 2, 4, "so it takes its place"),
+        # Faster at first, which did not show again.
+        ({1: [60] * 3, 2: [100] * 7, 4: [99, 150, 150, 90, 95, 150, 90]}, 2, 2, "which is noise"),
+        # A slow minute, in which all are slow.
+        ({1: [50, 25, 50], 2: [100, 50, 100] + [100] * 4, 4: [120, 60, 120] + [120] * 4}, 2, 4,
+         "so it takes its place"),
+        # Fewer workers for nothing, and fewer that only seemed to be as fast.
+        ({1: [50] * 3, 2: [99] * 7, 4: [100] * 7}, 4, 2, "so it takes its place"),
+        ({1: [50] * 3, 2: [99, 98, 99, 80, 85, 99, 70], 4: [100] * 7}, 4, 4, "which is noise"),
     ],
-)
-def test_tune_takes_more_workers_only_where_they_are_faster_in_every_round(
-    rates: dict[int, list[float]], chosen: int, monkeypatch: pytest.MonkeyPatch
+)  # fmt: skip
+def test_tune_leaves_the_default_only_for_what_shows_again(
+    rates: dict[int, list[float]],
+    default: int,
+    chosen: int,
+    words: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     left = {count: iter(values) for count, values in rates.items()}
     monkeypatch.setattr(
         tune, "of_loader", lambda options, _: Measured(next(left[options["workers"]]), 1)
     )
-    sweep = tune.Sweep({}, 1.0)
-    assert sweep.best([{"workers": n} for n in rates], "workers", share=1)["workers"] == chosen
+    sweep = tune.Sweep({}, 1000.0)
+    settings = [{"workers": n} for n in rates]
+    found = sweep.best(settings, {"workers": default}, "workers", share=1)
+    assert found == {"workers": chosen}
+    assert [words in verdict for verdict in sweep.verdicts if words] == [True] * bool(words)
+
+
+@pytest.mark.parametrize("overhead_s", [0.1, 2.0, 10.0])
+def test_tune_keeps_to_its_time(overhead_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a loader takes to start: fewer rounds then. The clock is the test's."""
+    now = [0.0]
+
+    def of_loader(options: dict[str, Any], seconds: float) -> Measured:
+        now[0] += overhead_s + seconds
+        return Measured(100.0 + options.get("workers", 0) * 10, 1)
+
+    monkeypatch.setattr(tune, "of_loader", of_loader)
+    monkeypatch.setattr(tune.time, "monotonic", lambda: now[0])
+    sweep = tune.Sweep({}, 60.0)
+    sweep._start = 0.0
+    sweep.warm_up()
+    settings = [{"workers": n} for n in (1, 2, 4)]
+    chosen = sweep.best(settings, {"workers": 2}, "workers", share=0.6)
+    others = [chosen, *(chosen | {"slots": n} for n in (4, 16))]
+    sweep.best(others, chosen, "slots", share=1.0)
+    assert 40 < now[0] <= 60 + overhead_s
+    assert all("--seconds" in verdict for verdict in sweep.verdicts if overhead_s == 10)
 
 
 @pytest.mark.parametrize("cores", [1, 2, 3, 8, 96])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,20 @@ from .plot import BLUE, ORANGE, check_plots, figure
 from .throughput import Spread, of_loader
 
 ROUNDS = 3
+"""Of all settings, as far as the time goes."""
+
+REPEATS = 4
+"""Of the pair that decides: the default, and the setting that may take its place."""
 
 WORTH_IT = 1.03
-"""How many times as fast a setting has to be to take the place of one with fewer workers, or of the
-default; and it has to be faster in every round, or on a noisy machine chance would choose."""
+"""How many times as fast a setting has to be to take the place of the default. One with fewer
+workers may be slower by as much."""
+
+CERTAIN = 0.8
+"""The share of its rounds in which that has to show, or on a noisy machine chance would choose."""
+
+LEAST_S = 0.2
+"""Of a measurement, without what a loader takes to start."""
 
 SLOTS = (4, 16)
 FETCH_BYTES = (256 << 10, 1 << 20, 4 << 20, 16 << 20)
@@ -29,8 +40,10 @@ class Tune:
     """Finds the workers, slots and fetch size that suit a table and this machine.
 
     Measures some numbers of workers first, then, with the best of them, slots and sizes of a fetch,
-    several times in turn, for about as long as --seconds says; then prints the variables to set.
-    The consumer does nothing: where training needs cores itself, give it fewer workers. An option
+    in several rounds, within the time that --seconds says. Then it measures the pair that decides
+    again: the default and the setting that may take its place. If the difference does not show in
+    four of five rounds, it is noise, and the default stays. At the end it prints the variables to
+    set. The consumer does nothing: if training needs cores itself, give it fewer workers. An option
     that is given is left as it is.
     """
 
@@ -38,9 +51,7 @@ class Tune:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         add_loader_arguments(parser, but=["trace"])
-        parser.add_argument(
-            "--seconds", type=float, default=60.0, metavar="S", help="in all, about (60)"
-        )
+        parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="in all (60)")
         parser.add_argument(
             "-o",
             "--output",
@@ -58,13 +69,15 @@ class Tune:
         sweep = Sweep(options, arguments.seconds)
         sweep.warm_up()
         counts = [config.workers] if "workers" in options else worker_counts(cores())
-        workers = sweep.best([{"workers": count} for count in counts], "workers", share=0.6)
+        settings = [{"workers": count} for count in counts]
+        default = {"workers": config.workers if "workers" in options else cores()}
+        workers = sweep.best(settings, default, "workers", share=0.6)
         others: list[dict[str, Any]] = [workers]
         others += [workers | {"slots": n} for n in SLOTS if "slots" not in options]
         others += [
             workers | {"fetch_bytes": n} for n in FETCH_BYTES if "fetch_bytes" not in options
         ]
-        chosen = sweep.best(others, "slots and fetch size", share=0.4)
+        chosen = sweep.best(others, workers, "slots and fetch size", share=1.0)
         if arguments.output:
             draw(sweep, chosen, arguments.output)
         return Outcome(_text(sweep, chosen, arguments.output), _data(sweep, chosen))
@@ -80,35 +93,86 @@ def worker_counts(cores: int) -> list[int]:
 class Sweep:
     """Measures settings, and remembers what it has found.
 
-    options: of the loader, which settings are added to. seconds: for all measurements, about.
+    options: of the loader, which settings are added to. seconds: for all measurements.
     found: images/s of each measurement of a setting.
+    verdicts: why each choice was made, in words.
     """
 
     options: dict[str, Any]
     seconds: float
     found: dict[tuple[tuple[str, int], ...], list[float]] = field(default_factory=dict)
+    verdicts: list[str] = field(default_factory=list)
+    _start: float = field(default_factory=time.monotonic)
+    _overhead_s: float = 0.7
+    """What a measurement takes beside its own time: a loader starts, warms up and ends."""
 
     def warm_up(self) -> None:
         """The table, once, as far as it goes: the first to read it would be the slowest."""
-        of_loader(self.options, min(5.0, 0.1 * self.seconds))
+        self._measure({}, min(5.0, 0.1 * self.seconds))
+        self.found.clear()
 
-    def best(self, settings: list[dict[str, Any]], doing: str, *, share: float) -> dict[str, Any]:
-        """The first of the settings that no later one is worth taking for. share: of the time."""
-        each_s = max(0.3, share * self.seconds / (len(settings) * ROUNDS) - 0.7)  # to start
+    def best(
+        self, settings: list[dict[str, Any]], default: dict[str, Any], doing: str, *, share: float
+    ) -> dict[str, Any]:
+        """The default, or the setting that is worth taking in its place.
+
+        share: of the time that is left.
+        """
+        if len(settings) < 2:
+            return settings[0]
+        left_s = share * self._left_s
+        if self.found and left_s < (len(settings) + 2) * (LEAST_S + self._overhead_s):
+            self.verdicts.append(f"there was no time for {doing}; give it more --seconds")
+            return default
+        end = time.monotonic() + left_s
+        runs = ROUNDS * len(settings) + 2 * REPEATS
+        each_s = left_s / runs - self._overhead_s
         # Compared within rounds, because the speed of a machine drifts over minutes.
-        rates: list[dict[int, float]] = [{} for _ in range(ROUNDS)]
-        runs = [(round_, i) for round_ in range(ROUNDS) for i in range(len(settings))]
-        for round_, i in progress(runs, f"Measuring {doing}", unit="runs"):
-            turn = (i + round_) % len(settings)
-            rate = of_loader(self.options | settings[turn], each_s).images_per_s
-            rates[round_][turn] = rate
-            self.found.setdefault(_key(settings[turn]), []).append(rate)
-        chosen = 0
-        for i in range(1, len(settings)):
-            times = [round_[i] / round_[chosen] for round_ in rates]
-            if min(times) > 1 and statistics.median(times) >= WORTH_IT:
-                chosen = i
-        return settings[chosen]
+        rounds: list[list[float]] = []
+        bar = progress(range(ROUNDS), f"Measuring {doing}", unit="rounds")
+        for number in bar:
+            repeats_s = 2 * REPEATS * (self._overhead_s + LEAST_S)
+            if rounds and time.monotonic() + self._cost_s(each_s, len(settings)) > end - repeats_s:
+                break
+            rounds.append(self._round(settings, each_s, number))
+        base = settings.index(default)
+        rival = _rival(settings, rounds, base)
+        if rival == base:
+            return default
+        pairs = [(rates[base], rates[rival]) for rates in rounds]
+        for number in range(REPEATS):
+            if time.monotonic() + self._cost_s(each_s, 2) > end:
+                break
+            first, second = self._round([default, settings[rival]], each_s, number)
+            pairs.append((first, second))
+        times = [other / of_default for of_default, other in pairs]
+        fewer = settings[rival].get("workers", 0) < default.get("workers", 0)
+        certain = len(times) > 1 and is_certain(times, 1 / WORTH_IT if fewer else WORTH_IT)
+        self.verdicts.append(_verdict(default, settings[rival], times, certain=certain))
+        return settings[rival] if certain else default
+
+    def _round(self, settings: list[dict[str, Any]], each_s: float, number: int) -> list[float]:
+        """Images/s of each setting; every round begins with another one."""
+        rates = [0.0] * len(settings)
+        for i in range(len(settings)):
+            turn = (i + number) % len(settings)
+            rates[turn] = self._measure(settings[turn], each_s)
+        return rates
+
+    def _measure(self, setting: dict[str, Any], seconds: float) -> float:
+        start, seconds = time.monotonic(), max(LEAST_S, seconds)
+        rate = of_loader(self.options | setting, seconds).images_per_s
+        spent_s = time.monotonic() - start - seconds
+        self._overhead_s = 0.7 * self._overhead_s + 0.3 * max(0.0, spent_s)
+        self.found.setdefault(_key(setting), []).append(rate)
+        return rate
+
+    def _cost_s(self, each_s: float, runs: int) -> float:
+        return runs * (max(LEAST_S, each_s) + self._overhead_s)
+
+    @property
+    def _left_s(self) -> float:
+        return max(0.0, self.seconds - (time.monotonic() - self._start))
 
     def images_per_s(self, setting: dict[str, Any]) -> float:
         return statistics.median(self.found[_key(setting)])
@@ -116,6 +180,47 @@ class Sweep:
     @property
     def results(self) -> list[tuple[dict[str, int], Spread]]:
         return [(dict(key), Spread.of(rates)) for key, rates in self.found.items()]
+
+
+def _rival(settings: list[dict[str, Any]], rounds: list[list[float]], base: int) -> int:
+    """Which setting may take the place of ``base``: the first that is almost as fast as the
+    fastest, or else the one with the fewest workers that is almost as fast as ``base``."""
+    times = [
+        statistics.median(rates[i] / rates[base] for rates in rounds) for i in range(len(settings))
+    ]
+    if max(times) >= WORTH_IT:
+        enough = max(WORTH_IT, max(times) / WORTH_IT)
+    else:
+        enough = 1 / WORTH_IT
+        if all("workers" in s and len(s) == 1 for s in settings):
+            return next(i for i, x in enumerate(times) if x >= enough)
+        return base
+    return next(i for i, x in enumerate(times) if x >= enough)
+
+
+def is_certain(times: list[float], least: float) -> bool:
+    """Whether nearly all of these ratios say that a setting is worth taking."""
+    clear = sum(x > min(1.0, least) for x in times)
+    return statistics.median(times) >= least and clear >= CERTAIN * len(times)
+
+
+def _verdict(
+    default: dict[str, Any], rival: dict[str, Any], times: list[float], *, certain: bool
+) -> str:
+    if len(times) == 1:
+        return (
+            f"{_words(rival)} was {times[0]:.2f} times as fast as {_words(default)}, but there was "
+            f"time for one round only, which may be chance: {_words(default)} stays; give it more "
+            f"--seconds"
+        )
+    ratio = f"{Spread.of(times):.2f} times as fast as {_words(default)} in {len(times)} rounds"
+    if certain:
+        return f"{_words(rival)} is {ratio}, so it takes its place"
+    return f"{_words(rival)} came to {ratio}, which is noise: {_words(default)} stays"
+
+
+def _words(setting: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in setting.items())
 
 
 def _key(setting: dict[str, Any]) -> tuple[tuple[str, int], ...]:
@@ -130,14 +235,14 @@ def exports(setting: dict[str, Any]) -> list[str]:
 def _text(sweep: Sweep, chosen: dict[str, Any], plot: Path | None) -> str:
     rows = (
         (
-            ", ".join(f"{name}={value}" for name, value in setting.items()),
+            _words(setting),
             f"{rate.median:.0f}", f"{rate.low:.0f}", f"{rate.high:.0f}",
             "<" if setting == chosen else "",
         )
         for setting, rate in sorted(sweep.results, key=_order)
     )  # fmt: skip
     text = table(["images/s", "median", "lowest", "highest", ""], rows)
-    lines = [text, "", *exports(chosen)]
+    lines = [text, "", *sweep.verdicts, *exports(chosen)]
     return "\n".join(lines + ([f"plot: {plot}"] if plot else []))
 
 
@@ -150,6 +255,7 @@ def _data(sweep: Sweep, chosen: dict[str, Any]) -> dict[str, Any]:
     return {
         "chosen": chosen,
         "images_per_s": sweep.images_per_s(chosen),
+        "verdicts": sweep.verdicts,
         "exports": exports(chosen),
         "measured": [
             {"setting": dict(key), "images_per_s": rates} for key, rates in sweep.found.items()
@@ -166,14 +272,18 @@ def draw(sweep: Sweep, chosen: dict[str, Any], path: Path) -> None:
         axes.plot(*zip(*((w, rate.median) for w, rate in points), strict=True), "o-", color=BLUE)
         best = dict(points)[chosen["workers"]]
         axes.plot(chosen["workers"], best.median, "o", color=ORANGE, markersize=9)
-        axes.annotate(
-            f"chosen: {chosen['workers']}, {best.median:.0f} images/s",
-            (chosen["workers"], best.median), xytext=(0, -32), textcoords="offset points",
-            color=ORANGE, ha="center", backgroundcolor="white",
+        # Above everything that is drawn, and inside at both ends.
+        place = [workers for workers, _ in points].index(chosen["workers"])
+        side = "left" if place == 0 else "right" if place == len(points) - 1 else "center"
+        top = max(rate.high for _, rate in points)
+        axes.text(
+            chosen["workers"], 1.05 * top,
+            f"chosen: {chosen['workers']}, {best.median:.0f} images/s", color=ORANGE, ha=side,
+            backgroundcolor="white",
         )  # fmt: skip
         axes.axvline(cores(), color="#999999", linestyle=":", zorder=0)
         axes.text(cores(), 0, " cores", color="#777777", va="bottom")
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.2 * top)
         axes.set_xticks([workers for workers, _ in points])
         axes.set_xlabel("workers")
         axes.set_title("images/s (median of the rounds, lowest to highest)")
