@@ -146,6 +146,16 @@ def test_a_table_that_has_no_list_of_classes_gets_one(
     assert classes_of(path) == {"dog": 7, "cat": 0}
 
 
+def test_a_table_of_that_name_with_other_columns_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table(tmp_path / "t.db", [(1,)], columns="x", name="images_classes")
+    folder = images(tmp_path / "p", "cat/1.jpg")
+    err = error_of(capsys, folder, path, code=3)
+    assert "in the columns id and name; rename yours" in err
+    assert ingest(capsys, folder, path, "--table", "pets")[0] == 0
+
+
 @pytest.mark.parametrize(
     "names",
     [

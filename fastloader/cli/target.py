@@ -123,7 +123,13 @@ class Target(abc.ABC):
             if not self._has(name) and not self._has(classes):
                 raise SourceError(f"{self._where}: there is no table {table!r} to take classes of")
         if self._has(classes):
-            found = self._execute(f"SELECT name, id FROM {classes}")
+            try:
+                found = self._execute(f"SELECT name, id FROM {classes}")
+            except SourceError as error:
+                raise SourceError(
+                    f"{error}. The table {classes} is where the names of classes are kept, in the "
+                    f"columns id and name; rename yours, or name another table with --table"
+                ) from None
         elif self._has(name) and not (table is None and self._has_floats):
             # Somebody else's table.
             found = self._execute(f"SELECT DISTINCT label_name, label FROM {name}")
