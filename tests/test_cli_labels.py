@@ -298,6 +298,7 @@ def test_a_renamed_class_leaves_no_image_twice(
     assert "daisy/1.jpg is now bellis/1.jpg" in capsys.readouterr().out
     code, found = ingest(capsys, flowers, url, "--update")
     assert (code, found["updated"]) == (0, 2)
+    assert sum(found["images_by_label"].values()) == found["unchanged"] + found["added"] + 2
     assert {file: label for file, (_, label, _) in rows_of(url).items()} == {
         "bellis/1.jpg": "bellis",
         "bellis/2.jpg": "bellis",

@@ -137,7 +137,7 @@ class Ingest:
 class _Ingest:
     """One run, and what came of it.
 
-    added: images by label. size: of the added ones, in bytes. updated: rows that were replaced.
+    added, updated: images by label. size: of the added ones, in bytes.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class _Ingest:
         self._found = Comparison(folder, target)
         self.added: Counter[str] = Counter()
         self.size = 0
-        self.updated = 0
+        self.updated: Counter[str] = Counter()
 
     def run(self) -> None:
         start = time.monotonic()
@@ -214,7 +214,7 @@ class _Ingest:
         bar = progress(rows, "Updating", total=len(rows), unit="rows")
         for batch in self._batches((row.file, row.stored, row.label) for row in bar):
             self._target.replace(batch, self.labels)
-            self.updated += len(batch)
+            self.updated.update(row.label for _, row in batch)
 
     def _nothing(self) -> CommandError:
         refused, skipped = self._folder.refused, self._folder.skipped
@@ -252,12 +252,12 @@ class _Ingest:
             "changed": [row.file for row in found.changed],
             "relabeled": [row.file for row in found.relabeled],
             "moved": {row.stored: row.file for row in found.moved},
-            "updated": self.updated,
+            "updated": self.updated.total(),
             "gone": found.gone,
             "bytes": self.size,
             "seconds": self.seconds,
             "labels": dict(self.labels.items()),
-            "images_by_label": dict(self.added + found.there),
+            "images_by_label": dict(self.added + self.updated + found.there),
             "formats": dict(found.formats),
             "unused_columns": self._folder.unused,
             "skipped": self._folder.skipped.data(),
@@ -281,7 +281,7 @@ class _Ingest:
         return "\n".join(lines)
 
     def _labels_text(self) -> Iterator[str]:
-        counts = self.added + self._found.there
+        counts = self.added + self.updated + self._found.there
         rows = [(shown(name), number, counts[name]) for name, number in self.labels.items()]
         if self.labels.are_floats:
             values = [number for _, number, _ in rows]
