@@ -126,7 +126,7 @@ class Decoder:
 
     def resize(
         self,
-        rgba: NDArray[np.uint8],
+        pixels: NDArray[np.uint8],
         picture: NDArray[Any],
         *,
         alpha: bool = False,
@@ -134,8 +134,8 @@ class Decoder:
         row: int = 0,
         epoch: int = 0,
     ) -> tuple[int, str] | None:
-        """Makes decoded pixels, (h, w, 4), into ``picture[0]``.
+        """Makes decoded pixels, RGB (h, w, 3) or RGBA (h, w, 4), into ``picture[0]``.
 
-        alpha: whether the fourth byte of a pixel is one. orientation: EXIF's. Returns None, or
-        ``(status, message)``.
+        alpha: whether there is one in the fourth byte of a pixel. orientation: EXIF's. Returns
+        None, or ``(status, message)``.
         """

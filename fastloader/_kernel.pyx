@@ -211,15 +211,15 @@ cdef class Decoder:
                         failures.append((i, <int>status, self._message()))
         return failures
 
-    def resize(self, const uint8_t[:, :, ::1] rgba not None, picture, *, alpha=False,
+    def resize(self, const uint8_t[:, :, ::1] pixels not None, picture, *, alpha=False,
                orientation=1, row=0, epoch=0):
         cdef fl_raw raw
         cdef fl_draw draw
-        if rgba.shape[0] < 1 or rgba.shape[1] < 1 or rgba.shape[2] != 4:
-            raise ValueError("a decoded picture has at least one row of red, green, blue, alpha")
+        if pixels.shape[0] < 1 or pixels.shape[1] < 1 or not 3 <= pixels.shape[2] <= 4:
+            raise ValueError("a decoded image has at least one row of RGB or RGBA pixels")
         cdef _Pictures target = self._borrow(picture, 1)
-        raw.height, raw.width = rgba.shape[0], rgba.shape[1]
-        raw.pixels, raw.channels = &rgba[0, 0, 0], 4
+        raw.height, raw.width = pixels.shape[0], pixels.shape[1]
+        raw.pixels, raw.channels = &pixels[0, 0, 0], <unsigned int>pixels.shape[2]
         raw.alpha, raw.orientation = alpha, orientation
         raw.original_height = raw.original_width = 0
         draw.row, draw.epoch = row, epoch
