@@ -80,7 +80,8 @@ def name_of(config: Config, keys: Keys, columns: Sequence[Column], state: str) -
     state: of the table, from :meth:`fastloader.source.Source.state`.
     """
     images = {image: config.decoder_options(image) for image in config.images}
-    options = [config.table, config.query, config.key, config.max_blob_bytes, images]
+    rows = [config.table, config.query, config.key, config.max_blob_bytes]
+    options = [*rows, config.worker_imports, images]
     what = [FORMAT, __version__, _libraries(), options, [asdict(c) for c in columns], state]
     return blake2b(json.dumps([*what, digest(keys)]).encode(), digest_size=20).hexdigest()
 

@@ -57,6 +57,7 @@ class Config:
     stall_timeout_s: without a byte from the server, in seconds.
     reconnect_timeout_s: of attempts to get a lost connection back, in seconds.
     simd: "auto", or "portable" for no vector instructions.
+    worker_imports: modules to import where images are decoded, such as plugins of Pillow's.
     trace: a file to write where the time goes to, for Perfetto; ``%p`` in it is the process.
     cache: where to keep decoded rows for later epochs, "ram" or a folder; None for nowhere.
     cache_bytes: that it may take; None for half of what is free.
@@ -110,6 +111,7 @@ class Config:
     stall_timeout_s: float = 60.0
     reconnect_timeout_s: float = 30.0
     simd: str = "auto"
+    worker_imports: tuple[str, ...] = ()
     trace: str | None = None
     cache: str | None = None
     cache_bytes: int | None = None
@@ -131,7 +133,9 @@ class Config:
     mean: PerColumn[tuple[float, float, float]] = (0.0, 0.0, 0.0)
     std: PerColumn[tuple[float, float, float]] = (1.0, 1.0, 1.0)
     strict: PerColumn[bool] = False
-    max_pixels: PerColumn[int] = 178_956_970  # where Pillow draws its line: 0.5 GiB of RGB
+    # Where Pillow draws its line. The same on every machine: which rows are bad must not depend on
+    # the memory that is free, or shards and resumed epochs disagree. docs/pixels.md has the bytes.
+    max_pixels: PerColumn[int] = 178_956_970
     max_scans: PerColumn[int] = 100  # encoders write about ten
     max_chunks: PerColumn[int] = 100_000
 
@@ -231,6 +235,7 @@ _KINDS: dict[str, Kind] = {
     "stall_timeout_s": options.SECONDS,
     "reconnect_timeout_s": options.SECONDS,
     "simd": options.choice("auto", "portable"),
+    "worker_imports": options.MODULES,
     "trace": options.optional(options.PATH),
     "cache": options.optional(options.PATH),
     "cache_bytes": options.optional(options.integer(1, 2**62)),

@@ -13,6 +13,7 @@ from . import pillow
 from ._kernel import Decoder
 from .config import Config
 from .errors import PARTIAL, UNKNOWN_FORMAT, kernel_reason
+from .imports import import_all
 from .keys import Keys, key_numbers
 from .stats import Pictures, together
 
@@ -21,16 +22,25 @@ class ImageDecoder:
     """Decodes the blobs of one image column into what the configuration asks for.
 
     Keeps its scratch memory between calls. One thread at a time.
+
+    Raises ConfigError if a module of ``worker_imports`` cannot be imported.
     """
 
     def __init__(self, image: str, config: Config) -> None:
+        import_all(config.worker_imports)
         its = config.decoder_options(image)
         height, width = its.pop("size")
         self._decoder = Decoder(
             height, width, seed=config.seed, portable=config.simd == "portable", **its
         )
         self._pictures: dict[str, Pictures] = {}  # that Pillow has decoded
-        self._max_pixels: int = its["max_pixels"]
+        self._for_pillow: dict[str, Any] = {
+            "max_pixels": its["max_pixels"],
+            "nearest": its["filter"] == "nearest",
+            # Of the finished image: a cache may keep another one.
+            "channels": config.image_options(image)["channels"],
+            "plugins": bool(config.worker_imports),
+        }
         self._is_random = its["flip"] or its["fit"] == "random_crop"
         # Where there are several, a reason says which one it is about.
         self._prefix = f"column {image!r}: " if len(config.images) > 1 else ""
@@ -82,18 +92,18 @@ class ImageDecoder:
         if isinstance(blob, np.ndarray):
             blob = ctypes.string_at(*blob.tolist())
         try:
-            found = pillow.decode(blob, self._max_pixels)
+            found = pillow.decode(blob, **self._for_pillow)
         except pillow.UnknownFormat as error:
             return kernel_reason(UNKNOWN_FORMAT, f"{message}; {error}")
         except pillow.CannotDecode as error:
             return str(error)
         failure = self._decoder.resize(
-            found.rgba, picture, alpha=found.alpha, orientation=found.orientation, row=row,
+            found.pixels, picture, alpha=found.alpha, orientation=found.orientation, row=row,
             epoch=epoch,
         )  # fmt: skip
         if failure:
             return kernel_reason(*failure)
-        pixels = found.rgba.shape[0] * found.rgba.shape[1]
+        pixels = found.pixels.shape[0] * found.pixels.shape[1]
         one = {found.format: Pictures(1, len(blob), pixels, pixels)}
         self._pictures = together(self._pictures, one)
         return ""

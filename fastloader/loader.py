@@ -76,6 +76,8 @@ class FastLoader:
         stall_timeout_s: give up a server that sends nothing for so many seconds (60).
         reconnect_timeout_s: try for so many seconds to get a lost connection back (30).
         simd: "auto", or "portable" to do without vector instructions; the pixels are the same.
+        worker_imports: modules to import in each worker, such as "pillow_heif.HeifImagePlugin",
+            which adds a format to Pillow's (none).
         trace: a file to write where the time goes to, for ui.perfetto.dev; ``%p`` in its name
             stands for the process (None).
         cache: keep decoded pictures and labels, so that it is done once: "ram", in this loader's
@@ -116,7 +118,8 @@ class FastLoader:
         max_chunks: refuse PNG and WebP files of more (100,000).
 
     Raises:
-        ConfigError: an option cannot be used, or there is no memory for the rings.
+        ConfigError: an option cannot be used, a module of ``worker_imports`` cannot be imported, or
+            there is no memory for the rings.
         SourceError: no such file, server, table or column.
         PlanError: no rows, too few of them for a batch or for the shards, or keys that are NULL,
             not unique or of no usable type.
@@ -151,6 +154,7 @@ class FastLoader:
         stall_timeout_s: float = UNSET,
         reconnect_timeout_s: float = UNSET,
         simd: str = UNSET,
+        worker_imports: str | Sequence[str] = UNSET,
         trace: str | os.PathLike[str] | None = UNSET,
         cache: str | os.PathLike[str] | None = UNSET,
         cache_bytes: int | None = UNSET,

@@ -70,6 +70,21 @@ def _weight(value: Any) -> str:
     return name
 
 
+def _modules(value: Any) -> tuple[str, ...]:
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, Sequence):
+        raise ValueError(_MODULES)
+    for name in names:
+        if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
+            raise ValueError(_MODULES)
+    if "__main__" in names:
+        raise ValueError("cannot be __main__, which only this process has: name a module")
+    return tuple(dict.fromkeys(names))
+
+
+_MODULES = 'must be the name of a module, such as "package.module", or a list of them'
+
+
 def _split_names(text: str) -> str | list[str]:
     names = [part.strip() for part in text.split(",")]
     return names if len(names) > 1 else names[0]
@@ -82,6 +97,7 @@ def _path(value: Any) -> str:
 NAME = Kind(_name)
 PATH = Kind(_path)
 NAMES = Kind(_names, _split_names)
+MODULES = optional(Kind(_modules, _split_names, "names of modules"), ())
 LABEL = optional(Kind(_label, _split_names))
 WEIGHT = optional(Kind(_weight))
 

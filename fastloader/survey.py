@@ -22,6 +22,7 @@ from .cache import name_of
 from .columns import Column, columns_from
 from .config import Config
 from .errors import ConfigError, SourceError, from_json, to_json
+from .imports import import_all
 from .keys import Keys
 from .limits import explained
 from .pipes import AWAKE, ERROR, SURVEY, SURVEYED, Channel, Record
@@ -82,6 +83,7 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
 
     Raises SourceError, PlanError or ConfigError.
     """
+    import_all(config.worker_imports)  # now, so that what is wrong shows before there are workers
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         source = open_source(config, who="survey")

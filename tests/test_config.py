@@ -38,6 +38,7 @@ FULL_ENVIRONMENT = {
     "FASTLOADER_STALL_TIMEOUT_S": "2.5",
     "FASTLOADER_RECONNECT_TIMEOUT_S": "4",
     "FASTLOADER_SIMD": "portable",
+    "FASTLOADER_WORKER_IMPORTS": "a.b, c",
     "FASTLOADER_CHANNELS": "1",
     "FASTLOADER_FIT": "random_crop",
     "FASTLOADER_CROP_FRACTION": "0.875",
@@ -102,7 +103,7 @@ def test_every_option_has_a_variable() -> None:
         seed=2**64 - 1, filter="lanczos", orientation=False, quality="fast",
         background=(255, 0, 7), layout="NCHW", dtype="float16", mean=(0.485, 0.456, 0.406),
         std=(0.25, 0.25, 0.25), strict=True, max_scans=7, max_chunks=70, trace="trace.json",
-        cache_size=(40, 50),
+        cache_size=(40, 50), worker_imports=("a.b", "c"),
     )  # fmt: skip
     assert make(environ={"FASTLOADER_QUERY": "SELECT 1"}).query == "SELECT 1"
     # Nor can there be a cache of what is read as it is.
@@ -373,3 +374,24 @@ def test_a_shard_may_be_whatever_knows_it() -> None:
         make({"FASTLOADER_SHARD": "8"})
     with pytest.raises(ConfigError, match=r"FASTLOADER_SHARD=\(8, 8\) must be"):
         make({"FASTLOADER_SHARD": "8/8"})
+
+
+def test_worker_imports_are_names_of_modules_in_order() -> None:
+    assert make().worker_imports == ()
+    assert make(worker_imports=None).worker_imports == ()
+    assert make(worker_imports="a.b").worker_imports == ("a.b",)
+    config = make(worker_imports=["b", "a", "b"])
+    assert config.worker_imports == ("b", "a")
+    assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert make({"FASTLOADER_WORKER_IMPORTS": "a"}).worker_imports == ("a",)
+
+
+@pytest.mark.parametrize("given", ["", "a b", "a.", "./a.py", ["a", 3], 3, {"a"}])
+def test_what_is_no_name_of_a_module_is_refused(given: Any) -> None:
+    with pytest.raises(ConfigError, match="worker_imports=.* must be the name of a module"):
+        make(worker_imports=given)
+
+
+def test_the_main_module_cannot_be_imported_by_workers() -> None:
+    with pytest.raises(ConfigError, match="cannot be __main__, which only this process has"):
+        make(worker_imports="__main__")

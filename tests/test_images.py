@@ -139,7 +139,8 @@ def test_pillows_pictures_are_turned_composed_and_cropped_as_all_are(tmp_path: P
             table(tmp_path / name, [(5, blob, 0)] * 1), size=(9, 9), **options
         ) as loader:
             batches.append([images.copy() for images, _, _ in loader])
-    np.testing.assert_array_equal(batches[0], batches[1])
+    turned_later, turned_first = (np.array(batch, int) for batch in batches)
+    assert np.abs(turned_later - turned_first).max() <= 1  # the passes of the resize swap places
 
 
 def test_a_picture_in_no_format_says_how_it_starts(make: Make, tmp_path: Path) -> None:

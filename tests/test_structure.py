@@ -64,11 +64,13 @@ ALLOWED: dict[str, set[str]] = {
     },
     "source.pgtypes": {"columns", "errors", "keys", "source._libpq"},
     "survey": {
-        "cache", "columns", "config", "errors", "keys", "limits", "pipes", "plan", "process",
-        "ring", "source",
+        "cache", "columns", "config", "errors", "imports", "keys", "limits", "pipes", "plan",
+        "process", "ring", "source",
     },
-    "pillow": set(),
-    "images": {"_kernel", "config", "errors", "keys", "pillow", "stats"},
+    "imports": {"errors"},
+    "samples": set(),
+    "pillow": {"samples"},
+    "images": {"_kernel", "config", "errors", "imports", "keys", "pillow", "stats"},
     "producer": {
         "cache", "cached", "clock", "columns", "config", "errors", "fetch_thread", "images", "keys",
         "filled", "order", "plan", "ring", "source", "stats",

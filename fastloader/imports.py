@@ -1,0 +1,24 @@
+"""The modules that a user names to be imported where images are decoded."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+
+from .errors import ConfigError
+
+
+def import_all(modules: Iterable[str]) -> None:
+    """Import the modules of ``worker_imports``.
+
+    Raises ConfigError with the name of one that cannot be imported.
+    """
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except (Exception, SystemExit) as error:  # whatever the module does
+            raise ConfigError(
+                f"worker_imports: cannot import {name!r} ({type(error).__name__}: {error}). A "
+                f"worker imports it with the sys.path of this program; what is defined in "
+                f"__main__ or a notebook has to go into a module"
+            ) from error
