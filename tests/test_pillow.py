@@ -19,6 +19,7 @@ from fastloader import ConfigError, FastLoader, RowError, pillow
 from fastloader.config import make_config
 from fastloader.images import ImageDecoder
 
+from .interrupts import each_place
 from .programs import in_a_fork
 from .small_tiffs import blp, dcx, empty_gif, icns, ico, saved, tiff
 from .support import table
@@ -221,6 +222,19 @@ def test_threads_leave_each_others_settings_and_the_programs_alone() -> None:
     assert len(found) == 2
     assert "" in found
     assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
+
+
+def test_ctrl_c_anywhere_leaves_the_programs_settings_alone() -> None:
+    blob = saved(pixels(30, 20), "GIF")
+    before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
+    assert reason(blob) == ""
+    interrupted = 0
+    for interrupter in each_place(["pillow"]):
+        interrupted += interrupter.run(lambda: pillow.decode(blob, 1000))
+        after = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
+        assert after == before, interrupter.where
+        assert not pillow._lock.locked(), interrupter.where
+    assert interrupted > 20
 
 
 def test_a_fork_decodes_while_its_parent_does() -> None:
