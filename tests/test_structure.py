@@ -56,11 +56,14 @@ ALLOWED: dict[str, set[str]] = {
     "source.sqlitetypes": {"columns", "errors"},
     "source.postgres": {
         "columns", "config", "errors", "keys", "source", "source._libpq", "source.pgconnection",
-        "source.pgtable", "source.pgtypes",
+        "source.pgread", "source.pgtable", "source.pgtypes",
     },
+    "source.pgread": {"keys"},
+    "source.pgplan": set(),
     "source.pgconnection": {"config", "errors", "source", "url"},
     "source.pgtable": {
-        "columns", "config", "errors", "keys", "source", "source._libpq", "source.pgtypes",
+        "columns", "config", "errors", "keys", "source", "source._libpq", "source.pgplan",
+        "source.pgtypes",
     },
     "source.pgtypes": {"columns", "errors", "keys", "source._libpq"},
     "survey": {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from ..columns import TEXT, Column, blob_column, split_label
 from ..config import Config
@@ -13,6 +12,7 @@ from ..errors import ConfigError, PlanError, SourceError
 from ..keys import Key, Keys, key_values
 from . import as_subquery, identifier
 from ._libpq import QueryError, Result
+from .pgplan import calls, may_differ, nodes, takes_new_samples
 from .pgtypes import BYTEA, BYTES, CASTS, KEYS, LABELS, OID, Type, text
 
 Query = Callable[[str], list[Result]]
@@ -34,6 +34,23 @@ SELECT c.relkind IN ('r', 'm') AND NOT c.relhassubclass OR c.relkind = 'p' AND N
 FROM pg_class c WHERE c.oid = {table}
 """
 """Whether its rows have an xmin; which table it is; its columns."""
+
+VOLATILE = """
+SELECT min(p.oid::regprocedure::text), bool_or(n.nspname = 'pg_catalog')
+FROM unnest({schemas}::text[], {names}::text[]) AS called(schema, name)
+JOIN pg_proc p ON p.proname = called.name
+JOIN pg_namespace n ON n.oid = p.pronamespace
+WHERE n.nspname = called.schema OR called.schema = '' AND pg_function_is_visible(p.oid)
+GROUP BY called.schema, called.name
+HAVING coalesce(bool_and(p.provolatile = 'v') FILTER (WHERE n.nspname = 'pg_catalog'),
+                bool_and(p.provolatile = 'v'))
+ORDER BY 1
+"""
+"""The volatile ones of these functions. A plan does not say which of several with one name is
+meant: PostgreSQL's own, then, and if there is none, all must be volatile."""
+
+STORED = {"lo_get", "pg_read_binary_file", "pg_read_file"}
+"""Volatile functions that give what is stored somewhere."""
 
 
 class PostgresTable:
@@ -170,6 +187,39 @@ class PostgresTable:
         query("SET LOCAL enable_seqscan = off")
         return " ".join([*about[1:], text(result.value(0, 0))])
 
+    def check_repeatable(self, query: Query) -> bool:
+        """Return whether its rows may differ when they are read again. Raises SourceError if they
+        certainly do: each key range is read by a query of its own."""
+        columns = [self._key, *(f"q.{identifier(name)}" for name in self._config.images)]
+        columns += [f"q.{identifier(name)}" for name, _ in self._labels]
+        (result,) = query(
+            f"EXPLAIN (VERBOSE, FORMAT JSON) SELECT {', '.join(columns)} FROM {self._from} q"
+        )
+        plan = json.loads(result.value(0, 0) or b"[]")
+        if takes_new_samples(plan):
+            raise SourceError(
+                f"{self.name}: TABLESAMPLE takes other rows each time the query is read, and it is "
+                f"read for each key range. Use TABLESAMPLE system (...) REPEATABLE (1), or "
+                f"bernoulli"
+            )
+        called = sorted((schema, name) for schema, name in calls(plan) if name not in STORED)
+        schemas, names = (array_literal([one[i] for one in called]) for i in (0, 1))
+        (result,) = query(VOLATILE.format(schemas=schemas, names=names))
+        if len(result):
+            function, is_builtin = (text(result.value(0, i)) for i in (0, 1))
+            remedy = (
+                "For a random order pass shuffle=True; for a part of the rows, select by the key, "
+                "for example WHERE abs(hashint8(id) % 10) < 8"
+                if is_builtin == "t"
+                else f"If it always gives the same for the same rows, tell PostgreSQL so: "
+                f"ALTER FUNCTION {function} STABLE"
+            )
+            raise SourceError(
+                f"{self.name}: {function} is volatile, so the query may give other rows each time "
+                f"it is read, and it is read for each key range. {remedy}"
+            )
+        return may_differ(plan)
+
     # ---- SQL -------------------------------------------------------------------------------------
 
     @property
@@ -190,19 +240,26 @@ class PostgresTable:
             f"{'row' if nulls == 1 else 'rows'}; every row needs a key. Use another column as key"
         )
 
-    def rows_sql(self, ranges: Sequence[tuple[Key, Key]], done: Key | None = None) -> str:
+    def rows_sql(
+        self, ranges: Sequence[tuple[Key, Key]], done: Key | None = None, *, bare: bool = False
+    ) -> str:
         """Number of the range (from 1), key, for each image column size and image, and labels of
         the rows of the ranges, in their order: a nested loop over the index. done: the last key
-        that is known of the first.
+        that is known of the first. bare: of images and labels only whether they are NULL, which
+        leaves the plan as it is.
         """
         low, high = (array_literal([ends[i] for ends in ranges]) for i in (0, 1))
         kind = self.key_type.name
-        images = "".join(f", {self._size_and_image(name)}" for name in self._config.images)
-        labels = "".join(f", q.{identifier(name)}" for name, _ in self._labels)
+        images = [self._size_and_image(name) for name in self._config.images]
+        labels = [f"q.{identifier(name)}" for name, _ in self._labels]
+        if bare:
+            images = [f"q.{identifier(name)} IS NULL" for name in self._config.images]
+            labels = [f"{label} IS NULL" for label in labels]
+        columns = ", ".join([self._key, *images, *labels])
         rest = "" if done is None else f"AND (fl.n > 1 OR {self._key} > {self._constant(done)}) "
         return (
             f"SELECT fl.n, t.* FROM unnest({low}::{kind}[], {high}::{kind}[]) WITH ORDINALITY "
-            f"AS fl(lo, hi, n) CROSS JOIN LATERAL (SELECT {self._key}{images}{labels} "
+            f"AS fl(lo, hi, n) CROSS JOIN LATERAL (SELECT {columns} "
             f"FROM {self._from} q WHERE {self._key} BETWEEN fl.lo AND fl.hi {rest}"
             f"ORDER BY {self._key}) t"
         )
@@ -235,7 +292,7 @@ class PostgresTable:
         first, last = key_values(keys[[0, -1]])
         (result,) = query(f"EXPLAIN (FORMAT JSON) {self.rows_sql([(first, last)])}")
         plan = json.loads(result.value(0, 0) or b"[]")
-        if not any("fl.lo" in str(node.get("Index Cond", "")) for node in _nodes(plan)):
+        if not any("fl.lo" in str(node.get("Index Cond", "")) for node in nodes(plan)):
             yield self._no_index()
         for name, oid in self._image_oids.items():
             if self._config.table is not None and oid == BYTEA and self._compressed(name, query):
@@ -292,12 +349,3 @@ def _tables(query: Query) -> str:
     )
     names = (result.value(row, 0) or b"" for row in range(len(result)))
     return ", ".join(name.decode("utf-8", "replace") for name in names) or "none"
-
-
-def _nodes(plan: Any) -> Iterator[dict[str, Any]]:
-    """All nodes of a plan that EXPLAIN has written as JSON."""
-    if isinstance(plan, dict):
-        yield plan
-    for child in plan.values() if isinstance(plan, dict) else plan:
-        if isinstance(child, (dict, list)):
-            yield from _nodes(child)

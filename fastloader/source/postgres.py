@@ -9,9 +9,8 @@ import contextlib
 import threading
 import time
 import warnings
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from ..keys import Key, Keys, key_values
 from . import Chunk, Snapshot, too_large
 from ._libpq import QueryError, Result
 from .pgconnection import Connection, ConnectionLost
+from .pgread import Read
 from .pgtable import PostgresTable, literal
 from .pgtypes import integers, keys_of, labels_of, text
 
@@ -33,17 +33,17 @@ FIRST_FETCH_ROWS = 16
 MOST_FETCH_ROWS = 10_000
 KEYS_PER_FETCH = 100_000
 
-SEGMENT_RANGES = 1000
-"""Key ranges that one cursor goes through: 20 KB of SQL for integers."""
-
 FIRST_DELAY_S, MOST_DELAY_S = 0.1, 5.0
 """Between attempts to get a connection back."""
 
 # Nothing here survives the transaction, so a pooler may give the connection to somebody else then.
-PLANNING = "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; "
+PLANNING = (
+    "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL synchronize_seqscans = off; "
+)
 """The planner, which does not know how short the ranges are, would compile a cursor over a million
 uuids, for 120 to 200 ms. And it shall not scan the table for each range, whatever random_page_cost
-says."""
+says. Where a query does scan a table, the rows come in the same order each time: row_number() OVER
+() depends on it."""
 
 LASTING = (
     "SELECT set_config(name, '0', true) FROM pg_settings "
@@ -64,6 +64,13 @@ SNAPSHOT_GONE = (
     'make a new loader; or pass consistency="latest", which needs no snapshot. This one ended with '
     "the connection that held it: the server was restarted, or that connection was ended, by "
     "somebody or, on a standby without hot_standby_feedback, by what the primary has cleaned up"
+)
+
+READ_KEYS = "read the keys"
+DIFFERENT = (
+    "the query gives other keys when it is read again, and it is read for each key range. Order "
+    "what it numbers, limits or picks by unique columns: row_number() OVER (ORDER BY id), or "
+    "ORDER BY id LIMIT 100"
 )
 
 
@@ -89,7 +96,7 @@ class PostgresSource:
         self._fetch_rows = FIRST_FETCH_ROWS
         self._found: PostgresTable | None = None
         self._in_transaction = False
-        self._open_read: _Read | None = None  # whose cursor is open
+        self._open_read: Read | None = None  # whose cursor is open
         self._interrupted = threading.Event()
         self._closed = False
         self.reconnects = 0
@@ -97,36 +104,60 @@ class PostgresSource:
     # ---- the plan --------------------------------------------------------------------------------
 
     def keys(self) -> Iterator[Keys]:
-        doing = "read the keys"
-        with self._errors(doing):
+        with self._errors(READ_KEYS):
             table = self._table()
             self._begin()
+            may_differ = table.check_repeatable(self._query)
             width = table.key_width(self._query) if table.key_type.wire == TEXT else 0
-            self._query(
-                f"SET LOCAL cursor_tuple_fraction = 1; SET LOCAL enable_seqscan = on; "
-                f"DECLARE fl_keys BINARY NO SCROLL CURSOR FOR {table.keys_sql}; "
-                f"SET LOCAL enable_seqscan = off"
-            )
-        full, advised = True, False
-        while full:
-            with self._errors(doing):
-                (result,) = self._query(f"FETCH FORWARD {KEYS_PER_FETCH} FROM fl_keys")
-                full = len(result) == KEYS_PER_FETCH
-                if len(result) == 0:
-                    break
-                if result.value(len(result) - 1, 0) is None:
-                    raise table.null_keys(self._query)
-                keys = keys_of(result, 0, table.key_type, width)
+        first, last, advised = None, None, False
+        seen = blake2b()
+        for keys in self._keys_of(table.keys_sql, 0, width, quickly=True):
+            with self._errors(READ_KEYS):
                 if not advised:
                     for words in table.advice(keys, self._query):
                         warnings.warn(words, FastloaderWarning, stacklevel=2)
                     advised = True
+            seen.update(keys.tobytes())
+            first = keys[:1] if first is None else first
+            last = keys[-1:]
             yield keys
-        with self._errors(doing):
-            self._query("CLOSE fl_keys")
+        if may_differ and first is not None and last is not None:
+            ends = [(key_values(first)[0], key_values(last)[0])]
+            again = blake2b()
+            for keys in self._keys_of(table.rows_sql(ends, bare=True), 1, width):
+                again.update(keys.tobytes())
+            if again.digest() != seen.digest():
+                with self._errors(READ_KEYS):
+                    raise SourceError(DIFFERENT)
+        with self._errors(READ_KEYS):
             if self._short:
                 self._query("COMMIT")
                 self._in_transaction = False
+
+    def _keys_of(self, sql: str, at: int, width: int, *, quickly: bool = False) -> Iterator[Keys]:
+        """Yield the keys in a column of what a query gives. quickly: by scanning the table."""
+        table = self._table()
+        with self._errors(READ_KEYS):
+            declare = f"DECLARE fl_keys BINARY NO SCROLL CURSOR FOR {sql}"
+            self._query(
+                f"SET LOCAL cursor_tuple_fraction = 1; SET LOCAL enable_seqscan = on; {declare}; "
+                f"SET LOCAL cursor_tuple_fraction TO DEFAULT; SET LOCAL enable_seqscan = off"
+                if quickly
+                else declare
+            )
+        full = True
+        while full:
+            with self._errors(READ_KEYS):
+                (result,) = self._query(f"FETCH FORWARD {KEYS_PER_FETCH} FROM fl_keys")
+                full = len(result) == KEYS_PER_FETCH
+                if len(result) == 0:
+                    break
+                if result.value(len(result) - 1, at) is None:
+                    raise table.null_keys(self._query)
+                keys = keys_of(result, at, table.key_type, width)
+            yield keys
+        with self._errors(READ_KEYS):
+            self._query("CLOSE fl_keys")
 
     def label_columns(self, keys: Keys) -> tuple[Column, ...]:
         with self._errors("look at the labels"):
@@ -163,7 +194,7 @@ class PostgresSource:
     # ---- rows ------------------------------------------------------------------------------------
 
     def read(self, ranges: Iterable[tuple[Key, Key]], columns: Sequence[Column]) -> Iterator[Chunk]:
-        read = _Read(ranges)
+        read = Read(ranges)
         while read.fill():
             asked = self._fetch_rows
             result = self._fetch_or_reconnect(read, asked)
@@ -176,7 +207,7 @@ class PostgresSource:
                 read.finish()
                 self._open_read = None
 
-    def _fetch_or_reconnect(self, read: _Read, asked: int) -> Result:
+    def _fetch_or_reconnect(self, read: Read, asked: int) -> Result:
         """The next rows, with as many new connections as that takes, for a limited time."""
         start, delay_s = 0.0, FIRST_DELAY_S
         while True:
@@ -207,7 +238,7 @@ class PostgresSource:
         # A standby cancels a query whose rows the primary has cleaned up; the next one sees others.
         return self._short and error.sqlstate == RECOVERY_CONFLICT
 
-    def _fetch(self, read: _Read, asked: int) -> Result:
+    def _fetch(self, read: Read, asked: int) -> Result:
         """The next rows, in one round trip."""
         table = self._table()
         sql = ""
@@ -226,7 +257,7 @@ class PostgresSource:
         self._open_read = read
         return result
 
-    def _chunk(self, result: Result, asked: int, read: _Read, columns: Sequence[Column]) -> Chunk:
+    def _chunk(self, result: Result, asked: int, read: Read, columns: Sequence[Column]) -> Chunk:
         table = self._table()
         if len(result) > asked:
             raise SourceError(
@@ -352,46 +383,3 @@ class PostgresSource:
 
     def __repr__(self) -> str:
         return f"<PostgresSource {self._where}, {'closed' if self._closed else 'open'}>"
-
-
-class _Read:
-    """What of a read is still to come.
-
-    pending: key ranges that are not finished, from number ``first`` of the read on.
-    done: the last key that has come of the first of them.
-    base, end: numbers of the cursor's first range and of the one after its last.
-    """
-
-    def __init__(self, ranges: Iterable[tuple[Key, Key]]) -> None:
-        self._ranges = iter(ranges)
-        self.pending: deque[tuple[Key, Key]] = deque()
-        self.first = self.base = self.end = 0
-        self.done: Key | None = None
-
-    def fill(self) -> bool:
-        """Takes up ranges for a cursor; False when there are no more."""
-        self.pending.extend(islice(self._ranges, SEGMENT_RANGES - len(self.pending)))
-        return bool(self.pending)
-
-    def declare(self) -> None:
-        """A cursor begins here."""
-        self.base, self.end = self.first, self.first + len(self.pending)
-
-    def advance(self, number: int, key: Key) -> None:
-        """All has come up to this key of the range with this number."""
-        self._drop(number)
-        self.done = key
-
-    def finish(self) -> None:
-        """The cursor has no more."""
-        self._drop(self.end)
-        self.done = None
-
-    def _drop(self, number: int) -> None:
-        while self.first < number:
-            self.pending.popleft()
-            self.first += 1
-
-    def __str__(self) -> str:
-        first, last = self.pending[0]
-        return f"keys {first} to {last}" if self.done is None else f"keys after {self.done}"

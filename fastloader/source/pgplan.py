@@ -1,0 +1,66 @@
+"""What a plan of PostgreSQL's, as EXPLAIN (VERBOSE, FORMAT JSON) writes it, tells of a query."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_IDENTIFIER = r'(?:"(?:""|[^"])+"|[a-z_][a-z0-9_]*)'
+_TOKEN = re.compile(
+    rf"""'(?:''|[^'])*'
+      |(?<![\w"$])(?:(?P<schema>{_IDENTIFIER})\.)?(?P<name>{_IDENTIFIER})\(
+      |"(?:""|[^"])+"|\w+""",
+    re.VERBOSE,
+)
+"""A string, a call, or another word. EXPLAIN quotes names that are not in lower case; SQL's own
+constructs, such as COALESCE(, are in upper case."""
+
+ORDERED = {"Limit", "WindowAgg", "Unique"}
+"""Nodes whose rows depend on the order of those below, which the query may have left open."""
+
+
+def nodes(plan: Any) -> Iterator[dict[str, Any]]:
+    """Yield all nodes of a plan."""
+    if isinstance(plan, dict):
+        yield plan
+    for child in plan.values() if isinstance(plan, dict) else plan:
+        if isinstance(child, (dict, list)):
+            yield from nodes(child)
+
+
+def calls(plan: Any) -> set[tuple[str, str]]:
+    """Return schema and name of all functions that a plan calls, with views resolved; the schema is
+    "" where the search path finds the function. Words that are no functions may be among them."""
+    found = set()
+    for words in _strings(plan):
+        for token in _TOKEN.finditer(words):
+            if token["name"] is not None:
+                found.add((_unquoted(token["schema"] or ""), _unquoted(token["name"])))
+    return found
+
+
+def takes_new_samples(plan: Any) -> bool:
+    """Return whether there is a TABLESAMPLE without REPEATABLE."""
+    return any(
+        node.get("Node Type") == "Sample Scan" and "Repeatable Seed" not in node
+        for node in nodes(plan)
+    )
+
+
+def may_differ(plan: Any) -> bool:
+    """Return whether the same query may give other rows, although it calls no volatile function:
+    where the order of rows matters, or another server answers."""
+    return any(node.get("Node Type") in ORDERED | {"Foreign Scan"} for node in nodes(plan))
+
+
+def _strings(plan: Any) -> Iterator[str]:
+    for node in nodes(plan):
+        for value in node.values():
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, str):
+                    yield item
+
+
+def _unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
