@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg2
 import pytest
 
 from benchmarks.cluster import Cluster, free_ports
@@ -169,42 +168,6 @@ def test_missing_privileges_are_named_with_what_to_do(filled: Database, workers:
     url = filled.url().replace("postgres@", "nobody@")
     with fails("permission denied for table images .*GRANT this user what is missing"):
         FastLoader(url, workers=workers)
-
-
-def connections(database: Database) -> list[Any]:
-    """As many as the server lets us have."""
-    found: list[Any] = []
-    with contextlib.suppress(psycopg2.OperationalError):
-        while True:
-            found.append(database.connect())
-    return found
-
-
-@workers
-def test_a_full_table_of_connections_is_waited_for(filled: Database, workers: int) -> None:
-    most = int(filled.execute("SHOW max_connections")[0][0])
-    with FastLoader(filled.url(), workers=workers, slots=2, **OPTIONS) as loader:
-        filled.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name LIKE 'fastloader worker%'"
-        )
-        others = connections(filled)
-        timer = threading.Timer(0.7, lambda: [other.close() for other in others])
-        timer.start()
-        assert keys_of(loader) == KEYS
-        timer.join()
-        assert len(others) > most // 2
-
-
-def test_a_table_of_connections_that_stays_full_is_an_error(filled: Database) -> None:
-    with FastLoader(filled.url(), workers=1, **QUICK) as loader:
-        others = connections(filled)
-        try:
-            with fails("(sorry, too many clients already|remaining connection slots)(.|\n)*Tried"):
-                list(loader)
-        finally:
-            for other in others:
-                other.close()
 
 
 # ---- a connection that breaks --------------------------------------------------------------------

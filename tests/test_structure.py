@@ -55,12 +55,13 @@ ALLOWED: dict[str, set[str]] = {
     "source.sqlitetable": {"columns", "config", "errors", "keys", "source"},
     "source.sqlitetypes": {"columns", "errors"},
     "source.postgres": {
-        "columns", "config", "errors", "keys", "source", "source._libpq", "source.pgconnection",
-        "source.pgread", "source.pgtable", "source.pgtypes",
+        "columns", "config", "errors", "keys", "source", "source._libpq", "source.pgadvice",
+        "source.pgconnection", "source.pgread", "source.pgtable", "source.pgtypes",
     },
     "source.pgread": {"keys"},
     "source.pgplan": set(),
-    "source.pgconnection": {"config", "errors", "source", "url"},
+    "source.pgadvice": set(),
+    "source.pgconnection": {"config", "errors", "source", "source.pgadvice", "url"},
     "source.pgtable": {
         "columns", "config", "errors", "keys", "source", "source._libpq", "source.pgplan",
         "source.pgtypes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import sys
 from typing import Any
@@ -12,6 +13,7 @@ from ..config import Config
 from ..errors import SourceError
 from ..url import parse_dsn, without_password
 from . import Snapshot
+from .pgadvice import TOO_MANY
 
 KEEPALIVE = {
     "keepalives_idle": (socket.TCP_KEEPIDLE, 60),
@@ -22,9 +24,29 @@ KEEPALIVE = {
 hours are longer than routers remember a connection, and that with the snapshot is always silent."""
 
 
+_TOO_MANY = re.compile(
+    r"too many (clients|connections)|remaining connection slots|no more connections allowed"
+)
+"""The words of PostgreSQL and of PgBouncer for it: libpq does not tell the SQLSTATE of a connection
+that was refused. Those of a server that speaks another language are not recognized."""
+
+IDENTITY = """
+SELECT concat_ws(' ', system_identifier,
+                 (SELECT oid FROM pg_database WHERE datname = current_database()))
+FROM pg_control_system()
+"""
+"""Physical replicas have the system identifier of their primary."""
+
+
 class ConnectionLost(Exception):
-    """There is no connection, or no more. The words are libpq's or the server's, without a
-    password."""
+    """There is no connection, or no more.
+
+    The words are libpq's or the server's, without a password. sqlstate: of the reason, if known.
+    """
+
+    def __init__(self, words: str, sqlstate: str | None = None) -> None:
+        super().__init__(words)
+        self.sqlstate = sqlstate or (TOO_MANY if _TOO_MANY.search(words) else None)
 
 
 class Connection:
@@ -82,6 +104,17 @@ class Connection:
                 raise
             self.close()
             raise ConnectionLost(error.message) from None
+
+    def identity(self) -> str:
+        """Return which database of which cluster this is; "" where this user may not know. Not for
+        the middle of a transaction, which the server's refusal would end."""
+        from ._libpq import QueryError
+
+        try:
+            (result,) = self.query(IDENTITY)
+        except QueryError:
+            return ""
+        return (result.value(0, 0) or b"").decode("utf-8", "replace") if len(result) else ""
 
     def address(self) -> tuple[str, str, int]:
         """Host, its address ("" for a Unix socket) and port of the server at the other end."""

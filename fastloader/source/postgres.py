@@ -9,8 +9,9 @@ import contextlib
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +22,13 @@ from ..errors import FastloaderWarning, SourceError
 from ..keys import Key, Keys, key_values
 from . import Chunk, Snapshot, too_large
 from ._libpq import QueryError, Result
+from .pgadvice import DIFFERENT, OTHER_DATABASE, RECOVERY_CONFLICT, TOO_MANY, advice
 from .pgconnection import Connection, ConnectionLost
 from .pgread import Read
 from .pgtable import PostgresTable, literal
 from .pgtypes import integers, keys_of, labels_of, text
+
+T = TypeVar("T")
 
 FETCH_BYTES = 4 << 20
 """Blobs in one answer. They take 50 ms to decode, so the network may take as long for the next."""
@@ -51,27 +55,7 @@ LASTING = (
 )
 """For transactions with a snapshot: a consumer may pause, and the holder is always idle."""
 
-# What is said of the server's errors, by SQLSTATE, beside the server's own words.
-ADVICE = {
-    "42501": "GRANT this user what is missing",
-    "57014": "raise statement_timeout for this user (ALTER ROLE ... SET statement_timeout = ...), "
-    "or lower fetch_bytes",
-    "40001": 'on a hot standby set hot_standby_feedback = on, or pass consistency="latest"',
-    "72000": 'raise old_snapshot_threshold on the server, or pass consistency="latest"',
-}
-RECOVERY_CONFLICT = "40001"
-SNAPSHOT_GONE = (
-    'make a new loader; or pass consistency="latest", which needs no snapshot. This one ended with '
-    "the connection that held it: the server was restarted, or that connection was ended, by "
-    "somebody or, on a standby without hot_standby_feedback, by what the primary has cleaned up"
-)
-
 READ_KEYS = "read the keys"
-DIFFERENT = (
-    "the query gives other keys when it is read again, and it is read for each key range. Order "
-    "what it numbers, limits or picks by unique columns: row_number() OVER (ORDER BY id), or "
-    "ORDER BY id LIMIT 100"
-)
 
 
 class PostgresSource:
@@ -82,6 +66,9 @@ class PostgresSource:
 
     A connection that is lost while rows are read is made anew, and reading goes on after the last
     row that came: in the same snapshot, if its holder is still there.
+
+    identity: of the source that read the keys. Every connection must lead to the same database, of
+    the same cluster or of a physical replica.
     """
 
     def __init__(
@@ -91,6 +78,7 @@ class PostgresSource:
         self._snapshot = snapshot
         self._connection = Connection(config, snapshot, who=who)
         self._where = config.where
+        self._identity = identity
         self._short = config.consistency == "latest"
         self._fetch_bytes = config.fetch_bytes or FETCH_BYTES
         self._fetch_rows = FIRST_FETCH_ROWS
@@ -105,7 +93,8 @@ class PostgresSource:
 
     def keys(self) -> Iterator[Keys]:
         with self._errors(READ_KEYS):
-            table = self._table()
+            # A wrong name or password will not pass, but others may end their connections.
+            table, _ = self._keep_trying(self._table, lambda error: error.sqlstate == TOO_MANY)
             self._begin()
             may_differ = table.check_repeatable(self._query)
             width = table.key_width(self._query) if table.key_type.wire == TEXT else 0
@@ -179,7 +168,9 @@ class PostgresSource:
             return table.state(self._query)
 
     def identity(self) -> str:
-        return ""
+        with self._errors("tell which database this is"):
+            self._connect()
+            return self._identity
 
     def snapshot(self) -> Snapshot | None:
         if self._short:
@@ -209,30 +200,37 @@ class PostgresSource:
 
     def _fetch_or_reconnect(self, read: Read, asked: int) -> Result:
         """The next rows, with as many new connections as that takes, for a limited time."""
+        with self._errors(f"read {read}"):
+            result, failed = self._keep_trying(lambda: self._fetch(read, asked), self._may_pass)
+        self.reconnects += failed
+        return result
+
+    def _keep_trying(
+        self, attempt: Callable[[], T], may_pass: Callable[[ConnectionLost | QueryError], bool]
+    ) -> tuple[T, bool]:
+        """What the attempt returns, and whether it took several, each with a new connection."""
         start, delay_s = 0.0, FIRST_DELAY_S
         while True:
-            with self._errors(f"read {read}"):
-                try:
-                    result = self._fetch(read, asked)
-                    self.reconnects += start > 0
-                    return result
-                except (ConnectionLost, QueryError) as error:
-                    if not self._may_try_again(error):
-                        raise
-                    self._disconnect()
-                    start = start or time.monotonic()
-                    tried_s = time.monotonic() - start
-                    if self._interrupted.is_set():
-                        raise
-                    if tried_s + delay_s > self._config.reconnect_timeout_s:
-                        raise ConnectionLost(
-                            f"{error}. Tried for {tried_s:.0f} s to go on with a new connection "
-                            f"(reconnect_timeout_s={self._config.reconnect_timeout_s:g})"
-                        ) from None
+            try:
+                return attempt(), start > 0
+            except (ConnectionLost, QueryError) as error:
+                if not may_pass(error):
+                    raise
+                self._disconnect()
+                start = start or time.monotonic()
+                tried_s = time.monotonic() - start
+                if self._interrupted.is_set():
+                    raise
+                if tried_s + delay_s > self._config.reconnect_timeout_s:
+                    raise ConnectionLost(
+                        f"{error}. Tried for {tried_s:.0f} s to get a new connection "
+                        f"(reconnect_timeout_s={self._config.reconnect_timeout_s:g})",
+                        error.sqlstate,
+                    ) from None
             self._interrupted.wait(delay_s)
             delay_s = min(2 * delay_s, MOST_DELAY_S)
 
-    def _may_try_again(self, error: ConnectionLost | QueryError) -> bool:
+    def _may_pass(self, error: ConnectionLost | QueryError) -> bool:
         if isinstance(error, ConnectionLost):
             return True
         # A standby cancels a query whose rows the primary has cleaned up; the next one sees others.
@@ -305,10 +303,20 @@ class PostgresSource:
 
     # ---- the transaction -------------------------------------------------------------------------
 
+    def _connect(self) -> None:
+        """Makes sure of a connection to the database that it has always been."""
+        if self._connection.is_open:
+            return
+        self._connection.open()
+        found = self._connection.identity()
+        if found and self._identity and found != self._identity:
+            self._disconnect()
+            raise SourceError(OTHER_DATABASE)
+        self._identity = self._identity or found
+
     def _table(self) -> PostgresTable:
         """The table, on a connection that is open."""
-        if not self._connection.is_open:
-            self._connection.open()
+        self._connect()
         if self._found is None:
             self._found = PostgresTable(self._config, self._query)
         return self._found
@@ -354,24 +362,20 @@ class PostgresSource:
             raise SourceError(f"{problem}: the source is closed")
         try:
             yield
-        except ConnectionLost as error:
-            self._disconnect()
-            words = "interrupted" if self._interrupted.is_set() else str(error)
+        except (ConnectionLost, QueryError) as error:
+            words = str(error)
+            if isinstance(error, QueryError):
+                self._roll_back()
+            else:
+                self._disconnect()
+                words = "interrupted" if self._interrupted.is_set() else words
+            words += advice(error.sqlstate, shared=self._snapshot is not None)
             raise SourceError(f"{problem}: {words}") from None
-        except QueryError as error:
-            self._roll_back()
-            raise SourceError(f"{problem}: {error}{self._advice(error)}") from None
         except SourceError as error:
             self._roll_back()
             if str(error).startswith(self._config.url):
                 raise
             raise SourceError(f"{problem}: {error}") from None
-
-    def _advice(self, error: QueryError) -> str:
-        if self._snapshot is not None and error.sqlstate in ("22023", "42704"):
-            return f": {SNAPSHOT_GONE}"
-        advice = ADVICE.get(error.sqlstate or "")
-        return f" (SQLSTATE {error.sqlstate}{'; ' + advice if advice else ''})"
 
     def interrupt(self) -> None:
         self._interrupted.set()
