@@ -23,7 +23,7 @@ class Column:
 
     name: of the database column.
     dtype: a NumPy dtype's name, or ``"text"``: an array of ``str`` objects.
-    shape: of one row's value; ``()`` or ``(n,)``.
+    shape: of one row's value; ``()``, ``(n,)``, or that of an array with more dimensions.
     """
 
     name: str
@@ -113,7 +113,7 @@ def store(
 
 
 def _does_not_fit(column: Column, value: Any) -> str:
-    problem = f"column {column.name!r} holds {_describe(value)}, {_wanted(column)} is needed"
+    problem = f"column {column.name!r} holds {_describe(value)}, {_wanted(column, value)} is needed"
     is_integer = not column.shape and not column.is_text and np.dtype(column.dtype).kind in "iu"
     if isinstance(value, float) and is_integer:
         problem += f'; name a type that holds it, e.g. "{column.name}:float64"'
@@ -138,7 +138,7 @@ def _converter(column: Column) -> Callable[[Any], Any]:
         return _text
     dtype = np.dtype(column.dtype)
     if column.shape:
-        return lambda value: _vector(value, dtype, column.shape[0])
+        return lambda value: _array(value, dtype, column.shape)
     if dtype.kind == "f":
         return _float
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
@@ -152,10 +152,10 @@ def _text(value: Any) -> str:
     return value
 
 
-def _vector(value: Any, dtype: np.dtype[Any], length: int) -> NDArray[Any]:
-    if not isinstance(value, bytes) or len(value) != length * dtype.itemsize:
+def _array(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    if not isinstance(value, bytes) or len(value) != math.prod(shape) * dtype.itemsize:
         raise TypeError
-    return np.frombuffer(value, dtype)
+    return np.frombuffer(value, dtype).reshape(shape)
 
 
 def _float(value: Any) -> float:
@@ -180,8 +180,8 @@ def _describe(value: object) -> str:
     return repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "..."
 
 
-def _wanted(column: Column) -> str:
-    if column.shape:
-        size = column.shape[0] * np.dtype(column.dtype).itemsize
-        return f"a blob of {size} bytes ({column.shape[0]} x {column.dtype})"
-    return column.dtype
+def _wanted(column: Column, value: object) -> str:
+    if not column.shape:
+        return column.dtype
+    shape = " x ".join(map(str, column.shape)) + f" x {column.dtype}"
+    return shape if isinstance(value, list) else f"a blob of {column.row_bytes} bytes ({shape})"

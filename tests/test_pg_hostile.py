@@ -119,7 +119,7 @@ def test_text_where_binary_was_asked_for_is_refused() -> None:
     with session(answer([20], [(b"12345678",)], binary=False)) as s:
         (result,) = s.query(b"x")
     uses: list[Callable[[], Any]] = [lambda: result.raw(0, 8), lambda: result.blobs(0)]
-    for use in (*uses, lambda: result.arrays(0, 1, 4, 1)):
+    for use in (*uses, lambda: result.arrays(0, 1, 4, (1,))):
         with pytest.raises(QueryError, match="text where binary was asked for"):
             use()
 
@@ -160,14 +160,30 @@ def encoded(values: Sequence[int | None], *, lower: int = 1, element: int = 23) 
     return struct.pack(">iiIii", 1, None in values, element, len(values), lower) + b"".join(parts)
 
 
-def arrays(blobs: list[bytes], count: int) -> tuple[list[list[int]], list[int]]:
+def arrays(blobs: list[bytes], *shape: int) -> tuple[list[list[int]], list[int]]:
+    """Elements and statuses: 0 is read, 1 NULL, 2 broken, 3 another shape."""
     with session(answer([1007], [(blob,) for blob in blobs])) as s:
         (result,) = s.query(b"x")
-        data, counts = result.arrays(0, 23, 4, count)
-    return data.view(">i4").tolist(), counts.tolist()
+        data, statuses = result.arrays(0, 23, 4, shape)
+    return data.view(">i4").tolist(), statuses.tolist()
 
 
-def test_arrays_are_read_and_counted() -> None:
+def of_shape(*shape: int) -> bytes:
+    """An array with the elements 0, 1, ..."""
+    flat = encoded(range(int(np.prod(shape))))[20:]
+    sizes = b"".join(struct.pack(">ii", size, 1) for size in shape)
+    return struct.pack(">iiI", len(shape), 0, 23) + sizes + flat
+
+
+def test_arrays_have_one_shape() -> None:
+    shapes = [(2, 3), (3, 2), (6,), (2, 3, 1), (1, 2, 3), (2, 3), (2, 2)]
+    data, statuses = arrays([of_shape(*shape) for shape in shapes], 2, 3)
+    assert statuses == [0, 3, 3, 3, 3, 0, 3]
+    assert data == [list(range(6)) if shape == (2, 3) else [0] * 6 for shape in shapes]
+    assert arrays([encoded([]), encoded([1])], 0) == ([[], []], [0, 3])
+
+
+def test_arrays_are_read_and_told_apart() -> None:
     blobs = [
         encoded([1, -2]),
         encoded([3]),
@@ -175,8 +191,8 @@ def test_arrays_are_read_and_counted() -> None:
         encoded([1, None]),
         encoded([7, 8], lower=0),
     ]
-    data, counts = arrays(blobs, 2)
-    assert counts == [2, 1, 0, -2, 2]
+    data, statuses = arrays(blobs, 2)
+    assert statuses == [0, 3, 3, 2, 0]
     assert data == [[1, -2], [0, 0], [0, 0], [0, 0], [7, 8]]
 
 
@@ -203,8 +219,8 @@ def test_arrays_are_read_and_counted() -> None:
     ],
 )
 def test_an_array_that_makes_no_sense_is_a_bad_row(blob: bytes) -> None:
-    data, counts = arrays([encoded([5, 6]), blob, encoded([7, 8])], 2)
-    assert counts == [2, -2, 2]
+    data, statuses = arrays([encoded([5, 6]), blob, encoded([7, 8])], 2)
+    assert statuses == [0, 2, 0]
     assert data == [[5, 6], [0, 0], [7, 8]]
 
 
@@ -213,9 +229,9 @@ def test_an_array_that_makes_no_sense_is_a_bad_row(blob: bytes) -> None:
 @example([encoded([1, 2]), encoded([1, 2])[:20]], 2)
 def test_no_bytes_of_an_array_are_read_beyond_its_end(blobs: list[bytes], count: int) -> None:
     mutated = blobs + [encoded([1, 2])[: len(b)] + b for b in blobs]
-    data, counts = arrays(mutated, count)
-    assert len(data) == len(counts) == len(mutated)
-    assert all(-2 <= n <= 60 for n in counts)
+    data, statuses = arrays(mutated, count)
+    assert len(data) == len(statuses) == len(mutated)
+    assert set(statuses) <= {0, 2, 3}
 
 
 @pytest.mark.parametrize("oid", [16, 21, 23, 20, 700, 701, 1082, 1114, 1184])

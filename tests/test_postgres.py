@@ -68,8 +68,13 @@ TYPES = {
     "bool[]": ([[True, False], [False] * 2, [True] * 2], Column("v", "bool", (2,)), None),
     "float4[][]": (
         [[[1.0, 2], [3, 4]], [[5, 6], [7, 8]], [[0, 0], [0, 1]]],
-        Column("v", "float32", (4,)),
-        [[1, 2, 3, 4], [5, 6, 7, 8], [0, 0, 0, 1]],
+        Column("v", "float32", (2, 2)),
+        None,
+    ),
+    "int2[][][]": (
+        [[[[1, 2], [3, 4], [5, 6]]], [[[0, 0]] * 3], [[[7, -8]] * 3]],
+        Column("v", "int16", (1, 3, 2)),
+        None,
     ),
     "bytea": (
         [b"abc", b"\0\1\2", b"\\x4"],
@@ -140,6 +145,30 @@ def test_labels_that_cannot_be_delivered_are_bad_rows_with_a_reason(database: Da
             (6, "column 'd' holds infinity, int64 is needed"),
             (7, "column 't' holds NULL, text is needed"),
         ]
+
+
+def test_an_array_of_another_shape_is_a_bad_row(database: Database) -> None:
+    tall, wide = [[1.0, 2.0]] * 5, [[1.0] * 5] * 2
+    url = database.table(
+        [(1, jpeg(), tall), (2, jpeg(), wide), (3, jpeg(), [1.0] * 10), (4, jpeg(), [])],
+        columns="id int4 PRIMARY KEY, image_data bytea, v float4[][]",
+    )
+    with FastLoader(url, label="v", on_error="skip", **SMALL) as loader:
+        assert loader.columns == (Column("v", "float32", (5, 2)),)
+        ((_, labels),) = loader
+        assert labels.tolist() == [tall]
+        assert loader.bad_rows == [
+            (row, f"column 'v' holds an array of {shape}, an array of 5 x 2 x float32 is needed")
+            for row, shape in ((2, "2 x 5"), (3, "10"), (4, "0"))
+        ]
+    with FastLoader(url, label="v:uint8", on_error="skip", **SMALL) as loader:
+        ((_, labels),) = loader
+        assert (labels.dtype, labels.tolist()) == (np.uint8, [tall])
+    database.execute("UPDATE images SET v[2][2] = 2.5 WHERE id = 1")
+    with FastLoader(url, label="v:uint8", on_error="skip", **SMALL) as loader:
+        list(loader)
+        key, reason = loader.bad_rows[0]
+        assert (key, reason[-23:]) == (1, "5 x 2 x uint8 is needed")
 
 
 @pytest.mark.parametrize(

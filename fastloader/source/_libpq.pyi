@@ -33,12 +33,12 @@ class Result:
         nothing but zeros for those that are longer; and their sizes, intp (rows,), -1 for NULL."""
 
     def arrays(
-        self, column: int, element: int, width: int, count: int
+        self, column: int, element: int, width: int, shape: tuple[int, ...]
     ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-        """PostgreSQL arrays of ``count`` elements of ``width`` bytes and the type OID ``element``:
-        uint8 (rows, count * width), big-endian; and how many elements each row has, intp (rows,),
-        -1 for NULL and -2 for what holds a NULL or cannot be read. Only rows that have ``count``
-        are copied."""
+        """PostgreSQL arrays of this shape, with elements of ``width`` bytes and the type OID
+        ``element``: uint8 (rows, size * width), big-endian, with zeros for what is not read; and
+        for each row, intp (rows,): 0 if it is read, 1 for NULL, 2 for what holds a NULL or cannot
+        be read, 3 for another shape."""
 
 @disjoint_base
 class Session:

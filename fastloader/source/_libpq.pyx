@@ -36,6 +36,12 @@ import psycopg2._psycopg
 MOST_RESULTS = 32
 """Of one query. A server that sends more than were asked for is not to be listened to."""
 
+cdef enum:
+    ARRAY_READ = 0
+    ARRAY_NULL = 1
+    ARRAY_BROKEN = 2  # or with a NULL in it
+    ARRAY_OF_ANOTHER_SHAPE = 3
+
 cdef fl_libpq pq
 
 
@@ -154,21 +160,23 @@ cdef class Result:
                     memcpy(&out[row, 0], pq.getvalue(self.result, row, column), length)
         return found, lengths
 
-    def arrays(self, int column, uint32_t element, int width, int count):
+    def arrays(self, int column, uint32_t element, int width, shape):
         self._check(column, True)
         cdef int row, rows = pq.ntuples(self.result)
-        found, counts = np.zeros((rows, count * width), np.uint8), np.empty(rows, np.intp)
+        cdef uint32_t[::1] wanted = np.array(shape, np.uint32)
+        cdef Py_ssize_t count = int(np.prod(shape, dtype=np.intp))
+        found, statuses = np.zeros((rows, count * width), np.uint8), np.empty(rows, np.intp)
         cdef uint8_t[:, ::1] out = found
-        cdef Py_ssize_t[::1] sizes = counts
+        cdef Py_ssize_t[::1] status = statuses
         with nogil:
             for row in range(rows):
-                sizes[row] = -1
+                status[row] = ARRAY_NULL
                 if not pq.getisnull(self.result, row, column):
-                    sizes[row] = _array(
+                    status[row] = _array(
                         <const uint8_t *>pq.getvalue(self.result, row, column),
-                        pq.getlength(self.result, row, column), element, width, count,
+                        pq.getlength(self.result, row, column), element, width, wanted,
                         &out[row, 0] if count and width else NULL)
-        return found, counts
+        return found, statuses
 
     cdef int _check(self, int column, binary) except -1:
         if not 0 <= column < pq.nfields(self.result):
@@ -185,36 +193,41 @@ cdef uint32_t _big_endian(const uint8_t *at) noexcept nogil:
     return (<uint32_t>at[0] << 24) | (<uint32_t>at[1] << 16) | (<uint32_t>at[2] << 8) | at[3]
 
 
-cdef Py_ssize_t _array(const uint8_t *data, int length, uint32_t element, int width, int count,
-                       uint8_t *out) noexcept nogil:
+cdef Py_ssize_t _array(const uint8_t *data, int length, uint32_t element, int width,
+                       uint32_t[::1] shape, uint8_t *out) noexcept nogil:
     """PostgreSQL's binary array (array_send): dimensions, flags, element type, then size and lower
-    bound of each dimension, then size and bytes of each element. Copies the elements if there are
-    ``count`` of them. Returns how many there are, or -2 if one is NULL or the bytes make no sense.
-    """
-    cdef uint32_t dimensions, i
-    cdef Py_ssize_t total = 1, at
+    bound of each dimension, then size and bytes of each element. Copies the elements if the array
+    has this shape; one without elements has no dimensions. Returns one of the ARRAY_ statuses."""
+    cdef uint32_t dimensions, size, i
+    cdef Py_ssize_t total = 1, wanted = 1, at
+    cdef bint same
     if length < 12:
-        return -2
+        return ARRAY_BROKEN
     dimensions = _big_endian(data)
-    if dimensions == 0:
-        return 0
     if dimensions > 6 or _big_endian(data + 8) != element or length < 12 + 8 * <int>dimensions:
-        return -2
+        return ARRAY_BROKEN
+    for i in range(<uint32_t>shape.shape[0]):
+        wanted *= shape[i]
+    same = dimensions == <uint32_t>shape.shape[0]
     for i in range(dimensions):
-        total *= _big_endian(data + 12 + 8 * i)
+        size = _big_endian(data + 12 + 8 * i)
+        same = same and size == shape[i]
+        total *= size
         if total > length:  # each element takes more than a byte, so this is too many
-            return -2
+            return ARRAY_BROKEN
+    if dimensions == 0:
+        return ARRAY_READ if wanted == 0 else ARRAY_OF_ANOTHER_SHAPE
     at = 12 + 8 * <Py_ssize_t>dimensions
     if length != at + total * (4 + width):  # so none is NULL, which would have no bytes
-        return -2
-    if total != count:
-        return total
-    for i in range(<uint32_t>count):
+        return ARRAY_BROKEN
+    if not same:
+        return ARRAY_OF_ANOTHER_SHAPE
+    for i in range(<uint32_t>total):
         if _big_endian(data + at) != <uint32_t>width:
-            return -2
+            return ARRAY_BROKEN
         memcpy(out + i * <uint32_t>width, data + at + 4, width)
         at += 4 + width
-    return total
+    return ARRAY_READ
 
 
 cdef class Session:

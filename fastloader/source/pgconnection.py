@@ -111,10 +111,11 @@ class Connection:
         from ._libpq import QueryError
 
         try:
-            (result,) = self.query(IDENTITY)
+            results = self.query(IDENTITY)
         except QueryError:
             return ""
-        return (result.value(0, 0) or b"").decode("utf-8", "replace") if len(result) else ""
+        known = bool(results) and len(results[0]) == 1
+        return (results[0].value(0, 0) or b"").decode("utf-8", "replace") if known else ""
 
     def address(self) -> tuple[str, str, int]:
         """Host, its address ("" for a Unix socket) and port of the server at the other end."""

@@ -137,23 +137,28 @@ class PostgresTable:
         kind = self.label_types[name]
         if not kind.element and kind.wire != BYTES:
             return Column(name, dtype or kind.dtype)
-        # The length of the first that is not NULL has to be the length of all.
+        # The shape of the first that is not NULL has to be the shape of all.
         column = f"q.{identifier(name)}"
-        size = f"cardinality({column})" if kind.element else f"octet_length({column})"
+        shape = f"octet_length({column})"
+        if kind.element:
+            dimensions = f"generate_series(1, array_ndims({column})) n"
+            shape = (
+                f"array_to_string(ARRAY(SELECT array_length({column}, n) FROM {dimensions}), ' ')"
+            )
         first, last = key_values(keys[[0, min(FIRST_ROWS, len(keys)) - 1]])
         (result,) = query(
-            f"SELECT {size} FROM {self._from} q WHERE {self._key} BETWEEN {self._constant(first)} "
+            f"SELECT {shape} FROM {self._from} q WHERE {self._key} BETWEEN {self._constant(first)} "
             f"AND {self._constant(last)} AND {column} IS NOT NULL ORDER BY {self._key} LIMIT 1"
         )
         if len(result) == 0:
             raise SourceError(
                 f"{self.name}: column {name!r} is NULL in the first {FIRST_ROWS} rows, so its "
-                f"length is not known; leave such rows out with query="
+                f"shape is not known; leave such rows out with query="
             )
-        length = int(result.value(0, 0) or 0)
+        found = tuple(map(int, text(result.value(0, 0)).split())) or (0,)
         if kind.wire == BYTES:
-            return blob_column(name, dtype, length)
-        return Column(name, dtype or kind.dtype, (length,))
+            return blob_column(name, dtype, found[0])
+        return Column(name, dtype or kind.dtype, found)
 
     def state(self, query: Query) -> str:
         """See :class:`fastloader.source.Source`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,11 +123,12 @@ def labels_of(
         return [result.value(row, index) for row in range(len(result))], {}
     wire = np.dtype(kind.wire)
     if kind.element:
-        count = column.shape[0]
-        data, counts = result.arrays(index, kind.element, wire.itemsize, count)
-        rows = np.flatnonzero(counts != count).tolist()
-        bad = {row: _bad_array(column, int(counts[row])) for row in rows}
-        return data.view(wire).reshape(len(result), count), bad
+        data, statuses = result.arrays(index, kind.element, wire.itemsize, column.shape)
+        bad = {
+            row: _bad_array(column, int(statuses[row]), result.value(row, index) or b"")
+            for row in np.flatnonzero(statuses).tolist()
+        }
+        return data.view(wire).reshape(len(result), *column.shape), bad
     values, null = _numbers(result, index, wire)
     wanted = f"{column.dtype} is needed"
     bad = dict.fromkeys(null, f"column {column.name!r} holds NULL, {wanted}")
@@ -162,9 +164,15 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "surrogateescape")
 
 
-def _bad_array(column: Column, count: int) -> str:
-    what = {-1: "NULL", -2: "an array with a NULL in it"}.get(count, f"an array of {count}")
+def _bad_array(column: Column, status: int, value: bytes) -> str:
+    what = {1: "NULL", 2: "an array with a NULL in it"}.get(status)
+    if what is None:  # dimensions, flags, element type, then size and lower bound of each dimension
+        what = f"an array of {_by(np.frombuffer(value, '>i4')[3 : 3 + 2 * value[3] : 2].tolist())}"
     return (
-        f"column {column.name!r} holds {what}, an array of {column.shape[0]} x {column.dtype} is "
+        f"column {column.name!r} holds {what}, an array of {_by(column.shape)} x {column.dtype} is "
         f"needed"
     )
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape)) or "0"
