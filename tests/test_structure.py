@@ -60,11 +60,12 @@ ALLOWED: dict[str, set[str]] = {
     },
     "source.pgread": {"keys"},
     "source.pgplan": set(),
+    "source.pgkeys": {"columns", "keys", "source.pgtypes"},
     "source.pgadvice": set(),
     "source.pgconnection": {"config", "errors", "source", "source.pgadvice", "url"},
     "source.pgtable": {
-        "columns", "config", "errors", "keys", "source", "source._libpq", "source.pgplan",
-        "source.pgtypes",
+        "columns", "config", "errors", "keys", "source", "source._libpq", "source.pgkeys",
+        "source.pgplan", "source.pgtypes",
     },
     "source.pgtypes": {"columns", "errors", "keys", "source._libpq"},
     "survey": {

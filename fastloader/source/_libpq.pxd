@@ -30,6 +30,7 @@ cdef extern from *:
         int (*nfields)(const PGresult *);
         char *(*fname)(const PGresult *, int);
         unsigned int (*ftype)(const PGresult *, int);
+        int (*fmod)(const PGresult *, int);
         int (*fformat)(const PGresult *, int);
         char *(*getvalue)(const PGresult *, int, int);
         int (*getlength)(const PGresult *, int, int);
@@ -64,6 +65,7 @@ cdef extern from *:
         int (*nfields)(const PGresult *) noexcept nogil
         char *(*fname)(const PGresult *, int) noexcept nogil
         unsigned int (*ftype)(const PGresult *, int) noexcept nogil
+        int (*fmod)(const PGresult *, int) noexcept nogil
         int (*fformat)(const PGresult *, int) noexcept nogil
         char *(*getvalue)(const PGresult *, int, int) noexcept nogil
         int (*getlength)(const PGresult *, int, int) noexcept nogil

@@ -20,6 +20,8 @@ class Result:
 
     columns: list[tuple[str, int]]
     """Names and type OIDs."""
+    modifiers: list[int]
+    """Of the columns' types, such as precision and scale of a numeric; -1 without."""
 
     def __len__(self) -> int: ...
     def value(self, row: int, column: int) -> bytes | None:

@@ -80,6 +80,7 @@ cdef int _look_up() except -1:
     pq.nfields = <int (*)(const PGresult *) noexcept nogil>_symbol(library, b"PQnfields")
     pq.fname = <char *(*)(const PGresult *, int) noexcept nogil>_symbol(library, b"PQfname")
     pq.ftype = <unsigned int (*)(const PGresult *, int) noexcept nogil>_symbol(library, b"PQftype")
+    pq.fmod = <int (*)(const PGresult *, int) noexcept nogil>_symbol(library, b"PQfmod")
     pq.fformat = <int (*)(const PGresult *, int) noexcept nogil>_symbol(library, b"PQfformat")
     pq.getvalue = <char *(*)(const PGresult *, int, int) noexcept nogil>_symbol(
         library, b"PQgetvalue")
@@ -123,6 +124,10 @@ cdef class Result:
     def columns(self):
         return [(pq.fname(self.result, i).decode("utf-8", "replace"), pq.ftype(self.result, i))
                 for i in range(pq.nfields(self.result))]
+
+    @property
+    def modifiers(self):
+        return [pq.fmod(self.result, i) for i in range(pq.nfields(self.result))]
 
     def value(self, int row, int column):
         self._check(column, None)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from ..columns import TEXT, Column, blob_column, split_label
 from ..config import Config
@@ -12,11 +14,9 @@ from ..errors import ConfigError, PlanError, SourceError
 from ..keys import Key, Keys, key_values
 from . import as_subquery, identifier
 from ._libpq import QueryError, Result
+from .pgkeys import SETTINGS, cast_of, key_type
 from .pgplan import calls, may_differ, nodes, takes_new_samples
-from .pgtypes import BYTEA, BYTES, CASTS, KEYS, LABELS, OID, Type, text
-
-Query = Callable[[str], list[Result]]
-"""Runs statements; the results of those that return rows. Raises QueryError."""
+from .pgtypes import BYTEA, BYTES, CASTS, LABELS, OID, Query, Type, text
 
 FIRST_ROWS = 100
 """Rows to look at for the length of an array, and for compressed images."""
@@ -57,6 +57,7 @@ class PostgresTable:
     """A table, view or query whose columns have been found.
 
     key_type: of the key column. label_types: of the label columns, by name.
+    settings: statements for the beginning of a transaction that reads keys.
     """
 
     def __init__(self, config: Config, query: Query) -> None:
@@ -71,19 +72,21 @@ class PostgresTable:
             assert config.table is not None
             self._from = identifier(*config.table.split("."))
         self._key = f"q.{identifier(config.key)}"
-        there = self._columns(query)
+        there, modifiers = self._columns(query)
         for name in (config.key, *config.images, *(name for name, _ in self._labels)):
             if name not in there:
                 raise SourceError(f"{self.name}: no column {name!r}; there are {', '.join(there)}")
+        self.key_type = self._key_type(there[config.key], modifiers[config.key], query)
+        self._key_out = self.key_type.output.format(self._key)
+        self.settings = SETTINGS if "::text" in self._key_out else ""
         self._check_types(there, query)
         self._image_oids = {name: there[name] for name in config.images}
-        self.key_type = KEYS[there[config.key]]
         self.label_types: dict[str, Type] = {name: LABELS[there[name]] for name, _ in self._labels}
 
     # ---- columns ---------------------------------------------------------------------------------
 
-    def _columns(self, query: Query) -> dict[str, int]:
-        """Names and type OIDs."""
+    def _columns(self, query: Query) -> tuple[dict[str, int], dict[str, int]]:
+        """The type OIDs of the columns, and the types' modifiers, by name."""
         try:
             (result,) = query(f"SELECT * FROM {self._from} q LIMIT 0")
         except QueryError as error:
@@ -93,7 +96,8 @@ class PostgresTable:
                     f"{_tables(query)}"
                 ) from None
             raise
-        return dict(result.columns)
+        names = [name for name, _ in result.columns]
+        return dict(result.columns), dict(zip(names, result.modifiers, strict=True))
 
     def _check_types(self, there: dict[str, int], query: Query) -> None:
         for image in self._config.images:
@@ -101,11 +105,6 @@ class PostgresTable:
                 why = "pictures must be bytea, or the oids of large objects"
                 cast = "decode({}, 'base64')" if there[image] in LABELS else "{}::bytea"
                 raise self._unusable(image, there[image], why, cast, query)
-        key = self._config.key
-        if there[key] not in KEYS:
-            cast = "{}::int8" if there[key] in (OID, 1700) else "{}::text"
-            why = "keys must be integers, uuid or text"
-            raise self._unusable(key, there[key], why, cast, query)
         for name, dtype in self._labels:
             found = LABELS.get(there[name])
             if found is None:
@@ -113,6 +112,23 @@ class PostgresTable:
             if dtype is not None and (found.wire == TEXT) != (dtype == TEXT):
                 cast = "{}::text" if dtype == TEXT else "{}::float8"
                 raise self._unusable(name, there[name], f"that is not {dtype}", cast, query)
+
+    def _key_type(self, oid: int, modifier: int, query: Query) -> Type:
+        found = key_type(oid, modifier, query)
+        if found is not None:
+            return found
+        key = self._config.key
+        kind = text(query(f"SELECT format_type({oid}, NULL)")[0].value(0, 0))
+        cast, can_be_indexed = cast_of(oid, kind, query)
+        advice = "No index serves this cast; a column that can be a key is faster"
+        if can_be_indexed:
+            table = "its table" if self._config.table is None else self._from
+            advice = (
+                f"Index the same expression: CREATE UNIQUE INDEX ON {table} "
+                f"(({cast.format(identifier(key))}))"
+            )
+        why = "that cannot be a key"
+        raise SourceError(f"{self._unusable(key, oid, why, cast, query)}. {advice}")
 
     def _unusable(self, column: str, oid: int, why: str, cast: str, query: Query) -> SourceError:
         """Says what is wrong with a column and which query makes it right."""
@@ -229,12 +245,15 @@ class PostgresTable:
 
     @property
     def keys_sql(self) -> str:
-        """The keys in their order, NULLs last."""
-        return f"SELECT {self._key} FROM {self._from} q ORDER BY {self._key}"
+        """The keys in their order, NULLs last; and of text, whether it equals the one before."""
+        again = ""
+        if self.key_type.wire == TEXT:
+            again = f", {self._key} = lag({self._key}) OVER (ORDER BY {self._key})"
+        return f"SELECT {self._key_out}{again} FROM {self._from} q ORDER BY {self._key}"
 
     def key_width(self, query: Query) -> int:
         """Bytes of the longest key that is text, at least 1."""
-        (result,) = query(f"SELECT max(octet_length({self._key})) FROM {self._from} q")
+        (result,) = query(f"SELECT max(octet_length({self._key_out})) FROM {self._from} q")
         return int(result.value(0, 0) or 1)
 
     def null_keys(self, query: Query) -> PlanError:
@@ -244,6 +263,18 @@ class PostgresTable:
             f"{self.name}: the key column {self._config.key!r} is NULL in {nulls} "
             f"{'row' if nulls == 1 else 'rows'}; every row needs a key. Use another column as key"
         )
+
+    def check_different(self, keys: Keys, last: Keys | None, result: Result) -> None:
+        """Raises PlanError for keys that are equal in their own type and not as text: a key range
+        could not tell them apart. last: the key before them. result: of ``keys_sql``."""
+        before = np.concatenate((keys[:1] if last is None else last, keys[:-1]))
+        equal = result.raw(1, 1)[0][:, 0] != 0
+        for i in np.flatnonzero(equal & (keys != before))[:1].tolist():
+            one, other = key_values(np.stack((before[i], keys[i])))
+            raise PlanError(
+                f"{self.name}: the keys {one!r} and {other!r} are equal to PostgreSQL; keys must "
+                f"be unique. Use another column as key"
+            )
 
     def rows_sql(
         self, ranges: Sequence[tuple[Key, Key]], done: Key | None = None, *, bare: bool = False
@@ -260,7 +291,7 @@ class PostgresTable:
         if bare:
             images = [f"q.{identifier(name)} IS NULL" for name in self._config.images]
             labels = [f"{label} IS NULL" for label in labels]
-        columns = ", ".join([self._key, *images, *labels])
+        columns = ", ".join([self._key_out, *images, *labels])
         rest = "" if done is None else f"AND (fl.n > 1 OR {self._key} > {self._constant(done)}) "
         return (
             f"SELECT fl.n, t.* FROM unnest({low}::{kind}[], {high}::{kind}[]) WITH ORDINALITY "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..columns import TEXT, Column
 from ..errors import PlanError, SourceError
-from ..keys import INTEGER, UUID, Keys
+from ..keys import UUID, Keys
 from ._libpq import Result
 
 BYTEA, OID = 17, 26
@@ -27,12 +27,18 @@ class Type:
     wire: the big-endian dtype of the binary form, of an element's for an array; TEXT or BYTES.
     dtype: what a label gets that does not ask for another.
     element: the OID of an array's elements.
+    output: the expression that is read in place of the column ``{}``.
     """
 
     name: str
     wire: str
     dtype: str
     element: int = 0
+    output: str = "{}"
+
+
+Query = Callable[[str], list[Result]]
+"""Runs statements; the results of those that return rows. Raises QueryError."""
 
 
 def text(value: bytes | None) -> str:
@@ -63,15 +69,6 @@ LABELS = {
     BYTEA: Type("bytea", BYTES, "uint8"),
 }
 
-KEYS = {
-    21: Type("int2", ">i2", INTEGER),
-    23: Type("int4", ">i4", INTEGER),
-    20: Type("int8", ">i8", INTEGER),
-    2950: Type("uuid", UUID, UUID),
-    25: Type("text", TEXT, TEXT),
-    1043: Type("text", TEXT, TEXT),
-}
-
 CASTS = {
     "numeric": "{}::float8",
     "numeric[]": "{}::float8[]",
@@ -81,7 +78,7 @@ CASTS = {
     "halfvec": "{}::float4[]",
     "bit": "{}::int8",
 }
-"""What turns a type that is not read into one that is, where it is not ``::text``."""
+"""What turns a type that is not read into one that can be a label, where it is not ``::text``."""
 
 _EPOCH_US = 946_684_800_000_000  # PostgreSQL counts from 2000, we from 1970
 _EPOCH_DAYS = 10_957

@@ -100,7 +100,7 @@ class PostgresSource:
             width = table.key_width(self._query) if table.key_type.wire == TEXT else 0
         first, last, advised = None, None, False
         seen = blake2b()
-        for keys in self._keys_of(table.keys_sql, 0, width, quickly=True):
+        for keys in self._keys_of(table.keys_sql, 0, width, first_time=True):
             with self._errors(READ_KEYS):
                 if not advised:
                     for words in table.advice(keys, self._query):
@@ -123,18 +123,21 @@ class PostgresSource:
                 self._query("COMMIT")
                 self._in_transaction = False
 
-    def _keys_of(self, sql: str, at: int, width: int, *, quickly: bool = False) -> Iterator[Keys]:
-        """Yield the keys in a column of what a query gives. quickly: by scanning the table."""
+    def _keys_of(
+        self, sql: str, at: int, width: int, *, first_time: bool = False
+    ) -> Iterator[Keys]:
+        """Yield the keys in a column of what a query gives. first_time: it is ``keys_sql``, and the
+        table may be scanned."""
         table = self._table()
         with self._errors(READ_KEYS):
             declare = f"DECLARE fl_keys BINARY NO SCROLL CURSOR FOR {sql}"
             self._query(
                 f"SET LOCAL cursor_tuple_fraction = 1; SET LOCAL enable_seqscan = on; {declare}; "
                 f"SET LOCAL cursor_tuple_fraction TO DEFAULT; SET LOCAL enable_seqscan = off"
-                if quickly
+                if first_time
                 else declare
             )
-        full = True
+        full, last = True, None
         while full:
             with self._errors(READ_KEYS):
                 (result,) = self._query(f"FETCH FORWARD {KEYS_PER_FETCH} FROM fl_keys")
@@ -144,6 +147,9 @@ class PostgresSource:
                 if result.value(len(result) - 1, at) is None:
                     raise table.null_keys(self._query)
                 keys = keys_of(result, at, table.key_type, width)
+                if first_time and table.key_type.wire == TEXT:
+                    table.check_different(keys, last, result)
+                last = keys[-1:]
             yield keys
         with self._errors(READ_KEYS):
             self._query("CLOSE fl_keys")
@@ -325,12 +331,13 @@ class PostgresSource:
         return self._connection.query(sql)
 
     def _begin_sql(self, level: str = "READ COMMITTED") -> str:
+        settings = PLANNING + (self._found.settings if self._found else "")
         if self._short:
-            return f"BEGIN ISOLATION LEVEL {level} READ ONLY; {PLANNING}"
+            return f"BEGIN ISOLATION LEVEL {level} READ ONLY; {settings}"
         sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
         if self._snapshot is not None:
             sql += f"SET TRANSACTION SNAPSHOT {literal(self._snapshot.name)}; "
-        return sql + LASTING + PLANNING
+        return sql + LASTING + settings
 
     def _begin(self) -> None:
         """A transaction that sees the same rows all along, unless there is one."""
