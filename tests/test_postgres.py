@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import base64
 import contextlib
 import uuid
 from collections.abc import Iterator
@@ -142,9 +144,35 @@ def test_labels_that_cannot_be_delivered_are_bad_rows_with_a_reason(database: Da
             (3, "column 'v' holds an array of 1, an array of 2 x float32 is needed"),
             (4, "column 'v' holds an array with a NULL in it, an array of 2 x float32 is needed"),
             (5, "column 'v' holds NULL, an array of 2 x float32 is needed"),
-            (6, "column 'd' holds infinity, int64 is needed"),
+            (6, "column 'd' holds infinity or a time too far away, int64 is needed"),
             (7, "column 't' holds NULL, text is needed"),
         ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "microseconds"),
+    [
+        (
+            "date",
+            ["4714-11-24 BC", "294247-01-10", "294247-01-11", "5874897-12-31"],
+            [-210_866_803_200_000_000, 9_223_372_022_400_000_000],
+        ),
+        (
+            "timestamp",
+            ["4714-11-24 00:00:00 BC", "294247-01-10 04:00:54.775807", "294276-12-31 23:59:59"],
+            [-210_866_803_200_000_000, 2**63 - 1],
+        ),
+    ],
+)
+def test_a_time_that_int64_does_not_hold_is_a_bad_row(
+    database: Database, kind: str, values: list[str], microseconds: list[int]
+) -> None:
+    rows = [(n, jpeg(), value) for n, value in enumerate(values)]
+    url = database.table(rows, columns=f"id int4 PRIMARY KEY, image_data bytea, v {kind}")
+    with FastLoader(url, label="v", on_error="skip", **SMALL) as loader:
+        ((_, labels),) = loader
+        assert labels.tolist() == microseconds
+        assert [key for key, _ in loader.bad_rows] == list(range(2, len(values)))
 
 
 def test_an_array_of_another_shape_is_a_bad_row(database: Database) -> None:
@@ -332,16 +360,29 @@ def test_large_objects(database: Database) -> None:
         list(loader)
 
 
-def test_an_image_of_another_type_is_refused_with_a_cast(database: Database) -> None:
-    import base64
-
-    blob = base64.b64encode(jpeg()).decode()
-    url = database.table([(1, blob, 0)], columns="id int4 PRIMARY KEY, image_data text, label int4")
-    with pytest.raises(SourceError, match="'image_data' has the type text") as caught:
+@pytest.mark.parametrize("form", ["base64", "lines", "hex", "bytea", "url", "json"])
+def test_an_image_of_another_type_is_refused_with_a_cast(database: Database, form: str) -> None:
+    blob = jpeg()
+    value = {
+        "base64": base64.b64encode(blob).decode(),
+        "lines": base64.encodebytes(blob).decode(),
+        "hex": blob.hex(),
+        "bytea": "\\x" + blob.hex().upper(),
+        "url": "data:image/jpeg;base64," + base64.b64encode(blob).decode(),
+        "json": None,
+    }[form]
+    kind = "json" if form == "json" else "text"
+    url = database.table(
+        [(1, value, 0)], columns=f"id int4 PRIMARY KEY, image_data {kind}, label int4"
+    )
+    with pytest.raises(SourceError, match=f"'image_data' has the type {kind}; images") as caught:
         FastLoader(url, **SMALL)
-    query = str(caught.value).split("query=")[1][1:-1].replace('\\"', '"').replace("\\'", "'")
+    if value is None:
+        return
+    query = ast.literal_eval(str(caught.value).split("query=")[1])
     with FastLoader(url, query=query, **SMALL) as loader:
-        assert len(next(iter(loader))[0]) == 1
+        ((images, _),) = loader
+        assert np.abs(images[0] - resized(decoded(blob), 8, 8)).max() <= 1
 
 
 @pytest.mark.timeout(180)

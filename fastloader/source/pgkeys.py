@@ -27,11 +27,13 @@ KEYS = {
     2950: Type("uuid", UUID, UUID),
     25: Type("text", TEXT, TEXT),
     1043: Type("text", TEXT, TEXT),
-    1042: Type("bpchar", TEXT, TEXT),  # not as text, which would be without its blanks
+    1042: Type(
+        "bpchar", TEXT, TEXT, is_loose=True
+    ),  # not as text, which would be without its blanks
     19: Type("name", TEXT, TEXT, output="{}::text"),
-    NUMERIC: Type("numeric", TEXT, TEXT, output="{}::text"),
-    700: Type("float4", TEXT, TEXT, output="{}::text"),
-    701: Type("float8", TEXT, TEXT, output="{}::text"),
+    NUMERIC: Type("numeric", TEXT, TEXT, output="{}::text", is_loose=True),
+    700: Type("float4", TEXT, TEXT, output="{}::text", is_loose=True),
+    701: Type("float8", TEXT, TEXT, output="{}::text", is_loose=True),
     1082: Type("date", TEXT, TEXT, output="{}::text"),
     1114: Type("timestamp", TEXT, TEXT, output="{}::text"),
     BYTEA: Type("bytea", TEXT, TEXT, output="{}::text"),
@@ -58,11 +60,13 @@ def key_type(oid: int, modifier: int, query: Query) -> Type | None:
         return KEYS[oid]
     (result,) = query(
         f"SELECT format_type(oid, NULL), typtype = 'e' OR typname = 'citext' "
-        f"AND pg_type_is_visible(oid) FROM pg_type WHERE oid = {oid}"
+        f"AND pg_type_is_visible(oid), typtype = 'e' FROM pg_type WHERE oid = {oid}"
     )
     # Without its schema in the search path citext would be compared as text.
     if len(result) and result.value(0, 1) == b"t":
-        return Type(text(result.value(0, 0)), TEXT, TEXT, output="{}::text")
+        is_enum = result.value(0, 2) == b"t"
+        name = text(result.value(0, 0))
+        return Type(name, TEXT, TEXT, output="{}::text", is_loose=not is_enum)
     return None
 
 

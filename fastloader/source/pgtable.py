@@ -16,7 +16,7 @@ from . import as_subquery, identifier
 from ._libpq import QueryError, Result
 from .pgkeys import SETTINGS, cast_of, key_type
 from .pgplan import calls, may_differ, nodes, takes_new_samples
-from .pgtypes import BYTEA, BYTES, CASTS, LABELS, OID, Query, Type, text
+from .pgtypes import BYTEA, BYTES, CASTS, LABELS, OID, Query, Type, decoding, text
 
 FIRST_ROWS = 100
 """Rows to look at for the length of an array, and for compressed images."""
@@ -101,10 +101,13 @@ class PostgresTable:
 
     def _check_types(self, there: dict[str, int], query: Query) -> None:
         for image in self._config.images:
-            if there[image] not in (BYTEA, OID):
-                why = "pictures must be bytea, or the oids of large objects"
-                cast = "decode({}, 'base64')" if there[image] in LABELS else "{}::bytea"
-                raise self._unusable(image, there[image], why, cast, query)
+            oid = there[image]
+            if oid not in (BYTEA, OID):
+                why = "images must be bytea, or the oids of large objects"
+                cast = "{}::bytea"
+                if oid in LABELS and LABELS[oid].wire == TEXT:
+                    cast = decoding(f"q.{identifier(image)}", f"{self._from} q", query)
+                raise self._unusable(image, oid, why, cast, query)
         for name, dtype in self._labels:
             found = LABELS.get(there[name])
             if found is None:
@@ -122,11 +125,10 @@ class PostgresTable:
         cast, can_be_indexed = cast_of(oid, kind, query)
         advice = "No index serves this cast; a column that can be a key is faster"
         if can_be_indexed:
-            table = "its table" if self._config.table is None else self._from
-            advice = (
-                f"Index the same expression: CREATE UNIQUE INDEX ON {table} "
-                f"(({cast.format(identifier(key))}))"
-            )
+            advice = "Index the same expression"
+            if self._config.table is not None:
+                expression = cast.format(identifier(key))
+                advice += f": CREATE UNIQUE INDEX ON {self._from} (({expression}))"
         why = "that cannot be a key"
         raise SourceError(f"{self._unusable(key, oid, why, cast, query)}. {advice}")
 
@@ -245,9 +247,10 @@ class PostgresTable:
 
     @property
     def keys_sql(self) -> str:
-        """The keys in their order, NULLs last; and of text, whether it equals the one before."""
+        """The keys in their order, NULLs last; of a loose type also whether each equals the one
+        before."""
         again = ""
-        if self.key_type.wire == TEXT:
+        if self.key_type.is_loose:
             again = f", {self._key} = lag({self._key}) OVER (ORDER BY {self._key})"
         return f"SELECT {self._key_out}{again} FROM {self._from} q ORDER BY {self._key}"
 
@@ -352,7 +355,7 @@ class PostgresTable:
         return compressed * 2 > rows
 
     def _no_index(self) -> str:
-        advice = "Select a key that is indexed in its table"
+        advice = "Select a key that is indexed in its table, or index its expression"
         if self._config.table is not None:
             advice = f"Run: CREATE UNIQUE INDEX ON {self._from} ({identifier(self._config.key)})"
         return (

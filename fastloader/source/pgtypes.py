@@ -28,6 +28,7 @@ class Type:
     dtype: what a label gets that does not ask for another.
     element: the OID of an array's elements.
     output: the expression that is read in place of the column ``{}``.
+    is_loose: whether values that are equal may differ as text.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Type:
     dtype: str
     element: int = 0
     output: str = "{}"
+    is_loose: bool = False
 
 
 Query = Callable[[str], list[Result]]
@@ -80,9 +82,28 @@ CASTS = {
 }
 """What turns a type that is not read into one that can be a label, where it is not ``::text``."""
 
+DECODINGS = {
+    "\\x": "{}::bytea",
+    "data:": "decode(split_part({}, ',', 2), 'base64')",
+    **dict.fromkeys(("ffd8", "FFD8", "8950", "52494646"), "decode({}, 'hex')"),
+    "": "decode({}, 'base64')",
+}
+"""What makes bytes of text that begins so. Hexadecimal digits are known by an image's first bytes,
+because base64 may begin with them too."""
+
 _EPOCH_US = 946_684_800_000_000  # PostgreSQL counts from 2000, we from 1970
 _EPOCH_DAYS = 10_957
 _DAY_US = 86_400_000_000
+
+
+def decoding(column: str, rows: str, query: Query) -> str:
+    """Return the cast that makes bytes of a column of text, by its first value.
+
+    rows: what to select from.
+    """
+    (result,) = query(f"SELECT left({column}, 30) FROM {rows} WHERE {column} IS NOT NULL LIMIT 1")
+    start = text(result.value(0, 0)) if len(result) else ""
+    return next(cast for prefix, cast in DECODINGS.items() if start.startswith(prefix))
 
 
 # ---- columns of a result -------------------------------------------------------------------------
@@ -130,13 +151,20 @@ def labels_of(
     wanted = f"{column.dtype} is needed"
     bad = dict.fromkeys(null, f"column {column.name!r} holds NULL, {wanted}")
     if kind.name in ("date", "timestamp", "timestamptz"):
-        limits = np.iinfo(wire)
-        endless = np.flatnonzero((values == limits.max) | (values == limits.min)).tolist()
-        bad |= dict.fromkeys(endless, f"column {column.name!r} holds infinity, {wanted}")
-        values = values.astype(np.int64)
-        values[endless] = 0
-        values = (values + _EPOCH_DAYS) * _DAY_US if kind.name == "date" else values + _EPOCH_US
+        values, far = _microseconds(values, kind.name)
+        for row in far:
+            bad[row] = f"column {column.name!r} holds infinity or a time too far away, {wanted}"
     return values, bad
+
+
+def _microseconds(values: NDArray[Any], kind: str) -> tuple[NDArray[np.int64], list[int]]:
+    """Microseconds since 1970, and the rows in which int64 does not hold them."""
+    unit, epoch = (_DAY_US, _EPOCH_DAYS) if kind == "date" else (1, _EPOCH_US)
+    limits, given = np.iinfo(np.int64), np.iinfo(values.dtype)
+    first, last = -(-limits.min // unit) - epoch, limits.max // unit - epoch
+    first, last = max(first, given.min + 1), min(last, given.max - 1)  # the ends are infinity
+    far = (values < first) | (values > last)
+    return (np.where(far, 0, values).astype(np.int64) + epoch) * unit, np.flatnonzero(far).tolist()
 
 
 def _numbers(result: Result, column: int, wire: np.dtype[Any]) -> tuple[NDArray[Any], list[int]]:

@@ -147,7 +147,7 @@ class PostgresSource:
                 if result.value(len(result) - 1, at) is None:
                     raise table.null_keys(self._query)
                 keys = keys_of(result, at, table.key_type, width)
-                if first_time and table.key_type.wire == TEXT:
+                if first_time and table.key_type.is_loose:
                     table.check_different(keys, last, result)
                 last = keys[-1:]
             yield keys
