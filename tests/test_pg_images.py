@@ -59,7 +59,7 @@ def test_any_image_of_another_type_is_refused_with_a_cast(
     url = database.table(
         [(1, b"photo", "c2Nhbg==")], columns="id int4 PRIMARY KEY, photo bytea, scan text"
     )
-    with pytest.raises(SourceError, match="'scan' has the type text; pictures must be") as caught:
+    with pytest.raises(SourceError, match="'scan' has the type text; images must be") as caught:
         read(url, image=names)
     query = str(caught.value).split("query=")[1][1:-1].replace('\\"', '"').replace("\\'", "'")
     chunk = read(url, image=names, query=query)

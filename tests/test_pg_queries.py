@@ -100,6 +100,7 @@ def test_what_is_the_same_each_time_is_read(database: Database, url: str) -> Non
         ("SELECT * FROM images WHERE now() > '2000-01-01' AND current_user IS NOT NULL", 60),
         ("SELECT *, 'random()' AS r FROM images WHERE lower('nextval(1)''(') <> ''", 60),
         ('SELECT * FROM images WHERE "random()" = 1', 60),
+        ("SELECT images.* FROM images, pg_sleep(0)", 60),
         ("SELECT * FROM images ORDER BY id LIMIT 20", 20),
         ("SELECT DISTINCT ON (id) * FROM images ORDER BY id", 60),
     ):

@@ -49,8 +49,8 @@ ORDER BY 1
 """The volatile ones of these functions. A plan does not say which of several with one name is
 meant: PostgreSQL's own, then, and if there is none, all must be volatile."""
 
-STORED = {"lo_get", "pg_read_binary_file", "pg_read_file"}
-"""Volatile functions that give what is stored somewhere."""
+HARMLESS = {"lo_get", "pg_read_binary_file", "pg_read_file", "pg_sleep"}
+"""Functions that are volatile for another reason than chance."""
 
 
 class PostgresTable:
@@ -225,7 +225,7 @@ class PostgresTable:
                 f"read for each key range. Use TABLESAMPLE system (...) REPEATABLE (1), or "
                 f"bernoulli"
             )
-        called = sorted((schema, name) for schema, name in calls(plan) if name not in STORED)
+        called = sorted((schema, name) for schema, name in calls(plan) if name not in HARMLESS)
         schemas, names = (array_literal([one[i] for one in called]) for i in (0, 1))
         (result,) = query(VOLATILE.format(schemas=schemas, names=names))
         if len(result):
