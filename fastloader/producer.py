@@ -38,7 +38,7 @@ CLOSE_TIMEOUT_S = 5.0
 """A read that was interrupted may take so long to end, where a disk or a server does not answer."""
 
 GONE = "the row is gone: it was there when the keys were read"
-GONE_FROM_QUERY = f"{GONE}. The query may not return the same rows each time it is run"
+OF_A_QUERY = ". The query may not return the same rows each time it is run"
 
 
 class Fetched(NamedTuple):
@@ -101,14 +101,11 @@ class Producer:
         workers: int = 1,
         place: Place | None = None,
     ) -> None:
-        self._config = config
-        self._keys = keys
+        self._config, self._keys = config, keys
         self._plan = plan_of(config, len(keys))
-        self._columns = columns
-        self._key_column = key_column(keys.dtype.str)
-        self._gone = GONE if config.query is None else GONE_FROM_QUERY
-        self._worker = worker
-        self._workers = workers
+        self._columns, self._key_column = columns, key_column(keys.dtype.str)
+        self._gone = GONE + (OF_A_QUERY if config.query is not None else "")
+        self._worker, self._workers = worker, workers
         self._decoders = [(image, ImageDecoder(image, config)) for image in config.images]
         self._stored = {
             image: StoredImages(image, config)

@@ -170,7 +170,8 @@ def test_a_source_of_another_database_is_refused(filled: Database, consistency: 
         other.drop()
 
 
-def test_a_failover_to_another_cluster_is_an_error(server: Cluster) -> None:
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_failover_to_another_cluster_is_an_error(server: Cluster, workers: int) -> None:
     """The URL names two servers; the second has a table that looks the same."""
     with cluster(server.bindir) as first, cluster(server.bindir) as second:
         for one in (first, second):
@@ -180,7 +181,7 @@ def test_a_failover_to_another_cluster_is_an_error(server: Cluster) -> None:
         hosts = f"127.0.0.1:{first.port},127.0.0.1:{second.port}"
         url = f"postgresql://postgres@{hosts}/postgres"
         options = {**OPTIONS, "slots": 2, "consistency": "latest", "reconnect_timeout_s": 5.0}
-        with FastLoader(url, workers=0, **options) as loader:
+        with FastLoader(url, workers=workers, **options) as loader:
             iterator = iter(loader)
             next(iterator)
             first.stop(immediate=True)
