@@ -49,7 +49,7 @@ class Config:
     seed: of the order, and of crops and flips.
     shard: (index, count): which of how many equal parts of each epoch to deliver.
     deterministic: batches in the order of the plan, or as they come.
-    with_keys: deliver the keys too.
+    with_keys: deliver the keys too, beside the images.
     prefetch: batches that ``as_dataset`` keeps ready at its end.
     max_blob_bytes: of an encoded picture that is still fetched.
     fetch_bytes: of blobs that are fetched at once, about; None for the database's default.
@@ -320,6 +320,8 @@ def _check_columns(config: Config) -> None:
             raise ConfigError("sample_weight needs a label: Keras takes (images, labels, weights)")
         if weight in labels:
             raise ConfigError(f"sample_weight={config.sample_weight!r} is a label column already")
+    if config.with_keys and config.key in config.images:
+        raise ConfigError(f"with_keys: the key column {config.key!r} is an image column too")
     for name in IMAGE_OPTIONS:
         value = getattr(config, name)
         strangers = [key for key in value if key not in config.images] if _is_dict(value) else []

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .batch import arranged
+from .batch import arranged, leaves_out_empty
 from .clock import Clock, Lap
 from .columns import Column
 from .config import Config
@@ -44,6 +44,7 @@ class Delivery:
         self._trace = _trace(config)
         self.crew = crew = Crew(config)
         self._config = crew.config
+        self._leaves_out_empty = leaves_out_empty(crew.config)
         self._plan, self._feeders = crew.plan, crew.feeders
         self._pid = os.getpid()
         self.closed = False
@@ -66,13 +67,15 @@ class Delivery:
             return iteration
 
     def iterate(self, *, ahead: bool, keep: object) -> Iterator[Any]:
-        """The next epoch, without the batches whose rows were all skipped. keep: what shall live as
-        long as the iterator."""
+        """The next epoch, without the batches that :func:`leaves_out_empty` leaves out. keep: what
+        shall live as long as the iterator."""
         iteration = self.begin(ahead=ahead)
         batches: Iterable[int] = range(iteration.first, len(self._plan))
         if not self._config.deterministic:
             batches = self._as_they_come(iteration)
-        return self._elements(iteration, batches, empty=False, row="consumer", keep=keep)
+        return self._elements(
+            iteration, batches, empty=not self._leaves_out_empty, row="consumer", keep=keep
+        )
 
     def elements_of(self, turn: Turn, feeder: int) -> Iterator[Any]:
         """The batches of one feeder, the empty ones too, for adapters that interleave them."""
@@ -120,7 +123,8 @@ class Delivery:
         taken = self._feeders[worker].take(iteration.turn, batch)
         filled = taken.filled
         with self.lock:
-            number, is_last = self.progress.hand_out(iteration, batch, filled.rows)
+            is_seen = filled.rows > 0 or not self._leaves_out_empty
+            number, is_last = self.progress.hand_out(iteration, batch, is_seen)
             new, cut = self.tally.add(filled, number, time.perf_counter(), lap.end())
             line = self.tally.end_of_epoch() if is_last else ""
         self.tally.report(batch, filled, new, cut)

@@ -25,16 +25,18 @@ class FastLoader:
     """Batches of decoded images and labels from a table, in the order of its keys or shuffled.
 
     Iterating, and calling, begins the next epoch: every row once. A batch is ``(images, labels)``,
-    with ``sample_weight`` ``(images, labels, weights)``; with ``with_keys`` the keys come last; and
-    without labels it is ``images`` or ``(images, keys)``.
+    with ``sample_weight`` ``(images, labels, weights)``, and without labels ``images``.
 
     * ``images``: (n, height, width, channels), or (n, channels, height, width) with
       ``layout="NCHW"``, of type ``dtype``; a dict of them where ``image`` names several columns.
-      n is ``batch_size``, in the last batch and with ``on_error="skip"`` maybe less.
+      n is ``batch_size``, in the last batch and with ``on_error="skip"`` maybe less. With
+      ``with_keys`` it is always a dict, ``{"image_data": images, "id": keys}``, under the names of
+      the columns.
     * ``labels``: an array of n values, or a dict of them where ``label`` names several columns.
       int64, float64, bool, ``str`` objects, or for blobs (n, length).
     * ``weights``: an array of n numbers.
-    * ``keys``: int64 (n,), or ``str`` objects for keys that are uuids or text.
+    * ``keys``: int64 (n,), or ``str`` objects for keys that are uuids or text. They are never in
+      second or third place, which Keras reads as targets and sample weights.
 
     The arrays alias shared memory and stay valid as long as anything refers to them. They are
     writable; they are yours.
@@ -56,7 +58,8 @@ class FastLoader:
         slots: batches that each worker's ring holds, at least 2; None for 8, more of small ones,
             less where memory is short.
         on_error: what happens to a row that cannot be delivered: "raise" (RowError), "skip" (drop
-            it from its batch) or "fill" (deliver zeros in its place).
+            it from its batch) or "fill" (deliver zeros in its place). A batch that "skip" leaves
+            without rows is left out, but with a shard it is delivered empty.
         max_restarts: workers that may die in one epoch (3).
         drop_remainder: leave out a last batch of fewer than ``batch_size`` rows (False).
         shuffle: another random order in each epoch, a function of seed and epoch (False).
@@ -66,7 +69,7 @@ class FastLoader:
             ``tf.distribute.InputContext``, or the module ``torch.distributed`` or ``jax``. All
             shards have the same number of batches ((0, 1)).
         deterministic: hand over batches in their order, or, if False, as they come (True).
-        with_keys: deliver keys too (False).
+        with_keys: deliver keys too, in the dict of images (False).
         prefetch: batches that :meth:`as_dataset` keeps ready (2).
         max_blob_bytes: refuse encoded pictures of more, before they are fetched (64 MiB).
         fetch_bytes: of blobs to fetch at once, about; None for what suits the database: 4 MiB from
@@ -208,7 +211,8 @@ class FastLoader:
         """What :meth:`load_state_dict` needs to go on from here: numbers and texts, fit for JSON.
 
         consumed: the batches that training has taken; None for all that were handed out, which
-            :meth:`as_dataset` cannot do with, since tf.data runs ahead. They are counted from the
+            is refused with :meth:`as_dataset` and under a DataLoader that Accelerate has prepared,
+            since these run ahead. They are counted from the
             first batch after the loader was made, a state was loaded, or an iteration was begun
             after another had been left early; they may go on over any number of epochs.
 

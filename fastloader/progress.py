@@ -20,7 +20,8 @@ class Iteration(NamedTuple):
 
     turn: its epoch, and the run of iterations that it is part of.
     first: its first batch.
-    ahead: whether somebody pulls batches before the consumer wants them, as tf.data does.
+    ahead: whether somebody pulls batches before the consumer wants them, as tf.data does, and
+        Accelerate.
     """
 
     turn: Turn
@@ -35,7 +36,7 @@ class _Place(NamedTuple):
     start: epoch and batch that the count begins with. next: where the next iteration begins.
     is_fresh: whether the next iteration begins a new count.
     before: batches of this count that were handed out by earlier iterations.
-    empty: numbers in this count of those that had no rows; only the first ``empties`` of them.
+    empty: numbers in this count of those that were left out; only the first ``empties`` of them.
     iteration: the one under way. handed: batches of it that were handed out so far.
     """
 
@@ -95,16 +96,16 @@ class Progress:
         """Have the next iteration begin a new count."""
         self._place = self._place._replace(is_fresh=True)
 
-    def hand_out(self, iteration: Iteration, batch: int, rows: int) -> tuple[int | None, bool]:
-        """Count a batch. Returns its number in the count, None for an older iteration's, and
-        whether it is the last one of its iteration."""
+    def hand_out(self, iteration: Iteration, batch: int, is_seen: bool) -> tuple[int | None, bool]:
+        """Count a batch, which the consumer gets to see or not. Returns its number in the count,
+        None for an older iteration's, and whether it is the last one of its iteration."""
         here = self._place
         if iteration is not here.iteration:
             return None, False
         number = here.before + batch - iteration.first
         handed = here.handed + 1
         empties = here.empties
-        if rows == 0:
+        if not is_seen:
             # What stands behind the first ``empties`` is of a change that was interrupted.
             here.empty[empties:] = [number]
             empties += 1
@@ -113,7 +114,7 @@ class Progress:
 
     @property
     def handed(self) -> int:
-        """Batches of this count that were handed out with rows in them."""
+        """Batches of this count that the consumer got to see."""
         return _handed(self._place)
 
     # ---- states --------------------------------------------------------------------------------
@@ -125,9 +126,9 @@ class Progress:
         if consumed is None:
             if handed and place.iteration is not None and place.iteration.ahead:
                 raise ConfigError(
-                    "tf.data takes batches before the model wants them, so the loader cannot know "
-                    "how many were used: pass state_dict(consumed=...), the number of batches that "
-                    "training has taken"
+                    "tf.data, or a DataLoader that Accelerate has prepared, takes batches before "
+                    "the model wants them, so the loader cannot know how many were used: pass "
+                    "state_dict(consumed=...), the number of batches that training has taken"
                 )
             consumed = handed
         elif not 0 <= consumed <= handed:

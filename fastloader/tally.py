@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import NamedTuple
 
+from .batch import leaves_out_empty
 from .clock import Span
 from .config import Config
 from .filled import Filled
@@ -150,6 +151,12 @@ class Tally:
                 "batch %d: %d bad rows %s; the first is key %s: %s (all: loader.bad_rows)",
                 batch, len(new), done, *new[0],
             )  # fmt: skip
+        if new and not filled.rows and not leaves_out_empty(self._config):
+            logger.warning(
+                "batch %d has no rows left and is delivered empty, since the other shards take "
+                "this step too",
+                batch,
+            )
         if cut:
             logger.warning(
                 "batch %d: %d of the pictures end early and were filled up with grey; the first is "

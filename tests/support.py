@@ -8,7 +8,8 @@ import os
 import sqlite3
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,21 @@ def simple_rows(count: int, *, gap: int = 1) -> list[tuple[int, bytes, int]]:
     """Keys gap, 2 gap, ...; each label is ten times the row's number; eight different pictures."""
     pictures = [jpeg(seed=seed) for seed in range(8)]
     return [((i + 1) * gap, pictures[i % 8], i * 10) for i in range(count)]
+
+
+# ---- batches -------------------------------------------------------------------------------------
+
+
+def parts_of(batch: Any, key: str = "id") -> tuple[Any, ...]:
+    """Return ``(images, labels, ..., keys)`` of a batch that was made with ``with_keys``."""
+    x, *rest = batch if isinstance(batch, (tuple, list)) else (batch,)
+    images = {name: values for name, values in x.items() if name != key}
+    return (images if len(images) > 1 else next(iter(images.values())), *rest, x[key])
+
+
+def unpacked(batches: Iterable[Any], key: str = "id") -> Iterator[tuple[Any, ...]]:
+    """The :func:`parts_of` each batch. Keeps none of them."""
+    return map(partial(parts_of, key=key), batches)
 
 
 # ---- the reference -------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from fastloader.producer import Filled
 
 from .conftest import Either
 from .postgres import Database
-from .support import jpeg, simple_rows, table, worker_processes
+from .support import jpeg, simple_rows, table, unpacked, worker_processes
 
 OPTIONS: dict[str, Any] = {
     "size": (16, 24), "batch_size": 8, "workers": 2, "shuffle": True, "seed": 5, "with_keys": True,
@@ -40,7 +40,7 @@ def epochs_of(url: str, epochs: int = 3, **options: Any) -> tuple[list[Any], int
     found = []
     with FastLoader(url, **{**OPTIONS, **options}) as loader:
         for _ in range(epochs):
-            for images, labels, keys in loader:
+            for images, labels, keys in unpacked(loader):
                 pixels = [image.tobytes() for image in parts(images)]
                 found.append((pixels, [values.tolist() for values in parts(labels)], keys.tolist()))
         return found, loader.stats().cached_rows
@@ -209,7 +209,10 @@ def test_a_training_goes_on_in_the_middle_of_an_epoch(small: str, tmp_path: Path
         state = loader.state_dict()
     with FastLoader(small, **OPTIONS, cache=tmp_path) as loader:
         loader.load_state_dict(state)
-        found = [([i.tobytes()], [labels.tolist()], keys.tolist()) for i, labels, keys in loader]
+        found = [
+            ([i.tobytes()], [labels.tolist()], keys.tolist())
+            for i, labels, keys in unpacked(loader)
+        ]
     assert found == expected[5:]
 
 
@@ -218,7 +221,7 @@ def test_a_worker_that_dies_changes_nothing(small: str) -> None:
     found = []
     with FastLoader(small, **OPTIONS, slots=2, cache="ram") as loader:
         for epoch in range(3):
-            for number, (images, labels, keys) in enumerate(loader):
+            for number, (images, labels, keys) in enumerate(unpacked(loader)):
                 if number == 3 * epoch:
                     worker_processes()[0].kill()
                 found.append(([images.tobytes()], [labels.tolist()], keys.tolist()))
@@ -268,7 +271,9 @@ def test_programs_that_are_killed_while_they_fill_it_leave_no_wrong_row(tmp_path
         with FastLoader(url, **{**OPTIONS, "cache": folder}) as loader:
             marks = np.fromfile(file_in(folder), np.uint8, 400)
             held.append(int(marks.sum()))
-            found = [([i.tobytes()], [n.tolist()], keys.tolist()) for i, n, keys in loader]
+            found = [
+                ([i.tobytes()], [n.tolist()], keys.tolist()) for i, n, keys in unpacked(loader)
+            ]
         assert found == expected
         file_in(folder).unlink()
     assert any(held), f"none was killed late enough: {held}"
@@ -330,7 +335,10 @@ def test_marks_without_rows_cost_one_decode_a_row(
     marks = bytes(1 if which == "all" or i % 3 else 0 for i in range(rows))
     marked(tmp_path / "kept", rows, marks, b"\0" if which == "all" else b"garbage")
     with FastLoader(url, **options) as loader:
-        found = [([i.tobytes()], [labels.tolist()], keys.tolist()) for i, labels, keys in loader]
+        found = [
+            ([i.tobytes()], [labels.tolist()], keys.tolist())
+            for i, labels, keys in unpacked(loader)
+        ]
         assert loader.stats().pictures["JPEG"].decoded == rows
     assert found == expected
     assert epochs_of(url, 1, **options) == (expected, rows)
@@ -346,7 +354,7 @@ def test_a_disk_that_loses_what_is_written_holds_nothing_up(
     with FastLoader(small, **{**OPTIONS, "workers": 0, "cache": tmp_path}) as loader:
         found = []
         for _ in range(3):
-            for images, labels, keys in loader:
+            for images, labels, keys in unpacked(loader):
                 found.append(([images.tobytes()], [labels.tolist()], keys.tolist()))
         assert loader.stats().pictures["JPEG"].decoded <= 3 * 3 * ROWS
     assert found == expected
@@ -382,7 +390,7 @@ def test_a_file_that_changes_under_a_loader_is_no_error(
     found = []
     with FastLoader(small, **options) as loader:
         for epoch in range(3):
-            for number, (images, labels, keys) in enumerate(loader):
+            for number, (images, labels, keys) in enumerate(unpacked(loader)):
                 if (epoch, number) == (1, 3):
                     CHANGES[change](file_in(tmp_path / "kept"), file_in(tmp_path / "other"))
                     for process in worker_processes()[:1]:

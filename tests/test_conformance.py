@@ -15,7 +15,7 @@ import pytest
 
 from fastloader import FastLoader
 
-from .support import jpeg, simple_rows, table
+from .support import jpeg, simple_rows, table, unpacked
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -58,7 +58,7 @@ class Consumer:
     runs_ahead: bool = False
 
     def epoch(self, loader: FastLoader, batches: Any) -> Iterator[Batch]:
-        for images, labels, keys in batches:
+        for images, labels, keys in unpacked(batches):
             if not isinstance(images, dict):
                 images = {loader.config.image: images}  # noqa: PLW2901
             yield (

@@ -15,7 +15,7 @@ import pytest
 from fastloader import ConfigError, FastLoader, PlanError, RowError, SourceError, WorkerError
 from fastloader.errors import FastloaderError, from_json, to_json, unexpected
 
-from .support import jpeg, simple_rows, table, worker_processes
+from .support import jpeg, simple_rows, table, unpacked, worker_processes
 
 workers = pytest.mark.parametrize("workers", [0, 2])
 
@@ -111,9 +111,9 @@ def test_skip_drops_bad_rows_and_lists_them(
     with FastLoader(path, on_error="skip", **options) as loader:
         good = dict(zip(range(1, 49), range(0, 480, 10), strict=True))
         for _ in range(2):
-            batches = list(loader)
+            batches = list(unpacked(loader))
             labels, keys = (
-                np.concatenate(part).tolist() for part in list(zip(*batches, strict=False))[1:]
+                np.concatenate(part).tolist() for part in list(zip(*batches, strict=True))[1:]
             )
             assert keys == [key for key in good if key not in BAD]
             assert labels == [good[key] for key in keys]
@@ -129,7 +129,9 @@ def test_fill_keeps_bad_rows_black_with_their_keys(tmp_path: Path, workers: int)
     path = bad_table(tmp_path / "t.db")
     options = {"size": (8, 8), "batch_size": 8, "workers": workers, "with_keys": True}
     with FastLoader(path, on_error="fill", **options) as loader:
-        images, labels, keys = (np.concatenate(part) for part in zip(*loader, strict=True))
+        images, labels, keys = (
+            np.concatenate(part) for part in zip(*unpacked(loader), strict=True)
+        )
         assert keys.tolist() == list(range(1, 49))
         for image, label, key in zip(images, labels, keys.tolist(), strict=True):
             assert (image.max() == 0) == (key in BAD)
@@ -212,7 +214,7 @@ def test_rows_that_have_gone_are_bad_in_every_epoch_and_the_others_where_they_be
             connection.execute(f"DELETE FROM images WHERE {gone}")
         connection.close()
         for epoch in range(3):
-            parts = zip(*loader, strict=True)
+            parts = zip(*unpacked(loader), strict=True)
             images, labels, keys = (np.concatenate(part) for part in parts)
             assert sorted(keys.tolist()) == [*range(1, 101)]
             there = np.isin(keys, [*left])

@@ -15,7 +15,7 @@ from benchmarks.cluster import free_ports
 from fastloader import ConfigError, FastLoader
 
 from .postgres import Database, standby_of
-from .support import ROOT, simple_rows
+from .support import ROOT, simple_rows, table
 
 OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "with_keys": True, "seed": 3}
 KEYS = list(range(3, 301, 3))
@@ -49,11 +49,25 @@ def check(hosts: list[list[list[int]]], keys: list[int] = KEYS) -> None:
     assert sorted(key for batches in hosts for batch in batches for key in batch) == keys
 
 
-def test_multi_worker_mirrored_strategy(small: str) -> None:
+def table_with_an_empty_batch(path: Path) -> tuple[str, list[int]]:
+    """36 rows for two hosts of 8, and the keys of those that are not bad: unless shuffled, the
+    second host has none in its second batch."""
+    bad = range(25, 33)
+    rows = [(key, b"" if key in bad else image, key) for key, image, _ in simple_rows(36)]
+    return table(path, rows), [key for key in range(1, 37) if key not in bad]
+
+
+@pytest.mark.parametrize("skips", [False, True])
+def test_multi_worker_mirrored_strategy(small: str, tmp_path: Path, skips: bool) -> None:
     pytest.importorskip("tensorflow", reason="no TensorFlow: untested")
     workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    url, keys, total = small, KEYS, 49500
+    if skips:
+        url, keys = table_with_an_empty_batch(tmp_path / "t.db")
+        total = sum(keys)
+    options = {"shuffle": not skips, "on_error": "skip" if skips else "raise"}
     found = on_hosts(
-        [["-m", "tests.train_on_hosts", str(host), small] for host in range(2)],
+        [["-m", "tests.train_on_hosts", str(host), url, json.dumps(options)] for host in range(2)],
         [
             {"TF_CONFIG": json.dumps({
                 "cluster": {"worker": workers}, "task": {"type": "worker", "index": host},
@@ -65,10 +79,10 @@ def test_multi_worker_mirrored_strategy(small: str) -> None:
         epochs = list(zip(*(host[how] for host in found), strict=True))
         assert len(epochs) == 2
         for epoch in epochs:
-            check(list(epoch))
-        assert epochs[0] != epochs[1], "another order"
+            check(list(epoch), keys)
+        assert (epochs[0] != epochs[1]) == (not skips), "another order"
     # Four times the sum of all labels.
-    assert [host["weight"] for host in found] == [4 * 49500] * 2
+    assert [host["weight"] for host in found] == [4 * total] * 2
 
 
 TORCH = """
@@ -80,21 +94,26 @@ with FastLoader(url, **options, workers=1, shard=torch.distributed) as loader:
     epochs = []
     for epoch in range(2):
         batches = []
-        for *_, keys in loader.as_torch():
-            torch.distributed.all_reduce(torch.ones(1))  # waits for the other
-            batches.append(keys.tolist())
+        for step, (batch, _) in enumerate(loader.as_torch()):
+            steps = torch.tensor([step])
+            torch.distributed.all_reduce(steps)  # waits for the other
+            assert steps.item() == 2 * step, "it is at another step"
+            batches.append(batch["id"].tolist())
         epochs.append(batches)
+    end = torch.tensor([-1])
+    torch.distributed.all_reduce(end)
+    assert end.item() == -2, "it had more steps"
 print(json.dumps(epochs))
 torch.distributed.destroy_process_group()
 """
 
 
-def in_gloo_group(urls: list[str], folder: Path) -> list[list[list[list[int]]]]:
+def in_gloo_group(urls: list[str], folder: Path, **options: Any) -> list[list[list[list[int]]]]:
     """The epochs of each of two processes: keys by batch."""
-    options = json.dumps({**OPTIONS, "shuffle": True})
+    arguments = json.dumps({**OPTIONS, "shuffle": True, **options})
     return on_hosts(
         [
-            ["-c", TORCH, str(rank), str(folder / "group"), url, options]
+            ["-c", TORCH, str(rank), str(folder / "group"), url, arguments]
             for rank, url in enumerate(urls)
         ],
         [{"GLOO_SOCKET_IFNAME": "lo"}] * 2,
@@ -108,6 +127,16 @@ def test_torch_distributed(small: str, tmp_path: Path) -> None:
     for epoch in zip(*in_gloo_group([small, small], tmp_path), strict=True):
         check(list(epoch))
         assert [len(batches) for batches in epoch] == [7, 7]
+
+
+def test_torch_distributed_where_one_host_has_no_good_row_in_a_step(tmp_path: Path) -> None:
+    """The hosts take as many steps, and the sums of all steps are of the same step."""
+    pytest.importorskip("torch", reason="no PyTorch: untested")
+    url, good = table_with_an_empty_batch(tmp_path / "t.db")
+    found = in_gloo_group([url, url], tmp_path, shuffle=False, on_error="skip")
+    for epoch in zip(*found, strict=True):
+        check(list(epoch), good)
+        assert [[len(batch) for batch in host] for host in epoch] == [[8, 8, 2], [8, 0, 2]]
 
 
 def test_each_host_may_read_a_replica_of_its_own(database: Database, tmp_path: Path) -> None:

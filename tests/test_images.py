@@ -20,7 +20,7 @@ from fastloader.keys import key_numbers
 from fastloader.url import DatabaseUrl
 
 from .small_pictures import SMALL_PICTURES, encoded
-from .support import decoded, jpeg, table
+from .support import decoded, jpeg, table, unpacked
 
 Make = Callable[..., FastLoader]
 
@@ -269,7 +269,7 @@ def test_a_rows_crop_is_the_same_whatever_worker_decodes_it(tmp_path: Path) -> N
     for workers, batch_size in ((0, 3), (1, 20), (3, 4)):
         with FastLoader(url, workers=workers, batch_size=batch_size, **options) as loader:
             crops.append([
-                {int(k): i.tobytes() for images, _, keys in loader
+                {int(k): i.tobytes() for images, _, keys in unpacked(loader)
                  for i, k in zip(images, keys, strict=True)}
                 for _ in range(2)
             ])  # fmt: skip

@@ -12,7 +12,7 @@ import pytest
 from fastloader import FastLoader
 
 from .interrupts import each_place
-from .support import open_files, simple_rows, table, wait_until
+from .support import open_files, simple_rows, table, unpacked, wait_until
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="knows the bytecode of 3.11 on")
 
@@ -50,7 +50,7 @@ def order(path: str) -> Iterator[Callable[[int], list[int]]]:
 
 
 def keys_of(loader: FastLoader) -> list[int]:
-    return [key for *_, keys in loader for key in keys.tolist()]
+    return [key for *_, keys in unpacked(loader) for key in keys.tolist()]
 
 
 @pytest.mark.filterwarnings(

@@ -16,7 +16,7 @@ import pytest
 
 from fastloader import ConfigError, FastLoader
 
-from .support import ROOT, jpeg, simple_rows, table
+from .support import ROOT, jpeg, parts_of, simple_rows, table, unpacked
 
 jax = pytest.importorskip("jax", reason="no JAX: fastloader.adapters.jax is not tested")
 
@@ -81,7 +81,7 @@ def test_a_batch_has_the_loaders_structure(tmp_path: Path) -> None:
     with FastLoader(url, **options) as loader:
         batch = next(iter(as_jax(loader)))
         assert type(batch) is tuple
-        images, labels, weights, keys = batch
+        images, labels, weights, keys = parts_of(batch)
         assert {name: image.shape for name, image in images.items()} == {
             "left": (5, 16, 24, 3),
             "right": (5, 8, 8, 3),
@@ -156,7 +156,7 @@ def test_a_donated_batch_is_not_written_to(small: str) -> None:
 
 def test_integers_that_fit_become_int32(small: str) -> None:
     with FastLoader(small, with_keys=True, **OPTIONS) as loader:
-        for _, labels, keys in as_jax(loader):
+        for _, labels, keys in unpacked(as_jax(loader)):
             assert labels.dtype == keys.dtype == np.int32
 
 
@@ -188,7 +188,7 @@ def test_a_key_that_does_not_fit_is_an_error_that_names_its_column(tmp_path: Pat
         with pytest.raises(ConfigError, match=f"column 'id' holds {2**40}, .*jax_enable_x64"):
             list(as_jax(loader))
         with with_64_bits():
-            [(_, _, keys)] = as_jax(loader)
+            [(_, _, keys)] = unpacked(as_jax(loader))
             assert keys.tolist() == [2**40, 2**40 + 1, 2**40 + 2]
 
 

@@ -104,20 +104,87 @@ def test_sample_weights_come_from_their_column_and_class_weights_from_fit(tmp_pa
     assert np.abs(everything - alone).max() > 1e-3
 
 
-def test_sample_weights_stand_behind_the_labels_and_before_the_keys(tmp_path: Path) -> None:
+def test_sample_weights_stand_behind_the_labels_and_keys_beside_the_images(tmp_path: Path) -> None:
     rows = [(i, jpeg(), i, i + 0.5, i / 4) for i in range(8)]
     columns = "id INTEGER PRIMARY KEY, image_data BLOB, a INTEGER, b REAL, w REAL"
     path = table(tmp_path / "t.db", rows, columns=columns)
     options = {**OPTIONS, "label": ["a", "b"], "sample_weight": "w", "with_keys": True}
     with FastLoader(path, **options) as loader:
         (batch,) = loader
-        _, labels, weights, keys = batch
+        images, labels, weights = batch
         assert list(labels) == ["a", "b"]
         assert weights.tolist() == [i / 4 for i in range(8)]
-        assert keys.tolist() == [*range(8)]
+        assert images["id"].tolist() == [*range(8)]
         assert tf.nest.map_structure(lambda spec: spec.dtype, loader.output_signature) == (
-            tf.uint8, {"a": tf.int64, "b": tf.float64}, tf.float64, tf.int64,
+            {"image_data": tf.uint8, "id": tf.int64}, {"a": tf.int64, "b": tf.float64}, tf.float64,
         )  # fmt: skip
+
+
+def test_epochs_of_as_many_steps_also_where_bad_rows_leave_batches_out(tmp_path: Path) -> None:
+    """Where ``on_error="skip"`` has nothing left of two batches of five."""
+    rows = [(k, b"" if 9 <= k <= 24 else i, k) for k, i, _ in simple_rows(40)]
+    path = table(tmp_path / "t.db", rows)
+    counted, model = Steps(), model_of()
+    with FastLoader(path, **OPTIONS, on_error="skip") as loader:
+        dataset = scaled(loader.as_dataset().repeat())
+        history = fit(model, dataset, epochs=3, steps_per_epoch=len(loader), callbacks=[counted])
+    assert counted.of_epoch == dict.fromkeys(range(3), 5)
+    assert int(model.optimizer.iterations) == 15
+    assert np.isfinite(history["loss"]).all()
+
+
+FORMS: dict[str, Any] = {
+    "as_dataset": lambda loader: loader.as_dataset(),
+    "from_generator": lambda loader: tf.data.Dataset.from_generator(
+        loader, output_signature=loader.output_signature
+    ),
+    "the loader itself": iter,
+    "DataLoader": lambda loader: torch_data().DataLoader(loader.as_torch(), batch_size=None),
+}
+"""All that Keras takes batches from."""
+
+
+def torch_data() -> Any:
+    return pytest.importorskip("torch.utils.data", reason="no PyTorch: its form is untested")
+
+
+@pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match:UserWarning")
+@pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")  # length unknown
+@pytest.mark.parametrize(
+    ("form", "label"), [*((form, "label") for form in FORMS), ("as_dataset", None)]
+)
+def test_keys_are_never_taken_for_weights_or_targets(
+    small: str, form: str, label: str | None
+) -> None:
+    """A model whose input is named after the column of the images finds them; any other is told
+    that it got a dict."""
+    layout = {"layout": "NCHW"} if form == "DataLoader" else {}
+    options = {**OPTIONS, **layout, "dtype": "float32", "label": label}
+
+    def model(name: str | None) -> Any:
+        keras.utils.set_random_seed(1)
+        shape = (3, 8, 8) if layout else (8, 8, 3)
+        layers = [keras.layers.Input(shape, name=name), keras.layers.Flatten()]
+        made = keras.Sequential([*layers, keras.layers.Dense(1)])
+        made.compile("sgd", "mse")
+        return made
+
+    def run(name: str | None, with_keys: bool) -> Any:
+        with FastLoader(small, **options, with_keys=with_keys) as loader:
+            batches = FORMS[form](loader)
+            if label is None:
+                return model(name).predict(batches, verbose=0)
+            return model(name).evaluate(batches, verbose=0)
+
+    np.testing.assert_allclose(run("image_data", True), run(None, False), rtol=1e-5)
+    with pytest.raises(ValueError, match="image_data"):
+        run(None, True)
+    if label is None:
+        with (
+            FastLoader(small, **options, with_keys=True) as loader,
+            pytest.raises(ValueError, match="None values not supported"),
+        ):
+            model("image_data").fit(FORMS[form](loader), verbose=0, shuffle=False)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -401,6 +468,8 @@ def test_what_cannot_be_resumed_is_said_before_training(small: str, tmp_path: Pa
         Resume(loader, tmp_path)
         with pytest.raises(ConfigError, match='take save_freq="epoch", or on_error="fill"'):
             Resume(loader, tmp_path, save_freq=4)
+    with FastLoader(small, **OPTIONS, on_error="skip", shard=(0, 2)) as loader:
+        Resume(loader, tmp_path, save_freq=4)  # all shards have as many steps
 
 
 def test_the_state_of_another_training_is_refused(small: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fastloader import ClosedError, CopyError, FastLoader
 
 from .programs import in_a_fork, run
-from .support import open_files, simple_rows, table, wait_until
+from .support import open_files, simple_rows, table, unpacked, wait_until
 
 either_way = pytest.mark.parametrize("workers", [0, 2])
 
@@ -85,7 +85,7 @@ def owned_bytes(array: NDArray[Any]) -> int:
 def test_kept_labels_cost_what_they_weigh(path: str, workers: int) -> None:
     """A validation epoch's labels, all of them: images are as they ever were."""
     with FastLoader(path, workers=workers, slots=3, **OPTIONS) as loader:
-        kept = [(labels, keys) for _ in range(10) for _, labels, keys in loader]
+        kept = [(labels, keys) for _ in range(10) for _, labels, keys in unpacked(loader)]
         assert len(kept) == 1000
         assert loader.stats().copies == 0
         assert loader.stats().leased == 0
@@ -97,7 +97,7 @@ def test_kept_labels_cost_what_they_weigh(path: str, workers: int) -> None:
 
 def test_the_labels_of_a_batch_that_was_copied_do_not_keep_its_images(path: str) -> None:
     with FastLoader(path, workers=1, slots=2, **OPTIONS) as loader:
-        kept = [*loader]
+        kept = [*unpacked(loader)]
         assert loader.stats().copies >= len(kept) - 1
         for images, labels, keys in kept[1:]:
             assert owned_bytes(labels) <= labels.nbytes + 64

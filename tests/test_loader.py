@@ -21,7 +21,7 @@ from fastloader import FastLoader
 from fastloader.config import Config
 from fastloader.ring import ALIGNMENT
 
-from .support import decoded, jpeg, resized, simple_rows, table
+from .support import decoded, jpeg, resized, simple_rows, table, unpacked
 
 Make = Callable[..., FastLoader]
 
@@ -43,7 +43,8 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
 
 def keys_of(loader: FastLoader) -> list[int]:
     """All keys of an epoch, in the order of delivery."""
-    return [key for *_, keys in loader for key in keys.tolist()]
+    key = loader.config.key
+    return [k for *_, keys in unpacked(loader, key) for k in keys.tolist()]
 
 
 # ---- batches -------------------------------------------------------------------------------------
@@ -53,7 +54,8 @@ def test_every_row_comes_once_in_the_order_of_the_keys(make: Make, small: str) -
     loader = make(small, with_keys=True)
     batches = list(loader)
     assert len(batches) == len(loader) == 13
-    images, labels, keys = (np.concatenate(part) for part in zip(*batches, strict=True))
+    parts = zip(*unpacked(batches), strict=True)
+    images, labels, keys = (np.concatenate(part) for part in parts)
     assert keys.tolist() == list(range(3, 301, 3))
     assert labels.tolist() == list(range(0, 1000, 10))
     assert (images.dtype, labels.dtype, keys.dtype) == (np.uint8, np.int64, np.int64)
@@ -77,7 +79,7 @@ def test_each_iteration_is_the_next_epoch(make: Make, small: str) -> None:
     for epoch in range(3):
         assert keys_of(loader) == list(range(3, 301, 3))
         assert loader.stats().epochs == epoch + 1
-    assert next(k.tolist() for *_, k in loader()) == [3, 6, 9, 12, 15, 18, 21, 24]
+    assert next(images["id"].tolist() for images, _ in loader()) == [3, 6, 9, 12, 15, 18, 21, 24]
 
 
 def test_an_iteration_may_be_left_at_any_point(make: Make, small: str) -> None:
@@ -96,7 +98,7 @@ def test_of_two_iterators_the_older_ends_with_an_error(make: Make, small: str) -
     newer = iter(loader)
     with pytest.raises(fastloader.SupersededError, match=r"epoch 0\) has ended because a newer"):
         next(older)
-    assert [key for *_, keys in newer for key in keys.tolist()] == list(range(3, 301, 3))
+    assert [key for *_, keys in unpacked(newer) for key in keys.tolist()] == list(range(3, 301, 3))
 
 
 def test_arrays_are_aligned_writable_and_keep_their_values(make: Make, small: str) -> None:
@@ -155,10 +157,14 @@ def test_labels_of_every_type(make: Make, tmp_path: Path) -> None:
 
 def test_the_shape_of_a_batch_follows_label_and_with_keys(make: Make, small: str) -> None:
     assert next(iter(make(small, label=None))).shape == (8, 16, 16, 3)
-    _images, keys = next(iter(make(small, label=None, with_keys=True)))
-    assert keys.tolist()[0] == 3
-    _images, labels, keys = next(iter(make(small, label=["label:int32"], with_keys=True)))
+    images = next(iter(make(small, label=None, with_keys=True)))
+    assert list(images) == ["image_data", "id"]
+    assert images["id"].tolist()[0] == 3
+    images, labels = next(iter(make(small, label=["label:int32"], with_keys=True)))
+    assert list(images) == ["image_data", "id"]
     assert labels["label"].dtype == np.int32
+    with pytest.raises(fastloader.ConfigError, match="the key column 'id' is an image column too"):
+        make(small, image=["image_data", "id"], with_keys=True)
 
 
 def test_a_query_in_place_of_a_table(make: Make, small: str) -> None:
@@ -238,8 +244,8 @@ def test_options_come_from_the_environment(
 ) -> None:
     monkeypatch.setenv("FASTLOADER_WITH_KEYS", "1")
     monkeypatch.setenv("FASTLOADER_LABEL", "none")
-    images, keys = next(iter(make(small)))
-    assert len(images) == len(keys) == 8
+    images = next(iter(make(small)))
+    assert len(images["image_data"]) == len(images["id"]) == 8
 
 
 def test_the_signature_of_the_class_is_its_configuration() -> None:

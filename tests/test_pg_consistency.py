@@ -14,7 +14,7 @@ from benchmarks.cluster import Cluster
 from fastloader import FastLoader, SourceError
 
 from .postgres import Database
-from .support import jpeg, survey_processes, wait_until, worker_processes
+from .support import jpeg, survey_processes, unpacked, wait_until, worker_processes
 
 ROWS = 900
 OPTIONS = {"size": (8, 8), "batch_size": 8, "with_keys": True, "fetch_bytes": 10_000}
@@ -34,7 +34,7 @@ KEYS = list(range(3, 3 * ROWS + 1, 3))
 def rows_of(loader: FastLoader) -> tuple[list[int], list[int]]:
     """Keys and labels of an epoch."""
     keys, labels = [], []
-    for _, some_labels, some_keys in loader:
+    for _, some_labels, some_keys in unpacked(loader):
         keys += some_keys.tolist()
         labels += some_labels.tolist()
     return keys, labels
@@ -145,7 +145,7 @@ def test_rows_come_once_in_order_though_connections_are_ended(
     with FastLoader(url, workers=workers, **options) as loader:
         for _ in range(2):
             keys = []
-            for i, (_, _, some) in enumerate(loader):
+            for i, (_, _, some) in enumerate(unpacked(loader)):
                 keys += some.tolist()
                 if i % 10 == 5:
                     ended += kill_workers(database)
@@ -161,7 +161,7 @@ def test_rows_come_once_in_order_though_workers_and_connections_die(
     rng = random.Random(0)
     with FastLoader(url, workers=2, slots=2, max_restarts=50, **OPTIONS) as loader:
         keys = []
-        for i, (_, _, some) in enumerate(loader):
+        for i, (_, _, some) in enumerate(unpacked(loader)):
             keys += some.tolist()
             if i % 12 == 3:
                 rng.choice(worker_processes()).kill()
@@ -175,7 +175,7 @@ def test_a_restart_of_the_server_is_survived_by_the_latest(server: Cluster, url:
     options = {**OPTIONS, "consistency": "latest", "slots": 2}
     with FastLoader(url, workers=2, **options) as loader:
         keys = []
-        for i, (_, _, some) in enumerate(loader):
+        for i, (_, _, some) in enumerate(unpacked(loader)):
             keys += some.tolist()
             if i in (20, 60):
                 server.restart(immediate=i == 60)

@@ -28,7 +28,14 @@ from fastloader.config import make_config
 from fastloader.source.pgconnection import Connection
 
 from .postgres import PASSWORD, Database, lock, standby_of
-from .support import jpeg, simple_rows, survey_processes, wait_until, worker_processes
+from .support import (
+    jpeg,
+    simple_rows,
+    survey_processes,
+    unpacked,
+    wait_until,
+    worker_processes,
+)
 
 ROWS = 600
 KEYS = list(range(1, ROWS + 1))
@@ -48,7 +55,7 @@ def filled(database: Database) -> Database:
 
 
 def keys_of(batches: Any) -> list[int]:
-    return [key for *_, keys in batches for key in keys.tolist()]
+    return [key for *_, keys in unpacked(batches) for key in keys.tolist()]
 
 
 @contextlib.contextmanager
@@ -149,7 +156,7 @@ def test_a_password_is_shown_nowhere(
         shown = [repr(loader), repr(loader.config), str(loader.config), repr(loader._feeders)]
         shown += [" ".join(p.cmdline()) for p in worker_processes() + survey_processes()]
         iterator = iter(loader)
-        keys = next(iterator)[-1].tolist()
+        keys = next(unpacked(iterator))[-1].tolist()
         assert keys + keys_of(iterator) == KEYS
         filled.execute("REVOKE SELECT ON images FROM locked")
         filled.execute(
@@ -225,7 +232,7 @@ def test_a_network_that_comes_back_is_waited_for(filled: Database, workers: int)
         ) as loader,
     ):  # fmt: skip
         iterator = iter(loader)
-        keys = next(iterator)[-1].tolist()
+        keys = next(unpacked(iterator))[-1].tolist()
         proxy.stall()
         timer = threading.Timer(1.5, proxy.resume)
         timer.start()
@@ -316,7 +323,7 @@ def test_tls_and_its_certificates_are_libpqs_business(
     try:
         with FastLoader(url, workers=workers, slots=2, **OPTIONS) as loader:
             iterator = iter(loader)
-            keys = next(iterator)[-1].tolist()
+            keys = next(unpacked(iterator))[-1].tolist()
             used = filled.execute(
                 "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) "
                 "WHERE application_name LIKE 'fastloader%%'"
@@ -396,10 +403,10 @@ def test_a_standby_that_has_to_clean_up_ends_a_snapshot_but_not_the_latest(
         # Each row takes a moment, so that it happens in the middle of a fetch.
         with FastLoader(url, table="slow", consistency="latest", **options) as latest:
             iterator = iter(latest)
-            keys = next(iterator)[-1].tolist()
+            keys = next(unpacked(iterator))[-1].tolist()
             for _ in range(3):
                 clean_up()
-                keys += next(iterator)[-1].tolist()
+                keys += next(unpacked(iterator))[-1].tolist()
             assert keys + keys_of(iterator) == KEYS
             assert latest.stats().reconnects > 0
 

@@ -14,12 +14,12 @@ import pytest
 
 from fastloader import FastLoader
 
-from .support import simple_rows, table
+from .support import simple_rows, table, unpacked
 
 BODY = """
 import fastloader
 loader = fastloader.FastLoader({path!r}, size=(32, 32), batch_size=8, workers=2, with_keys=True)
-keys = [int(key) for *_, batch in loader for key in batch]
+keys = [int(key) for images, _ in loader for key in images["id"]]
 print("delivered", len(keys), keys == list(range(3, 301, 3)))
 """
 EXPECTED = "delivered 100 True"
@@ -70,7 +70,7 @@ def test_inside_a_thread(small: str) -> None:
 
     def train() -> None:
         with FastLoader(small, size=(8, 8), batch_size=8, workers=2, with_keys=True) as loader:
-            seen.extend(key for *_, keys in loader for key in keys.tolist())
+            seen.extend(key for *_, keys in unpacked(loader) for key in keys.tolist())
 
     thread = threading.Thread(target=train)
     thread.start()

@@ -20,7 +20,7 @@ from fastloader.source import Source, open_source
 from fastloader.source.postgres import PostgresSource
 
 from .postgres import Database
-from .support import all_keys, blobs_of, decoded, jpeg, resized, simple_rows
+from .support import all_keys, blobs_of, decoded, jpeg, resized, simple_rows, unpacked
 
 SMALL = {"size": (8, 8), "batch_size": 4, "workers": 1}
 
@@ -263,7 +263,7 @@ def test_keys_of_every_type_come_once_in_the_databases_order(
     options = {**SMALL, "workers": workers, "batch_size": 3, "fetch_bytes": 1}
     with FastLoader(url, with_keys=True, consistency=consistency, **options) as loader:
         for _ in range(2):
-            parts = list(loader)
+            parts = list(unpacked(loader))
             found = [key for part in parts for key in part[2].tolist()]
             assert found == order
             assert [i for part in parts for i in part[1].tolist()] == [label[key] for key in order]
@@ -284,7 +284,7 @@ def test_text_keys_come_in_the_order_of_their_collation(database: Database) -> N
         )
         order = [row[0] for row in database.execute("SELECT id FROM images ORDER BY id")]
         with FastLoader(url, with_keys=True, **{**SMALL, "batch_size": 2}) as loader:
-            assert [key for *_, keys in loader for key in keys.tolist()] == order
+            assert [key for *_, keys in unpacked(loader) for key in keys.tolist()] == order
 
 
 @pytest.mark.parametrize("kind", ["uuid", "text"])
@@ -301,7 +301,7 @@ def test_rows_with_such_keys_may_come_and_go(database: Database, kind: str) -> N
         new = [key[:-1] + ("0" if key[-1] != "0" else "1") for key in (keys[1], keys[4], keys[6])]
         for key in new:
             database.execute("INSERT INTO images VALUES (%s, %s, 0)", (key, jpeg()))
-        found = [key for *_, part in loader for key in part.tolist()]
+        found = [key for *_, part in unpacked(loader) for key in part.tolist()]
         assert found == [key for key in keys if key not in gone]
         assert [key for key, _ in loader.bad_rows] == gone
         assert all("the row is gone" in reason for _, reason in loader.bad_rows)
@@ -350,7 +350,15 @@ def test_large_objects(database: Database) -> None:
     database.execute("SELECT lo_unlink(image_data) FROM images WHERE id = 5")
     options = {**SMALL, "on_error": "skip", "with_keys": True}
     with FastLoader(url, **options) as loader:
-        assert [key for *_, part in loader for key in part.tolist()] == [1, 2, 4, 6, 7, 8, 9]
+        assert [key for *_, part in unpacked(loader) for key in part.tolist()] == [
+            1,
+            2,
+            4,
+            6,
+            7,
+            8,
+            9,
+        ]
         assert [key for key, _ in loader.bad_rows] == [3, 5]
         assert "the oid of a large object that does not exist" in loader.bad_rows[1][1]
     with (
@@ -393,7 +401,7 @@ def test_a_blob_of_200_mb_is_over_the_limit_or_is_fetched(database: Database) ->
         "SELECT 2, decode(repeat('00', 200 * 1024 * 1024), 'hex'), 2"
     )
     with FastLoader(url, on_error="skip", with_keys=True, **SMALL) as loader:
-        ((_, _, keys),) = loader
+        ((_, _, keys),) = unpacked(loader)
         assert keys.tolist() == [1, 3]
         ((_, reason),) = loader.bad_rows
         assert "holds 209715200 bytes; the limit is 67108864; raise max_blob_bytes" in reason
@@ -420,7 +428,7 @@ def test_a_table_may_be_in_a_schema_be_a_view_or_be_partitioned(database: Databa
     database.execute("INSERT INTO parts SELECT * FROM images")
     for name, keys in (("s.t", range(1, 7)), ("late", range(4, 7)), ("parts", range(1, 7))):
         with FastLoader(url, table=name, with_keys=True, **SMALL) as loader:
-            assert [key for *_, part in loader for key in part.tolist()] == list(keys)
+            assert [key for *_, part in unpacked(loader) for key in part.tolist()] == list(keys)
     with pytest.raises(SourceError, match=r"no table 's\.nothing'; there are: images, late, parts"):
         FastLoader(url, table="s.nothing", **SMALL)
     with pytest.raises(SourceError, match="no table 'x.nothing'"):

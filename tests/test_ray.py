@@ -19,7 +19,7 @@ from fastloader import ConfigError, FastLoader, FastloaderWarning, PlanError, Ro
 
 from .conftest import Either
 from .postgres import PASSWORD, Database, lock
-from .support import jpeg, photos, simple_rows, table, wait_until
+from .support import jpeg, photos, simple_rows, table, unpacked, wait_until
 
 ray = pytest.importorskip("ray", reason="no Ray: fastloader.adapters.ray is not tested")
 pytest.importorskip("ray.data", reason="no Ray Data: fastloader.adapters.ray is not tested")
@@ -71,7 +71,7 @@ def loaded(url: str, epoch: int = 0, **options: Any) -> list[NDArray[Any]]:
     with FastLoader(url, workers=0, **options) as loader:
         for _ in range(epoch):
             list(loader)
-        epochs = [[part.copy() for part in batch] for batch in loader]
+        epochs = [[part.copy() for part in batch] for batch in unpacked(loader)]
     return [np.concatenate(parts) for parts in zip(*epochs, strict=True)]
 
 
@@ -248,7 +248,7 @@ def test_a_node_killed_in_the_middle_loses_and_doubles_nothing(
     assert len(seen) == 1600
     assert len(set(nodes)) > 1
     with FastLoader(url, workers=0, **options) as loader:
-        for images, _, keys in loader:
+        for images, _, keys in unpacked(loader):
             for image, key in zip(images, keys, strict=True):
                 assert seen[int(key)] == image.tobytes()
 

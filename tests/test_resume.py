@@ -20,7 +20,15 @@ from fastloader import ConfigError, FastLoader, StateError
 from fastloader.feeder import Feeder, Turn
 
 from .postgres import Database
-from .support import jpeg, simple_rows, table, wait_until, worker_processes
+from .support import (
+    jpeg,
+    parts_of,
+    simple_rows,
+    table,
+    unpacked,
+    wait_until,
+    worker_processes,
+)
 
 OPTIONS: dict[str, Any] = {
     "size": (16, 16), "batch_size": 8, "workers": 2, "shuffle": True, "shuffle_block": 3, "seed": 5,
@@ -36,7 +44,7 @@ def batches_of(loader: FastLoader, epochs: int = 1) -> list[Batch]:
 
 
 def as_batch(batch: Any) -> Batch:
-    images, labels, keys = batch
+    images, labels, keys = parts_of(batch)
     return images.tobytes(), labels.tolist(), keys.tolist()
 
 
@@ -216,7 +224,10 @@ def test_batches_without_rows_count_for_the_loader_and_not_for_its_consumer(
         batches = [loader.state_dict(consumed=taken)["batch"] for taken in range(4)]
         assert batches == [0, 3, 4, 0]
         loader.load_state_dict(loader.state_dict(consumed=1))
-        assert [keys.tolist() for *_, keys in loader] == [[*range(25, 33)], [*range(33, 41)]]
+        assert [keys.tolist() for *_, keys in unpacked(loader)] == [
+            [*range(25, 33)],
+            [*range(33, 41)],
+        ]
 
 
 def test_a_program_that_is_killed_goes_on_with_the_batches_that_it_would_have_seen(
@@ -233,7 +244,8 @@ with FastLoader({small!r}, **{OPTIONS!r}) as loader:
     except FileNotFoundError:
         pass
     while loader.state_dict()["epoch"] < 3:
-        for images, labels, keys in loader:
+        for images, labels in loader:
+            keys = images["id"]
             sys.stdin.readline()
             with open("new", "w") as file:
                 json.dump({{**loader.state_dict(), "keys": keys.tolist()}}, file)

@@ -95,7 +95,7 @@ ALLOWED: dict[str, set[str]] = {
         "limits", "plan", "process", "producer", "ring", "source", "supervisor", "survey", "worker",
     },
     "progress": {"config", "errors", "feeder", "keys", "plan"},
-    "tally": {"clock", "config", "filled", "keys", "machine", "stats", "trace"},
+    "tally": {"batch", "clock", "config", "filled", "keys", "machine", "stats", "trace"},
     "batch": {"config"},
     "delivery": {
         "batch", "clock", "columns", "config", "crew", "errors", "feeder", "process", "progress",
@@ -106,7 +106,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "adapters": set(),
     "adapters.tensorflow": {"batch", "columns", "errors", "feeder"},
-    "adapters.keras": {"errors"},
+    "adapters.keras": {"batch", "errors"},
     "adapters.prometheus": {"errors", "stats"},
     "adapters.torch": {"batch", "columns", "errors"},
     "adapters.jax": {"batch", "columns", "errors"},

@@ -21,7 +21,7 @@ from fastloader import FastLoader, SourceError, SupersededError, WorkerDied, pip
 from fastloader.filled import Filled
 from fastloader.pipes import Record
 
-from .support import jpeg, table, wait_until, worker_processes
+from .support import jpeg, table, unpacked, wait_until, worker_processes
 
 ROWS = 400
 
@@ -42,7 +42,7 @@ def loader(path: str) -> Iterator[FastLoader]:
 
 
 def keys_of(loader: FastLoader) -> list[int]:
-    return [key for *_, keys in loader for key in keys.tolist()]
+    return [key for *_, keys in unpacked(loader) for key in keys.tolist()]
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -82,14 +82,14 @@ def test_an_exit_with_code_0_in_the_middle_is_a_death_too(loader: FastLoader) ->
     supervisor.process.channel.shut_down()
     wait_until(supervisor.process.has_ended)
     assert supervisor.process.how == "ended with exit code 0"
-    seen += [key for *_, keys in iterator for key in keys.tolist()]
+    seen += [key for *_, keys in unpacked(iterator) for key in keys.tolist()]
     assert seen == list(range(ROWS))
     assert loader.stats().restarts == 1
 
 
 def test_leased_and_announced_batches_survive_their_worker(loader: FastLoader) -> None:
     iterator = iter(loader)
-    images, labels, keys = next(iterator)
+    images, labels, keys = next(unpacked(iterator))
     before = images.copy()
     wait_until(lambda: not any(p.status() == psutil.STATUS_RUNNING for p in worker_processes()))
     for process in worker_processes():
@@ -161,7 +161,7 @@ def test_an_iterator_that_waits_is_woken_when_a_newer_one_begins(loader: FastLoa
     newer = iter(loader)
     for process in worker_processes():
         process.resume()
-    assert [key for *_, keys in newer for key in keys.tolist()] == list(range(ROWS))
+    assert [key for *_, keys in unpacked(newer) for key in keys.tolist()] == list(range(ROWS))
     waiting.join(10)
     assert isinstance(outcome[0], SupersededError)
 

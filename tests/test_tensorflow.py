@@ -13,7 +13,15 @@ import pytest
 
 from fastloader import FastLoader
 
-from .support import jpeg, needs_data, photos, simple_rows, table, worker_processes
+from .support import (
+    jpeg,
+    needs_data,
+    photos,
+    simple_rows,
+    table,
+    unpacked,
+    worker_processes,
+)
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 tf = pytest.importorskip("tensorflow")
@@ -69,7 +77,7 @@ def test_every_batch_that_reaches_tf_data_lies_in_the_ring(
             )
         for _ in range(2):
             count = 0
-            for images, labels, keys in dataset:
+            for images, labels, keys in unpacked(dataset):
                 assert in_ring(loader, images)
                 assert not in_ring(loader, labels), "which are small, and copied"
                 assert not in_ring(loader, keys)
@@ -291,6 +299,22 @@ def test_skipping_leaves_no_empty_batch_and_no_cardinality(tmp_path: Path) -> No
         dataset = loader.as_dataset()
         assert dataset.cardinality() == tf.data.UNKNOWN_CARDINALITY
         assert [len(labels) for _, labels in dataset] == [8, 8, 8]
+
+
+@pytest.mark.parametrize("form", ["from_generator", "as_dataset"])
+def test_skipping_in_a_shard_leaves_every_step_and_the_cardinality(
+    tmp_path: Path, form: str
+) -> None:
+    """Empty batches as they are, so that no host has fewer steps than another."""
+    rows = [(k, b"" if 25 <= k <= 32 else i, n) for k, i, n in simple_rows(36)]
+    path = table(tmp_path / "t.db", rows)
+    with FastLoader(path, on_error="skip", shard=(1, 2), **OPTIONS) as loader:
+        dataset = loader.as_dataset() if form == "as_dataset" else from_generator(loader)
+        if form == "as_dataset":
+            assert dataset.cardinality() == 3
+        for _ in range(2):
+            assert [len(labels) for _, labels in dataset] == [8, 0, 2]
+            assert [images.shape[0] for images, _ in dataset] == [8, 0, 2]
 
 
 # ---- images of other types and several columns ---------------------------------------------------

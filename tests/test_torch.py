@@ -14,7 +14,7 @@ import pytest
 
 from fastloader import ConfigError, CopyError, FastLoader
 
-from .support import jpeg, table
+from .support import jpeg, parts_of, table, unpacked
 
 torch = pytest.importorskip("torch", reason="no PyTorch: fastloader.adapters.torch is not tested")
 
@@ -46,8 +46,10 @@ def test_images_are_channels_first_in_the_ring_and_hold_the_loaders_values(
 ) -> None:
     options = {**OPTIONS, "layout": layout, "dtype": dtype, "with_keys": True}
     with FastLoader(small, **options) as loader:
-        expected = [images.astype(np.float64) for images, _, _ in loader]
-        for (images, labels, keys), numbers in zip(as_torch(loader), expected, strict=True):
+        expected = [images.astype(np.float64) for images, _, _ in unpacked(loader)]
+        for (images, labels, keys), numbers in zip(
+            unpacked(as_torch(loader)), expected, strict=True
+        ):
             assert images.dtype == getattr(torch, dtype)
             assert images.shape == (len(labels), 3, 16, 24)
             if layout == "NHWC":
@@ -80,7 +82,7 @@ def test_a_batch_has_the_loaders_structure(tmp_path: Path) -> None:
                               (through_data_loader(as_torch(loader)), list)]:  # fmt: skip
             batch = next(iter(batches))
             assert type(batch) is kind
-            images, labels, weights, keys = batch
+            images, labels, weights, keys = parts_of(batch)
             assert images["left"].shape == (5, 3, 16, 24)
             assert images["left"].is_contiguous(memory_format=torch.channels_last)
             assert images["right"].shape == (5, 3, 8, 8)

@@ -21,6 +21,7 @@ except ImportError as error:
         f"'fastloader[tensorflow]'"
     ) from error
 
+from ..batch import leaves_out_empty
 from ..errors import ConfigError, StateError
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class Resume(_Counting):
     ) -> None:
         if save_freq != "epoch" and not (isinstance(save_freq, int) and save_freq > 0):
             raise ConfigError(f'save_freq={save_freq!r} must be "epoch" or a number of batches')
-        if save_freq != "epoch" and loader.config.on_error == "skip":
+        if save_freq != "epoch" and leaves_out_empty(loader.config):
             raise ConfigError(
                 f"save_freq={save_freq} cannot go on in the middle of an epoch of which nobody "
                 f'knows how many batches on_error="skip" leaves: take save_freq="epoch", or '

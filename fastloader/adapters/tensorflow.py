@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..batch import arranged
+from ..batch import arranged, leaves_out_empty
 from ..columns import Column
 from ..errors import ConfigError
 from ..feeder import Turn
@@ -48,7 +48,7 @@ def output_signature(loader: FastLoader) -> Any:
         for image in config.images
     }
     columns = {column.name: spec(column) for column in loader.columns}
-    keys = spec(loader.key_column, "keys") if config.with_keys else None
+    keys = spec(loader.key_column, config.key) if config.with_keys else None
     return arranged(config, images, columns, keys)
 
 
@@ -72,7 +72,9 @@ def as_dataset(loader: FastLoader, device: str | None = None) -> tf.data.Dataset
     Every iteration of the dataset begins a new epoch of the loader, whatever state the last one was
     left in; an iterator of the older epoch ends with SupersededError at its next pull. The
     cardinality is known, except with ``on_error="skip"``, which may leave batches without rows;
-    those are left out. An epoch that is resumed in its middle ends before the cardinality says so.
+    those are left out. With a shard they are delivered, so that all hosts take the same number of
+    steps, and the cardinality is known. An epoch that is resumed in its middle ends before the
+    cardinality says so.
 
     device: such as "/GPU:0", where batches are to be before the model wants them. Nothing can be
         chained behind that.
@@ -109,7 +111,7 @@ def as_dataset(loader: FastLoader, device: str | None = None) -> tf.data.Dataset
         num_parallel_calls=feeders,
         deterministic=loader.config.deterministic,
     )
-    if loader.config.on_error == "skip":
+    if leaves_out_empty(loader.config):
         dataset = dataset.filter(lambda *batch: tf.shape(tf.nest.flatten(batch)[0])[0] > 0)
     else:
         dataset = _with_cardinality(dataset, len(loader))

@@ -73,9 +73,10 @@ class Preview:
             loader.load_state_dict({**loader.state_dict(), **place})
             element = next(iter(loader))
             bad, config = dict(loader.bad_rows), loader.config
-        count = min(max(1, arguments.rows), len(element[-1]))
-        keys = element[-1].tolist()
-        pictures = _pictures(config, element[0], count)
+        images = dict(element if config.label is None else element[0])
+        keys = images.pop(config.key).tolist()
+        count = min(max(1, arguments.rows), len(keys))
+        pictures = _pictures(config, images, count)
         captions = [
             f"{'BAD ' if key in bad else ''}{key}{label}"
             for key, label in zip(keys, _labels(config, element, len(keys)), strict=True)
@@ -90,10 +91,9 @@ class Preview:
         return Outcome("\n".join(lines), {"output": str(arguments.output), "rows": rows})
 
 
-def _pictures(config: Config, images: Any, count: int) -> NDArray[np.uint8]:
+def _pictures(config: Config, images: Mapping[str, Any], count: int) -> NDArray[np.uint8]:
     """(count, height, width, 3): of several image columns side by side, as high as the highest."""
-    named = images if isinstance(images, Mapping) else {config.images[0]: images}
-    parts = [_levels(config, name, image[:count]) for name, image in named.items()]
+    parts = [_levels(config, name, image[:count]) for name, image in images.items()]
     height = max(part.shape[1] for part in parts)
     padded = [
         np.pad(part, [(0, 0), (0, height - part.shape[1]), (0, 0), (0, 0)], constant_values=255)
