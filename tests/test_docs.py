@@ -69,12 +69,15 @@ def model() -> Any:
 
 def is_installed(block: str) -> bool:
     """Whether what the block needs of the optional frameworks is there."""
-    adapters = r"^from (torch)|^import (torch)|iter_(torch)_batches|as_(jax)\(|(ray) import"
+    adapters = (
+        r"^from (torch)\b|^import (torch)\b|iter_(torch)_batches|as_(jax)\(|(ray) import"
+        r"|^from (accelerate|torchdata)\b"
+    )
     needed = re.findall(adapters, block, re.MULTILINE)
     return all(importlib.util.find_spec("".join(name)) for name in needed)
 
 
-OF_A_PROCESS = ("adapters.ray", "MultiWorkerMirroredStrategy", "init_process_group")
+OF_A_PROCESS = ("adapters.ray", "accelerate", "MultiWorkerMirroredStrategy", "init_process_group")
 """What a process can do once, or had better be rid of afterwards."""
 
 

@@ -39,7 +39,8 @@ def as_jax(loader: FastLoader, *, sharding: Any = None) -> Batches:
 
     Nothing is taken ahead, so that ``state_dict()`` counts what training has taken. JAX need not
     wait for a batch either way: it dispatches its work asynchronously, so the loop is at the next
-    batch before the last one has been used.
+    batch before the last one has been used. If you wrap the batches in a prefetch of your own, such
+    as Flax's, pass ``state_dict(consumed=...)``, the number of batches that training has taken.
 
     Raises ConfigError for a sharding that cannot divide every batch; and when iterating, for an
     integer that does not fit.
@@ -72,9 +73,9 @@ class Batches:
     def __iter__(self) -> Iterator[Any]:
         return map(self._arrays, iter(self._loader))
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, consumed: int | None = None) -> dict[str, Any]:
         """See :meth:`fastloader.FastLoader.state_dict`."""
-        return self._loader.state_dict()
+        return self._loader.state_dict(consumed=consumed)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See :meth:`fastloader.FastLoader.load_state_dict`."""

@@ -7,6 +7,7 @@ before it is used.
 from __future__ import annotations
 
 import contextlib
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,19 @@ if TYPE_CHECKING:
     from ..loader import FastLoader
     from ..ring import Ring
 
+BATCHED = (
+    "a FastLoader delivers whole batches, and this DataLoader would stack several of them: use "
+    "DataLoader(dataset, batch_size=None, num_workers=0), and give batch_size to the FastLoader. "
+    "For a trainer that makes its own DataLoader, such as Hugging Face's, override "
+    "get_train_dataloader()"
+)
+
+DISPATCHED = (
+    "a DataLoader from Accelerate's prepare() takes all batches from process 0, so with shard={} "
+    "the rows of the other shards would never be seen: do not prepare() the DataLoader, iterate it "
+    "as it is"
+)
+
 HOW = (
     "the loader has worker processes of its own, and its rows are batched already: use "
     "DataLoader(dataset, batch_size=None, num_workers=0)"
@@ -46,10 +60,13 @@ def as_torch(loader: FastLoader, *, pin_memory: bool = False) -> torch.utils.dat
 
     A batch has the loader's structure (of which DataLoader makes lists where there are tuples).
     Images are (n, channels, height, width); with ``layout="NHWC"`` they are in the memory format
-    ``torch.channels_last``. Text comes as lists of ``str``.
+    ``torch.channels_last``. Text comes as lists of ``str``. A DataLoader that would batch the
+    batches again is refused.
 
     ``state_dict()`` and ``load_state_dict()`` are the loader's, which is what torchdata's
-    StatefulDataLoader looks for.
+    StatefulDataLoader looks for. Accelerate's prepared DataLoader takes batches ahead: there, pass
+    ``state_dict(consumed=...)``, the number of batches that training has taken. One that is
+    prepared for several processes reads the loader of process 0 alone, and is refused for a shard.
 
     pin_memory: have CUDA copy straight from the ring with ``.to("cuda", non_blocking=True)``. Make
         the copies on the stream that is the current one when the next batch is asked for: a slot is
@@ -67,6 +84,7 @@ class _Batches(torch.utils.data.IterableDataset):  # type: ignore[misc]  # mypy 
         super().__init__()
         self._loader = loader
         self._pinned = pinned
+        self._is_asked_in_time = False  # for states, by who takes batches ahead
         config = loader.config
         self._converters = arranged(
             config,
@@ -81,15 +99,41 @@ class _Batches(torch.utils.data.IterableDataset):  # type: ignore[misc]  # mypy 
     def __iter__(self) -> Iterator[Any]:
         if torch.utils.data.get_worker_info() is not None:
             raise ConfigError(f"a DataLoader's worker cannot iterate a FastLoader: {HOW}")
-        return self._epoch()
+        return self._epoch(ahead=self._check_callers())
 
-    def _epoch(self) -> Iterator[Any]:
+    def _check_callers(self) -> bool:
+        """Return whether a caller takes batches before training wants them.
+
+        Raises ConfigError if a caller would stack batches, or lose those of other shards. None of
+        them tells the dataset anything, so this looks who is on the stack.
+        """
+        self._is_asked_in_time = is_ahead = False
+        for owner in _callers("torch.utils.data._utils.fetch"):
+            dataset = owner.dataset
+            if type(dataset).__name__ == "IterableDatasetShard":  # Accelerate's
+                dataset = dataset.dataset
+            if owner.auto_collation and dataset is self:
+                raise ConfigError(BATCHED)
+        for owner in _callers("accelerate.data_loader"):
+            accelerate = sys.modules["accelerate.data_loader"]
+            if isinstance(owner, accelerate.DataLoaderAdapter):
+                shard = self._loader.config.shard
+                alone = accelerate.PartialState().num_processes == 1
+                dispatches = isinstance(owner, accelerate.DataLoaderDispatcher) and not alone
+                if dispatches and shard[1] > 1:
+                    raise ConfigError(DISPATCHED.format(shard))
+                is_ahead = True
+                # In one process, its own state_dict() holds ours from just before it looked ahead.
+                self._is_asked_in_time = alone and hasattr(owner.base_dataloader, "state_dict")
+        return is_ahead
+
+    def _epoch(self, *, ahead: bool) -> Iterator[Any]:
         # The epoch begins with the first pull, not before: StatefulDataLoader makes an iterator
         # and throws it away where it goes on after the end of an epoch (torchdata 0.11).
-        if self._pinned is None:
-            yield from map(self._tensors, self._loader)
-        else:
-            yield from map(self._tensors, self._pinned.settled_before_each(self._loader))
+        batches: Iterable[Any] = self._loader() if ahead else self._loader
+        if self._pinned is not None:
+            batches = self._pinned.settled_before_each(batches)
+        yield from map(self._tensors, batches)
 
     def _tensors(self, batch: Any) -> Any:
         views: Views = []
@@ -98,9 +142,11 @@ class _Batches(torch.utils.data.IterableDataset):  # type: ignore[misc]  # mypy 
             self._pinned.keep(batch, views)
         return tensors
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self, *, consumed: int | None = None) -> dict[str, Any]:
         """See :meth:`fastloader.FastLoader.state_dict`."""
-        return self._loader.state_dict()
+        if consumed is None and self._is_asked_in_time:
+            consumed = self._loader._progress.handed
+        return self._loader.state_dict(consumed=consumed)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """See :meth:`fastloader.FastLoader.load_state_dict`."""
@@ -111,6 +157,18 @@ class _Batches(torch.utils.data.IterableDataset):  # type: ignore[misc]  # mypy 
 
     def __repr__(self) -> str:
         return f"as_torch({self._loader!r})"
+
+
+def _callers(module: str) -> list[Any]:
+    """Return the ``self`` of the methods of a module that are being called."""
+    found = []
+    frame = sys._getframe()
+    while frame.f_back is not None:
+        frame = frame.f_back
+        # Of no other frame, since one whose locals were read keeps them, batches too (Python 3.12).
+        if frame.f_globals.get("__name__") == module and "self" in frame.f_code.co_varnames:
+            found.append(frame.f_locals["self"])
+    return found
 
 
 # ---- tensors -------------------------------------------------------------------------------------
