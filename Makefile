@@ -169,7 +169,7 @@ $(VENV)/%.done: $(VENV)/created.done pyproject.toml $(EXTENSIONS)
 
 # PyTorch's build for CPUs, where the package index has one: the usual one brings gigabytes of CUDA.
 # Without it the tests of that adapter are skipped, and say so.
-TORCH ?= torch==2.13.0+cpu torchdata
+TORCH ?= torch==2.13.0+cpu torchdata accelerate
 $(VENV)/torch.tried: $(VENV)/test.done
 	@$(PIP) install $(TORCH) 2>/dev/null || echo "No $(TORCH) to be had: its tests will be skipped"
 	@touch $@

@@ -282,6 +282,6 @@ def test_a_loader_cannot_be_pickled(make: Make, small: str) -> None:
 @pytest.mark.parametrize("workers", [0, 1, 2, 3, 7])
 def test_batches_do_not_depend_on_the_number_of_workers(small: str, workers: int) -> None:
     with FastLoader(small, workers=1, size=(16, 16), batch_size=8, with_keys=True) as loader:
-        expected = [[part.tobytes() for part in batch] for batch in loader]
+        expected = [[part.tobytes() for part in batch] for batch in unpacked(loader)]
     with FastLoader(small, workers=workers, size=(16, 16), batch_size=8, with_keys=True) as loader:
-        assert [[part.tobytes() for part in batch] for batch in loader] == expected
+        assert [[part.tobytes() for part in batch] for batch in unpacked(loader)] == expected

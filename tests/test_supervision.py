@@ -75,7 +75,7 @@ def test_keys_come_once_in_order_though_workers_are_killed_at_random(
 
 def test_an_exit_with_code_0_in_the_middle_is_a_death_too(loader: FastLoader) -> None:
     iterator = iter(loader)
-    seen = next(iterator)[2].tolist()
+    seen = next(unpacked(iterator))[2].tolist()
     # SIGTERM's default action cannot give code 0; a debugger that calls exit(0) is not at hand, so
     # the worker does it to itself: it ends with code 0 when its loader's end of the pipe closes.
     supervisor = loader._feeders[0]
@@ -287,7 +287,7 @@ def test_what_a_worker_sends_is_checked_before_it_is_believed(
     monkeypatch.setattr(
         supervisor, "_understood", lambda record: understood(left.pop() if left else record)
     )
-    seen = [key for batch in (kept, *iterator) for key in batch[2].tolist()]
+    seen = [key for *_, keys in unpacked([kept, *iterator]) for key in keys.tolist()]
     assert seen == list(range(ROWS))
     assert loader.stats().restarts == 1
 
