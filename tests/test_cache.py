@@ -189,7 +189,7 @@ def test_bad_and_partial_rows_are_said_each_time(tmp_path: Path) -> None:
         folder = tmp_path / on_error
         assert epochs_of(url, on_error=on_error, cache=folder)[0] == expected
         with FastLoader(url, **{**OPTIONS, "on_error": on_error, "cache": folder}) as loader:
-            assert sum(len(labels) for _, labels, _ in loader) == delivered
+            assert sum(len(labels) for _, labels in loader) == delivered
             assert loader.stats().cached_rows == 38
             assert [key for key, _ in loader.bad_rows] == [6]
             assert [key for key, _ in loader.partial_rows] == [22]
@@ -590,14 +590,14 @@ def test_a_sqlite_file_that_changes_meanwhile(tmp_path: Path, wal: bool, workers
             list(loader)
         assert loader.stats().cached_rows > ROWS / 2
         writer.execute("UPDATE images SET image_data = ?, label = -1", (NEW_PICTURE,))
-        is_new = [bool((labels == -1).all()) for _, labels, _ in loader]
+        is_new = [bool((labels == -1).all()) for _, labels in loader]
         # What is in a ring and on its way there may be from before, and nothing else.
         for worker in range(workers or 1):
             its = is_new[worker :: workers or 1]
             assert its == sorted(its)
             assert its.count(False) <= (4 if workers else 0)
         before = loader.stats().cached_rows
-        labels = np.concatenate([labels for _, labels, _ in loader])
+        labels = np.concatenate([labels for _, labels in loader])
         assert (labels == -1).all()
         assert loader.stats().cached_rows == before
     writer.close()
@@ -616,7 +616,7 @@ def test_a_sqlite_file_that_is_put_back(tmp_path: Path) -> None:
         with writer:
             writer.execute("UPDATE images SET label = -1")
         writer.close()
-        assert all((labels == -1).all() for _, labels, _ in loader)
+        assert all((labels == -1).all() for _, labels in loader)
     with open(url, "r+b") as file:
         file.write(before)
         file.truncate()

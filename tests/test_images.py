@@ -138,7 +138,7 @@ def test_pillows_pictures_are_turned_composed_and_cropped_as_all_are(tmp_path: P
         with FastLoader(
             table(tmp_path / name, [(5, blob, 0)] * 1), size=(9, 9), **options
         ) as loader:
-            batches.append([images.copy() for images, _, _ in loader])
+            batches.append([images.copy() for images, _, _ in unpacked(loader)])
     turned_later, turned_first = (np.array(batch, int) for batch in batches)
     assert np.abs(turned_later - turned_first).max() <= 1  # the passes of the resize swap places
 

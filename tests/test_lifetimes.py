@@ -108,7 +108,7 @@ def test_the_labels_of_a_batch_that_was_copied_do_not_keep_its_images(path: str)
 def test_kept_labels_of_tensorflow_cost_what_they_weigh(path: str) -> None:
     pytest.importorskip("tensorflow")
     with FastLoader(path, workers=2, slots=16, **OPTIONS) as loader:
-        kept = [labels for _ in range(3) for _, labels, _ in loader.as_dataset()]
+        kept = [labels for _ in range(3) for _, labels in loader.as_dataset()]
         assert len(kept) == 300
         assert loader.stats().copies == 0
 
@@ -116,7 +116,7 @@ def test_kept_labels_of_tensorflow_cost_what_they_weigh(path: str) -> None:
 def test_kept_labels_of_torch_cost_what_they_weigh(path: str) -> None:
     pytest.importorskip("torch")
     with FastLoader(path, workers=2, slots=3, **OPTIONS) as loader:
-        kept = [labels for _ in range(3) for _, labels, _ in loader.as_torch()]
+        kept = [labels for _ in range(3) for _, labels in loader.as_torch()]
         assert len(kept) == 300
         assert loader.stats().copies == 0
         assert all(len(labels.untyped_storage()) <= labels.nbytes + 64 for labels in kept)
@@ -139,7 +139,7 @@ def test_the_ring_goes_with_the_last_batch_after_close(path: str, workers: int) 
     loader = FastLoader(path, workers=workers, **OPTIONS)
     rings = mapped(loader)
     iterator = iter(loader)
-    images, *_ = next(iterator)
+    images, *_ = next(unpacked(iterator))
     before = images.copy()
     loader.close()
     assert len(still_mapped(rings)) == 1
@@ -156,7 +156,7 @@ def test_a_batch_keeps_its_own_slot_of_a_closed_loader_and_no_other(
 ) -> None:
     options = {**OPTIONS, "size": (512, 512), "slots": 8}  # 3 MiB a slot
     loader = FastLoader(path, workers=workers, **options)
-    images, *_ = next(iter(loader))
+    images, *_ = next(unpacked(loader))
     with ring_bytes(loader) as taken:
         assert taken() >= 8 * images.nbytes * max(1, workers)
         loader.close()
@@ -188,7 +188,7 @@ def test_a_fork_keeps_neither_rings_nor_descriptors(path: str, workers: int) -> 
             loader.close()
 
         in_a_fork(look)
-        assert sum(len(labels) for _, labels, _ in loader) == 400, "and the loader is as it was"
+        assert sum(len(labels) for _, labels in loader) == 400, "and the loader is as it was"
 
 
 @either_way
@@ -197,7 +197,7 @@ def test_a_fork_that_holds_a_batch_keeps_no_pages_of_a_closed_loader(
 ) -> None:
     options = {**OPTIONS, "size": (512, 512), "slots": 8}
     loader = FastLoader(path, workers=workers, **options)
-    images, *_ = next(iter(loader))
+    images, *_ = next(unpacked(loader))
     reading, writing = os.pipe()
     with ring_bytes(loader) as taken:
         pid = os.fork()
@@ -278,7 +278,7 @@ def test_a_fork_of_the_moment_when_a_worker_starts_hides_no_death(path: str) -> 
         iterator = iter(loader)
         next(iterator)
         os.kill(loader._feeders[0].process.pid, 9)
-        assert 4 + sum(len(labels) for _, labels, _ in iterator) == 400
+        assert 4 + sum(len(labels) for _, labels in iterator) == 400
         assert loader.stats().restarts == 1
         loader.close()
     finally:
@@ -297,7 +297,7 @@ def test_a_loader_is_neither_copied_nor_pickled(path: str, how: Any) -> None:
             how(loader)
         with pytest.raises(TypeError):  # which is what others expect of it
             how(loader)
-        assert sum(len(labels) for _, labels, _ in loader) == 400
+        assert sum(len(labels) for _, labels in loader) == 400
 
 
 @pytest.fixture

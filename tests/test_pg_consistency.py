@@ -121,7 +121,7 @@ def test_the_latest_holds_no_transaction_while_the_consumer_pauses(
 
         wait_until(idle)
         database.execute("ALTER TABLE images ADD extra int")  # needs the table for itself
-        assert sum(len(part) for part, *_ in iterator) == ROWS - 8
+        assert sum(len(part) for part, *_ in unpacked(iterator)) == ROWS - 8
 
 
 def kill_workers(database: Database, who: str = "fastloader worker%") -> int:
@@ -205,7 +205,7 @@ def test_a_snapshot_without_its_holder_goes_on_until_somebody_needs_it_again(
         next(iterator)
         (holder,) = survey_processes()
         holder.kill()
-        assert sum(len(part) for part, *_ in iterator) == ROWS - 16
+        assert sum(len(part) for part, *_ in unpacked(iterator)) == ROWS - 16
         kill_workers(database)
         with pytest.raises(SourceError, match="This one ended with the connection that held it"):
             list(loader)
@@ -238,6 +238,6 @@ def test_idle_transactions_are_not_ended_by_the_servers_timeouts(
         iterator = iter(loader)
         next(iterator)
         time.sleep(1.0)  # longer than the server's patience
-        assert sum(len(part) for part, *_ in iterator) == ROWS - 8
+        assert sum(len(part) for part, *_ in unpacked(iterator)) == ROWS - 8
         kill_workers(database)  # which need the holder's transaction again
         assert rows_of(loader)[0] == KEYS

@@ -94,7 +94,7 @@ def test_leased_and_announced_batches_survive_their_worker(loader: FastLoader) -
     wait_until(lambda: not any(p.status() == psutil.STATUS_RUNNING for p in worker_processes()))
     for process in worker_processes():
         process.kill()
-    rest = [key for *_, more in iterator for key in more.tolist()]
+    rest = [key for *_, more in unpacked(iterator) for key in more.tolist()]
     assert keys.tolist() + rest == list(range(ROWS))
     assert (images == before).all()
     assert labels.tolist() == keys.tolist()
