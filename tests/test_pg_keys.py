@@ -14,7 +14,7 @@ from fastloader.config import make_config
 from fastloader.source.postgres import PostgresSource
 
 from .postgres import Database
-from .support import all_keys, jpeg
+from .support import all_keys, jpeg, unpacked
 
 OPTIONS = {"size": (8, 8), "batch_size": 3, "with_keys": True, "fetch_bytes": 1}
 
@@ -64,7 +64,9 @@ def test_keys_of_other_types_come_once_and_in_their_order(
         database.execute(f"ALTER DATABASE {database.name} SET {setting}")
     options = {**OPTIONS, "consistency": consistency, "shuffle": True, "batch_size": 2}
     with FastLoader(url, workers=1, **options) as loader:  # warns if no index serves
-        found = [row for *_, a, b in loader for row in zip(b.tolist(), a.tolist(), strict=True)]
+        found = [
+            row for *_, a, b in unpacked(loader) for row in zip(b.tolist(), a.tolist(), strict=True)
+        ]
         assert sorted(found, key=lambda row: row[1]) == [
             (key, n) for n, key in enumerate(keys or values)
         ]
@@ -143,4 +145,4 @@ def test_another_type_is_refused_with_a_query_and_an_index_that_serve(
         return
     database.execute(index[0])
     with FastLoader(url, **options) as loader:  # warns if the index does not serve
-        assert sorted(n for _, labels, _ in loader for n in labels.tolist()) == [0, 1]
+        assert sorted(n for _, labels, _ in unpacked(loader) for n in labels.tolist()) == [0, 1]

@@ -12,7 +12,7 @@ from fastloader import FastLoader, SourceError
 from fastloader.source.pgplan import calls
 
 from .postgres import Database, all_servers
-from .support import jpeg, simple_rows, wait_until
+from .support import jpeg, simple_rows, unpacked, wait_until
 
 OPTIONS = {"size": (8, 8), "batch_size": 8, "workers": 1, "with_keys": True}
 workers = pytest.mark.parametrize("workers", [0, 2])
@@ -86,7 +86,7 @@ def test_a_volatile_function_of_the_users_is_refused_with_the_remedy(
     said = fails(url, "is volatile", query)
     database.execute(said.split("tell PostgreSQL so: ")[1])
     with FastLoader(url, query=query, **OPTIONS) as loader:
-        assert sum(len(keys) for *_, keys in loader) == 60
+        assert sum(len(keys) for *_, keys in unpacked(loader)) == 60
 
 
 @pytest.mark.filterwarnings("ignore:.*no index serves the key")
@@ -105,7 +105,7 @@ def test_what_is_the_same_each_time_is_read(database: Database, url: str) -> Non
         ("SELECT DISTINCT ON (id) * FROM images ORDER BY id", 60),
     ):
         with FastLoader(url, query=query, **OPTIONS) as loader:
-            keys = [key for *_, part in loader for key in part.tolist()]
+            keys = [key for *_, part in unpacked(loader) for key in part.tolist()]
             assert len(keys) == (rows or len(keys)) > 10
             assert keys == sorted(set(keys))
 
@@ -152,7 +152,7 @@ def test_row_numbers_are_the_same_in_each_read(
     }
     with FastLoader(url, query=query, fetch_bytes=50_000, **options) as loader:
         for _ in range(2):
-            batches = list(loader)
+            batches = list(unpacked(loader))
             keys = [key for *_, part in batches for key in part.tolist()]
             assert keys == list(range(1, 2001))
             labels = [label for _, part, _ in batches for label in part.tolist()]
