@@ -56,13 +56,18 @@ static uint32_t within(double position, uint32_t most) {
     return position <= 0.0 ? 0 : position >= (double)most ? most : (uint32_t)position;
 }
 
+/* NEAREST takes the later of two pixels at the same distance. Positions are whole multiples of
+ * 1 / (2 * out_size), which is 7.6e-6 at least, and doubles are off by 1e-10 at most: so much further
+ * on, they lie in the pixel where exact numbers lie. BOX rounds as Pillow does. */
+#define BEYOND_ROUNDING 1e-7
+
 /* Writes the normalised weights of output sample i; returns how many, and from where. */
 static uint32_t sample(const fl_axis *axis, uint32_t i, double *weight, uint32_t *first) {
     const double step = axis->length / (double)axis->out_size;
     const double stretch = step < 1.0 ? 1.0 : step;
     const double centre = axis->low + ((double)i + 0.5) * step;
     if (axis->kind == FL_NEAREST) {
-        *first = within(centre, axis->in_size - 1);
+        *first = within(centre + BEYOND_ROUNDING, axis->in_size - 1);
         weight[0] = 1.0;
         return 1;
     }
@@ -106,11 +111,19 @@ static void quantise(const double *weight, uint32_t count, int precision, int16_
     }
 }
 
+static void reverse(int16_t *weight, uint32_t count) {
+    for (uint32_t t = 0; t < count / 2; t++) {
+        const int16_t other = weight[count - 1 - t];
+        weight[count - 1 - t] = weight[t];
+        weight[t] = other;
+    }
+}
+
 /* ---- all of them ------------------------------------------------------------------------------ */
 
 static bool same(const fl_axis *a, const fl_axis *b) {
     return a->kind == b->kind && a->in_size == b->in_size && a->out_size == b->out_size &&
-           a->low == b->low && a->length == b->length;
+           a->low == b->low && a->length == b->length && a->reversed == b->reversed;
 }
 
 bool fl_filter_set(fl_filter *filter, const fl_axis *axis, int max_precision) {
@@ -133,7 +146,10 @@ bool fl_filter_set(fl_filter *filter, const fl_axis *axis, int max_precision) {
     double largest = 0.0;
     for (uint32_t i = 0; i < axis->out_size; i++) {
         double *weight = exact + i * most;
-        filter->count[i] = sample(axis, i, weight, &filter->first[i]);
+        filter->count[i] = sample(axis, axis->reversed ? axis->out_size - 1 - i : i, weight,
+                                  &filter->first[i]);
+        if (axis->reversed)
+            filter->first[i] = axis->in_size - filter->first[i] - filter->count[i];
         for (uint32_t t = 0; t < filter->count[i]; t++)
             largest = fabs(weight[t]) > largest ? fabs(weight[t]) : largest;
         filter->taps = filter->count[i] > filter->taps ? filter->count[i] : filter->taps;
@@ -146,9 +162,12 @@ bool fl_filter_set(fl_filter *filter, const fl_axis *axis, int max_precision) {
     filter->weight = calloc(axis->out_size * (size_t)filter->taps, sizeof *filter->weight);
     if (!filter->weight)
         goto no_memory;
-    for (uint32_t i = 0; i < axis->out_size; i++)
-        quantise(exact + i * most, filter->count[i], filter->precision,
-                 filter->weight + i * (size_t)filter->taps);
+    for (uint32_t i = 0; i < axis->out_size; i++) {
+        int16_t *weight = filter->weight + i * (size_t)filter->taps;
+        quantise(exact + i * most, filter->count[i], filter->precision, weight);
+        if (axis->reversed)
+            reverse(weight, filter->count[i]);
+    }
     free(exact);
     filter->axis = *axis;
     filter->begin = filter->first[0];

@@ -5,11 +5,16 @@
 #include "kernel.h"
 
 /* The part of an axis that is resized: out_size samples of [low, low + length), which lies in
- * [0, in_size). The filter looks past the part's ends, but not past those of the axis. */
+ * [0, in_size). The filter looks past the part's ends, but not past those of the axis.
+ *
+ * Where a person sees the axis from its other end (`reversed`), `low` is counted from there, and
+ * FL_NEAREST and FL_BOX take the side, of a pixel exactly between two samples, that they would have
+ * taken had the picture been turned first. */
 typedef struct {
     fl_filter_kind kind;
     uint32_t in_size, out_size;
     double low, length;
+    bool reversed;
 } fl_axis;
 
 /* Output sample i is the sum over t < count[i] of weight[i * taps + t] * input[first[i] + t],

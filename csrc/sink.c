@@ -46,8 +46,13 @@ fl_status fl_sink_begin(fl_sink *sink, const fl_view *view, uint32_t height, uin
                         void *picture) {
     const fl_filter_kind kind = sink->options->filter;
     const bool overshoots = fl_filter_overshoots(kind);
-    const fl_axis down = {kind, height, view->out_height, view->top, view->height};
-    const fl_axis across = {kind, width, view->out_width, view->left, view->width};
+    /* A reduced JPEG may reach a part of a pixel further than its picture, at its last edges. */
+    const double below = view->reversed_rows ? (double)height - view->all_rows : 0.0;
+    const double beside = view->reversed_columns ? (double)width - view->all_columns : 0.0;
+    const fl_axis down = {kind, height, view->out_height, view->top + below, view->height,
+                          view->reversed_rows};
+    const fl_axis across = {kind, width, view->out_width, view->left + beside, view->width,
+                            view->reversed_columns};
     if (!fl_filter_set(&sink->vertical, &down,
                        overshoots ? FL_VERTICAL_PRECISION_OVERSHOOT : FL_VERTICAL_PRECISION) ||
         !fl_filter_set(&sink->horizontal, &across,

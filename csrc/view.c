@@ -146,11 +146,6 @@ void fl_view_set(fl_view *view, const fl_options *o, uint32_t height, uint32_t w
     }
     }
 
-    /* The box as stored: the turn undone. */
-    if (t.reverse_rows)
-        b.top = seen_height - b.top - b.height;
-    if (t.reverse_columns)
-        b.left = seen_width - b.left - b.width;
     view->pixels = (uint64_t)height * width;
     view->seen_height = t.swap ? width : height;
     view->seen_width = t.swap ? height : width;
@@ -160,6 +155,10 @@ void fl_view_set(fl_view *view, const fl_options *o, uint32_t height, uint32_t w
     view->width = t.swap ? b.height : b.width;
     view->out_height = t.swap ? out_width : out_height;
     view->out_width = t.swap ? out_height : out_width;
+    view->all_rows = (double)height;
+    view->all_columns = (double)width;
+    view->reversed_rows = t.swap ? t.reverse_columns : t.reverse_rows;
+    view->reversed_columns = t.swap ? t.reverse_rows : t.reverse_columns;
 
     if (o->flip) {
         uint32_t words[4];
@@ -179,6 +178,8 @@ void fl_view_set(fl_view *view, const fl_options *o, uint32_t height, uint32_t w
 }
 
 void fl_view_scale(fl_view *view, double down, double across) {
+    view->all_rows *= down;
+    view->all_columns *= across;
     view->top *= down;
     view->left *= across;
     view->height *= down;

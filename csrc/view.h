@@ -5,9 +5,12 @@
 #include "kernel.h"
 
 typedef struct {
-    /* The part that is resized, in pixels of the picture as it is stored. The filter also looks
-     * past its edges, as far as there are pixels: Pillow's resize(size, filter, box). */
+    /* The part that is resized, in pixels of the picture as it is stored, but counted from the edge
+     * that is seen first: from the last row where rows are reversed. The filter also looks past its
+     * edges, as far as there are pixels: Pillow's resize(size, filter, box). */
     double top, left, height, width;
+    bool reversed_rows, reversed_columns; /* by orientation; a flip mirrors the finished picture */
+    double all_rows, all_columns;         /* of the picture, of which those are counted */
     /* What it becomes, still as stored: rows and columns swapped where the picture is turned. */
     uint32_t out_height, out_width;
     /* Pixel (y, x) of that goes to pixel origin + y * row_step + x * column_step of the finished
