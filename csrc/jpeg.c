@@ -3,6 +3,7 @@
 #include "jpeg.h"
 
 #include "colour.h"
+#include "jpeg_damage.h"
 #include "jpeg_eighth.h"
 #include "jpeg_segments.h"
 
@@ -32,12 +33,9 @@ struct fl_jpeg {
     const uint8_t *blob;
     size_t size;
     jmp_buf stop;
-    fl_status status;    /* why `stop` was jumped to */
+    fl_status status; /* why `stop` was jumped to */
     uint32_t max_scans;
-    bool exhausted;      /* the decoder asked for bytes past the end of the blob */
-    bool starved;        /* entropy-coded data ended early; what follows is made up */
-    uint32_t starved_at; /* rows that were out by then */
-    bool displayable;    /* some of the picture had come by then */
+    fl_jpeg_damage damage;
 };
 
 /* ---- libjpeg's callbacks ---------------------------------------------------------------- */
@@ -67,25 +65,10 @@ static void error_exit(j_common_ptr cinfo) {
     longjmp(jpeg->stop, 1);
 }
 
-/* Of the whole picture, not of a crop: whether a blob can be shown must not depend on the draw. */
-static void note_what_came(fl_jpeg *jpeg) {
-    jpeg->displayable = jpeg->cinfo.input_scan_number > 1 || jpeg->cinfo.input_iMCU_row > 0;
-}
-
-static void starve(fl_jpeg *jpeg) {
-    if (!jpeg->starved) {
-        jpeg->starved = true;
-        jpeg->starved_at = jpeg->cinfo.output_scanline;
-        note_what_came(jpeg);
-    }
-}
-
-/* Other markers in the middle of the data are damage, which libjpeg steps over. */
 static void emit_message(j_common_ptr cinfo, int level) {
     fl_jpeg *jpeg = cinfo->client_data;
-    if (level < 0 && cinfo->err->msg_code == JWRN_HIT_MARKER &&
-        jpeg->cinfo.unread_marker == JPEG_EOI)
-        starve(jpeg);
+    if (level < 0)
+        fl_jpeg_damage_warned(&jpeg->damage, &jpeg->cinfo);
 }
 
 static void output_message(j_common_ptr cinfo) { (void)cinfo; }
@@ -96,12 +79,7 @@ static void init_source(j_decompress_ptr cinfo) { (void)cinfo; }
 static boolean fill_input_buffer(j_decompress_ptr cinfo) {
     static const JOCTET end[2] = {0xFF, JPEG_EOI};
     fl_jpeg *jpeg = cinfo->client_data;
-    if (!jpeg->exhausted) {
-        jpeg->exhausted = true;
-        note_what_came(jpeg);
-    }
-    if (cinfo->arith_code) /* its decoder goes on with zeros, without a word */
-        starve(jpeg);
+    fl_jpeg_damage_exhausted(&jpeg->damage, cinfo);
     cinfo->src->next_input_byte = end;
     cinfo->src->bytes_in_buffer = sizeof end;
     return TRUE;
@@ -123,6 +101,7 @@ static void term_source(j_decompress_ptr cinfo) { (void)cinfo; }
 /* Called by libjpeg for every few rows of every scan. */
 static void progress_monitor(j_common_ptr cinfo) {
     fl_jpeg *jpeg = cinfo->client_data;
+    fl_jpeg_damage_look(&jpeg->damage, &jpeg->cinfo);
     if (jpeg->cinfo.input_scan_number > (int)jpeg->max_scans) {
         jpeg->status = FL_TOO_COMPLEX;
         longjmp(jpeg->stop, 1);
@@ -277,12 +256,27 @@ static void start_fast(fl_jpeg *jpeg, uint32_t reduction) {
  * which is up to two columns away. */
 #define MARGIN 2
 
-/* Leaves out the columns and rows that are not needed, as far as libjpeg can. */
+/* Whether a progressive picture's scans have not said all bits of all coefficients. */
+static bool lacks_bits(const struct jpeg_decompress_struct *cinfo) {
+    for (int component = 0; component < cinfo->num_components; component++)
+        for (int k = 0; k < DCTSIZE2; k++)
+            if (cinfo->coef_bits[component][k] != 0)
+                return true;
+    return false;
+}
+
+/* Leaves out the columns and rows that are not needed, as far as libjpeg can. Where it smooths the
+ * blocks of an incomplete picture, it would take the first column for the picture's edge. */
 static fl_status open_sink(struct jpeg_decompress_struct *cinfo, fl_sink *sink) {
     const fl_region *needed = &sink->needed;
     JDIMENSION left = needed->left > MARGIN ? needed->left - MARGIN : 0;
     JDIMENSION right = needed->right + MARGIN;
-    right = right < cinfo->output_width ? right : cinfo->output_width;
+    if (right > cinfo->output_width)
+        right = cinfo->output_width;
+    if (cinfo->progressive_mode && cinfo->do_block_smoothing && lacks_bits(cinfo)) {
+        left = 0;
+        right = cinfo->output_width;
+    }
     JDIMENSION width = right - left;
     if (width < cinfo->output_width)
         jpeg_crop_scanline(cinfo, &left, &width);
@@ -319,7 +313,7 @@ static fl_status decode(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_d
     if (options->fast) {
         const uint32_t reduction = reduction_for(&view);
         fl_view_scale(&view, 1.0 / reduction, 1.0 / reduction);
-        if (reduction == 8 && !jpeg->exhausted) {
+        if (reduction == 8 && !jpeg->damage.exhausted) {
             status = fl_eighth_decode(&jpeg->eighth, cinfo, jpeg->blob, jpeg->size, &view, sink,
                                       picture);
             if (status != FL_UNSUPPORTED)
@@ -334,13 +328,12 @@ static fl_status decode(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_d
         status = open_sink(cinfo, sink);
     if (status != FL_OK)
         return status;
-    /* Once the data has ended the decoder would make up the rest, however much that is: it gets to
-     * finish the rows of blocks that it was in, no more. */
+    /* Once the data has ended the decoder would make up the rest, however much that is. */
     const uint32_t block_rows = DCTSIZE * cinfo->scale_num / cinfo->scale_denom;
-    const uint32_t unfinished = 2u * (uint32_t)cinfo->max_v_samp_factor * block_rows;
+    const uint32_t mcu_rows = (uint32_t)cinfo->max_v_samp_factor * block_rows;
     while (!fl_sink_done(sink) &&
-           !(jpeg->starved && !jpeg_has_multiple_scans(cinfo) &&
-             cinfo->output_scanline > jpeg->starved_at + unfinished))
+           !(jpeg->damage.starved && !jpeg_has_multiple_scans(cinfo) &&
+             cinfo->output_scanline >= jpeg->damage.grey_from * mcu_rows))
         push_rows(cinfo, sink);
     fl_sink_end_early(sink);
     return FL_OK;
@@ -348,23 +341,15 @@ static fl_status decode(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_d
 
 /* ---- the end ------------------------------------------------------------------------------ */
 
-/* A blob that only lacks its end-of-image marker has all its pixels. One that ended earlier has
- * starved the entropy decoder; one of several scans may lack the later ones, which only progressive
- * ones tell. */
-static bool lacks_pixels(fl_jpeg *jpeg) {
-    struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
-    if (jpeg->starved || !jpeg->exhausted || !jpeg_has_multiple_scans(cinfo))
-        return jpeg->starved;
-    if (!cinfo->progressive_mode)
-        return true;
-    for (int component = 0; component < cinfo->num_components; component++)
-        for (int k = 0; k < DCTSIZE2; k++)
-            if (cinfo->coef_bits[component][k] != 0)
-                return true;
-    return false;
+/* A blob that only lacks its end-of-image marker has all its pixels. One of several scans may lack the
+ * later ones, which only progressive ones tell. */
+static bool lacks_scans(const fl_jpeg *jpeg) {
+    const struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
+    return jpeg->damage.exhausted && jpeg_has_multiple_scans((j_decompress_ptr)cinfo) &&
+           (!cinfo->progressive_mode || lacks_bits(cinfo));
 }
 
-/* FL_CORRUPT may come of the blob's end, where jpeg->exhausted. */
+/* FL_CORRUPT and FL_UNSUPPORTED may come of damage, or of the blob's end. */
 static fl_status decode_bytes(fl_jpeg *jpeg, const uint8_t *blob, size_t size, unsigned orientation,
                               fl_sink *sink, fl_draw draw, void *picture, char *message) {
     jpeg->blob = blob;
@@ -372,15 +357,13 @@ static fl_status decode_bytes(fl_jpeg *jpeg, const uint8_t *blob, size_t size, u
     jpeg->source.next_input_byte = blob;
     jpeg->source.bytes_in_buffer = size;
     jpeg->status = FL_OK;
-    jpeg->exhausted = false;
-    jpeg->starved = false;
-    jpeg->displayable = false;
 
     fl_status status;
     if (setjmp(jpeg->stop) == 0) {
         status = decode(jpeg, orientation, sink, draw, picture, message);
-        if (status == FL_OK && lacks_pixels(jpeg))
-            status = jpeg->displayable && !sink->options->strict ? FL_PARTIAL : FL_TRUNCATED;
+        fl_jpeg_damage_look(&jpeg->damage, &jpeg->cinfo);
+        if (status == FL_OK && (jpeg->damage.found || lacks_scans(jpeg)))
+            status = jpeg->damage.displayable && !sink->options->strict ? FL_PARTIAL : FL_TRUNCATED;
     } else {
         status = jpeg->status;
         if (status == FL_TOO_COMPLEX)
@@ -395,20 +378,24 @@ static fl_status decode_bytes(fl_jpeg *jpeg, const uint8_t *blob, size_t size, u
 fl_status fl_jpeg_decode(fl_jpeg *jpeg, const uint8_t *blob, size_t size, fl_sink *sink,
                          fl_draw draw, void *picture, char message[FL_MESSAGE_BYTES]) {
     const unsigned orientation = sink->options->orientation ? fl_jpeg_orientation(blob, size) : 1;
-    fl_status status =
-        decode_bytes(jpeg, blob, size, orientation, sink, draw, picture, message);
-    /* Within half a segment libjpeg takes our end-of-image markers for its contents, and gives up a
-     * picture whose scans so far are good. */
-    if (status == FL_CORRUPT && jpeg->exhausted) {
-        const size_t whole = fl_jpeg_whole_segments(blob, size);
-        if (whole < size)
-            status = decode_bytes(jpeg, blob, whole, orientation, sink, draw, picture, message);
-        if (status == FL_CORRUPT && jpeg->exhausted)
+    fl_jpeg_damage *damage = &jpeg->damage;
+    fl_jpeg_damage_start(damage, size);
+    fl_status status = decode_bytes(jpeg, blob, size, orientation, sink, draw, picture, message);
+    /* Behind damage libjpeg takes anything for a segment, and within half a segment our end-of-image
+     * markers for its contents: it gives up a picture whose scans so far are good. */
+    if ((status == FL_CORRUPT || status == FL_UNSUPPORTED) && (damage->found || damage->exhausted)) {
+        const size_t good = damage->found ? damage->at : fl_jpeg_whole_segments(blob, size);
+        if (good < size) {
+            damage->starved = damage->exhausted = false;
+            status = decode_bytes(jpeg, blob, good, orientation, sink, draw, picture, message);
+        }
+        if (status == FL_OK)
+            message[0] = '\0';
+        else if (status == FL_CORRUPT && damage->exhausted)
             status = FL_TRUNCATED;
     }
     fl_memory_trim(&jpeg->eighth.samples);
     if (status == FL_TRUNCATED || status == FL_PARTIAL)
-        snprintf(message, FL_MESSAGE_BYTES, "the blob of %zu bytes ends before the picture does",
-                 size);
+        fl_jpeg_damage_message(damage, message);
     return status;
 }

@@ -7,13 +7,16 @@
 
 /* The second bytes of markers. */
 enum {
+    FL_JPEG_SOF0 = 0xC0, /* what is below is none of a segment */
     FL_JPEG_DHT = 0xC4,
+    FL_JPEG_DAC = 0xCC,
     FL_JPEG_RST0 = 0xD0,
     FL_JPEG_EOI = 0xD9,
     FL_JPEG_SOS = 0xDA,
     FL_JPEG_DRI = 0xDD,
     FL_JPEG_APP0 = 0xE0,
     FL_JPEG_APP1 = 0xE1,
+    FL_JPEG_JPG0 = 0xF0,
     FL_JPEG_COM = 0xFE
 };
 

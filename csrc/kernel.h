@@ -15,7 +15,7 @@
 
 typedef enum {
     FL_OK = 0,
-    FL_PARTIAL,         /* decoded, but the blob ends early: the rest of the picture is grey */
+    FL_PARTIAL,         /* decoded, but the blob ends early or is damaged: what is missing is grey */
     FL_EMPTY,           /* a blob of no bytes */
     FL_UNKNOWN_FORMAT,  /* the first bytes are no format that the kernel decodes */
     FL_CORRUPT,         /* the decoder gave up */
@@ -52,7 +52,7 @@ typedef struct {
     fl_dtype dtype;
     double mean[3], std[3]; /* of the float types: (level / 255 - mean) / std */
 
-    bool strict;         /* a blob that ends early is FL_TRUNCATED, whatever came of it */
+    bool strict;         /* where it would be FL_PARTIAL it is FL_TRUNCATED, whatever came of it */
     uint64_t max_pixels; /* width * height of the encoded picture */
     uint32_t max_scans;  /* of a JPEG: each one is a pass over all its coefficients */
     uint32_t max_chunks; /* of a PNG or WebP file */

@@ -273,7 +273,9 @@ fl_status fl_webp_decode(fl_webp *webp, const uint8_t *blob, size_t size, fl_sin
 
     part crop = {0, 0, 0, 0};
     const bool any = frame_part(&s, &sink->needed, &crop);
-    if (s.cut) { /* from the top, so that what came does not depend on the crop */
+    /* From the top, so that what came does not depend on the crop; and because libwebp 1.2 undoes the
+     * filter of an alpha plane wrongly where it leaves rows out. */
+    if (s.cut || (s.alpha && o->compose)) {
         crop.height += crop.top;
         crop.top = 0;
     }

@@ -37,7 +37,7 @@ class Decoder:
     background: levels (red, green, blue) for pictures with alpha to be composed over; None drops
         alpha.
     layout, dtype: keys of LAYOUTS and DTYPES. The float types hold (level / 255 - mean) / std.
-    strict: refuse a blob that ends early, rather than fill up with grey.
+    strict: refuse a blob that ends early or is damaged, rather than fill up with grey.
     max_pixels, max_scans, max_chunks: of an encoded picture.
     portable: no vector instructions; the pixels are the same.
     timed: keep ``times``.

@@ -107,7 +107,8 @@ KERNEL_STATUS: dict[int, tuple[str, str]] = {
 }
 
 PARTIAL = 1
-"""The status of a picture that was decoded although its blob ends early: the rest is grey."""
+"""The status of a picture that was decoded although its blob ends early or is damaged: what is
+missing is grey."""
 
 UNKNOWN_FORMAT = 3
 """The status of a blob that is none of the formats that the kernel decodes."""
