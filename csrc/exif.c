@@ -4,7 +4,7 @@
 #include <string.h>
 
 #define ORIENTATION 0x0112
-#define SHORT 3
+enum { SHORT = 3, LONG = 4 };
 
 typedef struct {
     const uint8_t *bytes;
@@ -36,8 +36,9 @@ unsigned fl_exif_orientation(const uint8_t *bytes, size_t size) {
         const size_t entry = directory + 2 + 12 * (size_t)i;
         if (entry >= size)
             break;
-        if (number(&t, entry, 2) == ORIENTATION && number(&t, entry + 2, 2) == SHORT) {
-            const uint32_t orientation = number(&t, entry + 8, 2);
+        const uint32_t type = number(&t, entry + 2, 2);
+        if (number(&t, entry, 2) == ORIENTATION && (type == SHORT || type == LONG)) {
+            const uint32_t orientation = number(&t, entry + 8, type == SHORT ? 2 : 4);
             return orientation >= 1 && orientation <= 8 ? orientation : 1;
         }
     }

@@ -23,7 +23,8 @@ typedef enum {
     FL_UNSUPPORTED,     /* well-formed, but of a kind that is not decoded */
     FL_TOO_MANY_PIXELS, /* fl_options.max_pixels */
     FL_TOO_COMPLEX,     /* fl_options.max_scans or max_chunks, or too much work altogether */
-    FL_NO_MEMORY
+    FL_NO_MEMORY,
+    FL_OTHER_VALUES /* FL_NEAREST, and the values that are stored would become others */
 } fl_status;
 
 typedef enum { FL_STRETCH = 0, FL_CROP, FL_PAD, FL_RANDOM_CROP } fl_fit;

@@ -104,11 +104,18 @@ KERNEL_STATUS: dict[int, tuple[str, str]] = {
     7: ("image too large", "raise max_pixels to allow it"),
     8: ("image too complex", "raise max_scans or max_chunks to allow it"),
     9: ("out of memory", "use fewer workers or a smaller batch_size"),
+    10: (
+        'values that filter="nearest" would not keep',
+        "store class numbers as 8-bit gray; for colors pass channels=3 or another filter",
+    ),
 }
 
 PARTIAL = 1
 """The status of a picture that was decoded although its blob ends early or is damaged: what is
 missing is grey."""
+
+OTHER_VALUES = 10
+"""The status of an image whose stored values would become others, with ``filter="nearest"``."""
 
 UNKNOWN_FORMAT = 3
 """The status of a blob that is none of the formats that the kernel decodes."""

@@ -33,13 +33,12 @@ KEYS = np.zeros(1, np.int64)
 
 # What Pillow reads and we do not, or not so, and why.
 CHECKSUM = "the checksum of its pixels is wrong: Pillow does not look, libpng refuses it too"
-NOT_EXIF = "turned by XMP or ImageMagick's own text chunk, not by EXIF data"
+NOT_EXIF = "turned by XMP, not by EXIF data"
 KNOWN = {
     "corpora/image_png/tests/bugfixes/x_interlaced_chck.png": CHECKSUM,
     "corpora/image_png/tests/pngsuite/xcsn0g01.png": CHECKSUM,
     "corpora/libpng/contrib/testpngs/crashers/badcrc.png": CHECKSUM,
     "corpora/pngsuite/png/xcsn0g01.png": CHECKSUM,
-    "corpora/pillow_tests/images/exif_imagemagick_orientation.png": NOT_EXIF,
     "corpora/pillow_tests/images/xmp_tags_orientation.png": NOT_EXIF,
     "corpora/pillow_tests/images/xmp_tags_orientation_exiftool.png": NOT_EXIF,
 }
