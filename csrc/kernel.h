@@ -35,6 +35,7 @@ typedef enum { FL_UINT8 = 0, FL_FLOAT32, FL_FLOAT16, FL_BFLOAT16 } fl_dtype;
 typedef struct {
     uint32_t height, width; /* of the picture that is wanted, 1 to 65535 */
     uint32_t channels;      /* 3: red, green, blue; 1: luma */
+    bool luma_later;        /* the caller makes luma of the colors: with FL_NEAREST as channels 1 */
 
     fl_fit fit;
     double crop_fraction; /* FL_CROP: of the largest box with the wanted picture's proportions */

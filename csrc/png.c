@@ -109,7 +109,7 @@ static fl_status read_header(fl_png *png, const fl_options *options) {
     png->rows.pixel_bits = png->pixels.pixel_bits;
     /* Who asks for the nearest pixel wants its value, the class in a mask say. */
     if (options->filter == FL_NEAREST && png->pixels.colour == FL_PNG_PALETTE &&
-        options->channels == 1)
+        (options->channels == 1 || options->luma_later))
         return FAIL(FL_OTHER_VALUES, "PNG: a palette's numbers would become luma");
     if (options->filter == FL_NEAREST && png->pixels.depth == 16)
         return FAIL(FL_OTHER_VALUES, "PNG: 16 bits would become 8");

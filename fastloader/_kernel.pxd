@@ -34,6 +34,7 @@ cdef extern from "kernel.h" nogil:
         uint32_t height
         uint32_t width
         uint32_t channels
+        bint luma_later
         fl_fit fit
         double crop_fraction
         double scale[2]

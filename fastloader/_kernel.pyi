@@ -26,7 +26,7 @@ def crc32(buffers: Sequence[Any]) -> int:
 class Decoder:
     """Decodes JPEG, PNG and WebP, and makes each picture ``height`` x ``width``.
 
-    channels: 3 for RGB, 1 for luma.
+    channels: 3 for RGB, 1 for luma. luma_later: the caller makes luma of the RGB.
     fit: "stretch"; "crop", the largest centred box of the wanted proportions times
         ``crop_fraction``; "pad", all of the picture with ``background`` around it; "random_crop", a
         box with a share of the area from ``scale`` and width / height from ``ratio``.
@@ -65,6 +65,7 @@ class Decoder:
         max_scans: int = 100,
         max_chunks: int = 100_000,
         channels: int = 3,
+        luma_later: bool = False,
         fit: str = "stretch",
         crop_fraction: float = 1.0,
         scale: tuple[float, float] = (0.08, 1.0),

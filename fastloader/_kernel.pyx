@@ -110,7 +110,7 @@ cdef class Decoder:
     cdef readonly str dtype
 
     def __cinit__(self, height, width, *, max_pixels, max_scans=100, max_chunks=100_000,
-                  channels=3, fit="stretch", crop_fraction=1.0, scale=(0.08, 1.0),
+                  channels=3, luma_later=False, fit="stretch", crop_fraction=1.0, scale=(0.08, 1.0),
                   ratio=(3 / 4, 4 / 3), flip=False, seed=0, filter="bilinear", orientation=True,
                   quality="exact", background=None, layout="NHWC", dtype="uint8",
                   mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), strict=False, portable=False,
@@ -119,6 +119,7 @@ cdef class Decoder:
         if not (1 <= height <= 65535 and 1 <= width <= 65535):
             raise ValueError(f"height and width must be from 1 to 65535, not {height} and {width}")
         options.height, options.width, options.channels = height, width, channels
+        options.luma_later = luma_later
         options.fit, options.filter = FITS[fit], FILTERS[filter]
         options.layout, options.dtype = LAYOUTS[layout], DTYPES[dtype]
         options.crop_fraction, options.flip, options.seed = crop_fraction, flip, seed

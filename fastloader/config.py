@@ -169,6 +169,8 @@ class Config:
         if its["fit"] == "random_crop":
             height, width = its["size"]
             plain |= {"fit": "stretch", "size": cache_size or (_larger(height), _larger(width))}
+        if its["filter"] == "nearest":  # of a mask's palette, luma is as wrong later as now
+            plain["luma_later"] = its["channels"] == 1
         return {**its, **plain}
 
     def image_column(self, image: str) -> Column:

@@ -37,8 +37,7 @@ class ImageDecoder:
         self._for_pillow: dict[str, Any] = {
             "max_pixels": its["max_pixels"],
             "nearest": its["filter"] == "nearest",
-            # Of the finished image: a cache may keep another one.
-            "channels": config.image_options(image)["channels"],
+            "is_luma": its["channels"] == 1 or its.get("luma_later", False),
             "plugins": bool(config.worker_imports),
         }
         self._is_random = its["flip"] or its["fit"] == "random_crop"

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import OTHER_VALUES, kernel_reason
 from .samples import NotDefined, depths_of, levels_of, write_rows
 
 ORIENTATION = 0x0112
@@ -73,15 +74,15 @@ def decode(
     max_pixels: int,
     *,
     nearest: bool = False,
-    channels: int = 3,
+    is_luma: bool = False,
     plugins: bool = False,
 ) -> Picture:
     """The first frame of an image in one of Pillow's formats.
 
     blob: bytes, or whatever exports a buffer.
     max_pixels: larger images are refused before they take memory.
-    nearest, channels: how it will be resized, and to how many channels. Of a mask, whose pixels are
-        numbers of classes, nothing may be lost.
+    nearest, is_luma: how it will be resized, and whether to one channel. Of a mask, whose pixels
+        are numbers of classes, nothing may be lost.
     plugins: let in the formats of other packages, too.
 
     Raises CannotDecode.
@@ -98,7 +99,7 @@ def decode(
             _check_size(image, max_pixels)
             depths = depths_of(image, blob)
             if nearest:
-                _check_classes(image, max(depths, default=8), channels)
+                _check_classes(image, max(depths, default=8), is_luma=is_luma)
             _load(image)
             orientation = image.getexif().get(ORIENTATION, 1)
             pixels = _pixels(image, depths)
@@ -216,20 +217,15 @@ def _too_large(what: str, most: int) -> str:
     return f"image too large ({what}, the limit is {limit})"
 
 
-def _check_classes(image: Any, depth: int, channels: int) -> None:
-    """That nothing is lost of an image which may be a mask."""
+def _check_classes(image: Any, depth: int, *, is_luma: bool) -> None:
+    """Raise CannotDecode if something is lost of an image that may be a mask."""
+    lost = None
     if depth > 8:
-        raise CannotDecode(
-            f'unsupported image ({depth} bits a sample with filter="nearest": a mask\'s class '
-            f"numbers would be lost, as 8 bits are delivered; store 8 bits, or ask for another "
-            f"filter if this is no mask)"
-        )
-    if channels == 1 and image.mode in ("P", "PA"):
-        raise CannotDecode(
-            'unsupported image (a palette with filter="nearest" and channels=1: a mask\'s class '
-            "numbers would become the luma of their colors; store them as 8-bit gray, or ask for "
-            "channels=3, or for another filter if this is no mask)"
-        )
+        lost = f"{image.format}: {depth} bits would become 8"
+    elif is_luma and image.mode in ("P", "PA"):
+        lost = f"{image.format}: a palette's numbers would become luma"
+    if lost is not None:
+        raise CannotDecode(kernel_reason(OTHER_VALUES, lost))
 
 
 def _load(image: Any) -> None:

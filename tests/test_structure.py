@@ -74,7 +74,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "imports": {"errors"},
     "samples": set(),
-    "pillow": {"samples"},
+    "pillow": {"errors", "samples"},
     "images": {"_kernel", "config", "errors", "imports", "keys", "pillow", "stats"},
     "producer": {
         "cache", "cached", "clock", "columns", "config", "errors", "fetch_thread", "images", "keys",
