@@ -343,6 +343,14 @@ def test_a_file_that_a_node_does_not_have(small: str) -> None:
     assert any(issubclass(kind, SourceError) for kind in causes(caught.value))
 
 
+def test_a_file_that_was_replaced_is_not_read(small: str, tmp_path: Path) -> None:
+    dataset = read(small, **SMALL)
+    os.rename(table(tmp_path / "new.db", simple_rows(100, gap=3)), small)
+    with pytest.raises(Exception, match="the file was replaced by another one") as caught:
+        rows_of(dataset)
+    assert any(issubclass(kind, SourceError) for kind in causes(caught.value))
+
+
 def test_mistakes_are_said_at_once(small: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="there is no such file"):
         read(tmp_path / "nothing.db")
