@@ -161,7 +161,10 @@ def _array(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[
 def _float(value: Any) -> float:
     if not isinstance(value, (int, float)):
         raise TypeError
-    return float(value)
+    number = float(value)
+    if isinstance(value, int) and int(number) != value:
+        raise TypeError
+    return number
 
 
 def _integer(value: Any, low: int, high: int) -> int:

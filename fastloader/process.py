@@ -49,7 +49,11 @@ BOOT = (
     "sys.path[:] = sys.argv[{path}:]; from {module} import main; main({path})"
 )
 
+MARK = "_FASTLOADER_PROCESS"
+"""A variable of the loader's processes. A program that finds it runs where a worker should."""
+
 ENVIRONMENT = {
+    MARK: "1",
     # NumPy's linear algebra would start a thread for each core, in every worker, for nothing.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
@@ -257,11 +261,16 @@ class Process:
 
 def _check_interpreter() -> None:
     """Raise ConfigError if ``sys.executable`` is no Python: it would run the program once more."""
-    if getattr(sys, "frozen", False):
+    if MARK in os.environ:
+        problem = (
+            f"this program was started in place of a worker, so {sys.executable} (sys.executable) "
+            f"runs the program itself and no Python"
+        )
+    elif getattr(sys, "frozen", False):
         problem = f"this program is frozen: {sys.executable} runs the program itself and no Python"
     elif not sys.executable:
         problem = "sys.executable is empty, as in programs that embed Python"
-    elif not os.access(sys.executable, os.X_OK):
+    elif not (os.path.isfile(sys.executable) and os.access(sys.executable, os.X_OK)):
         problem = f"sys.executable is {sys.executable!r}, which cannot be run"
     else:
         return

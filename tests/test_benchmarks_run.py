@@ -81,7 +81,8 @@ def test_what_is_told_to_end_leaves_no_database_behind(kind: str, number: int) -
     if kind == "postgres" and all(bindir is None for bindir in bindirs()):
         pytest.skip("no PostgreSQL")
     program = (
-        "import time\n"
+        "import signal, time\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"  # which nohup ignores
         "from benchmarks.photos import database\n"
         f"with database([(b'x', 1)], 3, kind={kind!r}) as url:\n"
         "    print(url, flush=True)\n"

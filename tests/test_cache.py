@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import sqlite3
@@ -154,7 +155,7 @@ def test_random_crops_are_the_boxes_of_the_original(tmp_path: Path) -> None:
 
     def crops(**more: Any) -> Any:
         with FastLoader(url, **{**options, **more}) as loader:
-            ((images, _, _),) = list(loader)
+            ((images, _, _),) = list(unpacked(loader))
         return images.astype(int)
 
     plain = crops()
@@ -606,7 +607,7 @@ def test_a_sqlite_file_that_changes_meanwhile(tmp_path: Path, wal: bool, workers
 
 
 def test_a_sqlite_file_that_is_put_back(tmp_path: Path) -> None:
-    """In place, with its time, as a backup does: what was read meanwhile was not kept for it."""
+    """In place, with its time, as a backup does: what was read meanwhile is not kept for it."""
     url = table(tmp_path / "back.db", simple_rows(ROWS))
     before, its = Path(url).read_bytes(), os.stat(url)
     expected, _ = epochs_of(url, 1)
@@ -622,7 +623,36 @@ def test_a_sqlite_file_that_is_put_back(tmp_path: Path) -> None:
         file.truncate()
     os.utime(url, ns=(its.st_atime_ns, its.st_mtime_ns))
     assert epochs_of(url, 1, workers=0, cache=tmp_path)[0] == expected
-    assert len(list(tmp_path.glob("*" + SUFFIX))) == 1, "the same state, so the same file"
+
+
+def test_a_sqlite_file_whose_time_is_set_back(tmp_path: Path) -> None:
+    url = table(tmp_path / "back.db", simple_rows(ROWS))
+    its = os.stat(url)
+    epochs_of(url, 1, workers=0, cache=tmp_path)
+    with contextlib.closing(sqlite3.connect(url)) as writer, writer:
+        writer.execute("UPDATE images SET label = -1")
+    os.utime(url, ns=(its.st_atime_ns, its.st_mtime_ns))
+    batches, cached = epochs_of(url, 1, workers=0, cache=tmp_path)
+    assert cached == 0
+    assert {label for _, (labels,), _ in batches for label in labels} == {-1}
+
+
+def test_a_sqlite_file_behind_a_link_has_its_log_beside_the_file(tmp_path: Path) -> None:
+    url = table(tmp_path / "log.db", simple_rows(ROWS))
+    writer = sqlite3.connect(url, isolation_level=None)
+    writer.execute("PRAGMA journal_mode = WAL")
+    writer.execute("UPDATE images SET label = label")
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "link.db"
+    link.symlink_to(url)
+    with FastLoader(
+        link, **{**OPTIONS, "workers": 0, "cache": "ram", "with_keys": False}
+    ) as loader:
+        list(loader)
+        writer.execute("UPDATE images SET label = -1")
+        list(loader)
+        assert all((labels == -1).all() for _, labels in loader)
+    writer.close()
 
 
 def test_a_batch_that_is_done_is_not_decided_again(small: str, tmp_path: Path) -> None:

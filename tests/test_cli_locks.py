@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -96,7 +97,8 @@ OPENED: list[tuple[int, int]] = []
 
 
 def _note(event: str, arguments: tuple[object, ...]) -> None:
-    if event == "open" and isinstance(arguments[0], (str, bytes)):
+    is_open = event == "open" and isinstance(arguments[0], (str, bytes))
+    if is_open and not cast(int, arguments[2]) & os.O_PATH:  # which opens no file
         with contextlib.suppress(OSError):
             info = os.stat(arguments[0])
             OPENED.append((info.st_dev, info.st_ino))

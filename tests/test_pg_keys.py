@@ -136,6 +136,7 @@ def test_another_type_is_refused_with_a_query_and_an_index_that_serve(
     query = re.search(r"query=(.*)\. (?:Index|No) ", said)
     assert query is not None
     options = {**OPTIONS, "key": "The key", "query": ast.literal_eval(query[1]), "workers": 0}
+    options["with_keys"] = False
     index = re.search("CREATE UNIQUE INDEX.*", said)
     assert (index is not None) == can_be_indexed
     if index is None:
@@ -145,4 +146,4 @@ def test_another_type_is_refused_with_a_query_and_an_index_that_serve(
         return
     database.execute(index[0])
     with FastLoader(url, **options) as loader:  # warns if the index does not serve
-        assert sorted(n for _, labels, _ in unpacked(loader) for n in labels.tolist()) == [0, 1]
+        assert sorted(n for _, labels in loader for n in labels.tolist()) == [0, 1]

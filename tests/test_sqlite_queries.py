@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,46 @@ def test_a_row_that_a_query_has_lost_may_be_the_querys_fault(
         changed(path, "DELETE FROM images WHERE id = 3")
         with pytest.raises(RowError, match=expected):
             list(loader)
+
+
+WRITER = """
+import sqlite3, sys, time
+database = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)
+n = 0
+while True:
+    database.execute("UPDATE images SET label = (label + 1) % 10 WHERE id = 1 + ? % 5000", (n,))
+    n += 7
+    time.sleep(0.001)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:.*no index serves")
+def test_a_view_of_a_table_that_is_written_to_is_not_refused(tmp_path: Path) -> None:
+    path = table(tmp_path / "t.db", [(i, b"", i % 10) for i in range(1, 5001)])
+    changed(
+        path,
+        "PRAGMA journal_mode = WAL",
+        "CREATE VIEW some AS SELECT DISTINCT * FROM images WHERE label < 8",
+    )
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, path])
+    try:
+        for _ in range(20):
+            source = opened(path, table="some")
+            assert 3000 < len(all_keys(source)) < 5000
+            source.close()
+    finally:
+        writer.kill()
+        writer.wait()
+
+
+@pytest.mark.parametrize("query", ["SELECT * FROM images", "SELECT * FROM fl_query WHERE id > 1"])
+def test_a_plain_query_is_read_once(tmp_path: Path, query: str) -> None:
+    path = table(tmp_path / "t.db", simple_rows(9))
+    changed(path, "CREATE VIEW fl_query AS SELECT id, image_data, label FROM images")
+    source = opened(path, query=query)
+    assert not source._table._depends_on_the_plan()  # type: ignore[attr-defined]
+    assert len(all_keys(source)) == 9 - ("WHERE" in query)
+    source.close()
 
 
 # ---- the rowid -----------------------------------------------------------------------------------

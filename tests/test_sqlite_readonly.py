@@ -114,6 +114,30 @@ def test_a_log_without_its_index_is_explained(folder: Path, workers: int) -> Non
     assert "PRAGMA wal_checkpoint(TRUNCATE)" in words
 
 
+KILLED = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1], isolation_level=None)
+database.execute("PRAGMA cache_size = 1")  # so that it writes before it commits
+database.execute("BEGIN")
+database.execute("UPDATE images SET label = -1")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_transaction_that_was_interrupted_is_never_read(folder: Path, workers: int) -> None:
+    path = table(folder / "t.db", simple_rows(2000))
+    subprocess.run([sys.executable, "-c", KILLED, path], check=False)
+    assert os.path.getsize(path + "-journal") > 0
+    with reader(path, workers) as process:
+        words = epoch(process)
+    assert "A transaction was interrupted" in words
+    with contextlib.closing(sqlite3.connect(path)) as database:  # which undoes it
+        assert database.execute("SELECT min(label) FROM images").fetchone() == (0,)
+    with reader(path, workers) as process:
+        assert epoch(process) == str(sum(range(0, 20_000, 10)))
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_file_that_somebody_else_writes_is_opened_anew(folder: Path, workers: int) -> None:
     """It is read without locks, so pages of two states could be mixed, or look malformed."""

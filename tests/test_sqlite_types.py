@@ -46,7 +46,12 @@ def test_affinities_are_sqlites_own(declared: str, expected: str) -> None:
         ("DATETIME", ["2024-01-01"], Column("c", "text")),
         ("", [3, 4], Column("c", "int64")),
         ("", [3, 2.5], Column("c", "float64")),
-        ("", ["cat", 3], Column("c", "text")),
+        ("", ["cat", "dog", 3], Column("c", "text")),
+        ("STRING", ["cat", "dog", 7], Column("c", "text")),
+        ("INTEGER", ["n/a", 7, 8], Column("c", "int64")),
+        ("DECIMAL(10)", [3], Column("c", "int64")),
+        ("NUMERIC(10, 0)", [3], Column("c", "int64")),
+        ("POINT", [b"12345678"], Column("c", "uint8", (8,))),
         ("BLOB", [b"12345678"], Column("c", "uint8", (8,))),
         ("FLOAT[2]", [b"12345678"], Column("c", "uint8", (8,))),
     ],
@@ -66,8 +71,20 @@ def test_a_type_follows_from_declaration_and_values(
         ("text", [b"cat"], Column("c", "text")),
     ],
 )
-def test_a_type_that_is_asked_for_is_given(dtype: str, values: list[Any], column: Column) -> None:
-    assert label_column("c", dtype, "", values) == column
+@pytest.mark.parametrize("declared", ["", "POINT", "INTEGER"])
+def test_a_type_that_is_asked_for_is_given(
+    declared: str, dtype: str, values: list[Any], column: Column
+) -> None:
+    assert label_column("c", dtype, declared, values) == column
+
+
+def test_an_integer_that_a_float_cannot_hold_is_a_bad_row(tmp_path: Path) -> None:
+    columns = "id INTEGER PRIMARY KEY, image_data BLOB, label NUMERIC"
+    path = table(tmp_path / "t.db", [(1, PICTURE, 2**53 + 1), (2, PICTURE, 2**53)], columns=columns)
+    with FastLoader(path, size=(8, 8), workers=0, on_error="skip") as loader:
+        assert [labels.tolist() for _, labels in loader] == [[2.0**53]]
+        assert loader.bad_rows[0][1] == "column 'label' holds 9007199254740993, float64 is needed"
+    assert loaded(path, label="label:int64").tolist() == [2**53 + 1, 2**53]
 
 
 def loaded(path: str, **options: Any) -> Any:

@@ -78,6 +78,7 @@ class Tune:
             workers | {"fetch_bytes": n} for n in FETCH_BYTES if "fetch_bytes" not in options
         ]
         chosen = sweep.best(others, workers, "slots and fetch size", share=1.0)
+        sweep.measure_once(chosen)
         if arguments.output:
             draw(sweep, chosen, arguments.output)
         return Outcome(_text(sweep, chosen, arguments.output), _data(sweep, chosen))
@@ -150,6 +151,11 @@ class Sweep:
         certain = len(times) > 1 and is_certain(times, 1 / WORTH_IT if fewer else WORTH_IT)
         self.verdicts.append(_verdict(default, settings[rival], times, certain=certain))
         return settings[rival] if certain else default
+
+    def measure_once(self, setting: dict[str, Any]) -> None:
+        """Measure a setting that was the only one there was."""
+        if _key(setting) not in self.found:
+            self._measure(setting, self._left_s - self._overhead_s)
 
     def _round(self, settings: list[dict[str, Any]], each_s: float, number: int) -> list[float]:
         """Images/s of each setting; every round begins with another one."""

@@ -129,7 +129,7 @@ def hold(config: Config) -> io.FileIO | None:
 
     try:
         return sqlitefile.hold(sqlitefile.path_of(config))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None  # the next one who opens it says so
 
 

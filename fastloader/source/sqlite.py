@@ -60,6 +60,7 @@ class SQLiteSource:
         self._fetch_bytes = config.fetch_bytes or FETCH_BYTES
         self._identity = identity
         self._connection: sqlite3.Connection | None = None
+        self._is_interrupted = False
         try:
             self._open()
         except BaseException:
@@ -189,9 +190,11 @@ class SQLiteSource:
         return None  # SQLite's last for a connection; what goes meanwhile is reported as gone
 
     def interrupt(self) -> None:
+        self._is_interrupted = True
         connection = self._connection
         if connection is not None:
-            connection.interrupt()
+            with contextlib.suppress(sqlite3.ProgrammingError):  # it is being closed right now
+                connection.interrupt()
 
     def close(self) -> None:
         connection, self._connection = self._connection, None
@@ -225,21 +228,25 @@ class SQLiteSource:
         Only a file that was opened without locks can do that. What was read of it then is of no
         use, and neither is the connection, which remembers pages of both states.
         """
-        for _ in range(REOPEN_TRIES):
+        problem: SourceError | None = None
+        for attempt in range(REOPEN_TRIES):
             try:
+                if attempt:
+                    self._open()
                 value = read()
-            except SourceError:
-                if not self._has_changed():
+            except SourceError as error:
+                if self._is_interrupted or not self._has_changed():
                     raise
+                problem = error
             else:
                 if not self._has_changed():
                     return value
             self.close()
-            self._open()
-        raise SourceError(
+        raise problem or SourceError(
             f"{self._path}: the file changes all the time, and it cannot be locked against that, "
             f"because its folder is read-only here. Read a copy, or make the folder writable"
         )
 
     def _has_changed(self) -> bool:
-        return self._unlocked_state not in (None, file_state(self._path))
+        state = self._unlocked_state
+        return state is not None and state != file_state(self._path)

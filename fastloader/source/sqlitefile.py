@@ -9,6 +9,8 @@ SQLite opens these files. Everything else comes from ``stat``.
 from __future__ import annotations
 
 import contextlib
+import errno
+import functools
 import io
 import os
 import sqlite3
@@ -30,18 +32,23 @@ TICK_S = 0.02
 COARSE_TICK_S = 2.0
 """The same on a file system that keeps whole seconds, as FAT and old versions of NFS do."""
 
+SETTLE_TIMEOUT_S = 0.2
+"""How long to wait, beyond a tick, for a file that is being written."""
+
 FUTURE_S = 60.0
 """The clock of a file server may be ahead by less. A time further ahead is not that of a change."""
 
-SETTLE_TRIES = 10
+OPEN_TRIES = 10
+"""How often a file is opened anew because another one has taken its place meanwhile."""
 
 VOLATILE = ("random", "randomblob")
 """SQL functions that make a query return other rows each time. Connections refuse them."""
 
 
 def path_of(config: Config) -> str:
-    """Return the path of the database file."""
-    return config.url.removeprefix("sqlite:///")
+    """Return the path of the database file. Links are resolved, as SQLite does: its other files lie
+    beside the real one."""
+    return os.path.realpath(config.url.removeprefix("sqlite:///"))
 
 
 # ---- which file ----------------------------------------------------------------------------------
@@ -55,10 +62,14 @@ def identity_of(path: str) -> str:
 
 
 def check_identity(path: str, identity: str, expected: str) -> None:
-    """Raise SourceError if another file than the expected one is at this path. Nothing can be said
-    of a file that another machine has seen, such as a copy on another node of a cluster."""
-    (observer, file), (other, other_file) = identity.split(" "), expected.split(" ")
-    if observer == other and file != other_file:
+    """Raise SourceError if another file than the expected one is at this path.
+
+    Nothing can be said of a file that another machine has seen, such as a copy on another node of a
+    cluster, or if one of the identities is "".
+    """
+    observer, _, file = identity.rpartition(" ")
+    other, _, other_file = expected.rpartition(" ")
+    if observer == other and file and other_file and file != other_file:
         raise SourceError(
             f"{path}: the file was replaced by another one after the loader had read its keys and "
             f"column types. Make a new loader to read the new file"
@@ -76,11 +87,12 @@ def hold(path: str) -> io.FileIO:
     return file
 
 
+@functools.cache
 def _observer() -> str:
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return f"{file.read().strip()}:{os.stat('/proc/self/ns/mnt').st_ino}"
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         return os.uname().nodename
 
 
@@ -96,33 +108,41 @@ def file_state(path: str) -> str:
     """
     found = []
     for name in (path, path + "-wal"):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             its = os.stat(name)
+            # A program may set st_mtime back, but not st_ctime. That of a log says nothing: SQLite
+            # sets the owner of a log that root reads, to what it is already.
+            ctime_ns = its.st_ctime_ns if name == path else 0
             if its.st_size:
-                # Not st_ctime: SQLite changes the owner of a log that root reads, to what it is.
-                found.append((its.st_dev, its.st_ino, its.st_size, its.st_mtime_ns))
+                found.append((its.st_dev, its.st_ino, its.st_size, its.st_mtime_ns, ctime_ns))
     return repr(found)
 
 
 def settled_state(path: str) -> str:
     """Return :func:`file_state` once the last change is so old that the next one will show, or, for
     a file that is written all the time, a text that is never a state."""
-    for _ in range(SETTLE_TRIES):
+    deadline = time.monotonic() + SETTLE_TIMEOUT_S
+    while True:
         state = file_state(path)
-        if _is_settled(path):
+        unsettled_s = _unsettled_s(path)
+        if not unsettled_s:
             return state
-        time.sleep(TICK_S)
-    return f"changing at {time.time_ns()}"
+        if time.monotonic() > deadline:
+            return f"changing at {time.time_ns()}"
+        time.sleep(unsettled_s)
 
 
-def _is_settled(path: str) -> bool:
+def _unsettled_s(path: str) -> float:
+    """Return after how long the last change will be old enough."""
+    left_s = 0.0
     for name in (path, path + "-wal"):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):
             changed_ns = os.stat(name).st_mtime_ns
             tick_s = TICK_S if changed_ns % 1_000_000_000 else COARSE_TICK_S
-            if -FUTURE_S < time.time() - changed_ns / 1e9 < tick_s:
-                return False
-    return True
+            age_s = time.time() - changed_ns / 1e9
+            if -FUTURE_S < age_s < tick_s:
+                left_s = max(left_s, min(tick_s, tick_s - age_s))
+    return left_s
 
 
 # ---- how it is opened ----------------------------------------------------------------------------
@@ -149,27 +169,38 @@ def connect(path: str) -> Opened:
     if os.path.isdir(path):
         raise SourceError(f"{path} is a folder; pass the SQLite file in it")
     try:
-        while True:
+        for _ in range(OPEN_TRIES):
             before = identity_of(path)
             connection, unlocked_state = _connect(path)
-            identity = identity_of(path)
-            if identity == before:  # or the file was replaced in between
+            identity = identity_of(path) if os.path.exists(path) else ""
+            if identity == before:
                 return Opened(connection, identity, unlocked_state)
-            connection.close()
+            connection.close()  # the file was replaced in between
     except (sqlite3.Error, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+            raise  # the loader names the limit
         raise SourceError(f"{path}: cannot open it as a SQLite database: {error}") from error
+    raise SourceError(f"{path}: the file is replaced all the time; read a copy of it")
 
 
 def _connect(path: str) -> tuple[sqlite3.Connection, str | None]:
-    uri = f"file:{quote(path)}?mode=ro"
+    uri = f"file://{quote(os.fsencode(path))}?mode=ro"
     try:
         return _opened(uri), None
     except sqlite3.OperationalError as error:
-        # A database in WAL mode needs its -shm file. SQLite cannot make it in a folder that is
-        # read-only. Without a log there is nothing to share, so the file is complete as it is.
+        if "locked" in str(error):
+            raise
+        if _is_filled(path + "-journal"):
+            raise sqlite3.OperationalError(
+                f"{error}. A transaction was interrupted, and {path}-journal holds what it had "
+                f"overwritten. Open the database once where it may be written, with the sqlite3 "
+                f"program for example, which undoes that transaction"
+            ) from error
         if os.access(os.path.dirname(path), os.W_OK):
             raise
-        if _has_log(path):
+        # A database in WAL mode needs its -shm file. SQLite cannot make it in a folder that is
+        # read-only. Without a log there is nothing to share, so the file is complete as it is.
+        if _is_filled(path + "-wal"):
             raise sqlite3.OperationalError(
                 f"{error}. Its latest changes are in the write-ahead log {path}-wal, and the "
                 f"folder is read-only, so SQLite cannot make the -shm file that reading a log "
@@ -180,10 +211,10 @@ def _connect(path: str) -> tuple[sqlite3.Connection, str | None]:
         return _opened(uri + "&immutable=1"), state
 
 
-def _has_log(path: str) -> bool:
-    """Whether there is a write-ahead log with something in it."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.stat(path + "-wal").st_size > 0
+def _is_filled(path: str) -> bool:
+    """Return whether there is such a file with something in it."""
+    with contextlib.suppress(OSError):
+        return os.stat(path).st_size > 0
     return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import warnings
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,12 @@ from ..config import Config
 from ..errors import FastloaderWarning, PlanError, SourceError
 from ..keys import Keys, array_equal
 from . import as_subquery, identifier
+
+VIEW = '"fastloader:query"'
+"""A name that no table has."""
+
+APART = re.compile("CO-ROUTINE|MATERIALIZE|SUBQUERY|subquery|COMPOUND|UNION")
+"""In a plan: a part that is made on its own."""
 
 
 class SQLiteTable:
@@ -52,14 +59,12 @@ class SQLiteTable:
         """Return what to select from, and its columns with their declared types."""
         if self._config.query is not None:
             source = as_subquery(self._config.query)
-            columns = self._execute(f"SELECT * FROM {source} LIMIT 0").description
+            self._compile(source)
             # SQLite tells the declared types behind a view's columns, but not behind a query's.
-            self._execute(f"CREATE TEMP VIEW fl_query AS SELECT * FROM {source}")
-            info = self._execute("PRAGMA temp.table_xinfo(fl_query)").fetchall()
-            self._execute("DROP VIEW temp.fl_query")
-            return source, {
-                name: kind for (name, *_), (_, _, kind, *_) in zip(columns, info, strict=True)
-            }
+            self._execute(f"CREATE TEMP VIEW {VIEW} AS SELECT * FROM {source}")
+            info = self._execute(f"PRAGMA temp.table_xinfo({VIEW})").fetchall()
+            self._execute(f"DROP VIEW temp.{VIEW}")
+            return source, {name: kind for _, name, kind, *_ in info}
         source = identifier(self._config.table or "")
         info = self._execute(f"PRAGMA table_xinfo({source})").fetchall()
         if not info:
@@ -69,11 +74,16 @@ class SQLiteTable:
             ).fetchall()
             there = ", ".join(table for (table,) in tables) or "none"
             raise SourceError(f"{self.name}: no table {self._config.table!r}; there are: {there}")
-        self._execute(f"SELECT * FROM {source} LIMIT 0")  # compiles what a view calls
+        if self._is_derived:
+            self._compile(source)
         declared = {name: kind for _, name, kind, *_ in info}
         if self.has_rowid() and "rowid" not in map(str.lower, declared):
             declared["rowid"] = "INTEGER"
         return source, declared
+
+    def _compile(self, source: str) -> None:
+        """Have SQLite say what is wrong with a query or a view, without running any of it."""
+        self._execute(f"EXPLAIN SELECT * FROM {source}").close()
 
     def has_rowid(self) -> bool:
         """Return whether each row has a number of its own: not in a view or a query, and not in a
@@ -96,11 +106,23 @@ class SQLiteTable:
         it is read again.
         """
         self._warn_without_index()
-        # Sorted here: without ORDER BY SQLite may scan a narrow index in place of the wide table.
-        keys = np.sort(self._read_keys(f"SELECT {self._key} FROM {self._from}", ()))
-        if self._is_derived and len(keys):
-            self._check_repeatable(keys)
+        if not self._depends_on_the_plan():
+            return self._all_keys()
+        keys = self._all_keys()
+        if not array_equal(keys, self._keys_again(keys)):
+            # Perhaps somebody has written to the table in between. Now nobody can.
+            self._execute("BEGIN")
+            try:
+                keys = self._all_keys()
+                if not array_equal(keys, self._keys_again(keys)):
+                    raise self._not_repeatable(len(keys))
+            finally:
+                self._execute("ROLLBACK")
         return keys
+
+    def _all_keys(self) -> Keys:
+        # Sorted here: without ORDER BY SQLite may scan a narrow index in place of the wide table.
+        return np.sort(self._read_keys(f"SELECT {self._key} FROM {self._from}", ()))
 
     def _read_keys(self, sql: str, parameters: Sequence[int]) -> Keys:
         """Return the first column of what the statement returns."""
@@ -113,23 +135,39 @@ class SQLiteTable:
             parts.append(np.array(keys, np.int64))
         return np.concatenate(parts)
 
-    def _check_repeatable(self, keys: Keys) -> None:
-        """Raise PlanError if there are other keys when they are read as the rows will be.
+    def _depends_on_the_plan(self) -> bool:
+        """Return whether the query or view may have other rows for another list of columns.
 
         With LIMIT, for example, SQLite may take the first rows of an index for the keys alone, and
-        those of the table for whole rows.
+        those of the table for whole rows. It makes such a part on its own, and its plan names it;
+        whatever it merges into the outer statement has the same rows in each plan.
         """
+        if not self._is_derived:
+            return False
+        return any(APART.search(step) for step in self._plan())
+
+    def _plan(self) -> list[str]:
+        """Return the steps of SQLite's plan for a key range."""
+        columns = [*self._config.images, *(name for name, _ in self.labels)]
+        sql = self.select([self._key, *map(identifier, columns)])
+        return [step for *_, step in self._execute(f"EXPLAIN QUERY PLAN {sql}", (0, 1))]
+
+    def _keys_again(self, keys: Keys) -> Keys:
+        """Return the keys as they are when they are read as the rows will be."""
+        if len(keys) == 0:
+            return keys
         columns = [*self._config.images, *(name for name, _ in self.labels)]
         # Columns that are named have a say in SQLite's plan. None of them is read.
         unread = (f"CASE WHEN ? THEN {identifier(column)} END" for column in columns)
         parameters = [*[0] * len(columns), int(keys[0]), int(keys[-1])]
-        again = self._read_keys(self.select([self._key, *unread]), parameters)
-        if not array_equal(keys, again):
-            raise PlanError(
-                f"{self.name}: {len(keys)} rows were found, and other rows when they were looked "
-                f"for again. A query or view must return the same rows each time: with LIMIT or a "
-                f"window function, add an ORDER BY that leaves no two rows equal"
-            )
+        return self._read_keys(self.select([self._key, *unread]), parameters)
+
+    def _not_repeatable(self, rows: int) -> PlanError:
+        return PlanError(
+            f"{self.name}: {rows} rows were found, and other rows when they were looked for again. "
+            f"A query or view must return the same rows each time: with LIMIT or a window "
+            f"function, add an ORDER BY that leaves no two rows equal"
+        )
 
     def _bad_key(self, key: object) -> PlanError:
         if key is None:
@@ -146,9 +184,7 @@ class SQLiteTable:
 
     def _warn_without_index(self) -> None:
         """Reading a key range must not mean reading the table."""
-        sql = f"EXPLAIN QUERY PLAN SELECT * FROM {self._from} WHERE {self._key} BETWEEN 0 AND 1"
-        steps = [detail for *_, detail in self._execute(sql)]
-        if any(step.startswith("SEARCH") for step in steps):
+        if any(step.startswith("SEARCH") for step in self._plan()):
             return
         advice = "Select a key that is indexed in its table"
         if not self._is_derived:

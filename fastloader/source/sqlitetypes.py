@@ -6,14 +6,25 @@ In SQLite", 3.1). So one value is not enough: a DECIMAL column stores 3.0 as the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from ..columns import TEXT, Column, blob_column
 from ..errors import ConfigError
 
 NUMPY_SCALARS = (1, 2, 4, 8)
 """Bytes of one number."""
+
+NUMBERS = re.compile(
+    r"((UN)?SIGNED )?((BIG|SMALL|TINY|MEDIUM)?INT|REAL|FLOA|DOUB|NUM|DEC|BOOL)[^\[]*"
+)
+"""Declared types that are meant for a number. POINT is not one, although SQLite finds INT in it."""
+
+FRACTIONS = re.compile(r"(DEC|NUMERIC)\w*( *\( *\d+ *, *[1-9]\d* *\))?")
+"""Those for numbers with a fraction. NUMERIC(10) and NUMERIC(10, 0) have none."""
 
 
 def affinity(declared: str) -> str:
@@ -38,31 +49,39 @@ def label_column(name: str, dtype: str | None, declared: str, values: Sequence[A
 
     Raises ConfigError for blobs that are no array.
     """
-    values = [value for value in values if value is not None]
-    is_numeric = affinity(declared) in ("INTEGER", "REAL", "NUMERIC") and "[" not in declared
-    numbers = [value for value in values if isinstance(value, (int, float))]
-    if is_numeric and numbers:
-        values = numbers
-    first = values[0] if values else None
-    if isinstance(first, bytes) and dtype != TEXT:
-        if is_numeric and len(first) in NUMPY_SCALARS:
-            raise ConfigError(
-                f"label {name!r}: the column is declared {declared} and holds blobs of "
-                f"{len(first)} bytes. They are probably NumPy numbers, which Python's sqlite3 "
-                f"stores as raw bytes: call sqlite3.register_adapter(numpy.int64, int) before you "
-                f"insert such numbers (and the same for other types), and insert these rows again"
-            )
-        return blob_column(name, dtype, len(first))
-    return Column(name, dtype or _dtype(declared, first, numbers))
-
-
-def _dtype(declared: str, first: object, numbers: Sequence[int | float]) -> str:
     declared = declared.upper()
-    if "BOOL" in declared:
-        return "bool"
-    if isinstance(first, str):
-        return TEXT
-    has_fractions = affinity(declared) == "REAL" or "DEC" in declared or "NUMERIC" in declared
-    if has_fractions or any(isinstance(number, float) for number in numbers):
-        return "float64"
-    return "int64"
+    kinds: dict[str, list[Any]] = {"number": [], "text": [], "blob": []}
+    for value in values:
+        if value is not None:
+            kinds[_kind(value)].append(value)
+    if affinity(declared) in ("INTEGER", "REAL", "NUMERIC") and (kinds["number"] or kinds["text"]):
+        kinds["blob"] = []
+    kind = max(kinds, key=lambda kind: len(kinds[kind]))  # the first of those that are as many
+    if kind == "blob" and kinds["blob"] and dtype != TEXT:
+        return _blob_column(name, dtype, declared, len(kinds["blob"][0]))
+    if dtype is None:
+        if "BOOL" in declared:
+            dtype = "bool"
+        elif kind == "text":
+            dtype = TEXT
+        else:
+            has_fractions = affinity(declared) == "REAL" or FRACTIONS.fullmatch(declared)
+            is_float = has_fractions or any(isinstance(n, float) for n in kinds["number"])
+            dtype = "float64" if is_float else "int64"
+    return Column(name, dtype)
+
+
+def _kind(value: object) -> str:
+    return "blob" if isinstance(value, bytes) else "text" if isinstance(value, str) else "number"
+
+
+def _blob_column(name: str, dtype: str | None, declared: str, size: int) -> Column:
+    is_one = size in NUMPY_SCALARS and (dtype is None or size <= np.dtype(dtype).itemsize)
+    if is_one and NUMBERS.fullmatch(declared):
+        raise ConfigError(
+            f"label {name!r}: the column is declared {declared} and holds blobs of {size} bytes. "
+            f"They are probably NumPy numbers, which Python's sqlite3 stores as raw bytes: call "
+            f"sqlite3.register_adapter(numpy.int64, int) before you insert such numbers (and the "
+            f"same for other types), and insert these rows again"
+        )
+    return blob_column(name, dtype, size)
