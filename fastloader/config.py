@@ -79,7 +79,7 @@ class Config:
     layout: "NHWC" or "NCHW".
     dtype: "uint8", "float32", "float16" or "bfloat16".
     mean, std: of the float types, for levels from 0 to 1.
-    strict: a blob that ends early is a bad row.
+    strict: a blob that ends early or is damaged is a bad row.
     max_pixels: width times height of an encoded picture that is still decoded.
     max_scans: of a JPEG that is still decoded.
     max_chunks: of a PNG or WebP file that is still decoded.

@@ -114,7 +114,7 @@ class FastLoader:
         dtype: "uint8"; "float32", "float16" or "bfloat16" for (level / 255 - mean) / std ("uint8").
         mean: of the float types; a number, or one for each channel, for levels from 0 to 1 (0).
         std: likewise (1).
-        strict: treat a picture that ends early as a bad row, rather than fill up what is missing
+        strict: treat an image that ends early or is damaged as a bad row, not fill what is missing
             with grey (False).
         max_pixels: refuse encoded pictures of more (178,956,970).
         max_scans: refuse progressive JPEGs of more (100).
@@ -269,8 +269,8 @@ class FastLoader:
 
     @property
     def partial_rows(self) -> list[tuple[Key, str]]:
-        """(key, reason) of the rows whose pictures end early, delivered with what there was of
-        them, each once."""
+        """(key, reason) of the rows whose images end early or are damaged, each once. They were
+        delivered, with grey for what is missing."""
         self._delivery.check_ours()
         return list(self._tally.partial.copy().items())
 

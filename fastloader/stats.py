@@ -87,7 +87,7 @@ class Stats(Stages):
         same ring. If there are many, raise ``slots``.
     leased: batches that the consumer holds right now, of those handed over as leases.
     bad_rows: rows that were dropped or filled, each time.
-    partial_rows: rows with a picture that ends early and was filled up with grey, each time.
+    partial_rows: rows with an image that ends early or is damaged, filled up with grey, each time.
     passed_over: rows that appeared in a batch's key range after the keys had been read.
     restarts: workers that were replaced after they had died.
     reconnects: connections to the database that were lost and made again.

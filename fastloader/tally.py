@@ -159,8 +159,8 @@ class Tally:
             )
         if cut:
             logger.warning(
-                "batch %d: %d of the pictures end early and were filled up with grey; the first is "
-                "key %s: %s (all: loader.partial_rows; strict=True makes them bad rows)",
+                "batch %d: %d images end early or are damaged and were filled up with grey; the "
+                "first is key %s: %s (all: loader.partial_rows; strict=True makes them bad rows)",
                 batch, len(cut), *cut[0],
             )  # fmt: skip
 

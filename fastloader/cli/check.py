@@ -124,7 +124,7 @@ class _Found:
     def text(self, listing: Path | None) -> str:
         lines = [
             f"{self.rows} rows: {self.count('bad')} cannot be delivered, {self.count('partial')} "
-            f"end early and would be filled up with grey"
+            f"end early or are damaged and would be filled up with grey"
         ]
         if self.pictures:
             formats = (
