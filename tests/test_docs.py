@@ -94,6 +94,7 @@ def in_a_process(script: str, folder: Path) -> None:
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
 
 
+@pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata's call
 @pytest.mark.parametrize("either", ["postgres"], indirect=True)
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_the_python_of_a_document_runs(

@@ -67,7 +67,7 @@ def test_a_missing_index_is_warned_of_where_the_loader_is_made(tmp_path: Path) -
 BAD = {
     5: (b"", 50, r"empty image \(the blob is empty\)"),
     6: (None, 60, "column 'image_data' is NULL"),
-    7: ("text", 70, "column 'image_data' is str, not a blob"),
+    7: ("text", 70, "column 'image_data' is text, not a blob"),
     20: (jpeg()[:300], 200, "truncated image"),
     21: (jpeg(), None, "column 'label' holds NULL, int64 is needed"),
     22: (jpeg(), "cat", "column 'label' holds 'cat', int64 is needed"),

@@ -74,6 +74,8 @@ def test_the_next_epoch_is_whole_wherever_the_one_before_was_interrupted(
             keys = keys_of(loader)
             epoch = loader._progress.iteration.turn.epoch
             assert keys == order(epoch), interrupter.where
+            if loader._feeders[0].ring.leased:
+                gc.collect()  # a traceback can be part of a cycle, with the batch of its frame
             assert len(loader._feeders[0].ring.leased) == 0, interrupter.where
             assert keys_of(loader) == order(epoch + 1), interrupter.where
         assert interrupter.seen > 100

@@ -100,6 +100,9 @@ def test_labels_of_every_type(database: Database, kind: str, workers: int) -> No
         assert labels.tolist() == (values if expected is None else expected)
 
 
+OR_ANOTHER = 'name a type that holds it, e.g. "f:float64"'
+
+
 def test_a_label_that_asks_for_a_type_gets_it_where_it_fits(database: Database) -> None:
     url = database.table(
         [
@@ -119,7 +122,7 @@ def test_a_label_that_asks_for_a_type_gets_it_where_it_fits(database: Database) 
         assert (labels["i"].tolist(), labels["f"].tolist()) == ([3], [2])
         assert loader.bad_rows == [
             (2, "column 'i' holds 300, uint8 is needed"),
-            (3, "column 'f' holds 2.5, int32 is needed"),
+            (3, f"column 'f' holds 2.5, int32 is needed; {OR_ANOTHER}"),
             (4, "column 'i' holds -1, uint8 is needed"),
         ]
 
