@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
+
+from .support import ROOT
 
 PREAMBLE = """
 import gc, os, random, signal, sys, threading, time
@@ -51,3 +55,25 @@ def in_a_fork(what: Callable[[], object]) -> None:
             pytest.fail("the fork hangs")
         time.sleep(0.005)
     assert found[1] == 0
+
+
+def on_hosts(commands: list[list[str]], environments: list[dict[str, str]]) -> list[Any]:
+    """What each process prints last, as JSON; they run at the same time."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, env={**os.environ, **environment}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )
+        for command, environment in zip(commands, environments, strict=True)
+    ]  # fmt: skip
+    try:
+        found = []
+        for process in processes:
+            out, errors = process.communicate(timeout=100)
+            assert process.returncode == 0, errors
+            found.append(json.loads(out.splitlines()[-1]))
+        return found
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()

@@ -46,6 +46,18 @@ def run(monkeypatch: pytest.MonkeyPatch, body: Any, *argv: str) -> int:
     return cli.main(["try", *argv])
 
 
+def options_of(monkeypatch: pytest.MonkeyPatch, *argv: str) -> dict[str, Any]:
+    """The loader's options, as a command gets them that ends well."""
+    found: dict[str, Any] = {}
+
+    def body(arguments: argparse.Namespace) -> Outcome:
+        found.update(loader_options(arguments))
+        return Outcome("")
+
+    assert run(monkeypatch, body, *argv) == 0
+    return found
+
+
 def raising(error: BaseException) -> Any:
     def body(_: argparse.Namespace) -> Outcome:
         raise error
@@ -126,15 +138,8 @@ def test_every_option_of_the_loader_is_an_argument_with_its_meaning(
 def test_the_loaders_options_are_read_as_their_variables_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found: dict[str, Any] = {}
-
-    def body(arguments: argparse.Namespace) -> Outcome:
-        found.update(loader_options(arguments))
-        return Outcome("")
-
     argv = ["a.db", "--size", "32x64", "--flip", "--shuffle", "0", "--label", "none"]
-    assert run(monkeypatch, body, *argv, "--image", "a,b") == 0
-    assert found == {
+    assert options_of(monkeypatch, *argv, "--image", "a,b") == {
         "url": "a.db",
         "size": (32, 64),
         "flip": True,
@@ -182,12 +187,6 @@ def test_what_is_mistyped_is_one_line_with_a_hint(
 def test_an_abbreviated_option_and_a_query_that_begins_with_a_comment_are_no_typing_errors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found: dict[str, Any] = {}
-
-    def body(arguments: argparse.Namespace) -> Outcome:
-        found.update(loader_options(arguments))
-        return Outcome("")
-
     query = "--comment\nSELECT * FROM t"
-    assert run(monkeypatch, body, "a.db", "--batch-s", "4", "--query=" + query) == 0
+    found = options_of(monkeypatch, "a.db", "--batch-s", "4", "--query=" + query)
     assert (found["batch_size"], found["query"]) == (4, query)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,32 +12,11 @@ from benchmarks.cluster import free_ports
 from fastloader import ConfigError, FastLoader
 
 from .postgres import Database, standby_of
-from .support import ROOT, simple_rows, table
+from .programs import on_hosts
+from .support import simple_rows, table
 
 OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "with_keys": True, "seed": 3}
 KEYS = list(range(3, 301, 3))
-
-
-def on_hosts(commands: list[list[str]], environments: list[dict[str, str]]) -> list[Any]:
-    """What each process prints last, as JSON; they run at the same time."""
-    processes = [
-        subprocess.Popen(
-            [sys.executable, *command], cwd=ROOT, env={**os.environ, **environment}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for command, environment in zip(commands, environments, strict=True)
-    ]  # fmt: skip
-    try:
-        found = []
-        for process in processes:
-            out, errors = process.communicate(timeout=100)
-            assert process.returncode == 0, errors
-            found.append(json.loads(out.splitlines()[-1]))
-        return found
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
 
 
 def check(hosts: list[list[list[int]]], keys: list[int] = KEYS) -> None:

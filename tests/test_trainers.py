@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
-import subprocess
-import sys
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +15,8 @@ import pytest
 from benchmarks.cluster import free_ports
 from fastloader import ConfigError, FastLoader
 
-from .support import ROOT, simple_rows, table
+from .programs import on_hosts
+from .support import simple_rows, table
 
 torch = pytest.importorskip("torch", reason="no PyTorch: its trainers are not tested")
 
@@ -251,24 +249,9 @@ def test_two_processes_of_accelerate_see_every_row_or_are_told(small: str, how: 
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2",
         "GLOO_SOCKET_IFNAME": "lo", "ACCELERATE_USE_CPU": "true",
     }  # fmt: skip
-    command = [sys.executable, "-W", "ignore", "-c", ACCELERATE, small, json.dumps(OPTIONS), how]
-    processes = [
-        subprocess.Popen(
-            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, **group, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    try:
-        found = []
-        for process in processes:
-            out, errors = process.communicate(timeout=100)
-            assert process.returncode == 0, errors
-            found.append(json.loads(out.splitlines()[-1]))
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+    command = ["-W", "ignore", "-c", ACCELERATE, small, json.dumps(OPTIONS), how]
+    ranks = [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    found = on_hosts([command] * 2, ranks)
     if how == "prepare":
         assert all("ConfigError: a DataLoader from Accelerate's prepare()" in it for it in found)
     else:

@@ -25,9 +25,9 @@ class DatabaseFiles:
     def __init__(self, config: Config) -> None:
         self._names: list[str] = []
         if not config.url.is_postgres:
-            # SQLite follows links, and keeps the other files beside the real one.
-            path = os.path.realpath(config.url.removeprefix("sqlite:///"))
-            self._names = [path + suffix for suffix in SUFFIXES]
+            from ..source.sqlitefile import path_of  # here: it imports sqlite3
+
+            self._names = [path_of(config) + suffix for suffix in SUFFIXES]
         self._last_names = {os.path.basename(name) for name in self._names}
 
     def __contains__(self, path: str | os.PathLike[str]) -> bool:

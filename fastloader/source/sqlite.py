@@ -70,7 +70,7 @@ class SQLiteSource:
     def _open(self) -> None:
         opened = connect(self._path)
         self._connection, self._unlocked_state = opened.connection, opened.unlocked_state
-        check_identity(self._path, opened.identity, self._identity or opened.identity)
+        check_identity(self._path, opened.identity, self._identity)
         self._identity = opened.identity
         with self._errors("look at its columns") as connection:
             self._table = SQLiteTable(self._config, connection, self._where)
