@@ -42,7 +42,8 @@ class SQLiteTable:
         self._is_derived = config.query is not None or self._is_view()
         self._from, declared = self._find_rows()
         names = {name.lower(): name for name in declared}
-        wanted = [config.key, *config.images, *(name for name, _ in self.labels)]
+        self._values = [*config.images, *(name for name, _ in self.labels)]
+        wanted = [config.key, *self._values]
         for column in wanted:
             if column.lower() not in names:
                 raise SourceError(f"{name}: no column {column!r}; there are {', '.join(declared)}")
@@ -148,18 +149,16 @@ class SQLiteTable:
 
     def _plan(self) -> list[str]:
         """Return the steps of SQLite's plan for a key range."""
-        columns = [*self._config.images, *(name for name, _ in self.labels)]
-        sql = self.select([self._key, *map(identifier, columns)])
+        sql = self.select([self._key, *map(identifier, self._values)])
         return [step for *_, step in self._execute(f"EXPLAIN QUERY PLAN {sql}", (0, 1))]
 
     def _keys_again(self, keys: Keys) -> Keys:
         """Return the keys as they are when they are read as the rows will be."""
         if len(keys) == 0:
             return keys
-        columns = [*self._config.images, *(name for name, _ in self.labels)]
         # Columns that are named have a say in SQLite's plan. None of them is read.
-        unread = (f"CASE WHEN ? THEN {identifier(column)} END" for column in columns)
-        parameters = [*[0] * len(columns), int(keys[0]), int(keys[-1])]
+        unread = (f"CASE WHEN ? THEN {identifier(column)} END" for column in self._values)
+        parameters = [*[0] * len(self._values), int(keys[0]), int(keys[-1])]
         return self._read_keys(self.select([self._key, *unread]), parameters)
 
     def _not_repeatable(self, rows: int) -> PlanError:
