@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # Releases that are known to go together, where they are for this Python; none for the newest ones.
 PINNED := $(if $(findstring 3.11.,$(shell $(PYTHON) --version 2>&1)),--constraint tools/constraints.txt)
-EXTENSIONS := setup.py $(wildcard fastloader/*.p[yx][xd] fastloader/source/*.p[yx][xd] csrc/*.[ch])
+EXTENSIONS := setup.py $(wildcard fastloader/*/*.p[yx][xd] fastloader/*/*/*.p[yx][xd] csrc/*.[ch])
 # The sanitizers: libasan has to be the first library that Python loads. Python itself keeps memory
 # until it ends, so leaks are looked for by a test of our own instead; it counts pages, hence the small
 # quarantine.
@@ -73,7 +73,7 @@ lint: $(VENV)/test.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --ignore-missing-stub --mypy-config-file pyproject.toml \
-		--allowlist tools/stubtest-allowlist fastloader._kernel fastloader.source._libpq
+		--allowlist tools/stubtest-allowlist fastloader.fields._kernel fastloader.source.postgres._libpq
 
 # A build of its own, so that the other one stays as fast as it is. What a sanitizer reports goes to
 # descriptor 2, which pytest would otherwise keep to itself when the process aborts.

@@ -42,7 +42,7 @@ PROBE = """
 int main(void) {{ return (int){name}; }}
 """
 
-KERNEL = "fastloader._kernel"
+KERNEL = "fastloader.fields._kernel"
 VERSION = re.search(r'"(.*)"', Path("fastloader/_version.py").read_text())[1]
 WARNINGS = ["-Wall", "-Wextra", "-Wconversion", "-Wshadow"]
 SANITIZE = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-fno-omit-frame-pointer"]
@@ -95,7 +95,7 @@ setup(
         [
             Extension(
                 KERNEL,
-                ["fastloader/_kernel.pyx"],
+                ["fastloader/fields/_kernel.pyx"],
                 include_dirs=["csrc"],
                 define_macros=macros,
                 py_limited_api=stable,
@@ -105,8 +105,8 @@ setup(
                 extra_link_args=link_flags,
             ),
             Extension(
-                "fastloader.source._libpq",
-                ["fastloader/source/_libpq.pyx"],
+                "fastloader.source.postgres._libpq",
+                ["fastloader/source/postgres/_libpq.pyx"],
                 define_macros=macros,
                 py_limited_api=stable,
                 extra_compile_args=flags,

@@ -15,9 +15,10 @@ import sys
 import time
 from pathlib import Path
 
+from tests.servers.endings import ending_cleanly
+
 from . import report
 from .cases import CASES
-from .endings import ending_cleanly
 from .measure import BUILD, ROOT
 
 

@@ -43,7 +43,7 @@ def one_core() -> Iterator[None]:
 
 def kernel(blobs: list[bytes], *, timed: bool, **options: Any) -> Callable[[], Sample]:
     """A pass of the kernel over all blobs; where it is timed, the times of its stages."""
-    from fastloader._kernel import Decoder
+    from fastloader.fields._kernel import Decoder
 
     decoder = Decoder(*SIZE, max_pixels=MAX_PIXELS, orientation=False, timed=timed, **options)
     picture = np.empty((1, *decoder.shape), decoder.dtype)

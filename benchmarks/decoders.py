@@ -43,7 +43,7 @@ without work."""
 
 def fastloader(work: Work, *, quality: str = "exact", portable: bool = False) -> Decode:
     """Each picture into the same place. EXIF's orientation is left alone, as the others do."""
-    from fastloader._kernel import Decoder
+    from fastloader.fields._kernel import Decoder
 
     decoder = Decoder(
         *SIZE,

@@ -43,9 +43,10 @@ try:
 
     from fastloader import FastLoader, FastloaderError
     from fastloader.cli.sheet import contact_sheet
+    from tests.servers import cluster
+    from tests.servers.endings import ending_cleanly
 
-    from . import cluster, photos, pictures
-    from .endings import ending_cleanly
+    from . import photos, training_images
 
     with _silent_stderr():
         import tensorflow as tf
@@ -76,8 +77,12 @@ def main() -> None:
         with ending_cleanly():
             _demo(options)
     except (
-        pictures.PicturesError, cluster.ClusterError, FastloaderError, sqlite3.Error, OSError,
-    ) as error:  # fmt: skip
+        training_images.PicturesError,
+        cluster.ClusterError,
+        FastloaderError,
+        sqlite3.Error,
+        OSError,
+    ) as error:
         sys.exit(f"demo: {error}")
     except tf.errors.OpError as error:
         # "{{function_node ...}} ErrorOfTheGenerator: words", and a traceback on the next lines
@@ -142,27 +147,29 @@ def _loader(url: str, options: argparse.Namespace) -> FastLoader:
 
 def _prepare(options: argparse.Namespace) -> tuple[Path, list[str]]:
     """The SQLite file, made unless it is there and of the same pictures, and the labels' names."""
-    found = pictures.find_pictures(options.images) if options.images else []
-    labels = sorted({name for _, name in found}) or list(pictures.CLASSES)
+    found = training_images.find_pictures(options.images) if options.images else []
+    labels = sorted({name for _, name in found}) or list(training_images.CLASSES)
     # What the pictures depend on: the files, or the code that draws them.
     inputs: list[Any] = [(str(p), p.stat().st_mtime_ns, p.stat().st_size, n) for p, n in found]
-    code = Path(pictures.__file__).read_bytes()
+    code = Path(training_images.__file__).read_bytes()
     version = zlib.crc32(repr((options.rows, inputs)).encode() + code) & 0x7FFFFFFF or 1
 
     options.folder.mkdir(parents=True, exist_ok=True)
     path = options.folder / "pictures.sqlite"
-    old = pictures.table_version(path)
+    old = training_images.table_version(path)
     if old == 0:
-        raise pictures.PicturesError(f"{path} was not written by the demo; pass another --folder")
+        raise training_images.PicturesError(
+            f"{path} was not written by the demo; pass another --folder"
+        )
     if old != version:
         random.Random(SEED).shuffle(found)
         index = {name: label for label, name in enumerate(labels)}
         rows = (
-            pictures.read_pictures([(p, index[n]) for p, n in found], options.rows)
+            training_images.read_pictures([(p, index[n]) for p, n in found], options.rows)
             if found
-            else pictures.make_pictures(options.rows, SEED)
+            else training_images.make_pictures(options.rows, SEED)
         )
-        pictures.write_table(path, rows, total=options.rows, version=version)
+        training_images.write_table(path, rows, total=options.rows, version=version)
     source = f"{len(found)} pictures of {options.images}" if found else "made-up pictures"
     done = "there already" if old == version else "written"
     size = path.stat().st_size / 1e6

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloader.plan import Plan
+from fastloader.plan.plan import Plan
 
 from .contestants import BATCH
 from .measure import BUILD, Sample, report, table

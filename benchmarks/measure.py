@@ -146,7 +146,7 @@ def cpu_seconds() -> float:
 
 def machine() -> dict[str, Any]:
     """Where a result is from."""
-    from fastloader import _kernel
+    from fastloader.fields import _kernel
 
     with open("/proc/cpuinfo", encoding="utf-8") as lines:
         models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .cluster import cluster
-from .endings import ending_cleanly
+from tests.servers.cluster import cluster
+from tests.servers.endings import ending_cleanly
+
 from .measure import MADE
 
 SELECT = "SELECT image_data, label FROM images ORDER BY id"
@@ -58,7 +59,7 @@ def read_photos(folder: Path, count: int | None = None) -> list[Photo]:
 
 def _make_photos() -> None:
     """The images of the demo, as files with a list of their labels."""
-    from .pictures import DISTINCT, make_pictures
+    from .training_images import DISTINCT, make_pictures
 
     MADE.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix="photos-", dir=MADE.parent))

@@ -17,7 +17,8 @@ import time
 
 import numpy as np
 
-from .endings import ending_cleanly
+from tests.servers.endings import ending_cleanly
+
 from .measure import Sample, child, paired, parser, report, spread, table
 
 BLOCKS = (None, 64, 8, 1)
@@ -37,9 +38,9 @@ def table_of(path: str, rows: int) -> None:
 
 
 def run_keys(path: str) -> Sample:
-    from fastloader.config import make_config
-    from fastloader.ring import create_memory
-    from fastloader.survey import survey
+    from fastloader.options.config import make_config
+    from fastloader.transport.ring import create_memory
+    from fastloader.worker.survey import survey
 
     config = make_config({"url": path})
     with create_memory("plan") as memory:
@@ -57,7 +58,7 @@ def run_keys(path: str) -> Sample:
 
 
 def run_order(rows: int, block: int | None, batch_size: int = 64) -> Sample:
-    from fastloader.plan import Plan, key_ranges
+    from fastloader.plan.plan import Plan, key_ranges
 
     plan = Plan(rows, batch_size, shuffle=block is not None, shuffle_block=block or 1)
     keys = np.arange(3, 3 * rows + 3, 3)

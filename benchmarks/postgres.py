@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from .cluster import cluster
+from tests.servers.cluster import cluster
+
 from .contestants import BATCH, SIZE
 from .end_to_end import Goal
 from .measure import (
@@ -52,7 +53,7 @@ MEMORY_BYTES = 2_000_000_000
 
 def read_source(url: str) -> Iterator[int]:
     """Rows at a time, as a worker gets them; a label column too."""
-    from fastloader.config import make_config
+    from fastloader.options.config import make_config
     from fastloader.source import open_source
 
     with contextlib.closing(open_source(make_config({"url": url}, {}))) as source:
@@ -196,9 +197,9 @@ def network(photos: list[Any], options: Any) -> tuple[dict[str, list[Sample]], l
 
 def run_keys(url: str) -> Sample:
     """In a process of its own, as in a loader; its memory at most."""
-    from fastloader.config import make_config
-    from fastloader.ring import create_memory
-    from fastloader.survey import survey
+    from fastloader.options.config import make_config
+    from fastloader.transport.ring import create_memory
+    from fastloader.worker.survey import survey
 
     start = time.perf_counter()
     with create_memory("plan") as memory:
@@ -242,7 +243,9 @@ def run_memory(url: str) -> Sample:
 
     found = []
     with FastLoader(url, batch_size=BATCH, size=SIZE, workers=1) as loader:
-        (worker,) = (p for p in psutil.Process().children() if "fastloader.worker" in p.cmdline())
+        (worker,) = (
+            p for p in psutil.Process().children() if "fastloader.worker.worker" in p.cmdline()
+        )
         every = max(1, len(loader) // 10)
         start = time.perf_counter()
         for i, _ in enumerate(loader):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastloader.cli.plot import BLUE, GREY, figure
+from fastloader.cli.measure.plot import BLUE, GREY, figure
 
 from .cases import CASES, Case
 from .measure import Sample, Spread

@@ -35,9 +35,10 @@ from typing import Any
 import numpy as np
 import psutil
 
-from .cluster import cluster
+from tests.servers.cluster import cluster
+from tests.servers.endings import ending_cleanly
+
 from .contestants import BATCH, SIZE
-from .endings import ending_cleanly
 from .measure import Sample, child, cores, paired, parser, ratio, report, spread, table
 from .photos import POSTGRES, Photo, read_photos, write, write_postgres
 
@@ -170,10 +171,10 @@ def run_loop(url: str, order: dict[str, Any], *, cold: bool) -> Sample:
 
 
 def run_read(url: str, order: dict[str, Any], *, cold: bool) -> Sample:
-    from fastloader.config import make_config
-    from fastloader.plan import key_ranges
-    from fastloader.producer import plan_of
+    from fastloader.options.config import make_config
+    from fastloader.plan.plan import key_ranges
     from fastloader.source import open_source
+    from fastloader.worker.producer import plan_of
 
     config = make_config({"url": url, "batch_size": BATCH, **order}, {})
     with contextlib.closing(open_source(config)) as source:

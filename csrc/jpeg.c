@@ -2,7 +2,7 @@
  * fancy upsampling. Both libjpeg-turbo 2.1 and 3.x serve; only the classic 8-bit calls are used. */
 #include "jpeg.h"
 
-#include "colour.h"
+#include "color.h"
 #include "jpeg_damage.h"
 #include "jpeg_eighth.h"
 #include "jpeg_segments.h"

@@ -4,7 +4,7 @@
 #include "sink.h"
 
 #include "clock.h"
-#include "colour.h"
+#include "color.h"
 
 #include <string.h>
 

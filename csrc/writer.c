@@ -1,6 +1,6 @@
 #include "writer.h"
 
-#include "colour.h"
+#include "color.h"
 
 #include <math.h>
 #include <string.h>

@@ -16,7 +16,7 @@ from .errors import (
     WorkerError,
 )
 from .loader import FastLoader
-from .stats import Pictures, Stats
+from .observe.stats import Pictures, Stats
 
 __all__ = [
     "ClosedError",

@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from .columns import Column
-from .config import UNSET, Config, PerColumn, make_config
-from .delivery import Delivery
+from .consumer.delivery import Delivery
+from .consumer.progress import fingerprint
 from .errors import ConfigError, CopyError
-from .keys import Key
-from .progress import fingerprint
-from .stats import Stats
+from .fields.columns import Column
+from .observe.stats import Stats
+from .options.config import UNSET, Config, PerColumn, make_config
+from .plan.keys import Key
 
 if TYPE_CHECKING:
     import jax

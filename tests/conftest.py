@@ -12,9 +12,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-from benchmarks.cluster import Cluster, cluster
-
-from .postgres import Database, all_servers, bindirs
+from .servers.cluster import Cluster, cluster
+from .servers.postgres import Database, all_servers, bindirs
 from .support import simple_rows, survey_processes, table, wait_until, worker_processes
 
 # The tests have time limits of their own, and the machines are shared.

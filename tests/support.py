@@ -178,14 +178,14 @@ def worker_processes(parent: int | None = None) -> list[psutil.Process]:
 
 def survey_processes(parent: int | None = None) -> list[psutil.Process]:
     """Those that do surveys, or hold their snapshots."""
-    return [p for p in _children(parent) if is_worker(p, "fastloader.survey")]
+    return [p for p in _children(parent) if is_worker(p, "fastloader.worker.survey")]
 
 
 def _children(parent: int | None) -> list[psutil.Process]:
     return psutil.Process(parent or os.getpid()).children(recursive=True)
 
 
-def is_worker(process: psutil.Process, module: str = "fastloader.worker") -> bool:
+def is_worker(process: psutil.Process, module: str = "fastloader.worker.worker") -> bool:
     try:
         return module in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:

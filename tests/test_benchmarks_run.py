@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import epochs, labels, measure, photos, pictures, server_load, shuffle
+from benchmarks import epochs, labels, measure, photos, server_load, shuffle, training_images
 
-from .postgres import bindirs
+from .servers.postgres import bindirs
 from .support import ROOT
 
 PHOTOS = ROOT.parent / "shared" / "data" / "photos"
@@ -61,12 +61,12 @@ def test_without_photographs_images_are_made_once_and_it_is_said(
 ) -> None:
     made = tmp_path / "build" / "photos"
     monkeypatch.setattr(photos, "MADE", made)
-    monkeypatch.setattr(pictures, "DISTINCT", 3)
+    monkeypatch.setattr(training_images, "DISTINCT", 3)
     found = photos.read_photos(made, 2)
     assert "images that the benchmark makes" in capsys.readouterr().err
     assert [blob[:3] for blob, _ in found] == [b"\xff\xd8\xff"] * 2
     assert os.listdir(made.parent) == ["photos"]
-    monkeypatch.setattr(pictures, "make_pictures", None)
+    monkeypatch.setattr(training_images, "make_pictures", None)
     assert photos.read_photos(made)[:2] == found
 
 

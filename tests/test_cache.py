@@ -19,12 +19,12 @@ import pytest
 from PIL import Image
 
 from fastloader import ConfigError, FastLoader, cli
-from fastloader.cache import HEADER, SUFFIX, Cache, Place
-from fastloader.columns import Column
-from fastloader.producer import Filled
+from fastloader.cache.file import HEADER, SUFFIX, Cache, Place
+from fastloader.fields.columns import Column
+from fastloader.worker.producer import Filled
 
 from .conftest import Either
-from .postgres import Database
+from .servers.postgres import Database
 from .support import jpeg, simple_rows, table, unpacked, worker_processes
 
 OPTIONS: dict[str, Any] = {

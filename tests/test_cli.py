@@ -19,8 +19,8 @@ from fastloader.cli.command import (
     add_loader_arguments,
     loader_options,
 )
-from fastloader.config import Config
 from fastloader.errors import ConfigError, SourceError, WorkerDied
+from fastloader.options.config import Config
 
 
 class Try:

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from fastloader import cli
-from fastloader._kernel import Decoder, sanitized
 from fastloader.cli import doctor
+from fastloader.fields._kernel import Decoder, sanitized
 
 from .conftest import Either
 from .support import simple_rows

@@ -274,7 +274,7 @@ def test_unchanged_files_are_not_read_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from fastloader.cli.folder import Folder
+    from fastloader.cli.ingest.folder import Folder
 
     ingest(capsys, flowers, url)
     monkeypatch.setattr(Folder, "read", None)

@@ -19,7 +19,8 @@ from typing import cast
 import pytest
 
 from fastloader import cli
-from fastloader.cli import doctor, ingest
+from fastloader.cli import doctor
+from fastloader.cli.ingest import ingest
 
 from .support import jpeg
 

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from fastloader import cli, machine
-from fastloader.cli import tune
-from fastloader.cli.throughput import Measured
+from fastloader import cli
+from fastloader.cli.measure import tune
+from fastloader.cli.measure.throughput import Measured
+from fastloader.system import machine
 
-from .postgres import Database
+from .servers.postgres import Database
 from .support import jpeg, simple_rows, table
 
 OPTIONS = ["--size", "16x16", "--batch-size", "8"]

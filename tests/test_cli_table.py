@@ -16,7 +16,7 @@ from fastloader.cli.plan import has_limit
 from fastloader.cli.sheet import SHEET_WIDTH
 
 from .conftest import Either
-from .postgres import Database
+from .servers.postgres import Database
 from .support import jpeg, simple_rows, table
 
 OPTIONS = ["--size", "16x16", "--batch-size", "8"]

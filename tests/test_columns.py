@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastloader.columns import Column, blob_column, split_label, store
 from fastloader.errors import ConfigError
+from fastloader.fields.columns import Column, blob_column, split_label, store
 
 
 def stored(column: Column, values: list[Any]) -> tuple[list[Any], dict[int, str]]:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastloader import machine
-from fastloader.columns import Column
-from fastloader.config import Config, make_config
 from fastloader.errors import ConfigError
-from fastloader.url import DatabaseUrl, parse_dsn, parse_url
+from fastloader.fields.columns import Column
+from fastloader.options.config import Config, make_config
+from fastloader.options.url import DatabaseUrl, parse_dsn, parse_url
+from fastloader.system import machine
 
 FULL_ENVIRONMENT = {
     "FASTLOADER_URL": "sqlite:////data/e.db",

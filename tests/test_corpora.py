@@ -17,13 +17,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
-from fastloader._kernel import Decoder
-from fastloader.config import Config
 from fastloader.errors import KERNEL_STATUS
-from fastloader.images import ImageDecoder
-from fastloader.url import DatabaseUrl
+from fastloader.fields._kernel import Decoder
+from fastloader.fields.image import ImageDecoder
+from fastloader.options.config import Config
+from fastloader.options.url import DatabaseUrl
 
-from .small_pictures import SMALL_PICTURES
+from .small_images import SMALL_PICTURES
 from .support import DATA, needs_data, resized
 
 LIMITS = {"max_pixels": 50_000_000, "max_scans": 100}

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from benchmarks import pictures
+from benchmarks import training_images
 from fastloader.cli import sheet as sheets
 
 from .support import ROOT, jpeg
@@ -47,8 +47,8 @@ def test_images_that_teach_nothing_are_refused(
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(jpeg())
-    with pytest.raises(pictures.PicturesError, match=re.escape(words.format(tmp_path))):
-        pictures.find_pictures(tmp_path)
+    with pytest.raises(training_images.PicturesError, match=re.escape(words.format(tmp_path))):
+        training_images.find_pictures(tmp_path)
 
 
 def test_the_first_subfolder_is_the_label_and_the_rest_is_left_out(
@@ -57,7 +57,7 @@ def test_the_first_subfolder_is_the_label_and_the_rest_is_left_out(
     for name in ("a/b/1.jpg", "c/2.jpg", "3.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(jpeg())
-    found = pictures.find_pictures(tmp_path)
+    found = training_images.find_pictures(tmp_path)
     assert [name for _, name in found] == ["a", "c"]
     assert "left out 1 JPEGs in no subfolder" in capsys.readouterr().out
 

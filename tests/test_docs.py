@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cluster import free_ports
 from fastloader import FastLoader, cli
 
 from .conftest import Either
+from .servers.cluster import free_ports
 from .support import ROOT, jpeg, simple_rows, table
 
 tf = pytest.importorskip("tensorflow")

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloader._kernel import Decoder
 from fastloader.errors import KERNEL_STATUS
+from fastloader.fields._kernel import Decoder
 
 from .small_webps import SMALL_WEBPS
 from .support import (

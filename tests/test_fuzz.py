@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .small_pictures import SMALL_PICTURES
+from .small_images import SMALL_PICTURES
 from .support import (
     DATA,
     LIBRARIES,

@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fastloader._kernel import Decoder
+from fastloader.fields._kernel import Decoder
 
 from .support import FILTERS, decoded, jpeg, needs_data, photos, resized
 

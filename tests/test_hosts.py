@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cluster import free_ports
 from fastloader import ConfigError, FastLoader
 
-from .postgres import Database, standby_of
 from .programs import on_hosts
+from .servers.cluster import free_ports
+from .servers.postgres import Database, standby_of
 from .support import simple_rows, table
 
 OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "with_keys": True, "seed": 3}

@@ -14,12 +14,12 @@ import pytest
 from PIL import Image, features
 
 from fastloader import FastLoader, RowError
-from fastloader.config import Config
-from fastloader.images import ImageDecoder
-from fastloader.keys import key_numbers
-from fastloader.url import DatabaseUrl
+from fastloader.fields.image import ImageDecoder
+from fastloader.options.config import Config
+from fastloader.options.url import DatabaseUrl
+from fastloader.plan.keys import key_numbers
 
-from .small_pictures import SMALL_PICTURES, encoded
+from .small_images import SMALL_PICTURES, encoded
 from .support import decoded, jpeg, table, unpacked
 
 Make = Callable[..., FastLoader]

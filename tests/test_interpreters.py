@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fastloader import ConfigError, FastLoader, survey
+from fastloader import ConfigError, FastLoader
+from fastloader.worker import survey
 
 from .support import simple_rows, survey_processes, table, wait_until, worker_processes
 

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fastloader import _kernel
-from fastloader._kernel import Decoder
 from fastloader.errors import KERNEL_STATUS
+from fastloader.fields import _kernel
+from fastloader.fields._kernel import Decoder
 
+from .small_images import SMALL_PICTURES
 from .small_jpegs import HEIGHT, SMALL_JPEGS, WIDTH
-from .small_pictures import SMALL_PICTURES
 from .support import DATA, compiled, decoded, jpeg, needs_data, needs_sources, photos, resized
 
 LIBC = ctypes.CDLL(None)

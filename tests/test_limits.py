@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fastloader import FastLoader
-from fastloader.process import LAST_WORDS_BYTES
+from fastloader.transport.process import LAST_WORDS_BYTES
 
 from .programs import run
 from .support import jpeg, simple_rows, table

@@ -18,8 +18,8 @@ import pytest
 
 import fastloader
 from fastloader import FastLoader
-from fastloader.config import Config
-from fastloader.ring import ALIGNMENT
+from fastloader.options.config import Config
+from fastloader.transport.ring import ALIGNMENT
 
 from .support import decoded, jpeg, resized, simple_rows, table, unpacked
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastloader import machine
+from fastloader.system import machine
 
 MIB = 1 << 20
 AFFINITY = len(os.sched_getaffinity(0))

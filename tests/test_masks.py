@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from fastloader._kernel import Decoder
 from fastloader.errors import KERNEL_STATUS, OTHER_VALUES, kernel_reason
+from fastloader.fields._kernel import Decoder
 
 CLASSES = np.arange(12, dtype=np.uint8).reshape(3, 4)
 

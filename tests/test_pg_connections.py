@@ -9,12 +9,12 @@ from typing import Any
 import psycopg2
 import pytest
 
-from benchmarks.cluster import Cluster, cluster
 from fastloader import FastLoader, SourceError
-from fastloader.config import make_config
-from fastloader.source.postgres import PostgresSource
+from fastloader.options.config import make_config
+from fastloader.source.postgres.source import PostgresSource
 
-from .postgres import Database, standby_of
+from .servers.cluster import Cluster, cluster
+from .servers.postgres import Database, standby_of
 from .support import all_keys, jpeg, parts_of
 
 ROWS = 600

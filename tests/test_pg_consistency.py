@@ -10,10 +10,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from benchmarks.cluster import Cluster
 from fastloader import FastLoader, SourceError
 
-from .postgres import Database
+from .servers.cluster import Cluster
+from .servers.postgres import Database
 from .support import jpeg, survey_processes, unpacked, wait_until, worker_processes
 
 ROWS = 900

@@ -21,13 +21,13 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks.cluster import Cluster, free_ports
-from benchmarks.proxy import Proxy
 from fastloader import FastLoader, FastloaderError, SourceError
-from fastloader.config import make_config
-from fastloader.source.pgconnection import Connection
+from fastloader.options.config import make_config
+from fastloader.source.postgres.connection import Connection
 
-from .postgres import PASSWORD, Database, lock, standby_of
+from .servers.cluster import Cluster, free_ports
+from .servers.postgres import PASSWORD, Database, lock, standby_of
+from .servers.proxy import Proxy
 from .support import (
     jpeg,
     simple_rows,

@@ -16,11 +16,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastloader import PlanError, SourceError
-from fastloader.columns import Column
-from fastloader.config import make_config
+from fastloader.fields.columns import Column
+from fastloader.options.config import make_config
 from fastloader.source import open_source
-from fastloader.source._libpq import QueryError, Result, Session
-from fastloader.source.pgtypes import LABELS, labels_of
+from fastloader.source.postgres._libpq import QueryError, Result, Session
+from fastloader.source.postgres.types import LABELS, labels_of
 
 Answer = bytes | Callable[[str], bytes]
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from fastloader import FastloaderWarning, SourceError
-from fastloader.config import make_config
+from fastloader.options.config import make_config
 from fastloader.source import Chunk, open_source
 
-from .postgres import Database
+from .servers.postgres import Database
 from .support import all_keys, blobs_of, jpeg
 
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from fastloader import FastLoader, PlanError, SourceError
-from fastloader.config import make_config
-from fastloader.source.postgres import PostgresSource
+from fastloader.options.config import make_config
+from fastloader.source.postgres.source import PostgresSource
 
-from .postgres import Database
+from .servers.postgres import Database
 from .support import all_keys, jpeg, unpacked
 
 OPTIONS = {"size": (8, 8), "batch_size": 3, "with_keys": True, "fetch_bytes": 1}

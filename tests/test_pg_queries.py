@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cluster import cluster
 from fastloader import FastLoader, SourceError
-from fastloader.source.pgplan import calls
+from fastloader.source.postgres.plan import calls
 
-from .postgres import Database, all_servers
+from .servers.cluster import cluster
+from .servers.postgres import Database, all_servers
 from .support import jpeg, simple_rows, unpacked, wait_until
 
 OPTIONS = {"size": (8, 8), "batch_size": 8, "workers": 1, "with_keys": True}

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps, features
 
-from fastloader import ConfigError, FastLoader, RowError, pillow
-from fastloader.config import make_config
-from fastloader.images import ImageDecoder
+from fastloader import ConfigError, FastLoader, RowError
+from fastloader.fields import pillow
+from fastloader.fields.image import ImageDecoder
+from fastloader.options.config import make_config
 
 from .interrupts import each_place
 from .programs import in_a_fork
@@ -64,8 +65,8 @@ PEAK = """
 import re, sys
 import numpy as np
 from PIL import Image
-from fastloader.config import make_config
-from fastloader.images import ImageDecoder
+from fastloader.options.config import make_config
+from fastloader.fields.image import ImageDecoder
 
 def peak():  # ru_maxrss is that of the parent at first
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])

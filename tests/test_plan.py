@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastloader.errors import PlanError
-from fastloader.order import Permutation, Shuffled
-from fastloader.plan import Plan, check_keys, key_ranges
+from fastloader.plan.order import Permutation, Shuffled
+from fastloader.plan.plan import Plan, check_keys, key_ranges
 
 sorted_keys = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=200, unique=True).map(
     lambda keys: np.array(sorted(keys), np.int64)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from fastloader._kernel import Decoder
+from fastloader.fields._kernel import Decoder
 
 PIXELS = np.random.default_rng(25).integers(0, 256, (4, 6, 3), np.uint8)
 SHORT, LONG = 3, 4

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from fastloader import FastLoader, FastloaderWarning, PlanError, RowError, SourceError
-from fastloader.columns import Column
-from fastloader.config import make_config
+from fastloader.fields.columns import Column
+from fastloader.options.config import make_config
 from fastloader.source import Source, open_source
-from fastloader.source.postgres import PostgresSource
+from fastloader.source.postgres.source import PostgresSource
 
-from .postgres import Database
+from .servers.postgres import Database
 from .support import all_keys, blobs_of, decoded, jpeg, resized, simple_rows, unpacked
 
 SMALL = {"size": (8, 8), "batch_size": 4, "workers": 1}

@@ -10,7 +10,7 @@ from prometheus_client.openmetrics.exposition import generate_latest
 
 from fastloader import FastLoader
 from fastloader.adapters.prometheus import HELP, LoaderCollector
-from fastloader.stats import Stages, Stats
+from fastloader.observe.stats import Stages, Stats
 
 from .programs import in_a_fork
 

@@ -18,7 +18,7 @@ from benchmarks.on_ray import cluster_of
 from fastloader import ConfigError, FastLoader, FastloaderWarning, PlanError, RowError, SourceError
 
 from .conftest import Either
-from .postgres import PASSWORD, Database, lock
+from .servers.postgres import PASSWORD, Database, lock
 from .support import jpeg, photos, simple_rows, table, unpacked, wait_until
 
 ray = pytest.importorskip("ray", reason="no Ray: fastloader.adapters.ray is not tested")

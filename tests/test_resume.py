@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from fastloader import ConfigError, FastLoader, StateError
-from fastloader.feeder import Feeder, Turn
+from fastloader.consumer.feeder import Feeder, Turn
 
-from .postgres import Database
+from .servers.postgres import Database
 from .support import (
     jpeg,
     parts_of,

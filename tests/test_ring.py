@@ -9,11 +9,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from fastloader import pipes, ring
-from fastloader.columns import Column
 from fastloader.errors import ConfigError
-from fastloader.pipes import Channel, PipeBroken, Record, socket_pair
-from fastloader.ring import Layout, Ring, create_memory, slot_image
+from fastloader.fields.columns import Column
+from fastloader.transport import pipes, ring
+from fastloader.transport.pipes import Channel, PipeBroken, Record, socket_pair
+from fastloader.transport.ring import Layout, Ring, create_memory, slot_image
 
 IMAGES = slot_image("photo")
 COLUMNS = [

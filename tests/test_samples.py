@@ -10,9 +10,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, features
 
-from fastloader import pillow
-from fastloader.config import make_config
-from fastloader.images import ImageDecoder
+from fastloader.fields import pillow
+from fastloader.fields.image import ImageDecoder
+from fastloader.options.config import make_config
 
 from .small_tiffs import EXTRA, saved, tiff
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import fastloader
-from fastloader import _kernel
+from fastloader.fields import _kernel
 
 from .support import ROOT
 
@@ -54,7 +54,7 @@ def test_every_file_is_as_it_was_packed(wheel: importlib.metadata.Distribution) 
 
 def test_the_codecs_are_those_of_the_wheel() -> None:
     """In a process of its own: Pillow brings some along, too."""
-    program = "import fastloader._kernel; print(open('/proc/self/maps').read())"
+    program = "import fastloader.fields._kernel; print(open('/proc/self/maps').read())"
     maps = subprocess.check_output([sys.executable, "-c", program], text=True)
     libraries = Path(fastloader.__file__).parent.with_name("fastloader.libs")
     for file in CODECS.values():

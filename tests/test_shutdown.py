@@ -14,11 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
-from benchmarks.proxy import Proxy
-from fastloader import FastLoader, process
+from fastloader import FastLoader
+from fastloader.transport import process
 
-from .postgres import Database
 from .programs import PREAMBLE, run
+from .servers.postgres import Database
+from .servers.proxy import Proxy
 from .support import jpeg, open_files, simple_rows, table, wait_until, worker_processes
 
 either_way = pytest.mark.parametrize("workers", [0, 2])
@@ -48,7 +49,7 @@ def test_busy_workers_end_by_themselves_all_at_once(slow: str, is_forked: bool) 
     fork = 0
     if is_forked:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("fastloader.descriptors._owned", {})
+            patch.setattr("fastloader.system.descriptors._owned", {})
             fork = os.fork()
         if fork == 0:
             time.sleep(60)
@@ -77,7 +78,7 @@ def test_one_time_limit_holds_for_all_workers(path: str, monkeypatch: pytest.Mon
     next(iter(loader))
     for worker in worker_processes():
         worker.suspend()  # so none of them can end by itself
-    monkeypatch.setattr("fastloader.process._wait", noted)
+    monkeypatch.setattr("fastloader.transport.process._wait", noted)
     processes = [feeder.process for feeder in loader._feeders]
     loader.close()
     assert waits == [process.CLOSE_TIMEOUT_S]
@@ -95,7 +96,7 @@ def test_a_process_that_cannot_be_killed_is_left_to_itself(
     before = open_files()
     with monkeypatch.context() as patch:
         patch.setattr("os.kill", lambda *_: None)
-        patch.setattr("fastloader.process.KILL_TIMEOUT_S", 0.2)
+        patch.setattr("fastloader.transport.process.KILL_TIMEOUT_S", 0.2)
         loader.close()
     assert f"processes [{worker.pid}] were killed 0.2 s ago and have not ended" in caplog.text
     assert len(open_files()) < len(before)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.cluster import Cluster
-from fastloader.columns import Column
-from fastloader.config import make_config
 from fastloader.errors import PlanError, SourceError
+from fastloader.fields.columns import Column
+from fastloader.options.config import make_config
 from fastloader.source import Chunk, Source, as_subquery, open_source
 
-from .postgres import Database, all_servers
+from .servers.cluster import Cluster
+from .servers.postgres import Database, all_servers
 from .support import all_keys, blobs_of, jpeg, simple_rows, table
 
 Make = Callable[..., Source]

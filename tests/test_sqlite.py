@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from fastloader.columns import Column
-from fastloader.config import make_config
 from fastloader.errors import FastloaderWarning, PlanError, SourceError
-from fastloader.source import Source, open_source, sqlitefile
+from fastloader.fields.columns import Column
+from fastloader.options.config import make_config
+from fastloader.source import Source, open_source
+from fastloader.source.sqlite import file as sqlitefile
 
 from .support import all_keys, simple_rows, table
 

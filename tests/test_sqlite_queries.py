@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fastloader import FastLoader
-from fastloader.config import make_config
 from fastloader.errors import FastloaderWarning, PlanError, RowError, SourceError
+from fastloader.options.config import make_config
 from fastloader.source import Source, open_source
 
 from .support import all_keys, simple_rows, table

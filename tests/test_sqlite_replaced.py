@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fastloader import FastLoader, SourceError
-from fastloader.source.sqlitefile import check_identity, identity_of
+from fastloader.source.sqlite.file import check_identity, identity_of
 
 from .support import simple_rows, table, wait_until, worker_processes
 

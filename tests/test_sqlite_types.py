@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fastloader import ConfigError, FastLoader
-from fastloader.columns import Column
-from fastloader.source.sqlitetypes import affinity, label_column
+from fastloader.fields.columns import Column
+from fastloader.source.sqlite.types import affinity, label_column
 
 from .support import jpeg, table
 

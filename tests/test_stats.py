@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 from fastloader import ConfigError, FastLoader, Pictures
-from fastloader.stats import Stages, advice, bottleneck
+from fastloader.observe.stats import Stages, advice, bottleneck
 
-from .postgres import Database
+from .servers.postgres import Database
 from .support import jpeg, simple_rows, table
 
 OPTIONS: dict[str, Any] = {"size": (16, 16), "batch_size": 4, "workers": 1, "slots": 2}
@@ -254,7 +254,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_a_trace_that_is_full_says_so_and_stays_whole(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("fastloader.trace.MOST_EVENTS", 50)
+    monkeypatch.setattr("fastloader.observe.trace.MOST_EVENTS", 50)
     trace = tmp_path / "trace.json"
     with FastLoader(small, trace=trace, **OPTIONS) as loader:
         list(loader)

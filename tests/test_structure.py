@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fastloader.config import Config
+from fastloader.options.config import Config
 
 from .support import ROOT, needs_sources
 
@@ -205,7 +205,7 @@ def test_importing_has_no_effect_and_pulls_in_nothing_but_numpy() -> None:
     script = """
 import sys, threading, numpy, os
 fds, path, before = len(os.listdir("/proc/self/fd")), list(sys.path), set(sys.modules)
-import fastloader, fastloader.worker
+import fastloader, fastloader.worker.worker
 new = {name.partition(".")[0] for name in set(sys.modules) - before} - sys.stdlib_module_names
 print(sorted(name for name in new if "cython" not in name))
 print(threading.active_count(), path == sys.path)

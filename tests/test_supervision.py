@@ -17,9 +17,10 @@ from typing import Any
 import psutil
 import pytest
 
-from fastloader import FastLoader, SourceError, SupersededError, WorkerDied, pipes
-from fastloader.filled import Filled
-from fastloader.pipes import Record
+from fastloader import FastLoader, SourceError, SupersededError, WorkerDied
+from fastloader.transport import pipes
+from fastloader.transport.messages import Filled
+from fastloader.transport.pipes import Record
 
 from .support import jpeg, table, unpacked, wait_until, worker_processes
 
@@ -135,7 +136,7 @@ def test_a_crash_leaves_its_traceback_in_the_last_words(path: str) -> None:
 
 
 def test_a_worker_that_cannot_start_is_an_error(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fastloader.process.BOOT", "raise SystemExit('no such module')")
+    monkeypatch.setattr("fastloader.transport.process.BOOT", "raise SystemExit('no such module')")
     with pytest.raises(SourceError, match=r"ended with exit code 1(.|\n)*no such module"):
         FastLoader(path, workers=2)
 

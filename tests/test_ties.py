@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fastloader._kernel import Decoder
+from fastloader.fields._kernel import Decoder
 
 FILTERS = ("nearest", "box", "bilinear", "bicubic", "lanczos")
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.cluster import free_ports
 from fastloader import ConfigError, FastLoader
 
 from .programs import on_hosts
+from .servers.cluster import free_ports
 from .support import simple_rows, table
 
 torch = pytest.importorskip("torch", reason="no PyTorch: its trainers are not tested")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from ..batch import arranged
-from ..columns import Column
 from ..errors import ConfigError
+from ..fields.batch import arranged
+from ..fields.columns import Column
 
 try:
     import jax

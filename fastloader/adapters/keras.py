@@ -21,8 +21,8 @@ except ImportError as error:
         f"'fastloader[tensorflow]'"
     ) from error
 
-from ..batch import leaves_out_empty
 from ..errors import ConfigError, StateError
+from ..fields.batch import leaves_out_empty
 
 if TYPE_CHECKING:
     from ..loader import FastLoader

@@ -26,7 +26,7 @@ except ImportError as error:
     ) from error
 
 from ..errors import ClosedError
-from ..stats import Stages, Stats
+from ..observe.stats import Stages, Stats
 
 if TYPE_CHECKING:
     from ..loader import FastLoader

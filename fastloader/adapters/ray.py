@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import Column
-from ..config import Config, make_config
-from ..crew import column_of
+from ..consumer.crew import column_of
 from ..errors import ConfigError, FastloaderWarning, SourceError
-from ..keys import Keys
-from ..producer import Producer, key_column, plan_of
-from ..ring import KEYS, Arrays, create_memory, slot_image
+from ..fields.columns import Column
+from ..options.config import Config, make_config
+from ..plan.keys import Keys
 from ..source import Source
-from ..survey import Survey, survey
+from ..transport.ring import KEYS, Arrays, create_memory, slot_image
+from ..worker.producer import Producer, key_column, plan_of
+from ..worker.survey import Survey, survey
 
 try:
     import pyarrow as pa
@@ -310,7 +310,7 @@ def _check_file(config: Config) -> None:
     """Raises SourceError where this node does not have the file that the driver's has."""
     if config.url.is_postgres:
         return
-    from ..source.sqlitefile import path_of
+    from ..source.sqlite.file import path_of
 
     if not os.path.exists(path_of(config)):
         raise SourceError(

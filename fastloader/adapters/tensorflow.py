@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..batch import arranged, leaves_out_empty
-from ..columns import Column
+from ..consumer.feeder import Turn
 from ..errors import ConfigError
-from ..feeder import Turn
+from ..fields.batch import arranged, leaves_out_empty
+from ..fields.columns import Column
 
 if TYPE_CHECKING:
     import tensorflow as tf

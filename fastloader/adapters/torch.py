@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batch import arranged
-from ..columns import Column
 from ..errors import ConfigError, CopyError
+from ..fields.batch import arranged
+from ..fields.columns import Column
 
 try:
     import torch
@@ -30,7 +30,7 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from ..loader import FastLoader
-    from ..ring import Ring
+    from ..transport.ring import Ring
 
 BATCHED = (
     "a FastLoader delivers whole batches, and this DataLoader would stack several of them: use "

@@ -37,16 +37,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _kernel
-from ._version import __version__
-from .columns import Column, columns_from
-from .config import Config
-from .descriptors import forget_in_children
-from .errors import ConfigError
-from .keys import Keys, digest
-from .machine import available_bytes
-from .order import Positions
-from .ring import ALIGNMENT, create_memory
+from .._version import __version__
+from ..errors import ConfigError
+from ..fields import _kernel
+from ..fields.columns import Column, columns_from
+from ..options.config import Config
+from ..plan.keys import Keys, digest
+from ..plan.order import Positions
+from ..system.descriptors import forget_in_children
+from ..system.machine import available_bytes
+from ..transport.ring import ALIGNMENT, create_memory
 
 FORMAT = 2
 """Of the file."""

@@ -9,11 +9,11 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .cache import Cache, Place, Rows
-from .config import Config
-from .order import Positions
-from .ring import KEYS, Arrays
-from .source import state_holds
+from ..options.config import Config
+from ..plan.order import Positions
+from ..source import state_holds
+from ..transport.ring import KEYS, Arrays
+from .file import Cache, Place, Rows
 
 
 class CachedRows:

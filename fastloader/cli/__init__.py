@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 
 from .._version import __version__
 from ..errors import ConfigError, FastloaderError, PlanError, SourceError, StateError
-from .bench import Bench
 from .check import Check
 from .command import (
     BUG,
@@ -32,10 +31,11 @@ from .command import (
     Outcome,
 )
 from .doctor import Doctor
-from .ingest import Ingest
+from .ingest.ingest import Ingest
+from .measure.bench import Bench
+from .measure.tune import Tune
 from .plan import PlanCommand
 from .preview import Preview
-from .tune import Tune
 
 COMMANDS: list[Command] = [Ingest(), PlanCommand(), Check(), Preview(), Bench(), Tune(), Doctor()]
 

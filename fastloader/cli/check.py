@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import make_config
-from ..keys import Key
 from ..loader import FastLoader
-from ..stats import Pictures
+from ..observe.stats import Pictures
+from ..options.config import make_config
+from ..plan.keys import Key
 from .command import (
     DONE,
     FOUND,

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from ..config import Config, parse_option
 from ..errors import FastloaderError
+from ..options.config import Config, parse_option
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ..config import Config
+from ..options.config import Config
 from .command import CommandError
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")
@@ -25,7 +25,7 @@ class DatabaseFiles:
     def __init__(self, config: Config) -> None:
         self._names: list[str] = []
         if not config.url.is_postgres:
-            from ..source.sqlitefile import path_of  # here: it imports sqlite3
+            from ..source.sqlite.file import path_of  # here: it imports sqlite3
 
             self._names = [path_of(config) + suffix for suffix in SUFFIXES]
         self._last_names = {os.path.basename(name) for name in self._names}

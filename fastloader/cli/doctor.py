@@ -23,13 +23,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import _kernel
 from .._version import __version__
-from ..config import Config, make_config
 from ..errors import ConfigError
+from ..fields import _kernel
 from ..loader import FastLoader
-from ..machine import available_bytes, cores
-from ..ring import create_memory
+from ..options.config import Config, make_config
+from ..system.machine import available_bytes, cores
+from ..transport.ring import create_memory
 from .command import DONE, FOUND, Outcome, progress, size_text
 from .doctor_database import FAIL, OK, WARN, Finding, check_database
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..config import make_config
 from ..errors import FastloaderError
-from ..ring import create_memory
-from ..survey import survey
+from ..options.config import make_config
+from ..transport.ring import create_memory
+from ..worker.survey import survey
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 

@@ -14,17 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import Column
-from ..config import Config, make_config
-from ..crew import layout_of
-from ..keys import Keys, key_values
-from ..plan import KeyRange, key_ranges
-from ..producer import plan_of
-from ..ring import automatic_slots, create_memory
+from ..consumer.crew import layout_of
+from ..fields.columns import Column
+from ..options.config import Config, make_config
+from ..plan.keys import Keys, key_values
+from ..plan.plan import KeyRange, key_ranges
 from ..source import Source
-from ..survey import survey
+from ..transport.ring import automatic_slots, create_memory
+from ..worker.producer import plan_of
+from ..worker.survey import survey
 from .command import Outcome, add_loader_arguments, loader_options, size_text
-from .folder import FORMATS, HEAD_BYTES
+from .ingest.folder import FORMATS, HEAD_BYTES
 
 SAMPLE_ROWS = 200
 """Looked at, from all over the table."""

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..config import Config, make_config
 from ..errors import SourceError
 from ..loader import FastLoader
+from ..options.config import Config, make_config
 from .command import (
     MACHINE,
     CommandError,

@@ -8,23 +8,30 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from .cache import CacheFile, Place
-from .columns import Column
-from .config import Config
-from .descriptors import standard_files_taken
-from .errors import FastloaderWarning
+from ..cache.file import CacheFile, Place
+from ..errors import FastloaderWarning
+from ..fields.columns import Column
+from ..options.config import Config
+from ..plan.keys import Keys
+from ..plan.plan import Plan
+from ..source import Source, hold
+from ..system.descriptors import standard_files_taken
+from ..system.limits import limits_named
+from ..transport.process import CLOSE_TIMEOUT_S, Process, end
+from ..transport.ring import (
+    Layout,
+    automatic_slots,
+    create_memory,
+    map_keys,
+    slot_image,
+    stored_image,
+)
+from ..worker.producer import Producer, key_column, plan_of
+from ..worker.survey import Survey, Surveyor, survey
+from ..worker.worker import specification
 from .feeder import Feeder, RestartBudget
 from .in_process import InProcess
-from .keys import Keys
-from .limits import limits_named
-from .plan import Plan
-from .process import CLOSE_TIMEOUT_S, Process, end
-from .producer import Producer, key_column, plan_of
-from .ring import Layout, automatic_slots, create_memory, map_keys, slot_image, stored_image
-from .source import Source, hold
 from .supervisor import Supervisor
-from .survey import Survey, Surveyor, survey
-from .worker import specification
 
 logger = logging.getLogger("fastloader")
 

@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .batch import arranged, leaves_out_empty
-from .clock import Clock, Lap
-from .columns import Column
-from .config import Config
+from ..errors import ClosedError, ConfigError
+from ..fields.batch import arranged, leaves_out_empty
+from ..fields.columns import Column
+from ..observe.clock import Clock, Lap
+from ..observe.stats import Stats
+from ..observe.trace import Trace
+from ..options.config import Config
+from ..transport.ring import slot_image
 from .crew import Crew
-from .errors import ClosedError, ConfigError
 from .feeder import Feeder, Taken, Turn
 from .progress import Iteration, Progress
-from .ring import slot_image
-from .stats import Stats
 from .tally import Tally, logger
-from .trace import Trace
 
 POLL_S = 1.0
 """How long to wait for some worker before looking at all of them again. One that has something to

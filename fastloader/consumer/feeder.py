@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
-from .errors import ClosedError, FastloaderError, SupersededError
-from .filled import Filled
-from .process import Process
-from .ring import Arrays, Ring
+from ..errors import ClosedError, FastloaderError, SupersededError
+from ..transport.messages import Filled
+from ..transport.process import Process
+from ..transport.ring import Arrays, Ring
 
 T = TypeVar("T")
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
+from ..system.limits import limits_named
+from ..transport.process import Process
+from ..transport.ring import Layout, Ring, create_memory
+from ..worker.producer import Producer
 from .feeder import Gate, Taken, Turn
-from .limits import limits_named
-from .process import Process
-from .producer import Producer
-from .ring import Layout, Ring, create_memory
 
 
 class InProcess(Gate):
-    """``workers=0``. See :class:`fastloader.feeder.Feeder`.
+    """``workers=0``. See :class:`fastloader.consumer.feeder.Feeder`.
 
     producer: whose batches go into a new ring of so many slots.
     """
@@ -29,11 +29,11 @@ class InProcess(Gate):
         self._next: tuple[int, int, int] | None = None
 
     def begin(self, turn: Turn, first_batch: int) -> None:  # noqa: ARG002 # take() will say
-        """See :meth:`fastloader.feeder.Feeder.begin`."""
+        """See :meth:`fastloader.consumer.feeder.Feeder.begin`."""
         self._turn = turn  # what is being filled notices
 
     def take(self, turn: Turn, batch: int) -> Taken:
-        """See :meth:`fastloader.feeder.Feeder.take`."""
+        """See :meth:`fastloader.consumer.feeder.Feeder.take`."""
         return self._run(partial(self._take, turn, batch))
 
     def _take(self, turn: Turn, batch: int) -> Taken:
@@ -54,7 +54,7 @@ class InProcess(Gate):
         return taken
 
     def poll(self, turn: Turn, batch: int) -> bool:  # noqa: ARG002 # it never waits for anybody
-        """See :meth:`fastloader.feeder.Feeder.poll`."""
+        """See :meth:`fastloader.consumer.feeder.Feeder.poll`."""
         return True
 
     def fileno(self) -> int:
@@ -62,7 +62,7 @@ class InProcess(Gate):
         return -1
 
     def stop(self) -> None:
-        """See :meth:`fastloader.feeder.Feeder.stop`."""
+        """See :meth:`fastloader.consumer.feeder.Feeder.stop`."""
         self._is_shut = True
         self._producer.interrupt()
 

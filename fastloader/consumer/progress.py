@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from .config import Config
-from .errors import ConfigError, StateError
+from ..errors import ConfigError, StateError
+from ..options.config import Config
+from ..plan.keys import Keys, digest
+from ..plan.plan import Plan
 from .feeder import Turn
-from .keys import Keys, digest
-from .plan import Plan
 
 FORMAT = 1
 """Of a state. Another one is refused."""

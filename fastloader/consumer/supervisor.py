@@ -12,15 +12,15 @@ from collections.abc import Iterable
 from functools import partial
 from typing import NamedTuple
 
-from . import pipes
-from .descriptors import standard_files_taken
-from .errors import FastloaderError, WorkerDied, from_json
+from ..errors import FastloaderError, WorkerDied, from_json
+from ..system.descriptors import standard_files_taken
+from ..system.limits import limits_named
+from ..transport import pipes
+from ..transport.messages import Filled
+from ..transport.pipes import Record
+from ..transport.process import CHECK_S, Process, end
+from ..transport.ring import Layout, Ring, create_memory
 from .feeder import Gate, RestartBudget, Taken, Turn
-from .filled import Filled
-from .limits import limits_named
-from .pipes import Record
-from .process import CHECK_S, Process, end
-from .ring import Layout, Ring, create_memory
 
 
 class Announced(NamedTuple):
@@ -32,7 +32,7 @@ class Announced(NamedTuple):
 
 
 class Supervisor(Gate):
-    """One worker process and its ring. See :class:`fastloader.feeder.Feeder`.
+    """One worker process and its ring. See :class:`fastloader.consumer.feeder.Feeder`.
 
     Nobody waits inside its gate, which guards the announced batches, the leases and the process.
 
@@ -67,11 +67,11 @@ class Supervisor(Gate):
         return self._process
 
     def begin(self, turn: Turn, first_batch: int) -> None:
-        """See :meth:`fastloader.feeder.Feeder.begin`."""
+        """See :meth:`fastloader.consumer.feeder.Feeder.begin`."""
         self._run(partial(self._begin, turn, first_batch))
 
     def take(self, turn: Turn, batch: int) -> Taken:
-        """See :meth:`fastloader.feeder.Feeder.take`."""
+        """See :meth:`fastloader.consumer.feeder.Feeder.take`."""
         taken = self._run(partial(self._take, turn, batch))
         while taken is None:
             # Another thread may hear the worker first, or close the pipe: so for a limited time.
@@ -81,15 +81,15 @@ class Supervisor(Gate):
         return taken
 
     def poll(self, turn: Turn, batch: int) -> bool:
-        """See :meth:`fastloader.feeder.Feeder.poll`."""
+        """See :meth:`fastloader.consumer.feeder.Feeder.poll`."""
         return self._run(partial(self._poll, turn, batch))
 
     def fileno(self) -> int:
-        """See :meth:`fastloader.feeder.Feeder.fileno`."""
+        """See :meth:`fastloader.consumer.feeder.Feeder.fileno`."""
         return self._process.channel.fileno()
 
     def stop(self) -> None:
-        """See :meth:`fastloader.feeder.Feeder.stop`."""
+        """See :meth:`fastloader.consumer.feeder.Feeder.stop`."""
         self._is_shut = True
         self._process.channel.shut_down()
 
@@ -212,7 +212,7 @@ class Supervisor(Gate):
 
     def _started(self) -> Process:
         name = f"worker {self._worker}"
-        return Process("fastloader.worker", [self._memory, self._plan], name=name)
+        return Process("fastloader.worker.worker", [self._memory, self._plan], name=name)
 
     def _introduce(self, free: Iterable[int]) -> None:
         free_slots = (Record(pipes.FREE, slot=slot) for slot in free)

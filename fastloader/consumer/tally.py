@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import NamedTuple
 
-from .batch import leaves_out_empty
-from .clock import Span
-from .config import Config
-from .filled import Filled
-from .keys import Key
-from .machine import cores
-from .stats import Pictures, Stages, advice, bottleneck, together
-from .trace import Trace
+from ..fields.batch import leaves_out_empty
+from ..observe.clock import Span
+from ..observe.stats import Pictures, Stages, advice, bottleneck, together
+from ..observe.trace import Trace
+from ..options.config import Config
+from ..plan.keys import Key
+from ..system.machine import cores
+from ..transport.messages import Filled
 
 logger = logging.getLogger("fastloader")
 
@@ -45,7 +45,7 @@ class Totals(NamedTuple):
 
 class Tally:
     """Counts batches, and says in the log what a user should know. The loader's lock guards what
-    changes it; whoever reads needs none, see :class:`fastloader.progress.Progress`.
+    changes it; whoever reads needs none, see :class:`fastloader.consumer.progress.Progress`.
 
     config: of the loader. trace: to note the epochs in.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from .config import Config
+from ..options.config import Config
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 TEXT = "text"
 _NAME_AND_DTYPE = re.compile(r"(?P<name>.+):(?P<dtype>[a-z]+[0-9]*)", re.DOTALL)

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import PARTIAL, UNKNOWN_FORMAT, kernel_reason
+from ..observe.stats import Pictures, together
+from ..options.config import Config
+from ..plan.keys import Keys, key_numbers
 from . import pillow
 from ._kernel import Decoder
-from .config import Config
-from .errors import PARTIAL, UNKNOWN_FORMAT, kernel_reason
 from .imports import import_all
-from .keys import Keys, key_numbers
-from .stats import Pictures, together
 
 
 class ImageDecoder:
@@ -58,7 +58,7 @@ class ImageDecoder:
         seen: NDArray[np.uint32] | None = None,
     ) -> tuple[dict[int, str], dict[int, str]]:
         """Makes blob ``i``, of the row with key ``i``, into ``pictures[i]``. seen: as of
-        :meth:`fastloader._kernel.Decoder.decode`.
+        :meth:`fastloader.fields._kernel.Decoder.decode`.
 
         Returns the reasons for those that cannot be made, and for those that end early and were
         filled up with grey, by number.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 
 def import_all(modules: Iterable[str]) -> None:

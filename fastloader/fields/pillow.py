@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import OTHER_VALUES, kernel_reason
+from ..errors import OTHER_VALUES, kernel_reason
 from .samples import NotDefined, depths_of, levels_of, write_rows
 
 ORIENTATION = 0x0112

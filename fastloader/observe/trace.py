@@ -16,8 +16,8 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+from ..system.descriptors import forget_in_children
 from .clock import Span
-from .descriptors import forget_in_children
 
 logger = logging.getLogger("fastloader")
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .columns import TEXT, split_label
+from ..fields.columns import TEXT, split_label
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .errors import PlanError
+from ..errors import PlanError
 from .keys import Key, Keys, key_values
 from .order import Positions, Shuffled
 

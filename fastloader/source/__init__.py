@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import Column
-from ..config import Config
-from ..keys import Key, Keys
+from ..fields.columns import Column
+from ..options.config import Config
+from ..plan.keys import Key, Keys
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,10 @@ def open_source(
     database, because a file was replaced or a name leads to another server now.
     """
     if config.url.is_postgres:
-        from .postgres import PostgresSource
+        from .postgres.source import PostgresSource
 
         return PostgresSource(config, snapshot, who=who, identity=identity)
-    from .sqlite import SQLiteSource
+    from .sqlite.source import SQLiteSource
 
     return SQLiteSource(config, identity=identity)
 
@@ -125,7 +125,7 @@ def hold(config: Config) -> io.FileIO | None:
     for a server."""
     if config.url.is_postgres:
         return None
-    from . import sqlitefile
+    from .sqlite import file as sqlitefile
 
     try:
         return sqlitefile.hold(sqlitefile.path_of(config))
@@ -140,7 +140,7 @@ def state_holds(config: Config, state: str) -> bool:
     """
     if config.url.is_postgres:
         return True  # it is that of a snapshot, which lasts
-    from .sqlitefile import file_state, path_of
+    from .sqlite.file import file_state, path_of
 
     return state == file_state(path_of(config))
 

@@ -11,7 +11,7 @@ import errno
 import resource
 from collections.abc import Iterator
 
-from .errors import ConfigError, FastloaderError, unexpected
+from ..errors import ConfigError, FastloaderError, unexpected
 
 
 def limit_error(error: BaseException, doing: str) -> ConfigError | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from .clock import NO_TIMES, TIMES, Span, Times
-from .keys import Key, Keys, key_values
-from .stats import Pictures
+from ..observe.clock import NO_TIMES, TIMES, Span, Times
+from ..observe.stats import Pictures
+from ..plan.keys import Key, Keys, key_values
 
 
 @dataclass

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import NamedTuple
 
-from .descriptors import forget_in_children
+from ..system.descriptors import forget_in_children
 
 SURVEY, SPEC, FREE, START = 1, 2, 3, 4  # from the loader
 SURVEYED, READY, ERROR, AWAKE = 5, 6, 7, 8  # from the worker

@@ -30,8 +30,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from .errors import ConfigError, to_json
-from .limits import limit_error
+from ..errors import ConfigError, to_json
+from ..system.limits import limit_error
 from .pipes import ERROR, NEVER, Channel, Record, socket_pair
 from .ring import create_memory
 

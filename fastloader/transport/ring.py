@@ -39,12 +39,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import Column
-from .descriptors import forget_in_children
-from .errors import ConfigError
-from .keys import Keys
-from .limits import limit_error
-from .machine import available_bytes
+from ..errors import ConfigError
+from ..fields.columns import Column
+from ..plan.keys import Keys
+from ..system.descriptors import forget_in_children
+from ..system.limits import limit_error
+from ..system.machine import available_bytes
 
 ALIGNMENT = 64
 """TensorFlow aliases an array only if its address is a multiple of this (EIGEN_MAX_ALIGN_BYTES)."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from .errors import ClosedError
+from ..errors import ClosedError
 
 T = TypeVar("T")
 

@@ -16,21 +16,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .cache import Place
-from .cached import CachedRows
-from .clock import Clock, Lap, Times
-from .columns import TEXT, Column, store
-from .config import Config
-from .errors import RowError
+from ..cache.file import Place
+from ..cache.rows import CachedRows
+from ..errors import RowError
+from ..fields.columns import TEXT, Column, store
+from ..fields.image import ImageDecoder, StoredImages
+from ..observe.clock import Clock, Lap, Times
+from ..observe.stats import together
+from ..options.config import Config
+from ..plan.keys import INTEGER, Keys, array_equal, key_values
+from ..plan.order import Positions
+from ..plan.plan import KeyRange, Plan, key_ranges
+from ..source import Chunk, Snapshot, Source, open_source
+from ..transport.messages import Filled, by_key
+from ..transport.ring import KEYS, Arrays, slot_image, stored_image
 from .fetch_thread import FetchThread, Outcome
-from .filled import Filled, by_key
-from .images import ImageDecoder, StoredImages
-from .keys import INTEGER, Keys, array_equal, key_values
-from .order import Positions
-from .plan import KeyRange, Plan, key_ranges
-from .ring import KEYS, Arrays, slot_image, stored_image
-from .source import Chunk, Snapshot, Source, open_source
-from .stats import together
 
 logger = logging.getLogger("fastloader")
 

@@ -18,18 +18,18 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .cache import name_of
-from .columns import Column, columns_from
-from .config import Config
-from .errors import ConfigError, SourceError, from_json, to_json
-from .imports import import_all
-from .keys import Keys
-from .limits import explained
-from .pipes import AWAKE, ERROR, SURVEY, SURVEYED, Channel, Record
-from .plan import check_keys
-from .process import START_TIMEOUT_S, Process, end, run_child
-from .ring import map_keys, write_keys
-from .source import Snapshot, Source, open_source
+from ..cache.file import name_of
+from ..errors import ConfigError, SourceError, from_json, to_json
+from ..fields.columns import Column, columns_from
+from ..fields.imports import import_all
+from ..options.config import Config
+from ..plan.keys import Keys
+from ..plan.plan import check_keys
+from ..source import Snapshot, Source, open_source
+from ..system.limits import explained
+from ..transport.pipes import AWAKE, ERROR, SURVEY, SURVEYED, Channel, Record
+from ..transport.process import START_TIMEOUT_S, Process, end, run_child
+from ..transport.ring import map_keys, write_keys
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Surveyor:
     """
 
     def __init__(self, memory: io.FileIO) -> None:
-        self.process = Process("fastloader.survey", [memory], name="survey")
+        self.process = Process("fastloader.worker.survey", [memory], name="survey")
 
     def survey(self, config: Config) -> Survey:
         """Return what the process finds. Raises what it raised, or SourceError if it ended."""

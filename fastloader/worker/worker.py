@@ -8,16 +8,16 @@ import json
 from collections import deque
 from dataclasses import asdict, astuple
 
-from . import pipes
-from .cache import Place, place_from
-from .columns import columns_from
-from .config import Config
-from .errors import to_json
-from .limits import explained
-from .pipes import Channel, Record
-from .process import on_end, run_child
+from ..cache.file import Place, place_from
+from ..errors import to_json
+from ..fields.columns import columns_from
+from ..options.config import Config
+from ..system.limits import explained
+from ..transport import pipes
+from ..transport.pipes import Channel, Record
+from ..transport.process import on_end, run_child
+from ..transport.ring import Layout, Ring, map_keys
 from .producer import Producer
-from .ring import Layout, Ring, map_keys
 from .survey import Survey, snapshot_from
 
 

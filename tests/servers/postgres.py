@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from psycopg2.extras import execute_values
 
-from benchmarks.cluster import Cluster, ClusterError, embedded_bindir
+from .cluster import Cluster, ClusterError, embedded_bindir
 
 COLUMNS = "id int8 PRIMARY KEY, image_data bytea, label int8"
 

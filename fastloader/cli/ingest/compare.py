@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple, TypeVar
 
-from .command import progress
+from ..command import progress
 from .folder import Folder, modified
 from .target import Stored, Target
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .command import MACHINE, CommandError
-from .database_files import DatabaseFiles
+from ..command import MACHINE, CommandError
+from ..database_files import DatabaseFiles
 from .labels import LABEL, LABELS_CSV, read_labels
 
 FORMATS = re.compile(

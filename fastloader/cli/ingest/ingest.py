@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..config import UNSET, Config, make_config
-from .command import DONE, FOUND, USAGE, CommandError, Outcome, progress, size_text, table
+from ...options.config import UNSET, Config, make_config
+from ..command import DONE, FOUND, USAGE, CommandError, Outcome, progress, size_text, table
+from ..database_files import DatabaseFiles
 from .compare import NO_CLASS, Comparison, Difference
-from .database_files import DatabaseFiles
 from .folder import SHOWN_NAMES, Folder, shown
 from .labels import LABEL, Labels, read_classes
 from .target import Row, Target, open_target

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from .command import CommandError
+from ..command import CommandError
 
 LABELS_CSV = "labels.csv"
 LABEL = "label"

@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from ..config import Config
-from ..errors import SourceError
+from ...errors import SourceError
+from ...options.config import Config
 from .labels import Labels
 
 COLUMNS = ("id", "file", "label", "label_name", "image_data")

@@ -9,11 +9,11 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..config import Config
-from ..errors import SourceError
-from ..source import identifier
-from ..source.pgtable import array_literal, literal
-from ..url import without_password
+from ...errors import SourceError
+from ...options.config import Config
+from ...options.url import without_password
+from ...source import identifier
+from ...source.postgres.table import array_literal, literal
 from .labels import Labels
 from .target import LOCKED_S, MODIFIED, Target
 

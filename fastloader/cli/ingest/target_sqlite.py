@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from ..config import Config
-from ..errors import SourceError
-from ..source import identifier
-from .command import MACHINE, CommandError
+from ...errors import SourceError
+from ...options.config import Config
+from ...source import identifier
+from ..command import MACHINE, CommandError
 from .target import LOCKED_S, Target
 
 

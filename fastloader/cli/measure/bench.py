@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import make_config
-from ..machine import cores
-from ..stats import Stages, advice, bottleneck
-from .command import Outcome, add_loader_arguments, loader_options, plot_path, progress, table
-from .database_files import check_output
+from ...observe.stats import Stages, advice, bottleneck
+from ...options.config import make_config
+from ...system.machine import cores
+from ..command import Outcome, add_loader_arguments, loader_options, plot_path, progress, table
+from ..database_files import check_output
 from .plot import BLUE, GREEN, GREY, ORANGE, check_plots, figure
 from .throughput import Measured, Spread, of_generator, of_loader
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .command import MACHINE, CommandError
+from ..command import MACHINE, CommandError
 
 BLUE, ORANGE, GREY, GREEN = "#2563a8", "#d97b29", "#9aa0a6", "#4d9a5b"
 

@@ -17,12 +17,12 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import split_label
-from ..config import Config
-from ..loader import FastLoader
-from ..source import as_subquery, identifier
-from ..stats import Stages
-from .command import MACHINE, CommandError
+from ...fields.columns import split_label
+from ...loader import FastLoader
+from ...observe.stats import Stages
+from ...options.config import Config
+from ...source import as_subquery, identifier
+from ..command import MACHINE, CommandError
 
 WARM_UP_S = 0.5
 """At the longest. What the workers had ready when the first batch came is taken in it."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..config import make_config
-from ..machine import cores
-from .command import Outcome, add_loader_arguments, loader_options, plot_path, progress, table
-from .database_files import check_output
+from ...options.config import make_config
+from ...system.machine import cores
+from ..command import Outcome, add_loader_arguments, loader_options, plot_path, progress, table
+from ..database_files import check_output
 from .plot import BLUE, ORANGE, check_plots, figure
 from .throughput import Spread, of_loader
 

@@ -9,11 +9,11 @@ import socket
 import sys
 from typing import Any
 
-from ..config import Config
-from ..errors import SourceError
-from ..url import parse_dsn, without_password
-from . import Snapshot
-from .pgadvice import TOO_MANY
+from ...errors import SourceError
+from ...options.config import Config
+from ...options.url import parse_dsn, without_password
+from .. import Snapshot
+from .advice import TOO_MANY
 
 KEEPALIVE = {
     "keepalives_idle": (socket.TCP_KEEPIDLE, 60),

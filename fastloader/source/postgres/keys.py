@@ -6,9 +6,9 @@ travels as an integer or as text that means this value and is the same each time
 
 from __future__ import annotations
 
-from ..columns import TEXT
-from ..keys import INTEGER, UUID
-from .pgtypes import BYTEA, OID, Query, Type, text
+from ...fields.columns import TEXT
+from ...plan.keys import INTEGER, UUID
+from .types import BYTEA, OID, Query, Type, text
 
 NUMERIC, MOST_DIGITS = 1700, 18
 """Integers of up to 18 digits fit int64."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import islice
 
-from ..keys import Key
+from ...plan.keys import Key
 
 SEGMENT_RANGES = 1000
 """Key ranges that one cursor goes through: 20 KB of SQL for integers."""

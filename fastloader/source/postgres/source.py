@@ -16,17 +16,17 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import TEXT, Column
-from ..config import Config
-from ..errors import FastloaderWarning, SourceError
-from ..keys import Key, Keys, key_values
-from . import Chunk, Snapshot, too_large
+from ...errors import FastloaderWarning, SourceError
+from ...fields.columns import TEXT, Column
+from ...options.config import Config
+from ...plan.keys import Key, Keys, key_values
+from .. import Chunk, Snapshot, too_large
 from ._libpq import QueryError, Result
-from .pgadvice import DIFFERENT, OTHER_DATABASE, RECOVERY_CONFLICT, TOO_MANY, advice
-from .pgconnection import Connection, ConnectionLost
-from .pgread import Read
-from .pgtable import PostgresTable, literal
-from .pgtypes import integers, keys_of, labels_of, text
+from .advice import DIFFERENT, OTHER_DATABASE, RECOVERY_CONFLICT, TOO_MANY, advice
+from .connection import Connection, ConnectionLost
+from .read import Read
+from .table import PostgresTable, literal
+from .types import integers, keys_of, labels_of, text
 
 T = TypeVar("T")
 

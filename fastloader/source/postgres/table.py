@@ -8,15 +8,15 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from ..columns import TEXT, Column, blob_column, split_label
-from ..config import Config
-from ..errors import ConfigError, PlanError, SourceError
-from ..keys import Key, Keys, key_values
-from . import as_subquery, identifier
+from ...errors import ConfigError, PlanError, SourceError
+from ...fields.columns import TEXT, Column, blob_column, split_label
+from ...options.config import Config
+from ...plan.keys import Key, Keys, key_values
+from .. import as_subquery, identifier
 from ._libpq import QueryError, Result
-from .pgkeys import SETTINGS, cast_of, key_type
-from .pgplan import calls, may_differ, nodes, takes_new_samples
-from .pgtypes import BYTEA, BYTES, CASTS, LABELS, OID, Query, Type, decoding, text
+from .keys import SETTINGS, cast_of, key_type
+from .plan import calls, may_differ, nodes, takes_new_samples
+from .types import BYTEA, BYTES, CASTS, LABELS, OID, Query, Type, decoding, text
 
 FIRST_ROWS = 100
 """Rows to look at for the length of an array, and for compressed images."""

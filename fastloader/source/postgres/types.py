@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..columns import TEXT, Column
-from ..errors import PlanError, SourceError
-from ..keys import UUID, Keys
+from ...errors import PlanError, SourceError
+from ...fields.columns import TEXT, Column
+from ...plan.keys import UUID, Keys
 from ._libpq import Result
 
 BYTEA, OID = 17, 26

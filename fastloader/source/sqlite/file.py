@@ -18,9 +18,9 @@ import time
 from typing import NamedTuple
 from urllib.parse import quote
 
-from ..config import Config
-from ..descriptors import forget_in_children
-from ..errors import SourceError
+from ...errors import SourceError
+from ...options.config import Config
+from ...system.descriptors import forget_in_children
 
 BUSY_TIMEOUT_S = 30.0
 """How long to wait for a writer that has locked the file."""

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..columns import Column
-from ..config import Config
-from ..errors import SourceError
-from ..keys import Key, Keys
-from . import Chunk, Snapshot, too_large
-from .sqlitefile import (
+from ...errors import SourceError
+from ...fields.columns import Column
+from ...options.config import Config
+from ...plan.keys import Key, Keys
+from .. import Chunk, Snapshot, too_large
+from .file import (
     check_identity,
     connect,
     file_state,
@@ -27,8 +27,8 @@ from .sqlitefile import (
     settled_state,
     words_of,
 )  # fmt: skip
-from .sqlitetable import SQLiteTable
-from .sqlitetypes import label_column
+from .table import SQLiteTable
+from .types import label_column
 
 FETCH_BYTES = 1 << 20
 """Blobs that are read ahead while others are decoded. Larger ones leave the processor's cache."""

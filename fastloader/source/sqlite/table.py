@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import split_label
-from ..config import Config
-from ..errors import FastloaderWarning, PlanError, SourceError
-from ..keys import Keys, array_equal
-from . import as_subquery, identifier
+from ...errors import FastloaderWarning, PlanError, SourceError
+from ...fields.columns import split_label
+from ...options.config import Config
+from ...plan.keys import Keys, array_equal
+from .. import as_subquery, identifier
 
 VIEW = '"fastloader:query"'
 """A name that no table has."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..columns import TEXT, Column, blob_column
-from ..errors import ConfigError
+from ...errors import ConfigError
+from ...fields.columns import TEXT, Column, blob_column
 
 NUMPY_SCALARS = (1, 2, 4, 8)
 """Bytes of one number."""

@@ -1,0 +1,1 @@
+"""Decoded rows in a file, kept for later epochs and runs."""

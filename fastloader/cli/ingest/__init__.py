@@ -1,0 +1,1 @@
+"""``fastloader ingest``: a folder of images becomes a table."""

@@ -1,0 +1,1 @@
+"""The training process: it starts the workers, takes their batches and hands them out."""

@@ -1,0 +1,1 @@
+"""A worker process: it reads rows, decodes them and fills the slots of its ring."""

@@ -1,0 +1,1 @@
+"""Real servers for the tests and the benchmarks: PostgreSQL clusters, and a proxy that breaks."""
