@@ -39,7 +39,7 @@ def table_of(path: str, rows: int) -> None:
 
 def run_keys(path: str) -> Sample:
     from fastloader.options.config import make_config
-    from fastloader.transport.ring import create_memory
+    from fastloader.transport.memory import create_memory
     from fastloader.worker.survey import survey
 
     config = make_config({"url": path})

@@ -198,7 +198,7 @@ def network(photos: list[Any], options: Any) -> tuple[dict[str, list[Sample]], l
 def run_keys(url: str) -> Sample:
     """In a process of its own, as in a loader; its memory at most."""
     from fastloader.options.config import make_config
-    from fastloader.transport.ring import create_memory
+    from fastloader.transport.memory import create_memory
     from fastloader.worker.survey import survey
 
     start = time.perf_counter()

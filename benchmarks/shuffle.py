@@ -172,15 +172,14 @@ def run_loop(url: str, order: dict[str, Any], *, cold: bool) -> Sample:
 
 def run_read(url: str, order: dict[str, Any], *, cold: bool) -> Sample:
     from fastloader.options.config import make_config
-    from fastloader.plan.plan import key_ranges
+    from fastloader.plan.plan import Plan, key_ranges
     from fastloader.source import open_source
-    from fastloader.worker.producer import plan_of
 
     config = make_config({"url": url, "batch_size": BATCH, **order}, {})
     with contextlib.closing(open_source(config)) as source:
         keys = np.concatenate(list(source.keys()))
         columns = source.label_columns(keys)
-    plan = plan_of(config, len(keys))
+    plan = Plan.of(config, len(keys))
 
     # Another one, for what the first has read it may have kept.
     with contextlib.closing(open_source(config)) as source:

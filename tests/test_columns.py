@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from fastloader.errors import ConfigError
-from fastloader.fields.columns import Column, blob_column, split_label, store
+from fastloader.fields.columns import Column, blob_column, store
+from fastloader.options.labels import split_label
 
 
 def stored(column: Column, values: list[Any]) -> tuple[list[Any], dict[int, str]]:

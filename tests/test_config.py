@@ -12,6 +12,7 @@ import pytest
 
 from fastloader.errors import ConfigError
 from fastloader.fields.columns import Column
+from fastloader.fields.slots import image_column
 from fastloader.options.config import Config, make_config
 from fastloader.options.url import DatabaseUrl, parse_dsn, parse_url
 from fastloader.system import machine
@@ -345,8 +346,8 @@ def test_image_options_are_one_for_all_columns_or_one_for_each() -> None:
     assert (left["size"], depth["size"]) == ((32, 48), (16, 24))
     assert (left["channels"], depth["channels"]) == (3, 1)
     assert left["layout"] == depth["layout"] == "NCHW"
-    assert config.image_column("left") == Column("left", "float32", (3, 32, 48))
-    assert config.image_column("depth") == Column("depth", "uint8", (1, 16, 24))
+    assert image_column(config, "left") == Column("left", "float32", (3, 32, 48))
+    assert image_column(config, "depth") == Column("depth", "uint8", (1, 16, 24))
     assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 from fastloader import ConfigError, FastLoader, StateError
-from fastloader.consumer.feeder import Feeder, Turn
+from fastloader.consumer.feeder import Feeder
+from fastloader.transport.messages import Turn
 
 from .servers.postgres import Database
 from .support import (

@@ -11,9 +11,12 @@ import pytest
 
 from fastloader.errors import ConfigError
 from fastloader.fields.columns import Column
-from fastloader.transport import pipes, ring
-from fastloader.transport.pipes import Channel, PipeBroken, Record, socket_pair
-from fastloader.transport.ring import Layout, Ring, create_memory, slot_image
+from fastloader.fields.slots import slot_image
+from fastloader.transport import messages, ring
+from fastloader.transport.memory import create_memory
+from fastloader.transport.messages import Record
+from fastloader.transport.pipes import Channel, PipeBroken, socket_pair
+from fastloader.transport.ring import Layout, Ring
 
 IMAGES = slot_image("photo")
 COLUMNS = [
@@ -134,9 +137,9 @@ def channels() -> Iterator[tuple[Channel, Channel]]:
 def test_records_arrive_whole_and_in_order(channels: tuple[Channel, Channel]) -> None:
     here, there = channels
     records = [
-        Record(pipes.READY, epoch=2**40, batch=2**50, slot=7, rows=64, payload=b"x" * 30),
-        Record(pipes.FREE, slot=65535),
-        Record(pipes.ERROR, epoch=-1, payload=b"y" * 1_000_000),  # more than a pipe holds
+        Record(messages.READY, epoch=2**40, batch=2**50, slot=7, rows=64, payload=b"x" * 30),
+        Record(messages.FREE, slot=65535),
+        Record(messages.ERROR, epoch=-1, payload=b"y" * 1_000_000),  # more than a pipe holds
     ]
     sender = threading.Thread(target=lambda: [here.send(record) for record in records])
     sender.start()
@@ -151,13 +154,13 @@ def test_receiving_gives_up_at_its_deadline(channels: tuple[Channel, Channel]) -
 
 def test_the_end_of_the_peer_is_the_end_of_the_file(channels: tuple[Channel, Channel]) -> None:
     here, there = channels
-    there.send(Record(pipes.FREE, slot=1))
+    there.send(Record(messages.FREE, slot=1))
     there.close()
-    assert here.receive() == Record(pipes.FREE, slot=1)
+    assert here.receive() == Record(messages.FREE, slot=1)
     with pytest.raises(EOFError):
         here.receive()
     with pytest.raises(BrokenPipeError):
-        here.send(Record(pipes.FREE))
+        here.send(Record(messages.FREE))
 
 
 def test_what_is_no_record_is_noticed(channels: tuple[Channel, Channel]) -> None:

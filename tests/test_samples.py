@@ -12,6 +12,7 @@ from PIL import Image, features
 
 from fastloader.fields import pillow
 from fastloader.fields.image import ImageDecoder
+from fastloader.fields.slots import image_column
 from fastloader.options.config import make_config
 
 from .small_tiffs import EXTRA, saved, tiff
@@ -23,7 +24,7 @@ def decoded(blob: bytes, height: int, width: int, **options: Any) -> NDArray[np.
     """The image at its own size, or why not."""
     config = make_config({"url": "x.db", "image": "i", "size": (height, width), **options}, {})
     decoder = ImageDecoder("i", config)
-    images = np.zeros((1, *config.image_column("i").shape), np.uint8)
+    images = np.zeros((1, *image_column(config, "i").shape), np.uint8)
     bad, partial = decoder.decode([blob], images, np.zeros(1, np.int64), 0)
     assert not partial
     return bad[0] if bad else images[0]

@@ -18,9 +18,9 @@ import psutil
 import pytest
 
 from fastloader import FastLoader, SourceError, SupersededError, WorkerDied
-from fastloader.transport import pipes
-from fastloader.transport.messages import Filled
-from fastloader.transport.pipes import Record
+from fastloader.transport import messages
+from fastloader.transport.messages import Filled, Record
+from fastloader.transport.pipes import PipeBroken
 
 from .support import jpeg, table, unpacked, wait_until, worker_processes
 
@@ -271,17 +271,17 @@ def test_what_a_worker_sends_is_checked_before_it_is_believed(
     run = loader._progress.iteration.turn.run
     held = next(iter(supervisor.ring.leased))
     nonsense = [
-        Record(pipes.READY, run, 0, 2, slot=999, payload=Filled(8).to_payload(), rows=8),
-        Record(pipes.READY, run, 0, 2, slot=held, payload=Filled(8).to_payload(), rows=8),
-        Record(pipes.READY, run, 0, 2, slot=1, payload=Filled(8).to_payload(), rows=9),
-        Record(pipes.READY, run, 0, 2, slot=1, payload=b"no times", rows=8),
-        Record(pipes.READY, run, 0, 2, slot=1, payload=Filled(8).to_payload() + b"{", rows=8),
-        Record(pipes.ERROR, run, 0, 2, payload=b'["SystemExit", [0]]'),
-        Record(pipes.ERROR, run, 0, 2, payload=b'["RowError", []]'),
+        Record(messages.READY, run, 0, 2, slot=999, payload=Filled(8).to_payload(), rows=8),
+        Record(messages.READY, run, 0, 2, slot=held, payload=Filled(8).to_payload(), rows=8),
+        Record(messages.READY, run, 0, 2, slot=1, payload=Filled(8).to_payload(), rows=9),
+        Record(messages.READY, run, 0, 2, slot=1, payload=b"no times", rows=8),
+        Record(messages.READY, run, 0, 2, slot=1, payload=Filled(8).to_payload() + b"{", rows=8),
+        Record(messages.ERROR, run, 0, 2, payload=b'["SystemExit", [0]]'),
+        Record(messages.ERROR, run, 0, 2, payload=b'["RowError", []]'),
         Record(77, run, 0, 2),
     ]
     for record in nonsense:
-        with pytest.raises(pipes.PipeBroken):
+        with pytest.raises(PipeBroken):
             supervisor._understood(record)
     understood, left = supervisor._understood, [nonsense[-1]]
     # As if the worker had sent that in place of what it sends next.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError
 from ..fields.batch import arranged
 from ..fields.columns import Column
+from ..fields.slots import image_column
 
 try:
     import jax
@@ -57,7 +58,7 @@ class Batches:
         config = loader.config
         self._columns = arranged(
             config,
-            {image: config.image_column(image) for image in config.images},
+            {image: image_column(config, image) for image in config.images},
             {column.name: column for column in loader.columns},
             replace(loader.key_column, name=config.key) if config.with_keys else None,
         )

@@ -21,14 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..consumer.crew import column_of
 from ..errors import ConfigError, FastloaderWarning, SourceError
 from ..fields.columns import Column
+from ..fields.slots import KEYS, Arrays, slot_columns, slot_image
 from ..options.config import Config, make_config
 from ..plan.keys import Keys
+from ..plan.plan import Plan
 from ..source import Source
-from ..transport.ring import KEYS, Arrays, create_memory, slot_image
-from ..worker.producer import Producer, key_column, plan_of
+from ..transport.memory import create_memory
+from ..worker.producer import Producer
 from ..worker.survey import Survey, survey
 
 try:
@@ -223,7 +224,7 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
         """One for each batch of a plan of about so many."""
         rows = self._found.rows
         config = replace(self._config, batch_size=-(-rows // parallelism))
-        plan = plan_of(config, rows)
+        plan = Plan.of(config, rows)
         # Without a context Ray only wants to know how many tasks there are. :func:`read` has warned
         # if a context has no counter.
         epoch = self._epoch + getattr(data_context, EXECUTION_COUNTER, 0)
@@ -257,7 +258,7 @@ class Task:
         config, found = self.config, self.found
         _check_file(config)
         keys = ray.get(self.keys)
-        batches = len(plan_of(config, len(keys)))
+        batches = len(Plan.of(config, len(keys)))
         producer = Producer(
             config, keys, found.columns, snapshot=found.snapshot, identity=found.identity,
             worker=self.batch, workers=batches,
@@ -280,9 +281,8 @@ class Task:
 
 
 def _columns(config: Config, found: Survey) -> list[Column]:
-    """Of a block, called as in a slot."""
-    keys = [key_column(found.key_dtype)] if config.with_keys else []
-    return [*(column_of(config, image) for image in config.images), *found.columns, *keys]
+    """Return the columns of a block, named as in a slot."""
+    return slot_columns(config, found.columns, found.key_dtype)
 
 
 def _arrays(columns: list[Column], rows: int) -> Arrays:

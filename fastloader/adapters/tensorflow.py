@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..consumer.feeder import Turn
 from ..errors import ConfigError
 from ..fields.batch import arranged, leaves_out_empty
 from ..fields.columns import Column
+from ..fields.slots import image_column
+from ..transport.messages import Turn
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -44,7 +45,7 @@ def output_signature(loader: FastLoader) -> Any:
 
     single = isinstance(config.image, str)
     images = {
-        image: spec(config.image_column(image), "images" if single else image)
+        image: spec(image_column(config, image), "images" if single else image)
         for image in config.images
     }
     columns = {column.name: spec(column) for column in loader.columns}

@@ -46,7 +46,8 @@ from ..plan.keys import Keys, digest
 from ..plan.order import Positions
 from ..system.descriptors import forget_in_children
 from ..system.machine import available_bytes
-from ..transport.ring import ALIGNMENT, create_memory
+from ..transport.memory import create_memory
+from ..transport.ring import ALIGNMENT
 
 FORMAT = 2
 """Of the file."""

@@ -9,10 +9,10 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..fields.slots import KEYS, Arrays
 from ..options.config import Config
 from ..plan.order import Positions
 from ..source import state_holds
-from ..transport.ring import KEYS, Arrays
 from .file import Cache, Place, Rows
 
 

@@ -29,7 +29,7 @@ from ..fields import _kernel
 from ..loader import FastLoader
 from ..options.config import Config, make_config
 from ..system.machine import available_bytes, cores
-from ..transport.ring import create_memory
+from ..transport.memory import create_memory
 from .command import DONE, FOUND, Outcome, progress, size_text
 from .doctor_database import FAIL, OK, WARN, Finding, check_database
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..errors import FastloaderError
 from ..options.config import make_config
-from ..transport.ring import create_memory
+from ..transport.memory import create_memory
 from ..worker.survey import survey
 
 OK, WARN, FAIL = "ok", "warn", "fail"

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ..consumer.crew import layout_of
 from ..fields.columns import Column
+from ..fields.slots import slot_columns
 from ..options.config import Config, make_config
 from ..plan.keys import Keys, key_values
-from ..plan.plan import KeyRange, key_ranges
+from ..plan.plan import KeyRange, Plan, key_ranges
 from ..source import Source
-from ..transport.ring import automatic_slots, create_memory
-from ..worker.producer import plan_of
+from ..transport.memory import create_memory
+from ..transport.ring import Layout, automatic_slots
 from ..worker.survey import survey
 from .command import Outcome, add_loader_arguments, loader_options, size_text
 from .ingest.folder import FORMATS, HEAD_BYTES
@@ -54,13 +54,14 @@ class PlanCommand:
             found, keys, source = survey(config, memory)
             took_s = time.perf_counter() - start
             stack.callback(source.close)
-            plan = plan_of(config, found.rows)
+            plan = Plan.of(config, found.rows)
             plan.check(config.where)
             positions = plan.positions(0, 0)
             ranges = key_ranges(keys, positions)
             sample = Sample.of(source, keys, found.columns)
             server, explained = source.explain(ranges[:EXPLAINED_RANGES])
-            layout = layout_of(config, found)
+            columns = slot_columns(config, found.columns, found.key_dtype)
+            layout = Layout.of(config.batch_size, columns)
             first, last = key_values(keys[[0, -1]])
             del keys  # a view of the memory
         workers = max(1, config.workers)

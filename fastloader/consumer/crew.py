@@ -10,23 +10,17 @@ from dataclasses import replace
 
 from ..cache.file import CacheFile, Place
 from ..errors import FastloaderWarning
-from ..fields.columns import Column
+from ..fields.slots import cached_columns, key_column, slot_columns
 from ..options.config import Config
 from ..plan.keys import Keys
 from ..plan.plan import Plan
 from ..source import Source, hold
 from ..system.descriptors import standard_files_taken
 from ..system.limits import limits_named
+from ..transport.memory import create_memory, map_keys
 from ..transport.process import CLOSE_TIMEOUT_S, Process, end
-from ..transport.ring import (
-    Layout,
-    automatic_slots,
-    create_memory,
-    map_keys,
-    slot_image,
-    stored_image,
-)
-from ..worker.producer import Producer, key_column, plan_of
+from ..transport.ring import Layout, automatic_slots
+from ..worker.producer import Producer
 from ..worker.survey import Survey, Surveyor, survey
 from ..worker.worker import specification
 from .feeder import Feeder, RestartBudget
@@ -110,11 +104,12 @@ class Crew:
         config = self.config
         for note in found.notes:
             warnings.warn(note, FastloaderWarning, stacklevel=6)
-        self.plan: Plan = plan_of(config, found.rows)
+        self.plan: Plan = Plan.of(config, found.rows)
         self.plan.check(config.where)
         self.columns = found.columns
         self.key_column = key_column(found.key_dtype)
-        layout = layout_of(config, found)
+        columns = slot_columns(config, found.columns, found.key_dtype)
+        layout = Layout.of(config.batch_size, columns)
         slots = config.slots or automatic_slots(layout.slot_bytes, max(1, config.workers))
         self.config = replace(config, slots=slots)
         return layout, slots
@@ -123,8 +118,7 @@ class Crew:
         config = self.config
         if config.cache is None:
             return None
-        images = [column for image in config.images for column in kept_of(config, image)]
-        columns = [*images, *found.columns]
+        columns = cached_columns(config, found.columns)
         file = CacheFile(config, found.cache, found.rows, columns, found.state)
         self._cache_file = file
         if file.place.kept < found.rows:
@@ -173,24 +167,3 @@ class Crew:
         for keeper in (*self.feeders, self._surveyor):
             if keeper is not None and keeper.process is not None:
                 yield keeper.process
-
-
-def column_of(config: Config, image: str) -> Column:
-    """An image column as it stands in a slot."""
-    return replace(config.image_column(image), name=slot_image(image))
-
-
-def kept_of(config: Config, image: str) -> list[Column]:
-    """What a cache keeps of an image column."""
-    if not config.is_random(image):
-        return [column_of(config, image)]
-    pictures, seen = stored_image(image)
-    size = config.decoder_options(image)["size"]
-    return [Column(pictures, "uint8", (*size, 3)), Column(seen, "uint32", (2,))]
-
-
-def layout_of(config: Config, found: Survey) -> Layout:
-    """Of a slot."""
-    images = [column_of(config, image) for image in config.images]
-    keys = [key_column(found.key_dtype)] if config.with_keys else []
-    return Layout.of(config.batch_size, [*images, *found.columns, *keys])

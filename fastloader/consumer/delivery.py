@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from ..errors import ClosedError, ConfigError
 from ..fields.batch import arranged, leaves_out_empty
 from ..fields.columns import Column
+from ..fields.slots import slot_image
 from ..observe.clock import Clock, Lap
 from ..observe.stats import Stats
 from ..observe.trace import Trace
 from ..options.config import Config
-from ..transport.ring import slot_image
+from ..transport.messages import Turn
 from .crew import Crew
-from .feeder import Feeder, Taken, Turn
+from .feeder import Feeder, Taken
 from .progress import Iteration, Progress
 from .tally import Tally, logger
 

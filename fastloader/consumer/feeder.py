@@ -11,9 +11,10 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol, TypeVar
 
 from ..errors import ClosedError, FastloaderError, SupersededError
-from ..transport.messages import Filled
+from ..fields.slots import Arrays
+from ..transport.messages import Filled, Turn
 from ..transport.process import Process
-from ..transport.ring import Arrays, Ring
+from ..transport.ring import Ring
 
 T = TypeVar("T")
 
@@ -23,14 +24,6 @@ class Taken(NamedTuple):
 
     arrays: Arrays
     filled: Filled
-
-
-class Turn(NamedTuple):
-    """One iteration of the loader: its epoch, in a run of epochs each of which began when all of
-    the one before it had been handed out. A worker goes from one to the next by itself."""
-
-    run: int
-    epoch: int
 
 
 class Feeder(Protocol):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from ..system.limits import limits_named
+from ..transport.memory import create_memory
+from ..transport.messages import Turn
 from ..transport.process import Process
-from ..transport.ring import Layout, Ring, create_memory
+from ..transport.ring import Layout, Ring
 from ..worker.producer import Producer
-from .feeder import Gate, Taken, Turn
+from .feeder import Gate, Taken
 
 
 class InProcess(Gate):

@@ -9,7 +9,7 @@ from ..errors import ConfigError, StateError
 from ..options.config import Config
 from ..plan.keys import Keys, digest
 from ..plan.plan import Plan
-from .feeder import Turn
+from ..transport.messages import Turn
 
 FORMAT = 1
 """Of a state. Another one is refused."""

@@ -15,12 +15,12 @@ from typing import NamedTuple
 from ..errors import FastloaderError, WorkerDied, from_json
 from ..system.descriptors import standard_files_taken
 from ..system.limits import limits_named
-from ..transport import pipes
-from ..transport.messages import Filled
-from ..transport.pipes import Record
+from ..transport import messages, pipes
+from ..transport.memory import create_memory
+from ..transport.messages import Filled, Record, Turn
 from ..transport.process import CHECK_S, Process, end
-from ..transport.ring import Layout, Ring, create_memory
-from .feeder import Gate, RestartBudget, Taken, Turn
+from ..transport.ring import Layout, Ring
+from .feeder import Gate, RestartBudget, Taken
 
 
 class Announced(NamedTuple):
@@ -112,7 +112,7 @@ class Supervisor(Gate):
             self._expected = (turn.epoch, first_batch)
             stale, self._ready = self._ready, {}
             self._free_slots_of(stale.values())
-            self._send(Record(pipes.START, *turn, first_batch))
+            self._send(Record(messages.START, *turn, first_batch))
         self._is_sound = was_sound
 
     def _take(
@@ -162,7 +162,7 @@ class Supervisor(Gate):
 
     def _put(self, record: Record) -> None:
         announced = self._understood(record)
-        if isinstance(announced.what, FastloaderError) and record.epoch == pipes.NEVER:
+        if isinstance(announced.what, FastloaderError) and record.epoch == messages.NEVER:
             raise announced.what
         if record.run != self._turn.run:
             self._free_slots_of([announced])
@@ -181,9 +181,9 @@ class Supervisor(Gate):
         so what they send is not trusted either."""
         slot, fits = record.slot, record.rows <= self.ring.layout.batch_size
         try:
-            if record.kind == pipes.ERROR:
+            if record.kind == messages.ERROR:
                 return Announced(record.run, None, from_json(record.payload))
-            if record.kind == pipes.READY and fits and self.ring.is_the_workers(slot):
+            if record.kind == messages.READY and fits and self.ring.is_the_workers(slot):
                 return Announced(record.run, slot, Filled.from_payload(record.rows, record.payload))
         except Exception as error:
             raise pipes.PipeBroken from error
@@ -200,7 +200,7 @@ class Supervisor(Gate):
         self._free([its.slot for its in those if its.slot is not None])
 
     def _free(self, slots: Iterable[int]) -> None:
-        if records := [Record(pipes.FREE, slot=slot) for slot in slots]:
+        if records := [Record(messages.FREE, slot=slot) for slot in slots]:
             self._send(*records)
 
     def _send(self, *records: Record) -> None:
@@ -215,8 +215,8 @@ class Supervisor(Gate):
         return Process("fastloader.worker.worker", [self._memory, self._plan], name=name)
 
     def _introduce(self, free: Iterable[int]) -> None:
-        free_slots = (Record(pipes.FREE, slot=slot) for slot in free)
-        self._send(Record(pipes.SPEC, payload=self._spec), *free_slots)
+        free_slots = (Record(messages.FREE, slot=slot) for slot in free)
+        self._send(Record(messages.SPEC, payload=self._spec), *free_slots)
 
     def _bury(self, batch: int) -> None:
         """The worker died on its own: replace it, or give up."""
@@ -242,7 +242,7 @@ class Supervisor(Gate):
         self.ring.take_back()
         kept = self.ring.leased | {its.slot for its in self._ready.values()}
         self._introduce(slot for slot in range(self.ring.slots) if slot not in kept)
-        self._send(Record(pipes.START, self._turn.run, *self._expected))
+        self._send(Record(messages.START, self._turn.run, *self._expected))
 
     def __repr__(self) -> str:
         state = "closed" if self._is_shut else f"process {self._process.pid}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-
-TEXT = "text"
-_NAME_AND_DTYPE = re.compile(r"(?P<name>.+):(?P<dtype>[a-z]+[0-9]*)", re.DOTALL)
+from ..options.labels import TEXT
 
 
 @dataclass(frozen=True)
@@ -50,25 +47,6 @@ class Column:
 def columns_from(values: Iterable[Iterable[Any]]) -> tuple[Column, ...]:
     """The columns whose fields went through JSON."""
     return tuple(Column(name, dtype, tuple(shape)) for name, dtype, shape in values)
-
-
-def split_label(label: str) -> tuple[str, str | None]:
-    """``"column:dtype"`` -> ("column", "dtype"); ``"column"`` -> ("column", None)."""
-    match = _NAME_AND_DTYPE.fullmatch(label)
-    if match is None:
-        return label, None
-    name, dtype = match["name"], match["dtype"]
-    if dtype != TEXT:
-        try:
-            usable = np.dtype(dtype).kind in "biuf"
-        except TypeError:
-            usable = False
-        if not usable:
-            raise ConfigError(
-                f"label {label!r}: {dtype!r} is no type for a label; use bool, text or a NumPy "
-                f"integer or float type such as int32 or float32"
-            )
-    return name, dtype
 
 
 def blob_column(name: str, dtype: str | None, size: int) -> Column:

@@ -8,7 +8,6 @@ A worker's own thread is at ``source_wait``, ``decode`` or ``slot_wait``, the th
 
 from __future__ import annotations
 
-import struct
 import time
 from collections import deque
 from typing import NamedTuple
@@ -63,23 +62,6 @@ class Clock:
         while self._spans:
             found.append(self._spans.popleft())
         return found
-
-
-class Times(NamedTuple):
-    """What a batch has cost its worker, in seconds: the stages, and CPU time of all its threads."""
-
-    fetch_s: float = 0.0
-    source_wait_s: float = 0.0
-    decode_s: float = 0.0
-    slot_wait_s: float = 0.0
-    cpu_s: float = 0.0
-
-    def pack(self) -> bytes:
-        return TIMES.pack(*self)
-
-
-TIMES = struct.Struct(f"<{len(Times._fields)}d")
-NO_TIMES = Times()
 
 
 class Lap:

@@ -14,10 +14,10 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 
 from ..errors import ConfigError
-from ..fields.columns import Column, split_label
 from ..system.machine import cores
 from . import kinds
 from .kinds import Kind
+from .labels import split_label
 from .url import DatabaseUrl, parse_url, with_connect_timeout
 
 UNSET: Any = type("Unset", (), {"__repr__": lambda _: "..."})()
@@ -172,14 +172,6 @@ class Config:
         if its["filter"] == "nearest":  # of a mask's palette, luma is as wrong later as now
             plain["luma_later"] = its["channels"] == 1
         return {**its, **plain}
-
-    def image_column(self, image: str) -> Column:
-        """What one of the image columns is in a batch."""
-        its = self.image_options(image)
-        (height, width), channels = its["size"], its["channels"]
-        nhwc = its["layout"] == "NHWC"
-        shape = (height, width, channels) if nhwc else (channels, height, width)
-        return Column(image, its["dtype"], shape)
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..fields.columns import TEXT, split_label
+from .labels import TEXT, split_label
 
 
 @dataclass(frozen=True)

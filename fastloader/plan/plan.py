@@ -5,12 +5,13 @@ Batch ``j`` is the same whatever the number of workers; it belongs to worker ``j
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
 
 from ..errors import PlanError
+from ..options.config import Config
 from .keys import Key, Keys, key_values
 from .order import Positions, Shuffled
 
@@ -62,6 +63,12 @@ class Plan:
     shuffle_block: int = 1
     seed: int = 0
     shard: tuple[int, int] = (0, 1)
+
+    @classmethod
+    def of(cls, config: Config, rows: int) -> Plan:
+        """Return the plan that the options ask for, for a table of so many rows."""
+        names = [field.name for field in fields(cls) if field.name != "rows"]
+        return cls(rows, **{name: getattr(config, name) for name in names})
 
     def __len__(self) -> int:
         """Batches of the shard in an epoch."""

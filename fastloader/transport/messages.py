@@ -1,13 +1,70 @@
-"""What there is to know of a batch beside its columns, on its way from a worker to the loader."""
+"""What the two processes on a pipe say to each other."""
 
 from __future__ import annotations
 
 import json
+import struct
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from ..observe.clock import NO_TIMES, TIMES, Span, Times
+from ..observe.clock import Span
 from ..observe.stats import Pictures
 from ..plan.keys import Key, Keys, key_values
+
+SURVEY, SPEC, FREE, START = 1, 2, 3, 4  # from the loader
+SURVEYED, READY, ERROR, AWAKE = 5, 6, 7, 8  # from the worker
+
+NEVER = -1
+"""The epoch of an error that is no batch's."""
+
+
+class Record(NamedTuple):
+    """What travels on a pipe, the same both ways; fields that a kind does not name are 0.
+
+    SURVEY: payload, the configuration as JSON. To the process that surveys.
+    SPEC: payload, the worker's specification as JSON. Once, before all that follow.
+    FREE: slot.
+    START: run, its number; epoch and batch, from which on the worker makes all of its batches, of
+        this epoch and of those that follow. Whatever else it does it drops.
+    AWAKE: the process that surveys has started. Its first record.
+    SURVEYED: payload, what the survey found as JSON; the keys are in the plan's memory.
+    READY: run, epoch, batch, slot, rows; payload, the rest of the batch as JSON.
+    ERROR: run, epoch, batch that cannot be delivered; payload, the exception as JSON. The worker
+        waits for the next START. With epoch NEVER the worker could not begin at all, and ends.
+    """
+
+    kind: int
+    run: int = 0
+    epoch: int = 0
+    batch: int = 0
+    slot: int = 0
+    rows: int = 0
+    payload: bytes = b""
+
+
+class Turn(NamedTuple):
+    """One iteration of the loader: its epoch, in a run of epochs each of which began when all of
+    the one before it had been handed out. A worker goes from one to the next by itself."""
+
+    run: int
+    epoch: int
+
+
+class Times(NamedTuple):
+    """What a batch has cost its worker, in seconds: the stages, and CPU time of all its threads."""
+
+    fetch_s: float = 0.0
+    source_wait_s: float = 0.0
+    decode_s: float = 0.0
+    slot_wait_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def pack(self) -> bytes:
+        return TIMES.pack(*self)
+
+
+TIMES = struct.Struct(f"<{len(Times._fields)}d")
+NO_TIMES = Times()
 
 
 @dataclass

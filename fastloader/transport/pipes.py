@@ -17,39 +17,9 @@ import struct
 import time
 from collections.abc import Iterator
 from itertools import chain
-from typing import NamedTuple
 
 from ..system.descriptors import forget_in_children
-
-SURVEY, SPEC, FREE, START = 1, 2, 3, 4  # from the loader
-SURVEYED, READY, ERROR, AWAKE = 5, 6, 7, 8  # from the worker
-
-NEVER = -1
-"""The epoch of an error that is no batch's."""
-
-
-class Record(NamedTuple):
-    """What travels on a pipe, the same both ways; fields that a kind does not name are 0.
-
-    SURVEY: payload, the configuration as JSON. To the process that surveys.
-    SPEC: payload, the worker's specification as JSON. Once, before all that follow.
-    FREE: slot.
-    START: run, its number; epoch and batch, from which on the worker makes all of its batches, of
-        this epoch and of those that follow. Whatever else it does it drops.
-    AWAKE: the process that surveys has started. Its first record.
-    SURVEYED: payload, what the survey found as JSON; the keys are in the plan's memory.
-    READY: run, epoch, batch, slot, rows; payload, the rest of the batch as JSON.
-    ERROR: run, epoch, batch that cannot be delivered; payload, the exception as JSON. The worker
-        waits for the next START. With epoch NEVER the worker could not begin at all, and ends.
-    """
-
-    kind: int
-    run: int = 0
-    epoch: int = 0
-    batch: int = 0
-    slot: int = 0
-    rows: int = 0
-    payload: bytes = b""
+from .messages import Record
 
 
 class PipeBroken(Exception):

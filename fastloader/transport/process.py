@@ -32,8 +32,9 @@ from functools import partial
 
 from ..errors import ConfigError, to_json
 from ..system.limits import limit_error
-from .pipes import ERROR, NEVER, Channel, Record, socket_pair
-from .ring import create_memory
+from .memory import create_memory
+from .messages import ERROR, NEVER, Record
+from .pipes import Channel, socket_pair
 
 logger = logging.getLogger("fastloader")
 

@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from ..fields.columns import Column
-from ..plan.keys import Keys
+from ..fields.slots import IMAGE, Arrays
 from ..system.descriptors import forget_in_children
 from ..system.limits import limit_error
 from ..system.machine import available_bytes
@@ -68,27 +68,6 @@ def automatic_slots(slot_bytes: int, workers: int) -> int:
     wanted = min(MOST_SLOTS, max(FEWEST_SLOTS, RING_BYTES // max(1, slot_bytes)))
     affordable = int(available_bytes() * RINGS_OF_MEMORY) // max(1, slot_bytes * workers)
     return max(2, min(wanted, affordable))
-
-
-# A colon keeps them apart from the names of label columns.
-KEYS = ":keys"
-
-
-IMAGE = ":image "
-
-
-def slot_image(image: str) -> str:
-    """What an image column is called in a slot."""
-    return IMAGE + image
-
-
-def stored_image(image: str) -> tuple[str, str]:
-    """What the pictures that a cache keeps of an image column, and their sizes, are called beside a
-    slot's columns."""
-    return f":stored {image}", f":seen {image}"
-
-
-Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -124,28 +103,6 @@ class Layout:
             )
             for column, column_offset in zip(self.columns, self.offsets, strict=True)
         }
-
-
-def create_memory(name: str) -> io.FileIO:
-    """Create a nameless file in memory of no size yet. ``name`` only shows in /proc."""
-    # One bytecode creates and keeps it, so Ctrl-C cannot come between and lose the descriptor.
-    (memory,) = map(io.FileIO, map(os.memfd_create, [f"fastloader-{name}"]), ["r+"])
-    forget_in_children(memory, io.FileIO.close)
-    return memory
-
-
-def map_keys(memory: io.FileIO, dtype: str) -> Keys:
-    """The plan's keys in the memory that they were written to, (n,), read-only."""
-    if os.fstat(memory.fileno()).st_size == 0:
-        return np.empty(0, dtype)
-    return np.frombuffer(mmap.mmap(memory.fileno(), 0, prot=mmap.PROT_READ), dtype)
-
-
-def write_keys(memory: io.FileIO, keys: Keys) -> None:
-    """Adds keys to the plan's, where every process of the loader can map them."""
-    data = np.ascontiguousarray(keys).view(np.uint8).data
-    while data:
-        data = data[memory.write(data) or 0 :]
 
 
 class Ring:

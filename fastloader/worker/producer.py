@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
@@ -19,17 +19,17 @@ import numpy as np
 from ..cache.file import Place
 from ..cache.rows import CachedRows
 from ..errors import RowError
-from ..fields.columns import TEXT, Column, store
+from ..fields.columns import Column, store
 from ..fields.image import ImageDecoder, StoredImages
-from ..observe.clock import Clock, Lap, Times
+from ..fields.slots import KEYS, Arrays, key_column, slot_image, stored_image
+from ..observe.clock import Clock, Lap
 from ..observe.stats import together
 from ..options.config import Config
-from ..plan.keys import INTEGER, Keys, array_equal, key_values
+from ..plan.keys import Keys, array_equal, key_values
 from ..plan.order import Positions
 from ..plan.plan import KeyRange, Plan, key_ranges
 from ..source import Chunk, Snapshot, Source, open_source
-from ..transport.messages import Filled, by_key
-from ..transport.ring import KEYS, Arrays, slot_image, stored_image
+from ..transport.messages import Filled, Times, by_key
 from .fetch_thread import FetchThread, Outcome
 
 logger = logging.getLogger("fastloader")
@@ -65,17 +65,6 @@ class _Batch:
     passed_over: int = 0
 
 
-def plan_of(config: Config, rows: int) -> Plan:
-    """The plan for a table of so many rows."""
-    names = [field.name for field in fields(Plan) if field.name != "rows"]
-    return Plan(rows, **{name: getattr(config, name) for name in names})
-
-
-def key_column(key_dtype: str) -> Column:
-    """The column of a batch that holds the keys."""
-    return Column(KEYS, INTEGER if np.dtype(key_dtype) == INTEGER else TEXT)
-
-
 class Producer:
     """Reads, decodes and resizes the batches of one worker, one after the other, epoch after epoch:
     the rows of the next epoch are fetched while the last ones of this one are decoded.
@@ -102,7 +91,7 @@ class Producer:
         place: Place | None = None,
     ) -> None:
         self._config, self._keys = config, keys
-        self._plan = plan_of(config, len(keys))
+        self._plan = Plan.of(config, len(keys))
         self._columns, self._key_column = columns, key_column(keys.dtype.str)
         self._gone = GONE + (OF_A_QUERY if config.query is not None else "")
         self._worker, self._workers = worker, workers

@@ -27,9 +27,10 @@ from ..plan.keys import Keys
 from ..plan.plan import check_keys
 from ..source import Snapshot, Source, open_source
 from ..system.limits import explained
-from ..transport.pipes import AWAKE, ERROR, SURVEY, SURVEYED, Channel, Record
+from ..transport.memory import map_keys, write_keys
+from ..transport.messages import AWAKE, ERROR, SURVEY, SURVEYED, Record
+from ..transport.pipes import Channel
 from ..transport.process import START_TIMEOUT_S, Process, end, run_child
-from ..transport.ring import map_keys, write_keys
 
 
 @dataclass(frozen=True)

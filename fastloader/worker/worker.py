@@ -13,10 +13,12 @@ from ..errors import to_json
 from ..fields.columns import columns_from
 from ..options.config import Config
 from ..system.limits import explained
-from ..transport import pipes
-from ..transport.pipes import Channel, Record
+from ..transport import messages
+from ..transport.memory import map_keys
+from ..transport.messages import Record
+from ..transport.pipes import Channel
 from ..transport.process import on_end, run_child
-from ..transport.ring import Layout, Ring, map_keys
+from ..transport.ring import Layout, Ring
 from .producer import Producer
 from .survey import Survey, snapshot_from
 
@@ -85,9 +87,9 @@ class Worker:
         """Takes in what the loader has to say, waiting for at least one record if asked to."""
         record = self._channel.receive(None if wait else 0)
         while record is not None:
-            if record.kind == pipes.FREE:
+            if record.kind == messages.FREE:
                 self._free.append(record.slot)
-            elif record.kind == pipes.START:
+            elif record.kind == messages.START:
                 self._run = record.run
                 self._working = True
                 self._producer.start(record.epoch, record.batch)
@@ -107,7 +109,7 @@ class Worker:
             self._working = False
             payload = to_json(explained(error, f"make batch {producer.batch}"))
             where = (producer.epoch, producer.batch)
-            self._channel.send(Record(pipes.ERROR, run, *where, payload=payload))
+            self._channel.send(Record(messages.ERROR, run, *where, payload=payload))
             return
         if run != self._run:
             return
@@ -116,19 +118,19 @@ class Worker:
             return
         self._free.popleft()
         where, payload = (producer.epoch, producer.batch), filled.to_payload()
-        self._channel.send(Record(pipes.READY, run, *where, slot, filled.rows, payload))
+        self._channel.send(Record(messages.READY, run, *where, slot, filled.rows, payload))
 
 
 def serve(channel: Channel, memory: io.FileIO, plan: io.FileIO) -> None:
     """Be a worker until the loader is closed."""
     record = channel.receive()
     assert record is not None
-    assert record.kind == pipes.SPEC
+    assert record.kind == messages.SPEC
     try:
         worker = Worker(channel, record.payload, memory, plan)
     except Exception as error:
         payload = to_json(explained(error, "start a worker"))
-        channel.send(Record(pipes.ERROR, epoch=pipes.NEVER, payload=payload))
+        channel.send(Record(messages.ERROR, epoch=messages.NEVER, payload=payload))
         return
     worker.run()
 

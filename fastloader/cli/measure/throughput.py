@@ -17,10 +17,10 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from ...fields.columns import split_label
 from ...loader import FastLoader
 from ...observe.stats import Stages
 from ...options.config import Config
+from ...options.labels import split_label
 from ...source import as_subquery, identifier
 from ..command import MACHINE, CommandError
 

@@ -6,7 +6,7 @@ travels as an integer or as text that means this value and is the same each time
 
 from __future__ import annotations
 
-from ...fields.columns import TEXT
+from ...options.labels import TEXT
 from ...plan.keys import INTEGER, UUID
 from .types import BYTEA, OID, Query, Type, text
 

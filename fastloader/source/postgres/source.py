@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import FastloaderWarning, SourceError
-from ...fields.columns import TEXT, Column
+from ...fields.columns import Column
 from ...options.config import Config
+from ...options.labels import TEXT
 from ...plan.keys import Key, Keys, key_values
 from .. import Chunk, Snapshot, too_large
 from ._libpq import QueryError, Result

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ...errors import ConfigError, PlanError, SourceError
-from ...fields.columns import TEXT, Column, blob_column, split_label
+from ...fields.columns import Column, blob_column
 from ...options.config import Config
+from ...options.labels import TEXT, split_label
 from ...plan.keys import Key, Keys, key_values
 from .. import as_subquery, identifier
 from ._libpq import QueryError, Result

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import PlanError, SourceError
-from ...fields.columns import TEXT, Column
+from ...fields.columns import Column
+from ...options.labels import TEXT
 from ...plan.keys import UUID, Keys
 from ._libpq import Result
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import FastloaderWarning, PlanError, SourceError
-from ...fields.columns import split_label
 from ...options.config import Config
+from ...options.labels import split_label
 from ...plan.keys import Keys, array_equal
 from .. import as_subquery, identifier
 

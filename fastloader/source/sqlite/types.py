@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import ConfigError
-from ...fields.columns import TEXT, Column, blob_column
+from ...fields.columns import Column, blob_column
+from ...options.labels import TEXT
 
 NUMPY_SCALARS = (1, 2, 4, 8)
 """Bytes of one number."""

@@ -1,0 +1,39 @@
+"""How a label option names a column and, where the user asks for one, a type."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from ..errors import ConfigError
+
+TEXT = "text"
+"""The type of a column of strings."""
+
+_NAME_AND_DTYPE = re.compile(r"(?P<name>.+):(?P<dtype>[a-z]+[0-9]*)", re.DOTALL)
+
+
+def split_label(label: str) -> tuple[str, str | None]:
+    """Split ``"column:dtype"`` into the column's name and the type, None where there is none.
+
+    Raises
+    ------
+    ConfigError
+        The type is not one that a label can have.
+    """
+    match = _NAME_AND_DTYPE.fullmatch(label)
+    if match is None:
+        return label, None
+    name, dtype = match["name"], match["dtype"]
+    if dtype != TEXT:
+        try:
+            usable = np.dtype(dtype).kind in "biuf"
+        except TypeError:
+            usable = False
+        if not usable:
+            raise ConfigError(
+                f"label {label!r}: {dtype!r} is no type for a label; use bool, text or a NumPy "
+                f"integer or float type such as int32 or float32"
+            )
+    return name, dtype
