@@ -71,6 +71,7 @@ $(SHIPPED)/ready: wheel $(VENV)/torch.tried
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --ignore-missing-stub --mypy-config-file pyproject.toml \
 		--allowlist tools/stubtest-allowlist fastloader.fields._kernel fastloader.source.postgres._libpq

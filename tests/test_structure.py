@@ -6,6 +6,7 @@ import dataclasses
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 from fastloader.options.config import Config
 
@@ -14,6 +15,7 @@ from .support import ROOT, needs_sources
 pytestmark = needs_sources
 
 PACKAGE = ROOT / "fastloader"
+PYPROJECT = ROOT / "pyproject.toml"
 
 
 def test_the_kernel_knows_no_python() -> None:
@@ -35,21 +37,47 @@ print(len(os.listdir("/proc/self/fd")) - fds)
     assert out.splitlines() == ["['fastloader', 'numpy']", "1 True", "0"]
 
 
-def test_contributing_shows_the_tree_that_there_is() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    tree = text[text.index("```text") : text.index("```", text.index("```text") + 3)]
-    folders = ("fastloader", "csrc", "fuzz")
-    everywhere = (*folders, "benchmarks")
-    elsewhere = {path.name for folder in everywhere for path in (ROOT / folder).rglob("*")}
-    for folder in folders:
-        there = {
-            path.name
-            for path in (ROOT / folder).rglob("*")
-            if path.suffix in (".py", ".pyx", ".c") and path.name != "__init__.py"
-        }
-        named = set(re.findall(r"[\w]+\.(?:py|pyx|c)\b", tree))
-        assert there - named - {"_version.py", "__main__.py"} == set()
-        assert {name for name in named - elsewhere if not (ROOT / name).exists()} == set()
+DESIGN = (ROOT / "docs" / "design.md").read_text()
+
+
+def test_the_picture_of_the_house_shows_the_floors_that_are_checked() -> None:
+    house = re.search(r"```text\n(.*?)```", DESIGN, re.DOTALL)
+    assert house
+    shown = [re.split(r"  +", line)[0] for line in house[1].splitlines()]
+    assert shown == floors()
+
+
+def test_every_package_has_its_floor() -> None:
+    rooms = {name for floor in floors() for name in floor.split(" | ")}
+    there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or is_package(path)}
+    assert rooms == there - {"__init__", "__main__"}
+
+
+def floors() -> list[str]:
+    """Return the layers of import-linter, from the top."""
+    contract = re.search(r"^layers = \[\n(.*?)^\]", PYPROJECT.read_text(), re.DOTALL | re.MULTILINE)
+    assert contract
+    return re.findall(r'"(.*)"', contract[1])
+
+
+def test_the_design_names_every_module() -> None:
+    rows = re.findall(r"^\| `([\w.]+)` \| (`.*`) \|$", DESIGN, re.MULTILINE)
+    shown = {package: set(re.findall(r"`(\w+)`", modules)) for package, modules in rows}
+    there = {
+        ".".join(folder.relative_to(ROOT).parts).removeprefix("fastloader."): modules_in(folder)
+        for folder in (PACKAGE, *filter(is_package, PACKAGE.rglob("*")))
+        if modules_in(folder)
+    }
+    assert shown == there
+
+
+def modules_in(folder: Path) -> set[str]:
+    found = {path.stem for path in folder.iterdir() if path.suffix in (".py", ".pyx")}
+    return found - {"__init__", "__main__", "_version"}
+
+
+def is_package(path: Path) -> bool:
+    return (path / "__init__.py").exists()
 
 
 def test_the_documents_list_every_option_with_its_variable() -> None:
