@@ -37,6 +37,15 @@ print(len(os.listdir("/proc/self/fd")) - fds)
     assert out.splitlines() == ["['fastloader', 'numpy']", "1 True", "0"]
 
 
+def test_nothing_is_unpickled() -> None:
+    """Workers decode hostile bytes, so whatever one of them sends may be hostile too."""
+    unpickling = re.compile(
+        r"^\s*(?:import|from) (?:pickle|marshal|shelve|multiprocessing)\b", re.M
+    )
+    for path in PACKAGE.rglob("*.py"):
+        assert not unpickling.search(path.read_text()), path
+
+
 DESIGN = (ROOT / "docs" / "design.md").read_text()
 
 
