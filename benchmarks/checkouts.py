@@ -1,0 +1,97 @@
+"""Compare this checkout with another one: is anything slower than it was?
+
+Both run what the benchmarks end_to_end, first_batch and handover run, each with its own code, and
+import the package, in turn and over the same tables. Compile the other one first, in its folder:
+``python setup.py build_ext --inplace``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from .contestants import BATCH
+from .handover import SKIP, WAYS
+from .measure import ROOT, Sample, paired, parser, ratio, report, spread, table
+from .photos import database, read_photos, thumbnails
+
+IMPORT = """
+import json, time, numpy
+start = time.perf_counter()
+import fastloader
+print(json.dumps({"import_s": time.perf_counter() - start}))
+"""
+NEW, OLD = "this checkout", "the other one"
+
+KINDS = {
+    "images/s": ("images_per_s", 1.0),
+    "CPU ms per image": ("cpu_ms_per_image", 1.0),
+    "ms until the first batch": ("first_s", 1000.0),
+    "ms to close": ("close_s", 1000.0),
+    **{f"{way}: hand-over, CPU us per image": (way, 1.0) for way in WAYS},
+    "ms to import": ("import_s", 1000.0),
+}
+"""What is shown: of each measurement its key in a sample, and a factor."""
+
+
+def run_in(folder: Path, *arguments: str) -> Sample:
+    """Return the sample that ``python ARGUMENTS`` prints last, run in a checkout."""
+    environment = {**os.environ, "PYTHONPATH": str(folder), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise SystemExit(f"{done.stderr}\nin {folder}: exit code {done.returncode}")
+    sample: Sample = json.loads(done.stdout.splitlines()[-1])
+    return sample
+
+
+def measure(folder: Path, photos: str, large: str) -> Sample:
+    """Return one sample of everything, in one checkout."""
+    found = run_in(folder, "-m", "benchmarks.contestants", "fastloader", photos)
+    found |= run_in(folder, "-m", "benchmarks.first_batch", "--one", "numpy", large)
+    for way in WAYS:
+        one = run_in(folder, "-m", "benchmarks.handover", "--one", "ours", way, photos, "0")
+        found[way] = one["us_per_image"]
+    return found | run_in(folder, "-c", IMPORT)
+
+
+def main() -> None:
+    arguments = parser("checkouts", __doc__, rounds=5)
+    arguments.add_argument("other", type=Path, help="folder of the other checkout")
+    arguments.add_argument(
+        "--copies", type=int, default=8, metavar="N", help="rows that each photo makes (8)"
+    )
+    arguments.add_argument(
+        "--rows", type=int, default=100_000, metavar="N", help="rows for the first batch (100,000)"
+    )
+    options = arguments.parse_args()
+    folders = {NEW: ROOT, OLD: options.other.resolve()}
+    photos = read_photos(options.images, options.photos)
+    if len(photos) * options.copies < 4 * SKIP * BATCH:
+        raise SystemExit(f"needs {4 * SKIP * BATCH} rows or more: raise --copies")
+    small = thumbnails(photos, distinct=64, longest=216)
+    with (
+        database(photos, len(photos) * options.copies) as path,
+        database(small, options.rows) as large,
+    ):
+        samples = paired(
+            [NEW, OLD], options.rounds, run=lambda name: measure(folders[name], path, large)
+        )
+    rows = [
+        [
+            what,
+            *(f"{spread(samples[name], key).median * factor:.2f}" for name in (NEW, OLD)),
+            f"{ratio(samples[NEW], samples[OLD], key):.3f}",
+        ]
+        for what, (key, factor) in KINDS.items()
+    ]
+    report(options, samples, [table(["median", NEW, OLD, "ratio of the pairs"], rows)])
+
+
+if __name__ == "__main__":
+    main()
