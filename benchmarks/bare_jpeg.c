@@ -2,7 +2,8 @@
  *
  * Nothing is resized and nothing is kept. Every row goes to the same place, which stays in the
  * processor's cache, and the decoder is reused, so no loader that decodes all of a picture can do
- * less. The other modes are the floor of a reduced decode, and entropy decoding without the rest. */
+ * less. The other modes are the floor of a reduced decode, and entropy decoding without the rest.
+ */
 #include <setjmp.h>
 #include <stddef.h>
 #include <stdio.h>

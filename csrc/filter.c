@@ -1,6 +1,7 @@
 /* The filters as Pillow defines them (libImaging/Resample.c, precompute_coeffs): stretched to the
  * size of an output sample but never narrower than an input sample, centred on the output sample,
- * cut at the picture's edges, their weights normalised. NEAREST is the one that is not stretched. */
+ * cut at the picture's edges, their weights normalised. NEAREST is the one that is not stretched.
+ */
 #include "filter.h"
 
 #include <math.h>
@@ -30,6 +31,7 @@ static double sinc(double x) {
 
 static double lanczos(double x) { return x >= -3.0 && x < 3.0 ? sinc(x) * sinc(x / 3.0) : 0.0; }
 
+// clang-format off: a line a kind
 static const struct {
     double (*at)(double);
     double support; /* samples on either side of the centre */
@@ -40,6 +42,7 @@ static const struct {
     [FL_BICUBIC] = {bicubic, 2.0},
     [FL_LANCZOS] = {lanczos, 3.0},
 };
+// clang-format on
 
 bool fl_filter_overshoots(fl_filter_kind kind) { return kind == FL_BICUBIC || kind == FL_LANCZOS; }
 
@@ -57,8 +60,8 @@ static uint32_t within(double position, uint32_t most) {
 }
 
 /* NEAREST takes the later of two pixels at the same distance. Positions are whole multiples of
- * 1 / (2 * out_size), which is 7.6e-6 at least, and doubles are off by 1e-10 at most: so much further
- * on, they lie in the pixel where exact numbers lie. BOX rounds as Pillow does. */
+ * 1 / (2 * out_size), which is 7.6e-6 at least, and doubles are off by 1e-10 at most: so much
+ * further on, they lie in the pixel where exact numbers lie. BOX rounds as Pillow does. */
 #define BEYOND_ROUNDING 1e-7
 
 /* Writes the normalised weights of output sample i; returns how many, and from where. */
@@ -104,8 +107,7 @@ static void quantise(const double *weight, uint32_t count, int precision, int16_
     int32_t before = 0;
     for (uint32_t t = 0; t < count; t++) {
         partial += weight[t];
-        const int32_t now =
-            t + 1 == count ? 1 << precision : (int32_t)floor(partial * one + 0.5);
+        const int32_t now = t + 1 == count ? 1 << precision : (int32_t)floor(partial * one + 0.5);
         out[t] = (int16_t)(now - before);
         before = now;
     }
@@ -119,7 +121,7 @@ static void reverse(int16_t *weight, uint32_t count) {
     }
 }
 
-/* ---- all of them ------------------------------------------------------------------------------ */
+/* ---- all of them ----------------------------------------------------------------------------- */
 
 static bool same(const fl_axis *a, const fl_axis *b) {
     return a->kind == b->kind && a->in_size == b->in_size && a->out_size == b->out_size &&
@@ -146,8 +148,8 @@ bool fl_filter_set(fl_filter *filter, const fl_axis *axis, int max_precision) {
     double largest = 0.0;
     for (uint32_t i = 0; i < axis->out_size; i++) {
         double *weight = exact + i * most;
-        filter->count[i] = sample(axis, axis->reversed ? axis->out_size - 1 - i : i, weight,
-                                  &filter->first[i]);
+        filter->count[i] =
+            sample(axis, axis->reversed ? axis->out_size - 1 - i : i, weight, &filter->first[i]);
         if (axis->reversed)
             filter->first[i] = axis->in_size - filter->first[i] - filter->count[i];
         for (uint32_t t = 0; t < filter->count[i]; t++)

@@ -22,10 +22,10 @@ typedef struct {
  * count are zero. first and first + count never decrease. */
 typedef struct {
     fl_axis axis;
-    uint32_t *first; /* [out_size] */
-    uint32_t *count; /* [out_size] at least 1 */
-    int16_t *weight; /* [out_size * taps] */
-    uint32_t taps;   /* the largest count, made even: the passes take taps in pairs */
+    uint32_t *first;     /* [out_size] */
+    uint32_t *count;     /* [out_size] at least 1 */
+    int16_t *weight;     /* [out_size * taps] */
+    uint32_t taps;       /* the largest count, made even: the passes take taps in pairs */
     uint32_t begin, end; /* of the input samples that have a weight */
     int precision;       /* bits */
 } fl_filter;

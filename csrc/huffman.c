@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-/* Figures C.1 and C.2: codes of a length count upwards, from twice the next of the length before. No
- * code is all ones. What is left of another table is never looked at: a length without codes has the
- * limit of the one before it. */
+/* Figures C.1 and C.2: codes of a length count upwards, from twice the next of the length before.
+ * No code is all ones. What is left of another table is never looked at: a length without codes has
+ * the limit of the one before it. */
 bool fl_huffman_set(fl_huffman *h, const uint8_t counts[FL_CODE_BITS], const uint8_t *symbols,
                     size_t size) {
     memset(h->first, 0, sizeof h->first);

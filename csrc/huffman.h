@@ -1,7 +1,8 @@
-/* A JPEG's entropy-coded data, for a reader who needs few of the coefficients (ITU T.81, annex F.2).
+/* A JPEG's entropy-coded data, for a reader who needs few of the coefficients (ITU T.81, annex
+ * F.2).
  *
- * A table takes the next FL_VIEW bits and says how many whole codes begin and end in them and how many
- * coefficients those step over, so that what is not needed goes by two codes at a time. */
+ * A table takes the next FL_VIEW bits and says how many whole codes begin and end in them and how
+ * many coefficients those step over, so that what is not needed goes by two codes at a time. */
 #ifndef FL_HUFFMAN_H
 #define FL_HUFFMAN_H
 
@@ -9,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* ---- codes ------------------------------------------------------------------------------------- */
+/* ---- codes ----------------------------------------------------------------------------------- */
 
 #define FL_CODE_BITS 16
 #define FL_VIEW 12 /* 11 and 13 take 3 % longer */
@@ -49,7 +50,7 @@ void fl_huffman_set_several(fl_huffman *h);
 
 static inline bool fl_ends_block(uint32_t symbol) { return (symbol & 15) == 0 && symbol != 0xF0; }
 
-/* ---- bits -------------------------------------------------------------------------------------- */
+/* ---- bits ------------------------------------------------------------------------------------ */
 
 #define FL_MCU_BLOCKS 10 /* at most, B.2.3 */
 /* Of a code and its value, 31 bits at most, for each of 64 coefficients; and what is read ahead. */
@@ -99,7 +100,7 @@ static inline void fl_drop(fl_cursor *c, uint32_t bits) {
     c->count -= bits;
 }
 
-/* ---- coefficients ------------------------------------------------------------------------------ */
+/* ---- coefficients ---------------------------------------------------------------------------- */
 
 #define FL_NO_SYMBOL 256
 

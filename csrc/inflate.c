@@ -32,7 +32,8 @@ struct fl_inflate {
 #define SLICE ((size_t)32 << 10)
 
 /* A stream may be twice as large as what it stands for and this much larger, where an honest one is
- * hardly larger at all. Streams of empty blocks would take 0.7 s for each MiB, and come to nothing. */
+ * hardly larger at all. Streams of empty blocks would take 0.7 s for each MiB, and come to nothing.
+ */
 #define WASTE ((uint64_t)1 << 20)
 
 #define QUOTE(x) #x

@@ -38,7 +38,7 @@ struct fl_jpeg {
     fl_jpeg_damage damage;
 };
 
-/* ---- libjpeg's callbacks ---------------------------------------------------------------- */
+/* ---- libjpeg's callbacks --------------------------------------------------------------------- */
 
 static fl_status status_of(int msg_code) {
     switch (msg_code) {
@@ -108,7 +108,7 @@ static void progress_monitor(j_common_ptr cinfo) {
     }
 }
 
-/* ---- life ------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
 
 fl_jpeg *fl_jpeg_new(void) {
     fl_jpeg *jpeg = calloc(1, sizeof *jpeg);
@@ -165,7 +165,7 @@ bool fl_jpeg_recognises(const uint8_t *blob, size_t size) {
     return size >= 3 && blob[0] == 0xFF && blob[1] == 0xD8 && blob[2] == 0xFF;
 }
 
-/* ---- header ----------------------------------------------------------------------------- */
+/* ---- header ---------------------------------------------------------------------------------- */
 
 /* All scans together may visit so many pixels for each that max_pixels allows: a picture of that
  * size has 16 scans, a smaller one up to max_scans. */
@@ -210,11 +210,13 @@ static uint32_t reduction_for(const fl_view *view) {
     return reduction;
 }
 
-/* Whether of every component the low frequencies have come, those that 8 / reduction samples can show:
- * the constant but for one bit, the others with some precision at least. (libjpeg-turbo's reduced
- * transforms look at some more. Without them the mean error grows by 3 dB, to 54 dB and better.) */
+/* Whether of every component the low frequencies have come, those that 8 / reduction samples can
+ * show: the constant but for one bit, the others with some precision at least. (libjpeg-turbo's
+ * reduced transforms look at some more. Without them the mean error grows by 3 dB, to 54 dB and
+ * better.) */
 static bool has_what_it_takes(const struct jpeg_decompress_struct *cinfo, uint32_t reduction) {
-    const int last = reduction == 8 ? 0 : reduction == 4 ? 4 : reduction == 2 ? 24 : 63; /* zigzag */
+    /* in zigzag order */
+    const int last = reduction == 8 ? 0 : reduction == 4 ? 4 : reduction == 2 ? 24 : 63;
     for (int component = 0; component < cinfo->num_components; component++) {
         const int *bits = cinfo->coef_bits[component]; /* that lack; -1: all of them */
         for (int k = 0; k <= last && cinfo->comp_info[component].component_needed; k++)
@@ -250,7 +252,7 @@ static void start_fast(fl_jpeg *jpeg, uint32_t reduction) {
         read_scans(jpeg, reduction);
 }
 
-/* ---- rows -------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 /* Columns on either side of what is needed. Fancy upsampling looks at the next sample of chroma,
  * which is up to two columns away. */
@@ -331,18 +333,17 @@ static fl_status decode(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_d
     /* Once the data has ended the decoder would make up the rest, however much that is. */
     const uint32_t block_rows = DCTSIZE * cinfo->scale_num / cinfo->scale_denom;
     const uint32_t mcu_rows = (uint32_t)cinfo->max_v_samp_factor * block_rows;
-    while (!fl_sink_done(sink) &&
-           !(jpeg->damage.starved && !jpeg_has_multiple_scans(cinfo) &&
-             cinfo->output_scanline >= jpeg->damage.grey_from * mcu_rows))
+    while (!fl_sink_done(sink) && !(jpeg->damage.starved && !jpeg_has_multiple_scans(cinfo) &&
+                                    cinfo->output_scanline >= jpeg->damage.grey_from * mcu_rows))
         push_rows(cinfo, sink);
     fl_sink_end_early(sink);
     return FL_OK;
 }
 
-/* ---- the end ------------------------------------------------------------------------------ */
+/* ---- the end --------------------------------------------------------------------------------- */
 
-/* A blob that only lacks its end-of-image marker has all its pixels. One of several scans may lack the
- * later ones, which only progressive ones tell. */
+/* A blob that only lacks its end-of-image marker has all its pixels. One of several scans may lack
+ * the later ones, which only progressive ones tell. */
 static bool lacks_scans(const fl_jpeg *jpeg) {
     const struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
     return jpeg->damage.exhausted && jpeg_has_multiple_scans((j_decompress_ptr)cinfo) &&
@@ -381,9 +382,10 @@ fl_status fl_jpeg_decode(fl_jpeg *jpeg, const uint8_t *blob, size_t size, fl_sin
     fl_jpeg_damage *damage = &jpeg->damage;
     fl_jpeg_damage_start(damage, size);
     fl_status status = decode_bytes(jpeg, blob, size, orientation, sink, draw, picture, message);
-    /* Behind damage libjpeg takes anything for a segment, and within half a segment our end-of-image
-     * markers for its contents: it gives up a picture whose scans so far are good. */
-    if ((status == FL_CORRUPT || status == FL_UNSUPPORTED) && (damage->found || damage->exhausted)) {
+    /* Behind damage libjpeg takes anything for a segment, and within half a segment our
+     * end-of-image markers for its contents: it gives up a picture whose scans so far are good. */
+    if ((status == FL_CORRUPT || status == FL_UNSUPPORTED) &&
+        (damage->found || damage->exhausted)) {
         const size_t good = damage->found ? damage->at : fl_jpeg_whole_segments(blob, size);
         if (good < size) {
             damage->starved = damage->exhausted = false;

@@ -16,8 +16,8 @@ bool fl_jpeg_recognises(const uint8_t *blob, size_t size);
 fl_status fl_jpeg_decode(fl_jpeg *jpeg, const uint8_t *blob, size_t size, fl_sink *sink,
                          fl_draw draw, void *picture, char message[FL_MESSAGE_BYTES]);
 
-/* Whether the library that was loaded takes calls by the headers that this was compiled with. Writes
- * `message` if not. */
+/* Whether the library that was loaded takes calls by the headers that this was compiled with.
+ * Writes `message` if not. */
 bool fl_jpeg_fits(char message[FL_MESSAGE_BYTES]);
 
 /* "libjpeg-turbo 2.1.5" */

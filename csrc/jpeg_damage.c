@@ -1,5 +1,5 @@
-/* libjpeg passes no marker within entropy-coded data but the restart that is due. All blocks behind it
- * are grey.
+/* libjpeg passes no marker within entropy-coded data but the restart that is due. All blocks behind
+ * it are grey.
  *
  * Other damage shows where a code is none, or where a marker comes before the last block. Of 297
  * photographs with 512 random bytes in their scan 274 show it. The others have all their blocks,
@@ -45,9 +45,9 @@ static void starve(fl_jpeg_damage *d, const struct jpeg_decompress_struct *cinfo
 
 static bool is_restart(int marker) { return (marker & 0xF8) == FL_JPEG_RST0; }
 
-/* With restart intervals libjpeg looks for the next one behind restarts, and behind what is no marker.
- * Each may be 65,535 MCUs, which takes two bytes: a blob that makes up more blocks than it could have
- * held, of two bits at least, is at its end. */
+/* With restart intervals libjpeg looks for the next one behind restarts, and behind what is no
+ * marker. Each may be 65,535 MCUs, which takes two bytes: a blob that makes up more blocks than it
+ * could have held, of two bits at least, is at its end. */
 static bool goes_on(fl_jpeg_damage *d, const struct jpeg_decompress_struct *cinfo) {
     const int marker = cinfo->unread_marker;
     d->made_up += (uint64_t)cinfo->restart_interval * (uint64_t)cinfo->blocks_in_MCU;
@@ -85,11 +85,10 @@ void fl_jpeg_damage_look(fl_jpeg_damage *d, const struct jpeg_decompress_struct 
     const int marker = cinfo->unread_marker;
     if (!cinfo->arith_code || marker == 0)
         return;
-    const bool fits = is_restart(marker)
-                          ? cinfo->restart_interval > 0
-                          : marker == FL_JPEG_DHT || marker == FL_JPEG_DAC ||
-                                (marker >= FL_JPEG_EOI && marker < FL_JPEG_JPG0) ||
-                                marker == FL_JPEG_COM;
+    const bool fits = is_restart(marker) ? cinfo->restart_interval > 0
+                                         : marker == FL_JPEG_DHT || marker == FL_JPEG_DAC ||
+                                               (marker >= FL_JPEG_EOI && marker < FL_JPEG_JPG0) ||
+                                               marker == FL_JPEG_COM;
     if (!fits)
         starve(d, cinfo);
 }

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-/* ---- blocks ------------------------------------------------------------------------------------ */
+/* ---- blocks ---------------------------------------------------------------------------------- */
 
 static uint8_t level(int64_t value) { return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value); }
 
@@ -43,7 +43,7 @@ static bool read_block(fl_cursor *cursor, fl_eighth_component *c, uint8_t *to, s
     return true;
 }
 
-/* ---- tables ------------------------------------------------------------------------------------ */
+/* ---- tables ---------------------------------------------------------------------------------- */
 
 enum { DC, AC };
 
@@ -93,7 +93,7 @@ static bool define_tables(fl_eighth *e, const uint8_t *contents, size_t size) {
     return size == 0;
 }
 
-/* ---- scans ------------------------------------------------------------------------------------- */
+/* ---- scans ----------------------------------------------------------------------------------- */
 
 typedef struct {
     fl_eighth_component *component[FL_EIGHTH_COMPONENTS];
@@ -135,7 +135,8 @@ static bool set_scan(fl_eighth *e, scan *s, const uint8_t *contents, size_t size
 #define MOST_SHIFT 1
 
 /* Whether the scan has the constant coefficients of components that have not come yet, all of a
- * baseline picture's and as good as all bits of a progressive one's; then it is ready to be read. */
+ * baseline picture's and as good as all bits of a progressive one's; then it is ready to be read.
+ */
 static bool prepare(fl_eighth *e, const scan *s) {
     if (e->progressive ? s->last != 0 || s->low > MOST_SHIFT
                        : s->last != DCTSIZE2 - 1 || s->low != 0)
@@ -212,7 +213,7 @@ static bool read_scan(fl_eighth *e, const scan *s, const uint8_t *data, const ui
     return true;
 }
 
-/* ---- the picture ------------------------------------------------------------------------------- */
+/* ---- the picture ----------------------------------------------------------------------------- */
 
 /* What libjpeg has read of the header. */
 static bool set_header(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, uint32_t bottom) {
@@ -301,7 +302,7 @@ bool fl_eighth_read(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, co
     return true;
 }
 
-/* ---- rows -------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 static void write_luma(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t right,
                        uint8_t *row) {

@@ -1,7 +1,7 @@
 /* A JPEG at an eighth of its size, from the constant coefficient of every block.
  *
- * libjpeg does that too, but it decodes all other coefficients on the way to the next block, and of a
- * progressive picture keeps room for them all. */
+ * libjpeg does that too, but it decodes all other coefficients on the way to the next block, and of
+ * a progressive picture keeps room for them all. */
 #ifndef FL_JPEG_EIGHTH_H
 #define FL_JPEG_EIGHTH_H
 
@@ -16,7 +16,8 @@
 #define FL_EIGHTH_COMPONENTS 3
 #define FL_EIGHTH_TABLES 4
 
-/* With 4:2:0 luma has 2 x 2 blocks in an MCU of one sample each, chroma one block of 2 x 2 samples. */
+/* With 4:2:0 luma has 2 x 2 blocks in an MCU of one sample each, chroma one block of 2 x 2 samples.
+ */
 typedef struct {
     uint32_t id;
     uint32_t across, down;  /* its sampling factors: blocks in an MCU */
@@ -29,8 +30,8 @@ typedef struct {
     uint16_t constant;         /* of the block before */
 } fl_eighth_component;
 
-/* What a DHT segment says; `counts` is NULL before one has. It is set in order to be read when a scan
- * asks for it: a blob of DHT segments must not take longer than its bytes. */
+/* What a DHT segment says; `counts` is NULL before one has. It is set in order to be read when a
+ * scan asks for it: a blob of DHT segments must not take longer than its bytes. */
 typedef struct {
     const uint8_t *counts, *symbols;
     size_t size; /* of the symbols */

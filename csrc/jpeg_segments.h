@@ -24,8 +24,8 @@ enum {
  * the blob ends before the segment does. Call it for markers with a length only. */
 size_t fl_jpeg_segment_bytes(const uint8_t *blob, size_t size, size_t at);
 
-/* Where the entropy-coded data that begins at `at` ends: at a marker that is no restart, or with the
- * blob. */
+/* Where the entropy-coded data that begins at `at` ends: at a marker that is no restart, or with
+ * the blob. */
 size_t fl_jpeg_scan_end(const uint8_t *blob, size_t size, size_t at);
 
 /* How much of the blob is whole segments and scans. */

@@ -1,4 +1,5 @@
-/* The whole C interface: an encoded picture in, one picture of the wanted size, layout and type out.
+/* The whole C interface: an encoded picture in, one picture of the wanted size, layout and type
+ * out.
  *
  * Nothing here includes Python.h, so the kernel can be compiled, sanitised and fuzzed alone.
  * No function raises, jumps or exits across this boundary: what went wrong is a status, and
@@ -15,12 +16,12 @@
 
 typedef enum {
     FL_OK = 0,
-    FL_PARTIAL,         /* decoded, but the blob ends early or is damaged: what is missing is grey */
-    FL_EMPTY,           /* a blob of no bytes */
-    FL_UNKNOWN_FORMAT,  /* the first bytes are no format that the kernel decodes */
-    FL_CORRUPT,         /* the decoder gave up */
-    FL_TRUNCATED,       /* the blob ends before a row of the picture came, or fl_options.strict */
-    FL_UNSUPPORTED,     /* well-formed, but of a kind that is not decoded */
+    FL_PARTIAL,        /* decoded, but the blob ends early or is damaged: what is missing is grey */
+    FL_EMPTY,          /* a blob of no bytes */
+    FL_UNKNOWN_FORMAT, /* the first bytes are no format that the kernel decodes */
+    FL_CORRUPT,        /* the decoder gave up */
+    FL_TRUNCATED,      /* the blob ends before a row of the picture came, or fl_options.strict */
+    FL_UNSUPPORTED,    /* well-formed, but of a kind that is not decoded */
     FL_TOO_MANY_PIXELS, /* fl_options.max_pixels */
     FL_TOO_COMPLEX,     /* fl_options.max_scans or max_chunks, or too much work altogether */
     FL_NO_MEMORY,
@@ -46,8 +47,8 @@ typedef struct {
     fl_filter_kind filter;
     bool orientation; /* turn the picture as its EXIF data asks for */
 
-    bool fast;    /* decode a JPEG or WebP at a reduced size, with cheaper arithmetic */
-    bool compose; /* alpha over `background`; otherwise alpha is dropped */
+    bool fast;             /* decode a JPEG or WebP at a reduced size, with cheaper arithmetic */
+    bool compose;          /* alpha over `background`; otherwise alpha is dropped */
     uint8_t background[3]; /* also what FL_PAD pads with */
 
     fl_layout layout;
@@ -120,7 +121,8 @@ const char *fl_decoder_message(const fl_decoder *decoder);
 
 fl_times fl_decoder_times(const fl_decoder *decoder);
 
-/* The CRC-32 of zlib, PNG and Ethernet, of bytes that follow those whose it is `crc`; 0 to begin. */
+/* The CRC-32 of zlib, PNG and Ethernet, of bytes that follow those whose it is `crc`; 0 to begin.
+ */
 uint32_t fl_crc32(uint32_t crc, const uint8_t *bytes, size_t size);
 
 /* What has been decoded since the last call. */

@@ -15,8 +15,8 @@ typedef struct {
     size_t have;
 } fl_memory;
 
-/* At least `bytes` bytes, aligned for vectors and zero when new; what was there is lost if it was too
- * small. */
+/* At least `bytes` bytes, aligned for vectors and zero when new; what was there is lost if it was
+ * too small. */
 bool fl_memory_reserve(fl_memory *m, uint64_t bytes);
 
 /* After each picture: gives it back if it is large. */

@@ -26,9 +26,7 @@ static void vertical_portable(const uint8_t *const *rows, const int16_t *weight,
     }
 }
 
-static uint8_t clamp(int32_t level) {
-    return (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level);
-}
+static uint8_t clamp(int32_t level) { return (uint8_t)(level < 0 ? 0 : level > 255 ? 255 : level); }
 
 /* `step` samples a pixel, of which `channels` are wanted: constants where this is inlined. */
 static inline void horizontal(const int16_t *const rows[2], const fl_horizontal *h, size_t step,
@@ -139,8 +137,8 @@ AVX2 static inline void horizontal3_pairs(const int16_t *const rows[2], const fl
     }
 }
 
-/* Constants let the compiler unroll the loop over the taps: 500x375 to 224x224 takes 0.167 ms in all
- * in place of 0.194. */
+/* Constants let the compiler unroll the loop over the taps: 500x375 to 224x224 takes 0.167 ms in
+ * all in place of 0.194. */
 AVX2 static void horizontal3_avx2(const int16_t *const rows[2], const fl_horizontal *h,
                                   uint8_t *const pixels[2]) {
     switch (h->taps / 2) {

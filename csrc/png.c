@@ -6,8 +6,8 @@
  * - The checksums of chunks that make the pixels have to be right (0.06 ms), as for libpng. Pillow
  *   does not look at IDAT's. zlib's own is not looked at: the chunks' cover the same bytes.
  *   EXIF data with a wrong checksum is passed over, whether in eXIf or in a text chunk.
- * - Where the blob, the run of IDAT chunks or the zlib stream ends before the picture does, the rows
- *   that came are kept. Pillow refuses all three. Damaged compressed data is refused.
+ * - Where the blob, the run of IDAT chunks or the zlib stream ends before the picture does, the
+ * rows that came are kept. Pillow refuses all three. Damaged compressed data is refused.
  * - What comes behind the last row that is needed may be broken or missing, but for the 64 KiB that
  *   ISA-L reads ahead. No IEND is needed. */
 #include "png.h"
@@ -59,7 +59,7 @@ const char *fl_png_library(void) { return fl_inflate_library; }
 
 #define FAIL(...) fl_png_fail(png->rows.message, __VA_ARGS__)
 
-/* ---- chunks ------------------------------------------------------------------------------------ */
+/* ---- chunks ---------------------------------------------------------------------------------- */
 
 #define IHDR FL_PNG_TYPE('I', 'H', 'D', 'R')
 #define PLTE FL_PNG_TYPE('P', 'L', 'T', 'E')
@@ -116,11 +116,11 @@ static fl_status read_header(fl_png *png, const fl_options *options) {
     return fl_check_size(png->height, png->width, options, png->rows.message);
 }
 
-/* ---- EXIF data as text ------------------------------------------------------------------------- */
+/* ---- EXIF data as text ----------------------------------------------------------------------- */
 
-/* ImageMagick's form, from before there were eXIf chunks: a keyword and a zero; in a zTXt chunk another
- * zero, and the rest is a zlib stream; an empty line, the name, how many bytes, and the bytes in
- * hexadecimal. */
+/* ImageMagick's form, from before there were eXIf chunks: a keyword and a zero; in a zTXt chunk
+ * another zero, and the rest is a zlib stream; an empty line, the name, how many bytes, and the
+ * bytes in hexadecimal. */
 static const char raw_profile[] = "Raw profile type exif";
 
 static bool is_raw_profile(const fl_png_chunk *c) {
@@ -237,7 +237,7 @@ static fl_status survey(fl_png *png, const fl_options *options, unsigned *orient
     return FL_OK;
 }
 
-/* ---- rows into the sink ------------------------------------------------------------------------ */
+/* ---- rows into the sink ---------------------------------------------------------------------- */
 
 static fl_status read_straight(fl_png *png, fl_sink *sink) {
     const fl_region needed = sink->needed;
@@ -322,7 +322,7 @@ static fl_status read_interlaced(fl_png *png, fl_sink *sink) {
     return status;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 /* Rows in all passes together. */
 static uint64_t rows_of(const fl_png *png) {

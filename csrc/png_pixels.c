@@ -5,8 +5,7 @@
 bool fl_png_pixels_set(fl_png_pixels *p, uint8_t depth, uint8_t colour) {
     static const uint8_t samples[7] = {1, 0, 3, 1, 2, 0, 4};
     const bool power = depth == 1 || depth == 2 || depth == 4 || depth == 8 || depth == 16;
-    if (!power || colour > 6 || samples[colour] == 0 ||
-        (colour == FL_PNG_PALETTE && depth == 16) ||
+    if (!power || colour > 6 || samples[colour] == 0 || (colour == FL_PNG_PALETTE && depth == 16) ||
         (colour != FL_PNG_GREY && colour != FL_PNG_PALETTE && depth < 8))
         return false;
     memset(p, 0, sizeof *p);
@@ -38,8 +37,8 @@ void fl_png_pixels_transparency(fl_png_pixels *p, const uint8_t *values, size_t 
             p->table[i][3] = values[i];
     } else if ((p->colour == FL_PNG_GREY || p->colour == FL_PNG_RGB) && size >= 2 * samples) {
         for (size_t i = 0; i < samples; i++)
-            p->key[i] = (uint16_t)((values[2 * i] << 8 | values[2 * i + 1]) &
-                                   ((1 << p->depth) - 1));
+            p->key[i] =
+                (uint16_t)((values[2 * i] << 8 | values[2 * i + 1]) & ((1 << p->depth) - 1));
         if (p->colour == FL_PNG_GREY && p->depth <= 8)
             p->table[p->key[0]][3] = 0;
         p->has_key = true;
@@ -49,7 +48,7 @@ void fl_png_pixels_transparency(fl_png_pixels *p, const uint8_t *values, size_t 
     p->alpha = true;
 }
 
-/* ---- rows -------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 static uint16_t sample16(const uint8_t *bytes) { return (uint16_t)(bytes[0] << 8 | bytes[1]); }
 

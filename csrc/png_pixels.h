@@ -6,7 +6,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FL_PNG_GREY = 0, FL_PNG_RGB = 2, FL_PNG_PALETTE = 3, FL_PNG_GREY_ALPHA = 4, FL_PNG_RGBA = 6 };
+enum {
+    FL_PNG_GREY = 0,
+    FL_PNG_RGB = 2,
+    FL_PNG_PALETTE = 3,
+    FL_PNG_GREY_ALPHA = 4,
+    FL_PNG_RGBA = 6
+};
 
 typedef struct {
     uint8_t depth, colour; /* as in IHDR */

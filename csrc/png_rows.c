@@ -39,7 +39,7 @@ void fl_png_rows_trim(fl_png_rows *r) {
     fl_memory_trim(&r->rows[1]);
 }
 
-/* ---- bytes ------------------------------------------------------------------------------------- */
+/* ---- bytes ----------------------------------------------------------------------------------- */
 
 /* FL_TRUNCATED: no more comes. */
 static fl_status feed(fl_png_rows *r) {
@@ -81,7 +81,7 @@ static fl_status inflate_bytes(fl_png_rows *r, uint8_t *to, size_t size, size_t 
     }
 }
 
-/* ---- rows -------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 static size_t bytes_of(const fl_png_rows *r, uint32_t pixels) {
     return (size_t)(((uint64_t)pixels * r->pixel_bits + 7) / 8);
@@ -129,7 +129,7 @@ fl_status fl_png_rows_next(fl_png_rows *r, const uint8_t **row) {
     const unsigned filter = r->filtered[0];
     if (filter > 4)
         return fl_png_fail(r->message, FL_CORRUPT, "PNG: filter %u of row %llu", filter,
-                    (unsigned long long)r->read);
+                           (unsigned long long)r->read);
     uint8_t *const above = r->rows[r->read % 2].bytes;
     uint8_t *const to = r->rows[(r->read + 1) % 2].bytes;
     if (r->first)

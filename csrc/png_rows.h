@@ -33,7 +33,8 @@ void fl_png_rows_clear(fl_png_rows *r);
 /* Starts a picture whose rows have at most `width` pixels. FL_OK or FL_NO_MEMORY. */
 fl_status fl_png_rows_open(fl_png_rows *r, uint32_t width);
 
-/* A run of `count` rows of `width` pixels follows, of which only the first `useful` are looked at. */
+/* A run of `count` rows of `width` pixels follows, of which only the first `useful` are looked at.
+ */
 void fl_png_rows_begin(fl_png_rows *r, uint32_t width, uint32_t useful, uint32_t count);
 
 /* The next of them, valid until the one after the next. FL_TRUNCATED where no more come, with a

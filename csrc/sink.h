@@ -46,8 +46,8 @@ typedef struct {
     size_t stride;
     fl_memory taps;    /* pointers to the rows of the ring under the filter */
     fl_memory between; /* two rows after the vertical pass, `stride` int16_t apart */
-    fl_memory levels; /* two rows after the horizontal pass, where they are not written directly */
-    fl_memory rgba;   /* one row, where the sink's own have one channel */
+    fl_memory levels;  /* two rows after the horizontal pass, where they are not written directly */
+    fl_memory rgba;    /* one row, where the sink's own have one channel */
 
     fl_times times;
 } fl_sink;

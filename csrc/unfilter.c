@@ -4,7 +4,7 @@
 
 enum { NONE = 0, SUB, UP, AVERAGE, PAETH };
 
-/* ---- any pixel, any processor ------------------------------------------------------------------ */
+/* ---- any pixel, any processor ---------------------------------------------------------------- */
 
 /* The neighbour nearest to a + b - c, first a, then b, then c. With a and b in order and
  * t = 3c - (a + b) this is the lower one where t reaches the upper, the upper one where the lower
@@ -49,7 +49,7 @@ static void unfilter_any(unsigned filter, size_t pixel, size_t size, const uint8
 
 #ifdef __SSE2__
 
-/* ---- pixels of 3, 4, 6 or 8 bytes, one at a time ----------------------------------------------- */
+/* ---- pixels of 3, 4, 6 or 8 bytes, one at a time --------------------------------------------- */
 
 #include <emmintrin.h>
 

@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* All three rows of fl_unfilter() may be read, and the last one written, this far past their end. */
+/* All three rows of fl_unfilter() may be read, and the last one written, this far past their end.
+ */
 #define FL_UNFILTER_SLACK 16
 
 /* Undoes filter 0 to 4 on `size` bytes at `from`, where a pixel takes pixel_bytes (1 to 8, and 1

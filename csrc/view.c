@@ -20,7 +20,7 @@ fl_status fl_check_size(uint32_t height, uint32_t width, const fl_options *optio
     return FL_OK;
 }
 
-/* ---- random numbers ------------------------------------------------------------------------ */
+/* ---- random numbers -------------------------------------------------------------------------- */
 
 /* Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): four random
  * words that are a function of a key and a counter alone, so that a row's crop does not depend on
@@ -97,7 +97,7 @@ static box random_crop(const fl_options *o, double height, double width, fl_draw
 
 static uint32_t at_least_one(double size, uint32_t most) {
     const double rounded = floor(size + 0.5);
-    return rounded < 1.0 ? 1 : rounded > (double)most ? most : (uint32_t)rounded;
+    return rounded<1.0 ? 1 : rounded>(double) most ? most : (uint32_t)rounded;
 }
 
 /* ---- orientation ----------------------------------------------------------------------------- */

@@ -39,7 +39,7 @@ bool fl_webp_recognises(const uint8_t *blob, size_t size) {
            memcmp(blob + 8, "WEBP", 4) == 0;
 }
 
-/* ---- what to decode ---------------------------------------------------------------------------- */
+/* ---- what to decode -------------------------------------------------------------------------- */
 
 /* Of the frame; what libwebp crops to. */
 typedef struct {
@@ -87,7 +87,7 @@ static double reduction(const fl_sink *sink) {
     return down < across ? down : across;
 }
 
-/* ---- decoding ---------------------------------------------------------------------------------- */
+/* ---- decoding -------------------------------------------------------------------------------- */
 
 typedef struct {
     fl_sink *sink;
@@ -154,8 +154,8 @@ static VP8StatusCode feed(WebPIDecoder *decoder, WebPDecoderConfig *config, cons
     fl_sink *sink = p->sink;
     const size_t stride = (size_t)config->output.u.RGBA.stride;
     const size_t slices = p->height / SLICE_ROWS + 1;
-    const size_t least = s->size / MAX_SLICES > MIN_SLICE_BYTES ? s->size / MAX_SLICES
-                                                                : MIN_SLICE_BYTES;
+    const size_t least =
+        s->size / MAX_SLICES > MIN_SLICE_BYTES ? s->size / MAX_SLICES : MIN_SLICE_BYTES;
     size_t slice = s->size / slices, given = 0;
     VP8StatusCode status = VP8_STATUS_SUSPENDED;
     *came = 0;
@@ -197,7 +197,8 @@ static fl_status finish(VP8StatusCode code, const pusher *p, uint32_t came, size
     case VP8_STATUS_OUT_OF_MEMORY:
         return fl_webp_say(message, FL_NO_MEMORY, "not enough memory");
     case VP8_STATUS_UNSUPPORTED_FEATURE:
-        return fl_webp_say(message, FL_UNSUPPORTED, "a kind of picture that libwebp does not decode");
+        return fl_webp_say(message, FL_UNSUPPORTED,
+                           "a kind of picture that libwebp does not decode");
     case VP8_STATUS_SUSPENDED:
     case VP8_STATUS_NOT_ENOUGH_DATA:
         break;
@@ -222,7 +223,8 @@ static fl_status decode_part(fl_webp *webp, const pusher *p, const part *crop, s
     const fl_webp_still *s = p->picture;
     WebPDecoderConfig config;
     if (!WebPInitDecoderConfig(&config))
-        return fl_webp_say(message, FL_UNSUPPORTED, "libwebp is older than what it was compiled for");
+        return fl_webp_say(message, FL_UNSUPPORTED,
+                           "libwebp is older than what it was compiled for");
     WebPDecoderOptions *o = &config.options;
     if (crop->height != s->height || crop->width != s->width) {
         o->use_cropping = 1;
@@ -273,8 +275,8 @@ fl_status fl_webp_decode(fl_webp *webp, const uint8_t *blob, size_t size, fl_sin
 
     part crop = {0, 0, 0, 0};
     const bool any = frame_part(&s, &sink->needed, &crop);
-    /* From the top, so that what came does not depend on the crop; and because libwebp 1.2 undoes the
-     * filter of an alpha plane wrongly where it leaves rows out. */
+    /* From the top, so that what came does not depend on the crop; and because libwebp 1.2 undoes
+     * the filter of an alpha plane wrongly where it leaves rows out. */
     if (s.cut || (s.alpha && o->compose)) {
         crop.height += crop.top;
         crop.top = 0;

@@ -37,13 +37,9 @@ static uint32_t le24(const uint8_t *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16;
 }
 
-static uint32_t le32(const uint8_t *p) {
-    return le24(p) | (uint32_t)p[3] << 24;
-}
+static uint32_t le32(const uint8_t *p) { return le24(p) | (uint32_t)p[3] << 24; }
 
-static bool is(const chunk *c, const char tag[4]) {
-    return memcmp(c->tag, tag, 4) == 0;
-}
+static bool is(const chunk *c, const char tag[4]) { return memcmp(c->tag, tag, 4) == 0; }
 
 static step next_chunk(walk *w, chunk *c) {
     const size_t left = w->size - w->at;
@@ -101,7 +97,8 @@ static fl_status read_features(fl_webp_still *s, WebPBitstreamFeatures *f, size_
             return fl_webp_ends_early(message, size);
         return fl_webp_say(message, FL_CORRUPT, "a chunk too short for a picture's header");
     case VP8_STATUS_UNSUPPORTED_FEATURE:
-        return fl_webp_say(message, FL_UNSUPPORTED, "a kind of picture that libwebp does not decode");
+        return fl_webp_say(message, FL_UNSUPPORTED,
+                           "a kind of picture that libwebp does not decode");
     default:
         return fl_webp_say(message, FL_CORRUPT, "no picture's header where one should be");
     }
@@ -146,12 +143,12 @@ fl_status fl_webp_find(fl_webp_still *s, const fl_options *o, const uint8_t *blo
             flags = c.payload[0];
             s->canvas_width = le24(c.payload + 4) + 1;
             s->canvas_height = le24(c.payload + 7) + 1;
-            const fl_status status =
-                fl_check_size(s->canvas_height, s->canvas_width, o, message);
+            const fl_status status = fl_check_size(s->canvas_height, s->canvas_width, o, message);
             if (status != FL_OK)
                 return status;
         } else if (first && !is(&c, "VP8 ") && !is(&c, "VP8L")) {
-            return fl_webp_say(message, FL_CORRUPT, "the first chunk is none of VP8, VP8L and VP8X");
+            return fl_webp_say(message, FL_CORRUPT,
+                               "the first chunk is none of VP8, VP8L and VP8X");
         } else if (is(&c, "EXIF") && (flags & FLAG_EXIF) && !exif) {
             s->orientation = fl_exif_orientation(c.payload, c.size);
             exif = true;

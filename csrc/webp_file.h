@@ -18,8 +18,8 @@ typedef struct {
 
 /* Of a blob that begins with the header. Checks the options' limits, and that the picture is as
  * large as libwebp will find it; allocates nothing. Writes `message` unless FL_OK. */
-fl_status fl_webp_find(fl_webp_still *s, const fl_options *options, const uint8_t *blob, size_t size,
-                       char message[FL_MESSAGE_BYTES]);
+fl_status fl_webp_find(fl_webp_still *s, const fl_options *options, const uint8_t *blob,
+                       size_t size, char message[FL_MESSAGE_BYTES]);
 
 /* Writes the words and returns the status. */
 fl_status fl_webp_say(char message[FL_MESSAGE_BYTES], fl_status status, const char *words);

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- the float types, rounded to nearest, ties to even ----------------------------------------- */
+/* ---- the float types, rounded to nearest, ties to even --------------------------------------- */
 
 static uint32_t bits_of(float value) {
     uint32_t bits;
@@ -34,7 +34,7 @@ static uint16_t float16_of(float value) {
     return (uint16_t)(sign | (uint16_t)((exponent + 13) * 1024 + (int)steps));
 }
 
-/* ---- the table --------------------------------------------------------------------------------- */
+/* ---- the table ------------------------------------------------------------------------------- */
 
 static const size_t item_bytes[] = {
     [FL_UINT8] = 1, [FL_FLOAT32] = 4, [FL_FLOAT16] = 2, [FL_BFLOAT16] = 2};
@@ -69,7 +69,7 @@ void fl_writer_init(fl_writer *writer, const fl_options *options) {
     }
 }
 
-/* ---- rows -------------------------------------------------------------------------------------- */
+/* ---- rows ------------------------------------------------------------------------------------ */
 
 /* Elements between neighbouring pixels and between the channels of a pixel. */
 static ptrdiff_t pixel_step(const fl_writer *w) {
@@ -87,7 +87,8 @@ uint8_t *fl_writer_direct(const fl_writer *w, const fl_view *view, uint32_t y, v
     return (uint8_t *)picture + first * (ptrdiff_t)w->channels;
 }
 
-/* `count` pixels of one type: `from_step` bytes apart in the row, `step` elements in the picture. */
+/* `count` pixels of one type: `from_step` bytes apart in the row, `step` elements in the picture.
+ */
 #define PUT_ROW(type, table)                                                                       \
     do {                                                                                           \
         for (uint32_t c = 0; c < w->channels; c++) {                                               \

@@ -1,4 +1,5 @@
-/* The last step: rows of finished levels become the picture's type and layout, where it is wanted. */
+/* The last step: rows of finished levels become the picture's type and layout, where it is wanted.
+ */
 #ifndef FL_WRITER_H
 #define FL_WRITER_H
 

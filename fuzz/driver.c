@@ -1,10 +1,10 @@
-/* Runs the fuzzers' body without a fuzzer: every file of a folder as it is, and so many mutations of
- * them, reproducibly. Prints how many inputs there were.
+/* Runs the fuzzers' body without a fuzzer: every file of a folder as it is, and so many mutations
+ * of them, reproducibly. Prints how many inputs there were.
  *
  * driver MUTATIONS SEED FILE...
  *
- * PNG's checksums are set right after a mutation, every other time: a fuzzer would take ages to find
- * them, and everything behind them would stay untouched. */
+ * PNG's checksums are set right after a mutation, every other time: a fuzzer would take ages to
+ * find them, and everything behind them would stay untouched. */
 #include "../tests/below.h"
 
 #include <stdio.h>

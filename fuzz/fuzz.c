@@ -1,7 +1,7 @@
 /* One picture, options and all, from bytes that somebody made up: the body of every fuzzer.
  *
- * The first bytes choose the options, so that a fuzzer finds its way to all of them; the rest is the
- * blob. libFuzzer calls this (make fuzz), and so does driver.c in the ordinary suite. */
+ * The first bytes choose the options, so that a fuzzer finds its way to all of them; the rest is
+ * the blob. libFuzzer calls this (make fuzz), and so does driver.c in the ordinary suite. */
 #include "kernel.h"
 
 #include <stdlib.h>
@@ -40,8 +40,8 @@ static fl_options options_from(const uint8_t choice[CHOICES]) {
 
 #define MOST_PIXELS_COMPARED (1u << 16)
 
-/* What is resized, cropped and padded while it is decoded has to be what comes of the whole picture,
- * decoded at its own size first. */
+/* What is resized, cropped and padded while it is decoded has to be what comes of the whole
+ * picture, decoded at its own size first. */
 static void compare_with_whole(fl_decoder *decoder, const fl_options *options, const uint8_t *blob,
                                size_t size, fl_draw draw, const uint8_t *picture) {
     uint32_t seen[2];

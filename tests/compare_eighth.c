@@ -25,6 +25,7 @@ typedef struct {
 /* The scans of a progressive picture; those of more bits, and of the other coefficients, come in
  * between so that they have to be stepped over. */
 static int set_scans(const kind *k, jpeg_scan_info scans[8]) {
+    // clang-format off: a table a script
     static const jpeg_scan_info together[] = {{3, {0, 1, 2}, 0, 0, 0, 1}, {1, {0}, 1, 63, 0, 0},
                                               {3, {0, 1, 2}, 0, 0, 1, 0}, {1, {1}, 1, 63, 0, 0},
                                               {1, {2}, 1, 63, 0, 0}};
@@ -37,11 +38,12 @@ static int set_scans(const kind *k, jpeg_scan_info scans[8]) {
     static const jpeg_scan_info gray[] = {{1, {0}, 0, 0, 0, 1}, {1, {0}, 1, 63, 0, 0},
                                           {1, {0}, 0, 0, 1, 0}};
     static const jpeg_scan_info baseline[] = {{1, {2}, 0, 63, 0, 0}, {2, {0, 1}, 0, 63, 0, 0}};
-    const jpeg_scan_info *from = k->components == 1  ? gray
-                                 : !k->progressive   ? baseline
-                                 : k->refined        ? refined
-                                 : k->apart          ? apart
-                                                     : together;
+    // clang-format on
+    const jpeg_scan_info *from = k->components == 1 ? gray
+                                 : !k->progressive  ? baseline
+                                 : k->refined       ? refined
+                                 : k->apart         ? apart
+                                                    : together;
     const int count = k->components == 1 ? 3 : !k->progressive ? 2 : k->apart ? 6 : 5;
     memcpy(scans, from, (size_t)count * sizeof *from);
     return count;
@@ -137,8 +139,9 @@ static double worst(const fl_eighth *e, const kind *k, const uint8_t *pixels, ui
         for (uint32_t x = 0; 8 * x + 8 <= k->width; x++) {
             double sum = 0;
             for (uint32_t i = 0; i < 64; i++)
-                sum += pixels[((8 * y + i / 8) * k->width + 8 * x + i % 8) *
-                                  (uint32_t)k->components + c];
+                sum +=
+                    pixels[((8 * y + i / 8) * k->width + 8 * x + i % 8) * (uint32_t)k->components +
+                           c];
             const double off = e->component[c].samples[y * e->stride + x] - sum / 64;
             most = off > most ? off : -off > most ? -off : most;
         }
@@ -149,8 +152,8 @@ static void check_rows(fl_eighth *e, const kind *k, const uint8_t *blob, size_t 
                        const uint8_t *pixels, uint32_t bottom, int number) {
     check(read_eighth(e, blob, size, bottom), "it was not read", number);
     for (uint32_t c = 0; c < e->components; c++) {
-        /* The first scan of a progressive picture's chroma has no more than the constants: half of a
-         * block's ramp is missing where it has a block for two of luma's. */
+        /* The first scan of a progressive picture's chroma has no more than the constants: half of
+         * a block's ramp is missing where it has a block for two of luma's. */
         const bool flat = k->progressive && c > 0 && k->across * k->down > 1;
         check(worst(e, k, pixels, bottom, c) <= (flat ? 18 : 2.5), "the means are others", number);
     }
@@ -188,8 +191,8 @@ int main(void) {
         uint8_t *pixels = decode(&k, blob, size);
         check_rows(e, &k, blob, size, pixels, rows, number);
         check_rows(e, &k, blob, size, pixels, below(rows + 1), number);
-        /* Cut anywhere in the scans of a baseline picture: there is not enough of it. The copy is so
-         * small that a read past its end is seen. */
+        /* Cut anywhere in the scans of a baseline picture: there is not enough of it. The copy is
+         * so small that a read past its end is seen. */
         if (!k.progressive) {
             struct jpeg_decompress_struct cinfo;
             struct jpeg_error_mgr errors;

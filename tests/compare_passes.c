@@ -1,5 +1,6 @@
-/* Resizes random pictures with the processor's vector instructions and without; the bytes have to be
- * the same. For processors that the test suite does not run on, under an emulator: test_simd.py. */
+/* Resizes random pictures with the processor's vector instructions and without; the bytes have to
+ * be the same. For processors that the test suite does not run on, under an emulator: test_simd.py.
+ */
 #include "below.h"
 #include "sink.h"
 
