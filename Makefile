@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 # Releases that are known to go together, where they are for this Python; none for the newest ones.
 PINNED := $(if $(findstring 3.11.,$(shell $(PYTHON) --version 2>&1)),--constraint tools/constraints.txt)
+C_SOURCES := $(wildcard csrc/*.[ch] fuzz/*.c tests/*.[ch] benchmarks/*.c)
 EXTENSIONS := setup.py $(wildcard fastloader/*/*.p[yx][xd] fastloader/*/*/*.p[yx][xd] csrc/*.[ch])
 # The sanitizers: libasan has to be the first library that Python loads. Python itself keeps memory
 # until it ends, so leaks are looked for by a test of our own instead; it counts pages, hence the small
@@ -72,6 +73,7 @@ lint: $(VENV)/test.done
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo --no-cache
+	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES)
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --ignore-missing-stub --mypy-config-file pyproject.toml \
 		--allowlist tools/stubtest-allowlist fastloader.fields._kernel fastloader.source.postgres._libpq
