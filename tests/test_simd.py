@@ -17,7 +17,7 @@ SOURCES = [
     ROOT / "tests" / "compare_passes.c",
     *(
         Path(f"{name}.c")
-        for name in ("view", "writer", "filter", "passes", "sink", "colour", "memory")
+        for name in ("view", "writer", "filter", "passes", "sink", "color", "clock", "memory")
     ),
 ]
 
