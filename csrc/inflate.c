@@ -46,8 +46,6 @@ fl_inflate *fl_inflate_new(void) { return calloc(1, sizeof(fl_inflate)); }
 
 void fl_inflate_free(fl_inflate *state) { free(state); }
 
-static void restart(fl_inflate *state) { isal_inflate_init(&state->stream); }
-
 static fl_inflate_status step(fl_inflate *state) {
     struct inflate_state *stream = &state->stream;
     /* It reads up to 64 KiB ahead, so this may be damage behind what is asked for. Nothing that it
@@ -65,7 +63,7 @@ uint32_t fl_crc32(uint32_t crc, const uint8_t *bytes, size_t size) {
 }
 
 void fl_inflate_start(fl_inflate *state) {
-    restart(state);
+    isal_inflate_init(&state->stream);
     state->header_bytes = 0;
     state->given = state->made = 0;
     state->stream.avail_in = 0;

@@ -172,7 +172,7 @@ bool fl_jpeg_recognises(const uint8_t *blob, size_t size) {
 #define MAX_VISITS 16
 
 /* Checks what the header asks for, and says how its colours are to come. */
-static fl_status read_header(fl_jpeg *jpeg, const fl_options *options, char *message) {
+static fl_status read_jpeg_header(fl_jpeg *jpeg, const fl_options *options, char *message) {
     struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
     jpeg_read_header(cinfo, TRUE);
     const fl_status status =
@@ -302,12 +302,12 @@ static void push_rows(struct jpeg_decompress_struct *cinfo, fl_sink *sink) {
 }
 
 /* Everything that may jump to jpeg->stop. */
-static fl_status decode(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_draw draw,
-                        void *picture, char *message) {
+static fl_status decode_jpeg(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_draw draw,
+                             void *picture, char *message) {
     struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
     const fl_options *options = sink->options;
     create_decompress(jpeg);
-    fl_status status = read_header(jpeg, options, message);
+    fl_status status = read_jpeg_header(jpeg, options, message);
     if (status != FL_OK)
         return status;
     fl_view view;
@@ -361,7 +361,7 @@ static fl_status decode_bytes(fl_jpeg *jpeg, const uint8_t *blob, size_t size, u
 
     fl_status status;
     if (setjmp(jpeg->stop) == 0) {
-        status = decode(jpeg, orientation, sink, draw, picture, message);
+        status = decode_jpeg(jpeg, orientation, sink, draw, picture, message);
         fl_jpeg_damage_look(&jpeg->damage, &jpeg->cinfo);
         if (status == FL_OK && (jpeg->damage.found || lacks_scans(jpeg)))
             status = jpeg->damage.displayable && !sink->options->strict ? FL_PARTIAL : FL_TRUNCATED;

@@ -75,8 +75,8 @@ static void describe_start(const uint8_t *blob, size_t size, char *message) {
 }
 
 /* The format is written where it is found. */
-static fl_status decode(fl_decoder *d, const uint8_t *blob, size_t size, fl_draw draw,
-                        void *picture, fl_format *format) {
+static fl_status decode_blob(fl_decoder *d, const uint8_t *blob, size_t size, fl_draw draw,
+                             void *picture, fl_format *format) {
     if (size == 0) {
         snprintf(d->message, FL_MESSAGE_BYTES, "the blob is empty");
         return FL_EMPTY;
@@ -110,7 +110,7 @@ fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_dr
     const uint64_t start = fl_clock(decoder->options.timed);
     decoder->message[0] = '\0';
     fl_format format = FL_FORMATS;
-    const fl_status status = decode(decoder, blob, size, draw, picture, &format);
+    const fl_status status = decode_blob(decoder, blob, size, draw, picture, &format);
     if (status == FL_OK || status == FL_PARTIAL)
         count(&decoder->pictures[format], size, &decoder->sink.view);
     if (status == FL_NO_MEMORY && decoder->message[0] == '\0')

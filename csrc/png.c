@@ -85,7 +85,7 @@ static fl_status bad_checksum(const fl_png *png, const char *type) {
 }
 
 /* The header is checked before anything is allocated by its numbers. */
-static fl_status read_header(fl_png *png, const fl_options *options) {
+static fl_status read_png_header(fl_png *png, const fl_options *options) {
     fl_png_chunk c;
     png->rows.next = FL_PNG_SIGNATURE_BYTES;
     const fl_png_found status = read_chunk(png, &png->rows.next, &c);
@@ -335,8 +335,8 @@ static uint64_t rows_of(const fl_png *png) {
     return rows;
 }
 
-static fl_status decode(fl_png *png, const uint8_t *blob, size_t size, fl_sink *sink, fl_draw draw,
-                        void *picture, char message[FL_MESSAGE_BYTES]) {
+static fl_status decode_png(fl_png *png, const uint8_t *blob, size_t size, fl_sink *sink,
+                            fl_draw draw, void *picture, char message[FL_MESSAGE_BYTES]) {
     const fl_options *options = sink->options;
     png->rows.blob = blob;
     png->rows.size = size;
@@ -344,7 +344,7 @@ static fl_status decode(fl_png *png, const uint8_t *blob, size_t size, fl_sink *
     png->rows.message = message;
 
     unsigned orientation;
-    fl_status status = read_header(png, options);
+    fl_status status = read_png_header(png, options);
     if (status == FL_OK)
         status = survey(png, options, &orientation);
     if (status != FL_OK)
@@ -376,7 +376,7 @@ static fl_status decode(fl_png *png, const uint8_t *blob, size_t size, fl_sink *
 
 fl_status fl_png_decode(fl_png *png, const uint8_t *blob, size_t size, fl_sink *sink, fl_draw draw,
                         void *picture, char message[FL_MESSAGE_BYTES]) {
-    const fl_status status = decode(png, blob, size, sink, draw, picture, message);
+    const fl_status status = decode_png(png, blob, size, sink, draw, picture, message);
     fl_png_rows_trim(&png->rows);
     fl_memory_trim(&png->line);
     fl_memory_trim(&png->picture);

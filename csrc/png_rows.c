@@ -42,7 +42,7 @@ void fl_png_rows_trim(fl_png_rows *r) {
 /* ---- bytes ----------------------------------------------------------------------------------- */
 
 /* FL_TRUNCATED: no more comes. */
-static fl_status feed(fl_png_rows *r) {
+static fl_status feed_chunk(fl_png_rows *r) {
     fl_png_chunk c;
     const fl_png_found status = fl_png_chunk_read(r->blob, r->size, &r->next, &c);
     if (status == FL_PNG_NO_CHUNK)
@@ -72,7 +72,7 @@ static fl_status inflate_bytes(fl_png_rows *r, uint8_t *to, size_t size, size_t 
         case FL_INFLATE_BAD:
             return fl_png_fail(r->message, FL_CORRUPT, "PNG: the compressed data is broken");
         case FL_INFLATE_HUNGRY: {
-            const fl_status fed = feed(r);
+            const fl_status fed = feed_chunk(r);
             if (fed != FL_OK)
                 return fed;
             break;

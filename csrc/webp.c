@@ -148,8 +148,8 @@ static bool window_open(window *w, fl_webp *webp, size_t rows, size_t stride) {
 }
 
 /* Feeds the decoder slice by slice, and pushes the rows that come of each. */
-static VP8StatusCode feed(WebPIDecoder *decoder, WebPDecoderConfig *config, const window *w,
-                          const pusher *p, uint32_t *came) {
+static VP8StatusCode feed_slices(WebPIDecoder *decoder, WebPDecoderConfig *config, const window *w,
+                                 const pusher *p, uint32_t *came) {
     const fl_webp_still *s = p->picture;
     fl_sink *sink = p->sink;
     const size_t stride = (size_t)config->output.u.RGBA.stride;
@@ -251,7 +251,7 @@ static fl_status decode_part(fl_webp *webp, const pusher *p, const part *crop, s
     WebPIDecoder *decoder = WebPIDecode(NULL, 0, &config);
     if (decoder) {
         uint32_t came;
-        const VP8StatusCode code = feed(decoder, &config, &w, p, &came);
+        const VP8StatusCode code = feed_slices(decoder, &config, &w, p, &came);
         status = finish(code, p, came, size, message);
         WebPIDelete(decoder);
     } else {
