@@ -5,6 +5,7 @@
 #include "color.h"
 #include "jpeg_damage.h"
 #include "jpeg_eighth.h"
+#include "jpeg_fast.h"
 #include "jpeg_segments.h"
 
 #include <setjmp.h>
@@ -199,59 +200,6 @@ static fl_status read_jpeg_header(fl_jpeg *jpeg, const fl_options *options, char
     }
 }
 
-/* ---- fast: a reduced size, cheaper arithmetic, only the scans that it takes ------------------ */
-
-/* The most that the inverse transform can leave out without going below what is wanted. */
-static uint32_t reduction_for(const fl_view *view) {
-    uint32_t reduction = 8;
-    while (reduction > 1 && (view->width < (double)view->out_width * reduction ||
-                             view->height < (double)view->out_height * reduction))
-        reduction /= 2;
-    return reduction;
-}
-
-/* Whether of every component the low frequencies have come, those that 8 / reduction samples can
- * show: the constant but for one bit, the others with some precision at least. (libjpeg-turbo's
- * reduced transforms look at some more. Without them the mean error grows by 3 dB, to 54 dB and
- * better.) */
-static bool has_what_it_takes(const struct jpeg_decompress_struct *cinfo, uint32_t reduction) {
-    /* in zigzag order */
-    const int last = reduction == 8 ? 0 : reduction == 4 ? 4 : reduction == 2 ? 24 : 63;
-    for (int component = 0; component < cinfo->num_components; component++) {
-        const int *bits = cinfo->coef_bits[component]; /* that lack; -1: all of them */
-        for (int k = 0; k <= last && cinfo->comp_info[component].component_needed; k++)
-            if (bits[k] < 0 || bits[0] > 1)
-                return false;
-    }
-    return true;
-}
-
-/* Reads the scans of a progressive picture until it has what the reduction takes. */
-static void read_scans(fl_jpeg *jpeg, uint32_t reduction) {
-    struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
-    for (;;) {
-        const int event = jpeg_consume_input(cinfo);
-        if (event == JPEG_REACHED_EOI ||
-            (event == JPEG_SCAN_COMPLETED && has_what_it_takes(cinfo, reduction)))
-            break;
-        progress_monitor((j_common_ptr)cinfo);
-    }
-    jpeg_start_output(cinfo, cinfo->input_scan_number);
-}
-
-static void start_fast(fl_jpeg *jpeg, uint32_t reduction) {
-    struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
-    cinfo->scale_num = 1;
-    cinfo->scale_denom = reduction;
-    cinfo->dct_method = JDCT_IFAST;
-    cinfo->do_fancy_upsampling = FALSE;
-    cinfo->do_block_smoothing = FALSE;
-    cinfo->buffered_image = cinfo->progressive_mode && reduction > 1;
-    jpeg_start_decompress(cinfo);
-    if (cinfo->buffered_image)
-        read_scans(jpeg, reduction);
-}
-
 /* ---- rows ------------------------------------------------------------------------------------ */
 
 /* Columns on either side of what is needed. Fancy upsampling looks at the next sample of chroma,
@@ -313,7 +261,7 @@ static fl_status decode_jpeg(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink,
     fl_view view;
     fl_view_set(&view, options, cinfo->image_height, cinfo->image_width, orientation, draw);
     if (options->fast) {
-        const uint32_t reduction = reduction_for(&view);
+        const uint32_t reduction = fl_jpeg_reduction(&view);
         fl_view_scale(&view, 1.0 / reduction, 1.0 / reduction);
         if (reduction == 8 && !jpeg->damage.exhausted) {
             status = fl_eighth_decode(&jpeg->eighth, cinfo, jpeg->blob, jpeg->size, &view, sink,
@@ -321,7 +269,7 @@ static fl_status decode_jpeg(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink,
             if (status != FL_UNSUPPORTED)
                 return status;
         }
-        start_fast(jpeg, reduction);
+        fl_jpeg_start_fast(cinfo, reduction);
     } else {
         jpeg_start_decompress(cinfo);
     }

@@ -16,6 +16,7 @@
 #include "png_chunks.h"
 #include "png_pixels.h"
 #include "png_rows.h"
+#include "png_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,8 +66,6 @@ const char *fl_png_library(void) { return fl_inflate_library; }
 #define PLTE FL_PNG_TYPE('P', 'L', 'T', 'E')
 #define TRNS FL_PNG_TYPE('t', 'R', 'N', 'S')
 #define EXIF FL_PNG_TYPE('e', 'X', 'I', 'f')
-#define TEXT FL_PNG_TYPE('t', 'E', 'X', 't')
-#define ZTXT FL_PNG_TYPE('z', 'T', 'X', 't')
 #define IEND FL_PNG_TYPE('I', 'E', 'N', 'D')
 
 bool fl_png_recognises(const uint8_t *blob, size_t size) { return fl_png_is_signed(blob, size); }
@@ -116,65 +115,6 @@ static fl_status read_png_header(fl_png *png, const fl_options *options) {
     return fl_check_size(png->height, png->width, options, png->rows.message);
 }
 
-/* ---- EXIF data as text ----------------------------------------------------------------------- */
-
-/* ImageMagick's form, from before there were eXIf chunks: a keyword and a zero; in a zTXt chunk
- * another zero, and the rest is a zlib stream; an empty line, the name, how many bytes, and the
- * bytes in hexadecimal. */
-static const char raw_profile[] = "Raw profile type exif";
-
-static bool is_raw_profile(const fl_png_chunk *c) {
-    return (c->type == TEXT || c->type == ZTXT) && c->size > sizeof raw_profile &&
-           memcmp(c->data, raw_profile, sizeof raw_profile) == 0;
-}
-
-/* An EXIF directory is at the beginning; a JPEG has no more than 64 KiB of it. */
-#define MOST_TEXT ((size_t)136 << 10)
-
-static unsigned digit(uint8_t c) {
-    return c >= '0' && c <= '9'   ? c - (unsigned)'0'
-           : c >= 'a' && c <= 'f' ? c - (unsigned)'a' + 10
-           : c >= 'A' && c <= 'F' ? c - (unsigned)'A' + 10
-                                  : 16;
-}
-
-/* FL_OK also where there is none. */
-static fl_status read_raw_profile(fl_png *png, const fl_png_chunk *c, unsigned *orientation) {
-    if (!fl_memory_reserve(&png->line, MOST_TEXT))
-        return FAIL(FL_NO_MEMORY, "no memory for EXIF data");
-    const uint8_t *data = c->data + sizeof raw_profile;
-    size_t size = c->size - sizeof raw_profile;
-    uint8_t *text = png->line.bytes;
-    size_t length = 0;
-    if (c->type == TEXT) {
-        length = size < MOST_TEXT ? size : MOST_TEXT;
-        memcpy(text, data, length);
-    } else if (data[0] == 0) {
-        fl_inflate_start(png->rows.inflate);
-        fl_inflate_feed(png->rows.inflate, data + 1, size - 1);
-        fl_inflate_read(png->rows.inflate, text, MOST_TEXT, &length);
-    }
-    size_t at = 0, bytes = 0;
-    for (int line = 0; line < 3; line++) {
-        while (at < length && text[at] != '\n')
-            at++;
-        at += at < length;
-    }
-    while (at < length) { /* in place: two digits become one byte */
-        if (text[at] == '\n') {
-            at++;
-            continue;
-        }
-        if (length - at < 2 || digit(text[at]) > 15 || digit(text[at + 1]) > 15)
-            break;
-        const unsigned value = digit(text[at]) * 16 + digit(text[at + 1]);
-        text[bytes++] = (uint8_t)value;
-        at += 2;
-    }
-    *orientation = fl_exif_orientation(text, bytes);
-    return FL_OK;
-}
-
 /* Looks at the heads of all chunks, so that max_chunks is about the whole file and EXIF data is
  * found behind the picture too, where PNG allows it and Pillow looks for it. Leaves rows.next at
  * the first IDAT; what is no chunk behind it ends the survey, and is no failure. */
@@ -200,7 +140,7 @@ static fl_status survey(fl_png *png, const fl_options *options, unsigned *orient
                 *orientation = fl_exif_orientation(c.data, c.size);
                 exif = true;
             }
-        } else if (is_raw_profile(&c)) {
+        } else if (fl_png_text_is_exif(&c)) {
             profile = c;
         } else if (c.whole && !picture && c.type == PLTE) {
             palette = c;
@@ -213,11 +153,9 @@ static fl_status survey(fl_png *png, const fl_options *options, unsigned *orient
     if (!picture)
         return FAIL(FL_CORRUPT, "PNG: no IDAT");
     png->rows.next = picture;
-    if (profile.data && !exif && options->orientation && fl_png_chunk_is_intact(&profile)) {
-        const fl_status read = read_raw_profile(png, &profile, orientation);
-        if (read != FL_OK)
-            return read;
-    }
+    if (profile.data && !exif && options->orientation && fl_png_chunk_is_intact(&profile) &&
+        !fl_png_text_orientation(&profile, png->rows.inflate, &png->line, orientation))
+        return FAIL(FL_NO_MEMORY, "no memory for EXIF data");
     if (palette.data && !fl_png_chunk_is_intact(&palette))
         return bad_checksum(png, "PLTE");
     if (transparency.data && !fl_png_chunk_is_intact(&transparency))
