@@ -54,7 +54,7 @@ MEMORY_BYTES = 2_000_000_000
 def read_source(url: str) -> Iterator[int]:
     """Rows at a time, as a worker gets them; a label column too."""
     from fastloader.options.config import make_config
-    from fastloader.source import open_source
+    from fastloader.source.opening import open_source
 
     with contextlib.closing(open_source(make_config({"url": url}, {}))) as source:
         (keys,) = source.keys()

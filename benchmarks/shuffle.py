@@ -173,7 +173,7 @@ def run_loop(url: str, order: dict[str, Any], *, cold: bool) -> Sample:
 def run_read(url: str, order: dict[str, Any], *, cold: bool) -> Sample:
     from fastloader.options.config import make_config
     from fastloader.plan.plan import Plan, key_ranges
-    from fastloader.source import open_source
+    from fastloader.source.opening import open_source
 
     config = make_config({"url": url, "batch_size": BATCH, **order}, {})
     with contextlib.closing(open_source(config)) as source:

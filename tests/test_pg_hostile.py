@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fastloader import PlanError, SourceError
 from fastloader.fields.columns import Column
 from fastloader.options.config import make_config
-from fastloader.source import open_source
+from fastloader.source.opening import open_source
 from fastloader.source.postgres._libpq import QueryError, Result, Session
 from fastloader.source.postgres.types import LABELS, labels_of
 

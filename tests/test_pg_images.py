@@ -9,7 +9,8 @@ import pytest
 
 from fastloader import FastloaderWarning, SourceError
 from fastloader.options.config import make_config
-from fastloader.source import Chunk, open_source
+from fastloader.source.opening import open_source
+from fastloader.source.protocol import Chunk
 
 from .servers.postgres import Database
 from .support import all_keys, blobs_of, jpeg

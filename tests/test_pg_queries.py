@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastloader import FastLoader, SourceError
-from fastloader.source.postgres.plan import calls
+from fastloader.source.postgres.explain import calls
 
 from .servers.cluster import cluster
 from .servers.postgres import Database, all_servers

@@ -16,8 +16,9 @@ import pytest
 from fastloader import FastLoader, FastloaderWarning, PlanError, RowError, SourceError
 from fastloader.fields.columns import Column
 from fastloader.options.config import make_config
-from fastloader.source import Source, open_source
+from fastloader.source.opening import open_source
 from fastloader.source.postgres.source import PostgresSource
+from fastloader.source.protocol import Source
 
 from .servers.postgres import Database
 from .support import all_keys, blobs_of, decoded, jpeg, resized, simple_rows, unpacked

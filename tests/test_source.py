@@ -13,7 +13,9 @@ import pytest
 from fastloader.errors import PlanError, SourceError
 from fastloader.fields.columns import Column
 from fastloader.options.config import make_config
-from fastloader.source import Chunk, Source, as_subquery, open_source
+from fastloader.source.opening import open_source
+from fastloader.source.protocol import Chunk, Source
+from fastloader.source.sql import as_subquery
 
 from .servers.cluster import Cluster
 from .servers.postgres import Database, all_servers

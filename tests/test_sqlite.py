@@ -12,7 +12,8 @@ import pytest
 from fastloader.errors import FastloaderWarning, PlanError, SourceError
 from fastloader.fields.columns import Column
 from fastloader.options.config import make_config
-from fastloader.source import Source, open_source
+from fastloader.source.opening import open_source
+from fastloader.source.protocol import Source
 from fastloader.source.sqlite import file as sqlitefile
 
 from .support import all_keys, simple_rows, table

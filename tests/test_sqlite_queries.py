@@ -13,7 +13,8 @@ import pytest
 from fastloader import FastLoader
 from fastloader.errors import FastloaderWarning, PlanError, RowError, SourceError
 from fastloader.options.config import make_config
-from fastloader.source import Source, open_source
+from fastloader.source.opening import open_source
+from fastloader.source.protocol import Source
 
 from .support import all_keys, simple_rows, table
 

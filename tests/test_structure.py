@@ -27,7 +27,9 @@ def test_no_two_c_files_have_a_static_function_of_the_same_name() -> None:
     """A name in a profile, a debugger or a search result is then one function."""
     files: dict[str, set[str]] = {}
     for path in (ROOT / "csrc").glob("*.c"):
-        for name in re.findall(r"^(?:\w+ )?static [^;={]*?\b(\w+)\(", path.read_text(), re.MULTILINE):
+        for name in re.findall(
+            r"^(?:\w+ )?static [^;={]*?\b(\w+)\(", path.read_text(), re.MULTILINE
+        ):
             files.setdefault(name, set()).add(path.name)
     assert len(files) > 100  # the pattern still finds them
     assert {name: its for name, its in files.items() if len(its) > 1} == {}

@@ -27,7 +27,7 @@ from ..fields.slots import KEYS, Arrays, slot_columns, slot_image
 from ..options.config import Config, make_config
 from ..plan.keys import Keys
 from ..plan.plan import Plan
-from ..source import Source
+from ..source.protocol import Source
 from ..transport.memory import create_memory
 from ..worker.producer import Producer
 from ..worker.survey import Survey, survey

@@ -78,7 +78,7 @@ Rows = list[NDArray[np.uint8]]
 def name_of(config: Config, keys: Keys, columns: Sequence[Column], state: str) -> str:
     """A digest of all that a cached row's bytes depend on.
 
-    state: of the table, from :meth:`fastloader.source.Source.state`.
+    state: of the table, from :meth:`fastloader.source.protocol.Source.state`.
     """
     images = {image: config.decoder_options(image) for image in config.images}
     rows = [config.table, config.query, config.key, config.max_blob_bytes]

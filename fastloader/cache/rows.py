@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..fields.slots import KEYS, Arrays
 from ..options.config import Config
 from ..plan.order import Positions
-from ..source import state_holds
+from ..source.opening import state_holds
 from .file import Cache, Place, Rows
 
 

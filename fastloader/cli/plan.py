@@ -19,7 +19,7 @@ from ..fields.slots import slot_columns
 from ..options.config import Config, make_config
 from ..plan.keys import Keys, key_values
 from ..plan.plan import KeyRange, Plan, key_ranges
-from ..source import Source
+from ..source.protocol import Source
 from ..transport.memory import create_memory
 from ..transport.ring import Layout, automatic_slots
 from ..worker.survey import survey

@@ -14,7 +14,8 @@ from ..fields.slots import cached_columns, key_column, slot_columns
 from ..options.config import Config
 from ..plan.keys import Keys
 from ..plan.plan import Plan
-from ..source import Source, hold
+from ..source.opening import hold
+from ..source.protocol import Source
 from ..system.descriptors import standard_files_taken
 from ..system.limits import limits_named
 from ..transport.memory import create_memory, map_keys

@@ -28,7 +28,8 @@ from ..options.config import Config
 from ..plan.keys import Keys, array_equal, key_values
 from ..plan.order import Positions
 from ..plan.plan import KeyRange, Plan, key_ranges
-from ..source import Chunk, Snapshot, Source, open_source
+from ..source.opening import open_source
+from ..source.protocol import Chunk, Snapshot, Source
 from ..transport.messages import Filled, Times, by_key
 from .fetch_thread import FetchThread, Outcome
 

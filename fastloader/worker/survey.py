@@ -25,7 +25,8 @@ from ..fields.imports import import_all
 from ..options.config import Config
 from ..plan.keys import Keys
 from ..plan.plan import check_keys
-from ..source import Snapshot, Source, open_source
+from ..source.opening import open_source
+from ..source.protocol import Snapshot, Source
 from ..system.limits import explained
 from ..transport.memory import map_keys, write_keys
 from ..transport.messages import AWAKE, ERROR, SURVEY, SURVEYED, Record

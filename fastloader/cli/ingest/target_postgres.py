@@ -12,8 +12,8 @@ from typing import Any
 from ...errors import SourceError
 from ...options.config import Config
 from ...options.url import without_password
-from ...source import identifier
-from ...source.postgres.table import array_literal, literal
+from ...source.postgres.literals import array_literal, literal
+from ...source.sql import identifier
 from .labels import Labels
 from .target import LOCKED_S, MODIFIED, Target
 

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from ...errors import SourceError
 from ...options.config import Config
-from ...source import identifier
+from ...source.sql import identifier
 from ..command import MACHINE, CommandError
 from .target import LOCKED_S, Target
 

@@ -21,7 +21,7 @@ from ...loader import FastLoader
 from ...observe.stats import Stages
 from ...options.config import Config
 from ...options.labels import split_label
-from ...source import as_subquery, identifier
+from ...source.sql import as_subquery, identifier
 from ..command import MACHINE, CommandError
 
 WARM_UP_S = 0.5

@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import SourceError
 from ...options.config import Config
 from ...options.url import parse_dsn, without_password
-from .. import Snapshot
+from ..protocol import Snapshot
 from .advice import TOO_MANY
 
 KEEPALIVE = {

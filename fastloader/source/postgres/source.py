@@ -21,12 +21,13 @@ from ...fields.columns import Column
 from ...options.config import Config
 from ...options.labels import TEXT
 from ...plan.keys import Key, Keys, key_values
-from .. import Chunk, Snapshot, too_large
+from ..protocol import Chunk, Snapshot, too_large
 from ._libpq import QueryError, Result
 from .advice import DIFFERENT, OTHER_DATABASE, RECOVERY_CONFLICT, TOO_MANY, advice
 from .connection import Connection, ConnectionLost
+from .literals import literal
 from .read import Read
-from .table import PostgresTable, literal
+from .table import PostgresTable
 from .types import integers, keys_of, labels_of, text
 
 T = TypeVar("T")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -13,10 +12,11 @@ from ...fields.columns import Column, blob_column
 from ...options.config import Config
 from ...options.labels import TEXT, split_label
 from ...plan.keys import Key, Keys, key_values
-from .. import as_subquery, identifier
+from ..sql import as_subquery, identifier
 from ._libpq import QueryError, Result
-from .keys import SETTINGS, cast_of, key_type
-from .plan import calls, may_differ, nodes, takes_new_samples
+from .explain import calls, may_differ, nodes, takes_new_samples
+from .key_types import SETTINGS, cast_of, key_type
+from .literals import array_literal, literal
 from .types import BYTEA, BYTES, CASTS, LABELS, OID, Query, Type, decoding, text
 
 FIRST_ROWS = 100
@@ -363,21 +363,6 @@ class PostgresTable:
             f"{self.name}: no index serves the key column {self._config.key!r}, so every key range "
             f"scans the whole table. {advice}"
         )
-
-
-def literal(value: str) -> str:
-    """A string constant, the same whatever standard_conforming_strings says."""
-    quoted = value.replace("'", "''")
-    return "E'" + quoted.replace("\\", "\\\\") + "'" if "\\" in value else f"'{quoted}'"
-
-
-def array_literal(values: Sequence[Key]) -> str:
-    """A string constant to be cast to an array."""
-    items = (
-        str(value) if isinstance(value, int) else '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
-        for value in values
-    )
-    return literal("{" + ",".join(items) + "}")
 
 
 def _tables(query: Query) -> str:

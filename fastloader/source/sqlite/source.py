@@ -18,7 +18,7 @@ from ...errors import SourceError
 from ...fields.columns import Column
 from ...options.config import Config
 from ...plan.keys import Key, Keys
-from .. import Chunk, Snapshot, too_large
+from ..protocol import Chunk, Snapshot, too_large
 from .file import (
     check_identity,
     connect,

@@ -14,7 +14,7 @@ from ...errors import FastloaderWarning, PlanError, SourceError
 from ...options.config import Config
 from ...options.labels import split_label
 from ...plan.keys import Keys, array_equal
-from .. import as_subquery, identifier
+from ..sql import as_subquery, identifier
 
 VIEW = '"fastloader:query"'
 """A name that no table has."""

@@ -1,0 +1,26 @@
+"""Values as PostgreSQL string constants.
+
+Statements run through libpq's simple query protocol, which has no parameters.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ...plan.keys import Key
+
+
+def literal(value: str) -> str:
+    """Return a string constant that is the same whatever ``standard_conforming_strings`` is."""
+    quoted = value.replace("'", "''")
+    return "E'" + quoted.replace("\\", "\\\\") + "'" if "\\" in value else f"'{quoted}'"
+
+
+def array_literal(values: Sequence[Key]) -> str:
+    """Return a string constant that can be cast to an array of these values."""
+    items = (
+        str(value) if isinstance(value, int) else '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'
+        for value in values
+    )
+    return literal("{" + ",".join(items) + "}")

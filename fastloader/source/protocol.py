@@ -1,0 +1,168 @@
+"""What every kind of database looks like to the rest of the package.
+
+:class:`Source` is the contract; ``sqlite/`` and ``postgres/`` implement it. A source lives in the
+process that opened it: a worker, the survey, or the training process with ``workers=0``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..fields.columns import Column
+from ..plan.keys import Key, Keys
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What another process needs in order to see the same rows.
+
+    Attributes
+    ----------
+    name
+        The snapshot's name on the server.
+    host, hostaddr, port
+        The server that has it. ``hostaddr`` is the IP address, or "" for a Unix socket.
+    """
+
+    name: str
+    host: str
+    hostaddr: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some consecutive rows of a read.
+
+    What ``images`` and ``labels`` hold for a row that is in ``bad`` has no meaning.
+
+    Attributes
+    ----------
+    keys
+        The rows' keys, in the database's order within each key range.
+    ranges
+        For each row the number of its range in this read, from 0: int64 (n,).
+    images
+        For each image column, in the order of the configuration, the rows' blobs: a sequence of
+        buffers, or their addresses and sizes as intp (n, 2). They are valid as long as the chunk.
+    labels
+        For each label column the rows' values: an array (n, \\*shape) of any numeric dtype, or a
+        sequence of int, float, str, bytes or None.
+    bad
+        Why a row cannot be delivered, by its index in the chunk. One image that is missing or too
+        large is enough. The reason names its column, or the first one of several.
+    owner
+        The object that keeps the memory behind ``images`` alive.
+    """
+
+    keys: Keys
+    ranges: NDArray[np.int64]
+    images: Sequence[Sequence[Any] | NDArray[np.intp]]
+    labels: Sequence[Sequence[Any] | NDArray[Any]]
+    bad: dict[int, str] = field(default_factory=dict)
+    owner: object = None
+
+
+class Source(Protocol):
+    """An open table or query.
+
+    A source belongs to the process that opened it and is used by one thread at a time, except for
+    :meth:`interrupt`. Every method raises SourceError with what the server said and where, never
+    with a password.
+
+    Attributes
+    ----------
+    reconnects
+        The number of connections that were lost and replaced while rows were read.
+    """
+
+    reconnects: int
+
+    def keys(self) -> Iterator[Keys]:
+        """Yield all keys in the database's order, in parts of one dtype.
+
+        Raises
+        ------
+        PlanError
+            If a key is NULL or of a type that cannot be a key.
+        """
+
+    def label_columns(self, keys: Keys) -> tuple[Column, ...]:
+        """Return the label columns, in the order of the configuration, with their final types.
+
+        Parameters
+        ----------
+        keys
+            All keys of the table. As few of their rows as possible are looked at.
+        """
+
+    def read(self, ranges: Iterable[tuple[Key, Key]], columns: Sequence[Column]) -> Iterator[Chunk]:
+        """Yield the rows whose keys lie in the ranges.
+
+        Rows come in the order of the ranges, and in ascending order of keys within each range.
+
+        Parameters
+        ----------
+        ranges
+            First and last key of each range, both inclusive. It is consumed about as fast as the
+            rows are.
+        columns
+            What :meth:`label_columns` returned.
+        """
+
+    def explain(self, ranges: Sequence[tuple[Key, Key]]) -> tuple[str, str]:
+        """Return the database's name with its version, and its own plan for reading these ranges.
+
+        The plan is text of several lines.
+        """
+
+    def state(self) -> str:
+        """Return a text that changes whenever any of the rows may have changed, for caches.
+
+        Raises
+        ------
+        ConfigError
+            If the database cannot tell whether rows have changed.
+        """
+
+    def identity(self) -> str:
+        """Return which database this is, for :func:`~.opening.open_source` in other processes.
+
+        It is "" if that cannot be known.
+        """
+
+    def snapshot(self) -> Snapshot | None:
+        """Return what :func:`~.opening.open_source` needs to see what this source sees.
+
+        It is valid in other processes for as long as this source is open. It is None if the
+        database has no snapshots to share.
+        """
+
+    def interrupt(self) -> None:
+        """Make whatever is under way end soon with SourceError. Any thread may call it."""
+
+    def close(self) -> None:
+        """Close the connection. It may be called twice."""
+
+
+def too_large(column: str, size: str, limit: int) -> str:
+    """Return the reason for a row whose blob is larger than ``max_blob_bytes``.
+
+    Parameters
+    ----------
+    column
+        The image column.
+    size
+        The size in bytes, in words such as "more than 1000".
+    limit
+        The value of ``max_blob_bytes``.
+    """
+    return (
+        f"column {column!r} holds {size} bytes; the limit is {limit}; raise max_blob_bytes to "
+        f"allow it"
+    )
