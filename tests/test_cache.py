@@ -792,8 +792,8 @@ def test_what_postgres_cannot_answer_for_is_an_error(database: Database) -> None
     database.execute("CREATE TABLE large (id int8 PRIMARY KEY, image_data oid, label int8)")
     database.execute("INSERT INTO large SELECT id, lo_from_bytea(0, image_data), 1 FROM images")
     for options, words in (
-        ({"table": "seen"}, "rows of a view or a foreign table change; do without"),
-        ({"query": "SELECT * FROM images"}, "when a query's rows change; do without"),
+        ({"table": "seen"}, "rows of a view or a foreign table change; turn the cache off"),
+        ({"query": "SELECT * FROM images"}, "when the rows of a query change; turn the cache off"),
         ({"table": "large"}, "when a large object changes"),
     ):
         with pytest.raises(ConfigError, match=words):

@@ -79,7 +79,7 @@ def test_each_compressed_image_column_is_advised_against(database: Database) -> 
     assert ["'mask'" in notes[0], "'scan'" in notes[1]] == [True, True]
     assert len(notes) == 2
     for note in notes:
-        for statement in note.split("Run: ")[1].split("; and write the rows anew: "):
+        for statement in note.split("Run: ")[1].split("; and write the rows again: "):
             database.execute(statement)
     chunk = read(url, image=["photo", "mask", "scan"])  # a warning would be an error here
     assert [blobs_of(chunk, i)[0] for i in range(3)] == [picture, compressible, compressible]

@@ -1,6 +1,6 @@
 """Rows from PostgreSQL 12 or later, through a binary server-side cursor for each worker.
 
-What a cursor returns stays in libpq's memory, where the kernel reads the pictures.
+What a cursor returns stays in libpq's memory, where the kernel reads the images.
 """
 
 from __future__ import annotations
@@ -14,79 +14,75 @@ from hashlib import blake2b
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import FastloaderWarning, SourceError
 from ...fields.columns import Column
 from ...options.config import Config
 from ...options.labels import TEXT
 from ...plan.keys import Key, Keys, key_values
-from ..protocol import Chunk, Snapshot, too_large
+from ..protocol import Chunk, Snapshot
 from ._libpq import QueryError, Result
-from .advice import DIFFERENT, OTHER_DATABASE, RECOVERY_CONFLICT, TOO_MANY, advice
-from .connection import Connection, ConnectionLost
-from .literals import literal
+from .advice import DIFFERENT, RECOVERY_CONFLICT, TOO_MANY, advice
+from .chunks import chunk_of
+from .connection import ConnectionLost
 from .read import Read
+from .repeatable import check_repeatable
+from .slow import slow_reads
+from .state import table_state
 from .table import PostgresTable
-from .types import integers, keys_of, labels_of, text
+from .transaction import Transactions
+from .types import keys_of, text
 
 T = TypeVar("T")
 
 FETCH_BYTES = 4 << 20
-"""Blobs in one answer. They take 50 ms to decode, so the network may take as long for the next."""
+"""The size of the blobs in one answer. Decoding them takes 50 ms, so the network may take as long
+for the next answer."""
 
 FIRST_FETCH_ROWS = 16
 MOST_FETCH_ROWS = 10_000
 KEYS_PER_FETCH = 100_000
 
 FIRST_DELAY_S, MOST_DELAY_S = 0.1, 5.0
-"""Between attempts to get a connection back."""
-
-# Nothing here survives the transaction, so a pooler may give the connection to somebody else then.
-PLANNING = (
-    "SET LOCAL jit = off; SET LOCAL enable_seqscan = off; SET LOCAL synchronize_seqscans = off; "
-)
-"""The planner, which does not know how short the ranges are, would compile a cursor over a million
-uuids, for 120 to 200 ms. And it shall not scan the table for each range, whatever random_page_cost
-says. Where a query does scan a table, the rows come in the same order each time: row_number() OVER
-() depends on it."""
-
-LASTING = (
-    "SELECT set_config(name, '0', true) FROM pg_settings "
-    "WHERE name IN ('idle_in_transaction_session_timeout', 'transaction_timeout'); "
-)
-"""For transactions with a snapshot: a consumer may pause, and the holder is always idle."""
+"""The time between attempts to get a connection back doubles from the first to the second."""
 
 READ_KEYS = "read the keys"
 
 
 class PostgresSource:
-    """One connection to a PostgreSQL server. See :class:`fastloader.source.Source`.
+    """A table, view or query on a PostgreSQL server.
 
-    With ``consistency="snapshot"`` all happens in one transaction, whose snapshot other sources can
-    share; with ``"latest"`` every fetch is a transaction of its own.
+    See :class:`fastloader.source.protocol.Source` for its methods.
 
-    A connection that is lost while rows are read is made anew, and reading goes on after the last
-    row that came: in the same snapshot, if its holder is still there.
+    With ``consistency="snapshot"`` everything happens in one transaction, whose snapshot other
+    sources can share. With ``"latest"`` every fetch is a transaction of its own.
 
-    identity: of the source that read the keys. Every connection must lead to the same database, of
-    the same cluster or of a physical replica.
+    If the connection is lost while rows are read, the source connects again and resumes after the
+    last row that came. It does so in the same snapshot if the connection that holds it is alive.
+
+    Parameters
+    ----------
+    config
+        The loader's options.
+    snapshot
+        The snapshot of another source, or None.
+    who
+        The name of the connection in the server's list.
+    identity
+        The identity of the source that read the keys. Every connection must lead to the same
+        database, of the same cluster or of a physical replica.
     """
 
     def __init__(
         self, config: Config, snapshot: Snapshot | None, *, who: str, identity: str = ""
     ) -> None:
         self._config = config
-        self._snapshot = snapshot
-        self._connection = Connection(config, snapshot, who=who)
+        self._is_shared = snapshot is not None
+        self._transactions = Transactions(config, snapshot, who=who, identity=identity)
         self._where = config.where
-        self._identity = identity
-        self._short = config.consistency == "latest"
         self._fetch_bytes = config.fetch_bytes or FETCH_BYTES
         self._fetch_rows = FIRST_FETCH_ROWS
         self._found: PostgresTable | None = None
-        self._in_transaction = False
-        self._open_read: Read | None = None  # whose cursor is open
         self._interrupted = threading.Event()
         self._closed = False
         self.reconnects = 0
@@ -94,18 +90,23 @@ class PostgresSource:
     # ---- the plan --------------------------------------------------------------------------------
 
     def keys(self) -> Iterator[Keys]:
+        """Yield all keys; see :meth:`fastloader.source.protocol.Source.keys`.
+
+        The keys of a query that may not be repeatable are read twice and compared. Warns of what
+        makes reading slow.
+        """
         with self._errors(READ_KEYS):
-            # A wrong name or password will not pass, but others may end their connections.
+            # A wrong name or password stays wrong, but other clients may end their connections.
             table, _ = self._keep_trying(self._table, lambda error: error.sqlstate == TOO_MANY)
-            self._begin()
-            may_differ = table.check_repeatable(self._query)
+            self._transactions.begin()
+            may_differ = check_repeatable(table, self._query)
             width = table.key_width(self._query) if table.key_type.wire == TEXT else 0
         first, last, advised = None, None, False
         seen = blake2b()
         for keys in self._keys_of(table.keys_sql, 0, width, first_time=True):
             with self._errors(READ_KEYS):
                 if not advised:
-                    for words in table.advice(keys, self._query):
+                    for words in slow_reads(table, keys, self._query):
                         warnings.warn(words, FastloaderWarning, stacklevel=2)
                     advised = True
             seen.update(keys.tobytes())
@@ -121,15 +122,25 @@ class PostgresSource:
                 with self._errors(READ_KEYS):
                     raise SourceError(DIFFERENT)
         with self._errors(READ_KEYS):
-            if self._short:
-                self._query("COMMIT")
-                self._in_transaction = False
+            if self._transactions.are_short:
+                self._transactions.commit()
 
     def _keys_of(
         self, sql: str, at: int, width: int, *, first_time: bool = False
     ) -> Iterator[Keys]:
-        """Yield the keys in a column of what a query gives. first_time: it is ``keys_sql``, and the
-        table may be scanned."""
+        """Yield the keys in one column of a statement's rows.
+
+        Parameters
+        ----------
+        sql
+            The statement.
+        at
+            The index of the column.
+        width
+            The size of the longest text key in bytes, or 0 for other types.
+        first_time
+            The statement is ``keys_sql``, and the server may scan the table for it.
+        """
         table = self._table()
         with self._errors(READ_KEYS):
             declare = f"DECLARE fl_keys BINARY NO SCROLL CURSOR FOR {sql}"
@@ -157,57 +168,71 @@ class PostgresSource:
             self._query("CLOSE fl_keys")
 
     def label_columns(self, keys: Keys) -> tuple[Column, ...]:
+        """Return the columns of :meth:`fastloader.source.protocol.Source.label_columns`."""
         with self._errors("look at the labels"):
             return self._table().label_columns(keys, self._query)
 
     def explain(self, ranges: Sequence[tuple[Key, Key]]) -> tuple[str, str]:
+        """Return the server's version and the output of its EXPLAIN."""
         with self._errors("explain how it reads"):
             table = self._table()
-            self._begin()
+            self._transactions.begin()
             (version,) = self._query("SHOW server_version")
             (plan,) = self._query(f"EXPLAIN {table.rows_sql(ranges)}")
         lines = (text(plan.value(row, 0)) for row in range(len(plan)))
         return f"PostgreSQL {text(version.value(0, 0))}", "\n".join(lines)
 
     def state(self) -> str:
+        """Return the state of the table; see :func:`~.state.table_state`."""
         with self._errors("look at the state of the table"):
             table = self._table()
-            self._begin()
-            return table.state(self._query)
+            self._transactions.begin()
+            return table_state(table, self._query)
 
     def identity(self) -> str:
+        """Return which database of which cluster this is."""
         with self._errors("tell which database this is"):
-            self._connect()
-            return self._identity
+            self._transactions.connect()
+            return self._transactions.identity
 
     def snapshot(self) -> Snapshot | None:
-        if self._short:
+        """Export the snapshot of the transaction. It is None with ``consistency="latest"``."""
+        if self._transactions.are_short:
             return None
         with self._errors("export the snapshot"):
             self._table()
-            self._begin()
+            self._transactions.begin()
             name = self._query("SELECT pg_export_snapshot()")[0].value(0, 0)
             assert name is not None
-            return Snapshot(name.decode(), *self._connection.address())
+            return Snapshot(name.decode(), *self._transactions.address())
 
     # ---- rows ------------------------------------------------------------------------------------
 
     def read(self, ranges: Iterable[tuple[Key, Key]], columns: Sequence[Column]) -> Iterator[Chunk]:
+        """Yield the rows of the ranges; see :meth:`fastloader.source.protocol.Source.read`."""
         read = Read(ranges)
         while read.fill():
             asked = self._fetch_rows
             result = self._fetch_or_reconnect(read, asked)
             if len(result):
                 with self._errors(f"read {read}"):
-                    chunk = self._chunk(result, asked, read, columns)
+                    chunk = chunk_of(
+                        result,
+                        read,
+                        asked=asked,
+                        columns=columns,
+                        table=self._table(),
+                        config=self._config,
+                    )
+                    self._adapt(chunk)
                 read.advance(int(chunk.ranges[-1]), key_values(chunk.keys[-1:])[0])
                 yield chunk
             if len(result) < asked:
                 read.finish()
-                self._open_read = None
+                self._transactions.cursor_of = None
 
     def _fetch_or_reconnect(self, read: Read, asked: int) -> Result:
-        """The next rows, with as many new connections as that takes, for a limited time."""
+        """Return the next rows, with as many new connections as the time limit allows."""
         with self._errors(f"read {read}"):
             result, failed = self._keep_trying(lambda: self._fetch(read, asked), self._may_pass)
         self.reconnects += failed
@@ -216,7 +241,11 @@ class PostgresSource:
     def _keep_trying(
         self, attempt: Callable[[], T], may_pass: Callable[[ConnectionLost | QueryError], bool]
     ) -> tuple[T, bool]:
-        """What the attempt returns, and whether it took several, each with a new connection."""
+        """Return what ``attempt`` returns, and whether the first attempt failed.
+
+        After an error that ``may_pass`` accepts, the next attempt gets a new connection. There are
+        none after ``reconnect_timeout_s``.
+        """
         start, delay_s = 0.0, FIRST_DELAY_S
         while True:
             try:
@@ -224,7 +253,7 @@ class PostgresSource:
             except (ConnectionLost, QueryError) as error:
                 if not may_pass(error):
                     raise
-                self._disconnect()
+                self._transactions.disconnect()
                 start = start or time.monotonic()
                 tried_s = time.monotonic() - start
                 if self._interrupted.is_set():
@@ -239,133 +268,63 @@ class PostgresSource:
             delay_s = min(2 * delay_s, MOST_DELAY_S)
 
     def _may_pass(self, error: ConnectionLost | QueryError) -> bool:
+        """Return whether another attempt to fetch rows may succeed."""
         if isinstance(error, ConnectionLost):
             return True
-        # A standby cancels a query whose rows the primary has cleaned up; the next one sees others.
-        return self._short and error.sqlstate == RECOVERY_CONFLICT
+        # A standby cancels a query whose rows the primary has cleaned up. The next query sees
+        # other rows, which only consistency="latest" allows.
+        return self._transactions.are_short and error.sqlstate == RECOVERY_CONFLICT
 
     def _fetch(self, read: Read, asked: int) -> Result:
-        """The next rows, in one round trip."""
+        """Return the next rows, in one round trip. Declares a cursor for them if none is open."""
         table = self._table()
+        transactions = self._transactions
         sql = ""
-        if self._open_read is not read:
-            sql = "CLOSE ALL; " if self._in_transaction else self._begin_sql()
+        if transactions.cursor_of is not read:
+            sql = "CLOSE ALL; " if transactions.is_open else transactions.begin_sql()
             read.declare()
             rows = table.rows_sql(list(read.pending), read.done)
             sql += f"DECLARE fl_rows BINARY NO SCROLL CURSOR FOR {rows}; "
         sql += f"FETCH FORWARD {asked} FROM fl_rows"
-        self._in_transaction = True
-        if self._short:
+        transactions.is_open = True
+        if transactions.are_short:
             result = self._query(sql + "; COMMIT")[-1]
-            self._in_transaction = False
+            transactions.is_open = False
             return result
         result = self._query(sql)[-1]
-        self._open_read = read
+        transactions.cursor_of = read
         return result
 
-    def _chunk(self, result: Result, asked: int, read: Read, columns: Sequence[Column]) -> Chunk:
-        table = self._table()
-        if len(result) > asked:
-            raise SourceError(
-                f"the server has sent {len(result)} rows where {asked} were asked for"
-            )
-        ranges = integers(result, 0) + (read.base - 1)  # ordinality counts from 1
-        if ranges[0] < read.first or ranges[-1] >= read.end or (np.diff(ranges) < 0).any():
-            raise SourceError("the server has sent rows in another order than that of the ranges")
-        keys = keys_of(result, 1, table.key_type)
-        images = []
-        bad: dict[int, str] = {}
-        for i, name in enumerate(self._config.images):
-            blobs, missing = self._blobs(result, 2 + 2 * i, name)
-            images.append(blobs)
-            bad = missing | bad  # the first reason stays
-        labels = []
-        for i, column in enumerate(columns, start=2 + 2 * len(images)):
-            values, missing = labels_of(result, i, table.label_types[column.name], column)
-            labels.append(values)
-            bad |= missing
-        size = sum(int(np.maximum(blobs[:, 1], 0).sum()) for blobs in images)
-        self._adapt(size, len(result))
-        return Chunk(keys, ranges, images, labels, bad, owner=result)
+    def _adapt(self, chunk: Chunk) -> None:
+        """Choose the number of rows of the next fetch, so that it has about ``fetch_bytes``.
 
-    def _blobs(self, result: Result, at: int, name: str) -> tuple[NDArray[np.intp], dict[int, str]]:
-        """Where the blobs of an image column lie, and why a row has none. at: the result's column
-        of their sizes; they come after it."""
-        blobs, limit = result.blobs(at + 1), self._config.max_blob_bytes
-        missing = self._table().missing_image(name)
-        bad = {}
-        for row in np.flatnonzero(blobs[:, 1] < 0).tolist():
-            size = result.value(row, at)
-            bad[row] = f"column {name!r} is {missing}"
-            if size is not None:
-                bad[row] = too_large(name, str(int.from_bytes(size, "big")), limit)
-        for row in np.flatnonzero(blobs[:, 1] > limit).tolist():  # a large object, known only now
-            bad[row] = too_large(name, f"more than {limit}", limit)
-        return blobs, bad
-
-    def _adapt(self, size: int, rows: int) -> None:
-        """So many rows next time as would have made ``fetch_bytes``; at most four times as many as
-        these, which may have been small by chance."""
-        wanted = self._fetch_bytes * rows // max(1, size)
+        It is at most four times the last number, because these rows may be small by chance.
+        """
+        size = sum(int(np.maximum(np.asarray(blobs)[:, 1], 0).sum()) for blobs in chunk.images)
+        wanted = self._fetch_bytes * len(chunk.keys) // max(1, size)
         self._fetch_rows = max(1, min(wanted, 4 * self._fetch_rows, MOST_FETCH_ROWS))
 
-    # ---- the transaction -------------------------------------------------------------------------
-
-    def _connect(self) -> None:
-        """Makes sure of a connection to the database that it has always been."""
-        if self._connection.is_open:
-            return
-        self._connection.open()
-        found = self._connection.identity()
-        if found and self._identity and found != self._identity:
-            self._disconnect()
-            raise SourceError(OTHER_DATABASE)
-        self._identity = self._identity or found
+    # ---- the connection --------------------------------------------------------------------------
 
     def _table(self) -> PostgresTable:
-        """The table, on a connection that is open."""
-        self._connect()
+        """Return the table, on an open connection."""
+        self._transactions.connect()
         if self._found is None:
             self._found = PostgresTable(self._config, self._query)
+            self._transactions.settings = self._found.settings
         return self._found
 
     def _query(self, sql: str) -> list[Result]:
-        return self._connection.query(sql)
-
-    def _begin_sql(self, level: str = "READ COMMITTED") -> str:
-        settings = PLANNING + (self._found.settings if self._found else "")
-        if self._short:
-            return f"BEGIN ISOLATION LEVEL {level} READ ONLY; {settings}"
-        sql = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-        if self._snapshot is not None:
-            sql += f"SET TRANSACTION SNAPSHOT {literal(self._snapshot.name)}; "
-        return sql + LASTING + settings
-
-    def _begin(self) -> None:
-        """A transaction that sees the same rows all along, unless there is one."""
-        if not self._in_transaction:
-            self._in_transaction = True
-            self._query(self._begin_sql("REPEATABLE READ"))
-
-    def _roll_back(self) -> None:
-        """Leaves the connection fit for another transaction, or closed."""
-        self._open_read = None
-        if self._in_transaction:
-            self._in_transaction = False
-            try:
-                self._query("ROLLBACK")
-            except (QueryError, ConnectionLost):
-                self._connection.close()
-
-    def _disconnect(self) -> None:
-        self._connection.close()
-        self._open_read, self._in_transaction = None, False
+        return self._transactions.query(sql)
 
     # ---- errors and the end ----------------------------------------------------------------------
 
     @contextlib.contextmanager
     def _errors(self, doing: str) -> Iterator[None]:
-        """Errors become ours and say what was being done; the transaction ends with them."""
+        """Raise SourceError for the errors of the block, and end the transaction.
+
+        ``doing`` is what the message says cannot be done.
+        """
         problem = f"{self._where}: cannot {doing}"
         if self._closed:
             raise SourceError(f"{problem}: the source is closed")
@@ -374,25 +333,27 @@ class PostgresSource:
         except (ConnectionLost, QueryError) as error:
             words = str(error)
             if isinstance(error, QueryError):
-                self._roll_back()
+                self._transactions.roll_back()
             else:
-                self._disconnect()
+                self._transactions.disconnect()
                 words = "interrupted" if self._interrupted.is_set() else words
-            words += advice(error.sqlstate, shared=self._snapshot is not None)
+            words += advice(error.sqlstate, shared=self._is_shared)
             raise SourceError(f"{problem}: {words}") from None
         except SourceError as error:
-            self._roll_back()
+            self._transactions.roll_back()
             if str(error).startswith(self._config.url):
                 raise
             raise SourceError(f"{problem}: {error}") from None
 
     def interrupt(self) -> None:
+        """End whatever is under way, from any thread, and make no new attempts."""
         self._interrupted.set()
-        self._connection.interrupt()
+        self._transactions.interrupt()
 
     def close(self) -> None:
+        """Close the connection. It may be called twice."""
         self._closed = True
-        self._disconnect()
+        self._transactions.disconnect()
 
     def __repr__(self) -> str:
         return f"<PostgresSource {self._where}, {'closed' if self._closed else 'open'}>"
