@@ -75,7 +75,7 @@ def test_doctor_says_what_is_wrong_with_the_database(
 ) -> None:
     ((_, status, words),) = findings(lambda: doctor.check_database(f"sqlite:///{tmp_path}/none.db"))
     assert status == "fail"
-    assert "there is no such file" in words
+    assert "no such file" in words
     monkeypatch.setenv("FASTLOADER_URL", "postgresql://me:topsecret@127.0.0.1:1/photos")
     ((_, status, words),) = findings(lambda: doctor.check_database(None))
     assert status == "fail"

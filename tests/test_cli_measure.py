@@ -154,4 +154,4 @@ def test_a_wrong_output_is_said_before_anything_is_measured(
         cli.main([command, small, "-o", str(tmp_path / "nowhere" / "plot.png")])
     assert "there is no folder" in capsys.readouterr().err
     assert cli.main([command, str(tmp_path / "none.db")]) == 3
-    assert "there is no such file" in capsys.readouterr().err
+    assert "no such file" in capsys.readouterr().err

@@ -39,7 +39,7 @@ def test_what_is_wrong_with_the_table_is_said_when_the_loader_is_made(
     loose = "id INT, image_data BLOB, label INT"
     null = table(tmp_path / "n.db", [(1, b"", 0), (None, b"", 0)], columns=loose)
     twice = table(tmp_path / "d.db", [(1, b"", 0), (7, b"", 0), (7, b"", 0)], columns=loose)
-    with fails(SourceError, "no.db: there is no such file"):
+    with fails(SourceError, "no.db: no such file"):
         FastLoader(tmp_path / "no.db", workers=workers)
     with fails(SourceError, "no table 'photos'; there are: images"):
         FastLoader(path, table="photos", workers=workers)

@@ -239,7 +239,7 @@ def test_no_bytes_of_an_array_are_read_beyond_its_end(blobs: list[bytes], count:
 def test_a_value_of_another_width_is_refused(oid: int, size: int) -> None:
     with session(answer([oid], [(bytes(size),)])) as s:
         (result,) = s.query(b"x")
-    with pytest.raises(SourceError, match="this is no PostgreSQL"):
+    with pytest.raises(SourceError, match="it is not PostgreSQL"):
         labels_of(result, 0, LABELS[oid], Column("v", LABELS[oid].dtype))
 
 

@@ -352,7 +352,7 @@ def test_a_file_that_was_replaced_is_not_read(small: str, tmp_path: Path) -> Non
 
 
 def test_mistakes_are_said_at_once(small: str, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="there is no such file"):
+    with pytest.raises(SourceError, match="no such file"):
         read(tmp_path / "nothing.db")
     with pytest.raises(SourceError, match="nothing"):
         read(small, table="nothing")

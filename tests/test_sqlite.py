@@ -24,7 +24,7 @@ def opened(path: str | os.PathLike[str], **options: Any) -> Source:
 
 
 def test_a_missing_file_is_not_created(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="there is no such file"):
+    with pytest.raises(SourceError, match="no such file"):
         opened(tmp_path / "no.db")
     assert list(tmp_path.iterdir()) == []
 
@@ -117,7 +117,7 @@ def test_a_label_that_starts_with_nulls_takes_its_type_from_the_first_value(
     source.close()
     rows = [(i, b"", None) for i in range(1, 9)]
     source = opened(table(tmp_path / "n.db", rows))
-    with pytest.raises(SourceError, match='NULL in each row.*name it, e.g. label="label:int64"'):
+    with pytest.raises(SourceError, match='NULL in every row.*example label="label:int64"'):
         source.label_columns(all_keys(source))
     source.close()
 

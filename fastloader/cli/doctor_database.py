@@ -21,7 +21,7 @@ class Finding(NamedTuple):
     words: str
 
 
-NOT_THERE = ("there is no such file", "there are: none", "there are no rows")
+NOT_THERE = ("no such file", "there are: none", "there are no rows")
 """What errors say of a database without anything to load."""
 
 

@@ -51,7 +51,7 @@ class Chunk:
         For each image column, in the order of the configuration, the rows' blobs: a sequence of
         buffers, or their addresses and sizes as intp (n, 2). They are valid as long as the chunk.
     labels
-        For each label column the rows' values: an array (n, \\*shape) of any numeric dtype, or a
+        For each label column the rows' values: an array (n, ...) of any numeric dtype, or a
         sequence of int, float, str, bytes or None.
     bad
         Why a row cannot be delivered, by its index in the chunk. One image that is missing or too

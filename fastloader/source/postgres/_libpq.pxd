@@ -1,8 +1,11 @@
-"""Foreign declarations only: the part of libpq-fe.h that is used, as pointers to be looked up."""
+"""The part of libpq-fe.h that is used, as a table of pointers that are looked up at import.
+
+This file has foreign declarations only.
+"""
 
 cdef extern from *:
-    # From libpq-fe.h and postgres_ext.h; they are libpq's ABI and do not change. The header is not
-    # needed, so building does not need libpq's development files.
+    # Copied from libpq-fe.h and postgres_ext.h. They are libpq's ABI and do not change. Without
+    # these headers, building does not need libpq's development files.
     """
     typedef struct pg_conn PGconn;
     typedef struct pg_result PGresult;

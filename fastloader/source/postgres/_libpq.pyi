@@ -5,8 +5,17 @@ from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
 class QueryError(Exception):
-    """A query failed. ``message``: the server's or libpq's words. ``sqlstate``: the server's code,
-    or None if it is not the server who says so. ``lost``: the connection is of no more use."""
+    """A query failed.
+
+    Attributes
+    ----------
+    message
+        What the server or libpq said.
+    sqlstate
+        The server's code, or None if the error is not the server's.
+    lost
+        Whether the connection cannot be used any more.
+    """
 
     message: str
     sqlstate: str | None
@@ -16,43 +25,88 @@ class QueryError(Exception):
 
 @disjoint_base
 class Result:
-    """The rows that a query has returned, whose memory lives as long as this object."""
+    """The rows that a query returned. Their memory lives as long as this object.
+
+    ``len(result)`` is the number of rows. Columns are named by their index; one that does not exist
+    raises IndexError.
+
+    Attributes
+    ----------
+    columns
+        Names and type OIDs of the columns.
+    modifiers
+        Modifiers of the columns' types, such as precision and scale of a numeric; -1 for none.
+    """
 
     columns: list[tuple[str, int]]
-    """Names and type OIDs."""
     modifiers: list[int]
-    """Of the columns' types, such as precision and scale of a numeric; -1 without."""
 
     def __len__(self) -> int: ...
     def value(self, row: int, column: int) -> bytes | None:
-        """A copy of one value as it came, text or binary; None for NULL."""
+        """Return a copy of one value as the server sent it, text or binary. NULL is None."""
 
     def blobs(self, column: int) -> NDArray[np.intp]:
-        """Where each row's value lies: intp (rows, 2), address and size; NULL has the size -1."""
+        """Return where each row's value lies: address and size, intp (rows, 2).
+
+        The size of NULL is -1. The addresses are valid as long as the result.
+        """
 
     def raw(self, column: int, width: int) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-        """The values' bytes, uint8 (rows, width), with zeros behind those that are shorter and
-        nothing but zeros for those that are longer; and their sizes, intp (rows,), -1 for NULL."""
+        """Return copies of the values, uint8 (rows, width), and their sizes, intp (rows,).
+
+        Shorter values are padded with zeros. Longer ones are all zeros. The size of NULL is -1.
+        """
 
     def arrays(
         self, column: int, element: int, width: int, shape: tuple[int, ...]
     ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-        """PostgreSQL arrays of this shape, with elements of ``width`` bytes and the type OID
-        ``element``: uint8 (rows, size * width), big-endian, with zeros for what is not read; and
-        for each row, intp (rows,): 0 if it is read, 1 for NULL, 2 for what holds a NULL or cannot
-        be read, 3 for another shape."""
+        """Return the elements of PostgreSQL arrays of one shape, and a status for each row.
+
+        Parameters
+        ----------
+        column
+            The index of the column.
+        element
+            The type OID of the elements.
+        width
+            The size of an element in bytes.
+        shape
+            The shape that the arrays must have.
+
+        Returns
+        -------
+        elements
+            Big-endian elements, uint8 (rows, size * width). Those that were not read are zeros.
+        statuses
+            intp (rows,): 0 if the array was read, 1 if it is NULL, 2 if it holds a NULL or is
+            malformed, 3 if it has another shape.
+        """
 
 @disjoint_base
 class Session:
-    """Queries on a psycopg2 connection, which must not be used otherwise meanwhile."""
+    """Queries on a psycopg2 connection, which must not be used in another way meanwhile.
+
+    Parameters
+    ----------
+    connection
+        The psycopg2 connection. It becomes nonblocking.
+    timeout_s
+        The time without a byte from the server after which a query fails.
+    """
 
     timeout_s: float
 
-    def __init__(self, connection: Any, timeout_s: float) -> None:
-        """``timeout_s``: without a byte from the server after which a query is given up."""
-
+    def __init__(self, connection: Any, timeout_s: float) -> None: ...
     def query(self, sql: bytes) -> list[Result]:
-        """Runs one or more statements in one round trip; the results of those that return rows.
+        """Run one or more statements in one round trip.
 
-        Raises QueryError.
+        Returns
+        -------
+        list of Result
+            The results of the statements that return rows.
+
+        Raises
+        ------
+        QueryError
+            If a statement failed or the connection was lost.
         """

@@ -1,9 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""Queries through libpq itself, on a connection that psycopg2 has made; results that lend memory.
+"""Queries through libpq itself, on a connection that psycopg2 has made.
 
-psycopg2's cursors would give a bytea as hex text and every row as Python objects, and would wait
-for a silent server for ever. ``connection.pgconn_ptr`` leads past them. libpq's functions are looked
-up in the library that psycopg2 has loaded, so that both are the same libpq.
+psycopg2's cursors return a bytea as hex text and every row as Python objects, and they wait forever
+for a silent server. ``connection.pgconn_ptr`` leads past them. libpq's functions are looked up in
+the library that psycopg2 has loaded, so that both use the same libpq. Results lend their memory.
 """
 
 from cpython.exc cimport PyErr_CheckSignals
@@ -34,27 +34,29 @@ import numpy as np
 import psycopg2._psycopg
 
 MOST_RESULTS = 32
-"""Of one query. A server that sends more than were asked for is not to be listened to."""
+"""The limit for one query. A server that sends more results than statements is not trusted."""
 
 cdef enum:
     ARRAY_READ = 0
     ARRAY_NULL = 1
-    ARRAY_BROKEN = 2  # or with a NULL in it
+    ARRAY_BROKEN = 2  # or it holds a NULL
     ARRAY_OF_ANOTHER_SHAPE = 3
 
 cdef fl_libpq pq
 
 
 cdef void *_symbol(void *library, bytes name) except NULL:
+    """Return the address of a function. Raises ImportError if the library does not have it."""
     cdef void *found = dlsym(library, name)
     if found is NULL:
         raise ImportError(
-            f"psycopg2 ({psycopg2._psycopg.__file__}) does not bring a libpq whose {name.decode()} "
-            f"can be called; install psycopg2-binary")
+            f"psycopg2 ({psycopg2._psycopg.__file__}) does not come with a libpq that has "
+            f"{name.decode()}; install psycopg2-binary")
     return found
 
 
 cdef int _look_up() except -1:
+    """Fill ``pq`` with the functions of the libpq that psycopg2 has loaded."""
     cdef void *library = dlopen(psycopg2._psycopg.__file__.encode(), RTLD_LAZY)
     if library is NULL:
         raise ImportError(f"cannot open {psycopg2._psycopg.__file__}")
@@ -95,8 +97,7 @@ _look_up()
 
 
 class QueryError(Exception):
-    """A query failed. ``message``: the server's or libpq's words. ``sqlstate``: the server's code,
-    or None if it is not the server who says so. ``lost``: the connection is of no more use."""
+    """A query failed; see the stub."""
 
     def __init__(self, message, sqlstate, lost):
         super().__init__(message, sqlstate, lost)
@@ -109,7 +110,7 @@ class QueryError(Exception):
 
 
 cdef class Result:
-    """Owns the rows that a query has returned, and lends their memory; see the stub."""
+    """The owner of the rows that a query returned, which lends their memory; see the stub."""
 
     cdef PGresult *result
 
@@ -184,10 +185,12 @@ cdef class Result:
         return found, statuses
 
     cdef int _check(self, int column, binary) except -1:
+        """Raise IndexError for a column that does not exist, and QueryError for one that is text if
+        ``binary`` is not None."""
         if not 0 <= column < pq.nfields(self.result):
             raise IndexError(column)
         if binary is not None and pq.fformat(self.result, column) != 1 and len(self):
-            raise QueryError("the server has sent text where binary was asked for", None, True)
+            raise QueryError("the server sent text where binary was asked for", None, True)
         return 0
 
     def __repr__(self):
@@ -200,9 +203,12 @@ cdef uint32_t _big_endian(const uint8_t *at) noexcept nogil:
 
 cdef Py_ssize_t _array(const uint8_t *data, int length, uint32_t element, int width,
                        uint32_t[::1] shape, uint8_t *out) noexcept nogil:
-    """PostgreSQL's binary array (array_send): dimensions, flags, element type, then size and lower
-    bound of each dimension, then size and bytes of each element. Copies the elements if the array
-    has this shape; one without elements has no dimensions. Returns one of the ARRAY_ statuses."""
+    """Copy the elements of a PostgreSQL array of this shape to ``out``; return an ARRAY_ status.
+
+    The binary form (array_send) is: number of dimensions, flags, element type, then size and lower
+    bound of each dimension, then size and bytes of each element. An array without elements has no
+    dimensions. ``out`` has room for the elements of the shape.
+    """
     cdef uint32_t dimensions, size, i
     cdef Py_ssize_t total = 1, wanted = 1, at
     cdef bint same
@@ -218,12 +224,12 @@ cdef Py_ssize_t _array(const uint8_t *data, int length, uint32_t element, int wi
         size = _big_endian(data + 12 + 8 * i)
         same = same and size == shape[i]
         total *= size
-        if total > length:  # each element takes more than a byte, so this is too many
+        if total > length:  # each element takes at least 4 bytes; this also bounds the product
             return ARRAY_BROKEN
     if dimensions == 0:
         return ARRAY_READ if wanted == 0 else ARRAY_OF_ANOTHER_SHAPE
     at = 12 + 8 * <Py_ssize_t>dimensions
-    if length != at + total * (4 + width):  # so none is NULL, which would have no bytes
+    if length != at + total * (4 + width):  # shorter if an element is NULL, which has no bytes
         return ARRAY_BROKEN
     if not same:
         return ARRAY_OF_ANOTHER_SHAPE
@@ -236,7 +242,7 @@ cdef Py_ssize_t _array(const uint8_t *data, int length, uint32_t element, int wi
 
 
 cdef class Session:
-    """Queries on a connection of psycopg2's; see the stub. One thread at a time."""
+    """Queries on a psycopg2 connection, from one thread at a time; see the stub."""
 
     cdef PGconn *conn
     cdef object connection
@@ -244,7 +250,7 @@ cdef class Session:
     cdef readonly object timeout_s
 
     def __cinit__(self, connection, timeout_s):
-        self.connection = connection  # whose memory this is
+        self.connection = connection  # owns the PGconn
         self.conn = <PGconn *><size_t>connection.pgconn_ptr
         self.timeout_s = timeout_s
         self.timeout_ms = <int>min(timeout_s * 1000, 2**31 - 1)
@@ -274,14 +280,15 @@ cdef class Session:
             elif status == FL_PGRES_FATAL_ERROR:
                 error = error or owner
             elif status not in (FL_PGRES_COMMAND_OK, FL_PGRES_EMPTY_QUERY):
-                raise QueryError(f"the server has answered with status {status}", None, True)
+                raise QueryError(f"the server answered with status {status}", None, True)
             if received > MOST_RESULTS:
-                raise QueryError("the server has sent more results than were asked for", None, True)
+                raise QueryError("the server sent more results than were asked for", None, True)
         if error is not None:
             raise self._failure(error)
         return results
 
     cdef int _send(self) except -1:
+        """Send the query. Reads meanwhile, or a server that sends could block both sides."""
         cdef int left
         while True:
             with nogil:
@@ -295,7 +302,7 @@ cdef class Session:
                 raise self._failure(None)
 
     cdef int _receive(self) except -1:
-        """Until a result can be had without waiting."""
+        """Wait until a result can be read without waiting."""
         cdef int alive = 1
         while True:
             with nogil:
@@ -309,6 +316,7 @@ cdef class Session:
                 raise self._failure(None)
 
     cdef int _wait(self, short events) except -1:
+        """Wait for the socket. Raises QueryError after ``timeout_s`` of silence."""
         cdef pollfd waiting
         cdef int ready
         waiting.fd = pq.socket(self.conn)
@@ -318,11 +326,11 @@ cdef class Session:
         if ready == 0:
             raise QueryError(f"not a byte has come for {self.timeout_s:g} s", None, True)
         if ready < 0:
-            PyErr_CheckSignals()  # interrupted; Ctrl-C ends it
+            PyErr_CheckSignals()  # poll was interrupted by a signal; Ctrl-C raises here
         return 0
 
     cdef object _failure(self, Result result):
-        """What has gone wrong, from the result or, without one, from the connection."""
+        """Return the error for a failed result, or for the connection if it is None."""
         lost = pq.status(self.conn) != FL_CONNECTION_OK
         if result is None:
             message, sqlstate = _text(pq.error_message(self.conn)), None
@@ -339,4 +347,5 @@ cdef class Session:
 
 
 cdef str _text(const char *words):
+    """Return a C string of libpq's as text, "" for NULL."""
     return "" if words is NULL else (<bytes>words).decode("utf-8", "replace").strip()

@@ -1,4 +1,7 @@
-"""A connection to PostgreSQL: made by psycopg2 with libpq's own parameters, used through libpq."""
+"""A connection to PostgreSQL.
+
+psycopg2 makes it with libpq's own parameters. Queries then go through libpq itself.
+"""
 
 from __future__ import annotations
 
@@ -20,28 +23,33 @@ KEEPALIVE = {
     "keepalives_interval": (socket.TCP_KEEPINTVL, 10),
     "keepalives_count": (socket.TCP_KEEPCNT, 3),
 }
-"""By libpq's names, where the user says nothing: seconds, seconds and times. The system's own two
-hours are longer than routers remember a connection, and that with the snapshot is always silent."""
-
+"""TCP keepalive by libpq's names, in seconds, seconds and probes, where the user sets nothing. The
+system's default of two hours is longer than routers remember a connection, and the connection that
+holds the snapshot is always silent."""
 
 _TOO_MANY = re.compile(
     r"too many (clients|connections)|remaining connection slots|no more connections allowed"
 )
-"""The words of PostgreSQL and of PgBouncer for it: libpq does not tell the SQLSTATE of a connection
-that was refused. Those of a server that speaks another language are not recognized."""
+"""How PostgreSQL and PgBouncer say that they have no connection to spare. libpq does not tell the
+SQLSTATE of a refused connection. Messages in other languages are not recognized."""
 
 IDENTITY = """
 SELECT concat_ws(' ', system_identifier,
                  (SELECT oid FROM pg_database WHERE datname = current_database()))
 FROM pg_control_system()
 """
-"""Physical replicas have the system identifier of their primary."""
+"""Returns the same for a physical replica as for its primary."""
 
 
 class ConnectionLost(Exception):
-    """There is no connection, or no more.
+    """No connection could be made, or it was lost.
 
-    The words are libpq's or the server's, without a password. sqlstate: of the reason, if known.
+    Parameters
+    ----------
+    words
+        What libpq or the server said, without a password.
+    sqlstate
+        The code of the reason, if it is known.
     """
 
     def __init__(self, words: str, sqlstate: str | None = None) -> None:
@@ -50,9 +58,18 @@ class ConnectionLost(Exception):
 
 
 class Connection:
-    """One connection, opened and opened again. One thread at a time, but for :meth:`interrupt`.
+    """One connection, which may be opened again after it was lost.
 
-    snapshot: whose server to connect to. who: what the server's list of connections is to say.
+    One thread at a time may use it, except for :meth:`interrupt`.
+
+    Parameters
+    ----------
+    config
+        The loader's options.
+    snapshot
+        A snapshot whose server to connect to, or None for the URL's.
+    who
+        The name of the connection in the server's list.
     """
 
     def __init__(self, config: Config, snapshot: Snapshot | None, *, who: str) -> None:
@@ -66,10 +83,19 @@ class Connection:
 
     @property
     def is_open(self) -> bool:
+        """Whether there is a connection, as far as is known."""
         return self._connection is not None
 
     def open(self) -> None:
-        """Connects. Raises ConnectionLost."""
+        """Connect to the server.
+
+        Raises
+        ------
+        ConnectionLost
+            If the server refuses or cannot be reached.
+        SourceError
+            If the parameters ask for several servers, or TLS would crash the process.
+        """
         psycopg2 = _psycopg2(self._given)
         from ._libpq import Session
 
@@ -84,14 +110,21 @@ class Connection:
         if not self._spread and parameters.get("load_balance_hosts") == "random":
             self.close()
             raise SourceError(
-                "load_balance_hosts=random asks for several servers, and a snapshot is good for "
-                'one: pass consistency="latest" to spread the workers over replicas, or leave '
-                "load_balance_hosts out to read from one of them"
+                "load_balance_hosts=random uses several servers, but a snapshot is valid on one: "
+                'pass consistency="latest" to spread the workers over replicas, or leave '
+                "load_balance_hosts out to read from one server"
             )
 
     def query(self, sql: str) -> list[Any]:
-        """The results of the statements that return rows. Raises ConnectionLost, or QueryError
-        where the connection can still be used."""
+        """Run one or more statements and return the results of those that return rows.
+
+        Raises
+        ------
+        QueryError
+            If a statement failed and the connection can still be used.
+        ConnectionLost
+            If the connection cannot be used any more.
+        """
         from ._libpq import QueryError
 
         if self._connection is None:
@@ -106,8 +139,11 @@ class Connection:
             raise ConnectionLost(error.message) from None
 
     def identity(self) -> str:
-        """Return which database of which cluster this is; "" where this user may not know. Not for
-        the middle of a transaction, which the server's refusal would end."""
+        """Return which database of which cluster this is.
+
+        It is "" if this user may not know. Call it outside of a transaction, which the server's
+        refusal would end.
+        """
         from ._libpq import QueryError
 
         try:
@@ -118,28 +154,29 @@ class Connection:
         return (results[0].value(0, 0) or b"").decode("utf-8", "replace") if known else ""
 
     def address(self) -> tuple[str, str, int]:
-        """Host, its address ("" for a Unix socket) and port of the server at the other end."""
+        """Return the server's host name, its IP address ("" for a Unix socket) and its port."""
         info = self._connection.info
         with _socket_of(self._connection) as end:
             hostaddr = "" if end.family == socket.AF_UNIX else end.getpeername()[0]
         return info.host, hostaddr, info.port
 
     def interrupt(self) -> None:
-        """A query under way ends with ConnectionLost. From any thread."""
+        """Make a query that is under way end with ConnectionLost. Any thread may call it."""
         connection = self._connection
         if connection is None:
             return
-        # It may be closed right now, which is as good.
+        # Another thread may close it at this moment, which ends the query as well.
         with contextlib.suppress(Exception), _socket_of(connection) as end:
             end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """May be called twice."""
+        """Close the connection. It may be called twice."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
     def _parameters(self) -> dict[str, Any]:
+        """Return the connection parameters beyond those of the URL."""
         parameters: dict[str, Any] = {
             "client_encoding": "UTF8",
             "fallback_application_name": self._name,
@@ -151,6 +188,7 @@ class Connection:
         return parameters
 
     def _keep_alive(self) -> None:
+        """Set the TCP keepalive options that the user has not set."""
         given = self._connection.info.dsn_parameters
         with _socket_of(self._connection) as end:
             if end.family == socket.AF_UNIX or given.get("keepalives") == "0":
@@ -161,19 +199,21 @@ class Connection:
 
 
 def _socket_of(connection: Any) -> socket.socket:
+    """Return a socket object for a duplicate of the connection's descriptor."""
     return socket.socket(fileno=os.dup(connection.fileno()))
 
 
 def _psycopg2(given: dict[str, str]) -> Any:
+    """Import psycopg2. Raises SourceError if a TLS connection would crash the process."""
     import psycopg2
 
-    order = list(sys.modules)  # of being imported
+    order = list(sys.modules)  # in the order of their import
     tls = given.get("sslmode") != "disable" and not given.get("host", "").startswith("/")
     if tls and "tensorflow" in order and order.index("tensorflow") < order.index("psycopg2"):
         raise SourceError(
-            "libpq would call TensorFlow's TLS library in place of its own and crash the process, "
-            "because TensorFlow was imported first. Import psycopg2 before tensorflow, or pass "
-            "workers=1 or more; for tasks of Ray Data, import TensorFlow inside of functions and "
+            "TensorFlow was imported before psycopg2, so libpq would call TensorFlow's TLS library "
+            "instead of its own and crash the process. Import psycopg2 before tensorflow, or pass "
+            "workers=1 or more; in tasks of Ray Data, import TensorFlow inside functions and "
             "set ray.data.DataContext.get_current().isolate_read_workers = True"
         )
     return psycopg2

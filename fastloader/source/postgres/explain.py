@@ -1,4 +1,7 @@
-"""What a plan of PostgreSQL's, as EXPLAIN (VERBOSE, FORMAT JSON) writes it, tells of a query."""
+"""What PostgreSQL's plan for a query tells about the query.
+
+Plans come from EXPLAIN (VERBOSE, FORMAT JSON). The functions here are pure.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,11 @@ _TOKEN = re.compile(
       |"(?:""|[^"])+"|\w+""",
     re.VERBOSE,
 )
-"""A string, a call, or another word. EXPLAIN quotes names that are not in lower case; SQL's own
+"""A string, a call, or another word. EXPLAIN quotes names that are not in lower case. SQL's own
 constructs, such as COALESCE(, are in upper case."""
 
 ORDERED = {"Limit", "WindowAgg", "Unique"}
-"""Nodes whose rows depend on the order of those below, which the query may have left open."""
+"""Nodes whose rows depend on the order of the rows below them, which a query may leave open."""
 
 
 def nodes(plan: Any) -> Iterator[dict[str, Any]]:
@@ -30,8 +33,11 @@ def nodes(plan: Any) -> Iterator[dict[str, Any]]:
 
 
 def calls(plan: Any) -> set[tuple[str, str]]:
-    """Return schema and name of all functions that a plan calls, with views resolved; the schema is
-    "" where the search path finds the function. Words that are no functions may be among them."""
+    """Return schema and name of all functions that a plan calls.
+
+    Views are resolved. The schema is "" if the search path finds the function. Some of the names
+    may belong to no function.
+    """
     found = set()
     for words in _strings(plan):
         for token in _TOKEN.finditer(words):
@@ -41,7 +47,7 @@ def calls(plan: Any) -> set[tuple[str, str]]:
 
 
 def takes_new_samples(plan: Any) -> bool:
-    """Return whether there is a TABLESAMPLE without REPEATABLE."""
+    """Return whether the plan has a TABLESAMPLE without REPEATABLE."""
     return any(
         node.get("Node Type") == "Sample Scan" and "Repeatable Seed" not in node
         for node in nodes(plan)
@@ -49,8 +55,11 @@ def takes_new_samples(plan: Any) -> bool:
 
 
 def may_differ(plan: Any) -> bool:
-    """Return whether the same query may give other rows, although it calls no volatile function:
-    where the order of rows matters, or another server answers."""
+    """Return whether the query may return other rows when it runs again.
+
+    It may, even without volatile functions, where the order of rows matters or where another server
+    answers.
+    """
     return any(node.get("Node Type") in ORDERED | {"Foreign Scan"} for node in nodes(plan))
 
 

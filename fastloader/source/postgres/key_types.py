@@ -1,7 +1,7 @@
-"""PostgreSQL's types that can be keys, and what to do about one that cannot.
+"""The PostgreSQL types that can be keys, and what to do about one that cannot.
 
-A key is compared, sorted and found in its own type, so that its index serves. Between processes it
-travels as an integer or as text that means this value and is the same each time.
+A key is compared, sorted and found in its own type, so that its index is used. Between processes it
+travels as an integer, or as text that stands for exactly this value and is always the same.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from ...plan.keys import INTEGER, UUID
 from .types import BYTEA, OID, Query, Type, text
 
 NUMERIC, MOST_DIGITS = 1700, 18
-"""Integers of up to 18 digits fit int64."""
+"""The OID of numeric, and the number of decimal digits that always fit int64."""
 
 SETTINGS = (
     "SET LOCAL datestyle = 'ISO'; SET LOCAL extra_float_digits = 1; "
     "SET LOCAL bytea_output = 'hex'; "
 )
-"""For text that is exact and the same on all hosts."""
+"""Settings that make the text of a key exact and the same on all hosts."""
 
 KEYS = {
     21: Type("int2", ">i2", INTEGER),
@@ -27,9 +27,8 @@ KEYS = {
     2950: Type("uuid", UUID, UUID),
     25: Type("text", TEXT, TEXT),
     1043: Type("text", TEXT, TEXT),
-    1042: Type(
-        "bpchar", TEXT, TEXT, is_loose=True
-    ),  # not as text, which would be without its blanks
+    # No cast to text, which would strip the blanks at the end.
+    1042: Type("bpchar", TEXT, TEXT, is_loose=True),
     19: Type("name", TEXT, TEXT, output="{}::text"),
     NUMERIC: Type("numeric", TEXT, TEXT, output="{}::text", is_loose=True),
     700: Type("float4", TEXT, TEXT, output="{}::text", is_loose=True),
@@ -44,13 +43,20 @@ CASTS = {
     "interval": "extract(epoch FROM {})::float8",
     "boolean": "{}::int4",
 }
-"""What turns another type into a key and can be indexed."""
+"""Casts that turn another type into a key and can be indexed, by the type's name."""
 
 
 def key_type(oid: int, modifier: int, query: Query) -> Type | None:
-    """Return how a key of this type is read, or None if it cannot be one.
+    """Return how a key of this type is read, or None if it cannot be a key.
 
-    modifier: of the type; for a numeric its precision and scale.
+    Parameters
+    ----------
+    oid
+        The type's OID.
+    modifier
+        The type's modifier, which has the precision and scale of a numeric.
+    query
+        Runs statements.
     """
     if oid == NUMERIC and modifier >= 4:
         precision, scale = (modifier - 4) >> 16, (modifier - 4) & 0xFFFF
@@ -62,7 +68,7 @@ def key_type(oid: int, modifier: int, query: Query) -> Type | None:
         f"SELECT format_type(oid, NULL), typtype = 'e' OR typname = 'citext' "
         f"AND pg_type_is_visible(oid), typtype = 'e' FROM pg_type WHERE oid = {oid}"
     )
-    # Without its schema in the search path citext would be compared as text.
+    # citext counts only if its schema is in the search path; it is compared as text otherwise.
     if len(result) and result.value(0, 1) == b"t":
         is_enum = result.value(0, 2) == b"t"
         name = text(result.value(0, 0))
@@ -73,7 +79,12 @@ def key_type(oid: int, modifier: int, query: Query) -> Type | None:
 def cast_of(oid: int, kind: str, query: Query) -> tuple[str, bool]:
     """Return an expression that makes a key of a column ``{}``, and whether it can be indexed.
 
-    kind: the type's name.
+    Parameters
+    ----------
+    oid, kind
+        The type's OID and name.
+    query
+        Runs statements.
     """
     if kind in CASTS:
         return CASTS[kind], True

@@ -1,4 +1,4 @@
-"""Which key ranges of a read are still to come, so that it can be resumed on a new connection."""
+"""Keep track of a read, so that it can be resumed on a new connection."""
 
 from __future__ import annotations
 
@@ -9,15 +9,29 @@ from itertools import islice
 from ...plan.keys import Key
 
 SEGMENT_RANGES = 1000
-"""Key ranges that one cursor goes through: 20 KB of SQL for integers."""
+"""The number of key ranges that one cursor goes through: 20 KB of SQL for integers."""
 
 
 class Read:
-    """What is still to come of a read.
+    """The part of a read that is still to come.
 
-    pending: key ranges that are not finished, from number ``first`` of the read on.
-    done: the last key that has come of the first of them.
-    base, end: numbers of the cursor's first range and of the one after its last.
+    Key ranges are numbered from 0 in the order of the read.
+
+    Parameters
+    ----------
+    ranges
+        First and last key of each range, both inclusive.
+
+    Attributes
+    ----------
+    pending
+        The key ranges that have been taken up and are not finished.
+    first
+        The number of the first pending range.
+    done
+        The last key that was read of the first pending range, or None.
+    base, end
+        The numbers of the cursor's first range and of the one after its last.
     """
 
     def __init__(self, ranges: Iterable[tuple[Key, Key]]) -> None:
@@ -27,21 +41,21 @@ class Read:
         self.done: Key | None = None
 
     def fill(self) -> bool:
-        """Takes up ranges for a cursor; False when there are no more."""
+        """Take up ranges for a cursor, and return whether any are pending."""
         self.pending.extend(islice(self._ranges, SEGMENT_RANGES - len(self.pending)))
         return bool(self.pending)
 
     def declare(self) -> None:
-        """A cursor begins here."""
+        """Note that a new cursor goes through the pending ranges."""
         self.base, self.end = self.first, self.first + len(self.pending)
 
     def advance(self, number: int, key: Key) -> None:
-        """All has come up to this key of the range with this number."""
+        """Note that all rows were read up to this key of the range with this number."""
         self._drop(number)
         self.done = key
 
     def finish(self) -> None:
-        """The cursor has no more."""
+        """Note that the cursor has no more rows."""
         self._drop(self.end)
         self.done = None
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's types: which can be keys, images and labels, and how their binary form is read."""
+"""PostgreSQL's types: which can be labels, and how the binary form of keys and labels is read."""
 
 from __future__ import annotations
 
@@ -19,17 +19,28 @@ BYTEA, OID = 17, 26
 BYTES = "bytes"
 
 MOST_KEY_BYTES = 1024
-"""Of a key that is text. All keys are kept in memory, each in the room of the longest."""
+"""The limit for a text key. All keys are kept in memory, where each takes as much space as the
+longest."""
 
 
 @dataclass(frozen=True)
 class Type:
-    """name: as in a cast.
-    wire: the big-endian dtype of the binary form, of an element's for an array; TEXT or BYTES.
-    dtype: what a label gets that does not ask for another.
-    element: the OID of an array's elements.
-    output: the expression that is read in place of the column ``{}``.
-    is_loose: whether values that are equal may differ as text.
+    """How values of a type are read.
+
+    Attributes
+    ----------
+    name
+        The type's name in a cast.
+    wire
+        The big-endian dtype of the binary form, for an array that of an element; or TEXT or BYTES.
+    dtype
+        The dtype of a label that does not ask for another.
+    element
+        The type OID of an array's elements, or 0.
+    output
+        The expression that is read in place of the column ``{}``.
+    is_loose
+        Whether values that are equal may differ as text.
     """
 
     name: str
@@ -41,11 +52,11 @@ class Type:
 
 
 Query = Callable[[str], list[Result]]
-"""Runs statements; the results of those that return rows. Raises QueryError."""
+"""Runs statements and returns the results of those that return rows. Raises QueryError."""
 
 
 def text(value: bytes | None) -> str:
-    """What a server says in words; nothing for NULL."""
+    """Return a server's value as text, "" for NULL."""
     return (value or b"").decode("utf-8", "replace")
 
 
@@ -71,6 +82,7 @@ LABELS = {
     1022: Type("float8[]", ">f8", "float64", 701),
     BYTEA: Type("bytea", BYTES, "uint8"),
 }
+"""The types that can be labels, by OID."""
 
 CASTS = {
     "numeric": "{}::float8",
@@ -81,7 +93,7 @@ CASTS = {
     "halfvec": "{}::float4[]",
     "bit": "{}::int8",
 }
-"""What turns a type that is not read into one that can be a label, where it is not ``::text``."""
+"""Casts that turn another type into a label, by the type's name. For the rest it is ``::text``."""
 
 DECODINGS = {
     "\\x": "{}::bytea",
@@ -89,8 +101,8 @@ DECODINGS = {
     **dict.fromkeys(("ffd8", "FFD8", "8950", "52494646"), "decode({}, 'hex')"),
     "": "decode({}, 'base64')",
 }
-"""What makes bytes of text that begins so. Hexadecimal digits are known by an image's first bytes,
-because base64 may begin with them too."""
+"""Casts that turn text into bytes, by how the text begins. Hexadecimal digits are recognized by an
+image's first bytes, because base64 may begin with them too."""
 
 _EPOCH_US = 946_684_800_000_000  # PostgreSQL counts from 2000, we from 1970
 _EPOCH_DAYS = 10_957
@@ -98,9 +110,16 @@ _DAY_US = 86_400_000_000
 
 
 def decoding(column: str, rows: str, query: Query) -> str:
-    """Return the cast that makes bytes of a column of text, by its first value.
+    """Return the cast that turns a text column into bytes, judging by its first value.
 
-    rows: what to select from.
+    Parameters
+    ----------
+    column
+        The column in SQL.
+    rows
+        What to select from.
+    query
+        Runs statements.
     """
     (result,) = query(f"SELECT left({column}, 30) FROM {rows} WHERE {column} IS NOT NULL LIMIT 1")
     start = text(result.value(0, 0)) if len(result) else ""
@@ -111,20 +130,37 @@ def decoding(column: str, rows: str, query: Query) -> str:
 
 
 def integers(result: Result, column: int, wire: str = ">i8") -> NDArray[np.int64]:
-    """A column of integers without NULL, int64 (n,)."""
+    """Return a column of integers as int64 (n,). Raises SourceError if one is NULL."""
     return _not_null(*_numbers(result, column, np.dtype(wire))).astype(np.int64)
 
 
 def keys_of(result: Result, column: int, kind: Type, width: int = 0) -> Keys:
-    """A column of keys without NULL. width: of text, at least; 0 for that of the longest here."""
+    """Return a column of keys, (n,) of a dtype of ``plan/keys.py``.
+
+    Parameters
+    ----------
+    result, column
+        The result, and the index of the column.
+    kind
+        The type of the keys.
+    width
+        The itemsize for text in bytes, or 0 for the size of the longest key in this result.
+
+    Raises
+    ------
+    PlanError
+        If a text key is longer than ``MOST_KEY_BYTES``.
+    SourceError
+        If a key is NULL.
+    """
     if kind.wire == TEXT:
         sizes = result.blobs(column)[:, 1]
         _not_null(sizes, np.flatnonzero(sizes < 0).tolist())
         width = width or int(sizes.max(initial=1))
         if width > MOST_KEY_BYTES:
             raise PlanError(
-                f"a key has {width} bytes; text keys of up to {MOST_KEY_BYTES} are supported. Use "
-                f"another unique column as key"
+                f"a key has {width} bytes; text keys of up to {MOST_KEY_BYTES} bytes are "
+                f"supported. Use another unique column as key"
             )
         return result.raw(column, width)[0].view(f"S{width}").reshape(-1)
     if kind.wire == UUID:
@@ -135,7 +171,17 @@ def keys_of(result: Result, column: int, kind: Type, width: int = 0) -> Keys:
 def labels_of(
     result: Result, index: int, kind: Type, column: Column
 ) -> tuple[list[Any] | NDArray[Any], dict[int, str]]:
-    """The values of a label column, and why a row has none that could be delivered."""
+    """Return the values of a label column, and why rows have none, by their index.
+
+    Parameters
+    ----------
+    result, index
+        The result, and the index of its column.
+    kind
+        The type of the labels.
+    column
+        The column of the batch that they are for.
+    """
     if kind.wire == TEXT:
         return [_text(result.value(row, index)) for row in range(len(result))], {}
     if kind.wire == BYTES:
@@ -159,30 +205,31 @@ def labels_of(
 
 
 def _microseconds(values: NDArray[Any], kind: str) -> tuple[NDArray[np.int64], list[int]]:
-    """Microseconds since 1970, and the rows in which int64 does not hold them."""
+    """Return microseconds since 1970, and the rows whose time does not fit int64."""
     unit, epoch = (_DAY_US, _EPOCH_DAYS) if kind == "date" else (1, _EPOCH_US)
     limits, given = np.iinfo(np.int64), np.iinfo(values.dtype)
     first, last = -(-limits.min // unit) - epoch, limits.max // unit - epoch
-    first, last = max(first, given.min + 1), min(last, given.max - 1)  # the ends are infinity
+    first, last = max(first, given.min + 1), min(last, given.max - 1)  # the extremes are infinity
     far = (values < first) | (values > last)
     return (np.where(far, 0, values).astype(np.int64) + epoch) * unit, np.flatnonzero(far).tolist()
 
 
 def _numbers(result: Result, column: int, wire: np.dtype[Any]) -> tuple[NDArray[Any], list[int]]:
-    """Values of a fixed width, (n,), and the rows in which they are NULL."""
+    """Return values of a fixed width, (n,), and the rows in which they are NULL."""
     data, sizes = result.raw(column, wire.itemsize)
     null = np.flatnonzero(sizes == -1).tolist()
     if np.count_nonzero(sizes == wire.itemsize) + len(null) != len(sizes):
         raise SourceError(
-            f"the server has sent values of {set(sizes.tolist())} bytes for a type of "
-            f"{wire.itemsize}; this is no PostgreSQL, or its table was altered meanwhile"
+            f"the server sent values of {set(sizes.tolist())} bytes for a type of "
+            f"{wire.itemsize} bytes; it is not PostgreSQL, or the table was altered meanwhile"
         )
     return data.view(wire).reshape(-1), null
 
 
 def _not_null(values: NDArray[Any], null: list[int]) -> NDArray[Any]:
+    """Return the values. Raises SourceError if any of them are NULL."""
     if null:
-        raise SourceError("the server has sent NULL where there can be none")
+        raise SourceError("the server sent NULL where there can be none")
     return values
 
 
@@ -191,8 +238,11 @@ def _text(value: bytes | None) -> str | None:
 
 
 def _bad_array(column: Column, status: int, value: bytes) -> str:
+    """Return the reason for a row whose array could not be read; see :meth:`Result.arrays`."""
     what = {1: "NULL", 2: "an array with a NULL in it"}.get(status)
-    if what is None:  # dimensions, flags, element type, then size and lower bound of each dimension
+    if what is None:
+        # The binary form is: number of dimensions, flags, element type, then size and lower bound
+        # of each dimension.
         what = f"an array of {_by(np.frombuffer(value, '>i4')[3 : 3 + 2 * value[3] : 2].tolist())}"
     return (
         f"column {column.name!r} holds {what}, an array of {_by(column.shape)} x {column.dtype} is "

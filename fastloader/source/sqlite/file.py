@@ -1,9 +1,9 @@
 """The SQLite file: which one it is, whether it has changed, and how it is opened.
 
 POSIX locks belong to the process. When a process closes any descriptor of a database, of its
-``-wal`` or of its ``-shm``, the locks of all its connections to that database are gone, and
-another process writes where they read ("How To Corrupt An SQLite Database File", 2.2). So only
-SQLite opens these files. Everything else comes from ``stat``.
+``-wal`` or of its ``-shm``, all its connections to that database lose their locks, and another
+process may write where they read ("How To Corrupt An SQLite Database File", 2.2). So only SQLite
+opens these files. Everything else comes from ``stat``.
 """
 
 from __future__ import annotations
@@ -23,31 +23,34 @@ from ...options.config import Config
 from ...system.descriptors import forget_in_children
 
 BUSY_TIMEOUT_S = 30.0
-"""How long to wait for a writer that has locked the file."""
+"""The time to wait for a writer that has locked the file."""
 
 TICK_S = 0.02
-"""Two changes that are this far apart have different times: the kernel's clock ticks every 0.004 or
-0.01 s."""
+"""Two changes that are this far apart have different timestamps, because the kernel's clock ticks
+every 0.004 or 0.01 s."""
 
 COARSE_TICK_S = 2.0
-"""The same on a file system that keeps whole seconds, as FAT and old versions of NFS do."""
+"""The same on a file system that keeps whole seconds, such as FAT and old versions of NFS."""
 
 SETTLE_TIMEOUT_S = 0.2
-"""How long to wait, beyond a tick, for a file that is being written."""
+"""The time to wait, beyond a tick, for a file that is being written."""
 
 FUTURE_S = 60.0
-"""The clock of a file server may be ahead by less. A time further ahead is not that of a change."""
+"""The clock of a file server may be ahead by less than this. A timestamp that is further ahead is
+not the time of a change."""
 
 OPEN_TRIES = 10
-"""How often a file is opened anew because another one has taken its place meanwhile."""
+"""The number of times that a file is opened because it was replaced while it was opened."""
 
 VOLATILE = ("random", "randomblob")
 """SQL functions that make a query return other rows each time. Connections refuse them."""
 
 
 def path_of(config: Config) -> str:
-    """Return the path of the database file. Links are resolved, as SQLite does: its other files lie
-    beside the real one."""
+    """Return the path of the database file, with links resolved.
+
+    SQLite resolves them too: the ``-wal`` and ``-shm`` files lie next to the real file.
+    """
     return os.path.realpath(config.url.removeprefix("sqlite:///"))
 
 
@@ -55,8 +58,10 @@ def path_of(config: Config) -> str:
 
 
 def identity_of(path: str) -> str:
-    """Return which file is at this path now, and who says so: device and inode numbers mean
-    something on one machine, in one mount namespace."""
+    """Return which file is at this path now, and who observed it.
+
+    Device and inode numbers are only comparable on one machine and in one mount namespace.
+    """
     its = os.stat(path)
     return f"{_observer()} {its.st_dev}:{its.st_ino}"
 
@@ -64,24 +69,31 @@ def identity_of(path: str) -> str:
 def check_identity(path: str, identity: str, expected: str) -> None:
     """Raise SourceError if another file than the expected one is at this path.
 
-    Nothing can be said of a file that another machine has seen, such as a copy on another node of a
-    cluster, or if one of the identities is "".
+    Identities that were observed on different machines, such as those of copies on the nodes of a
+    cluster, cannot be compared and pass. So does "".
+
+    Parameters
+    ----------
+    path
+        The path, for the message.
+    identity, expected
+        What :func:`identity_of` returned now and for the file that is expected.
     """
     observer, _, file = identity.rpartition(" ")
     other, _, other_file = expected.rpartition(" ")
     if observer == other and file and other_file and file != other_file:
         raise SourceError(
-            f"{path}: the file was replaced by another one after the loader had read its keys and "
+            f"{path}: the file was replaced by another one after the loader read its keys and "
             f"column types. Make a new loader to read the new file"
         )
 
 
 def hold(path: str) -> io.FileIO:
-    """Return a descriptor that keeps the inode of the file from being used for another file.
+    """Return a descriptor that keeps the file's inode from being used for another file.
 
-    With O_PATH nothing is opened, so closing it drops no locks: see open(2).
+    O_PATH does not open the file itself, so closing the descriptor drops no locks; see open(2).
     """
-    # One bytecode opens and keeps it, so Ctrl-C cannot come between.
+    # A single bytecode opens the file and keeps it, so Ctrl-C cannot leak the descriptor.
     (file,) = map(io.FileIO, map(os.open, [path], [os.O_PATH | os.O_CLOEXEC]))
     forget_in_children(file, io.FileIO.close)
     return file
@@ -89,6 +101,7 @@ def hold(path: str) -> io.FileIO:
 
 @functools.cache
 def _observer() -> str:
+    """Return the boot of this machine and the mount namespace, or the host's name without /proc."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as file:
             return f"{file.read().strip()}:{os.stat('/proc/self/ns/mnt').st_ino}"
@@ -100,18 +113,18 @@ def _observer() -> str:
 
 
 def file_state(path: str) -> str:
-    """Return a text that differs after any change to the database, to this table or to another.
+    """Return a text that is different after any change to the database, even to another table.
 
-    It consists of what ``stat`` says of the file and of its write-ahead log. It may also differ
-    where nothing has changed. Two changes within one tick of the clock look like one: see
+    It consists of what ``stat`` says about the file and its write-ahead log. It may also be
+    different if nothing has changed. Two changes within one tick of the clock look like one; see
     :func:`settled_state`.
     """
     found = []
     for name in (path, path + "-wal"):
         with contextlib.suppress(OSError):
             its = os.stat(name)
-            # A program may set st_mtime back, but not st_ctime. That of a log says nothing: SQLite
-            # sets the owner of a log that root reads, to what it is already.
+            # A program can set st_mtime back, but not st_ctime. The st_ctime of a log means
+            # nothing: when root reads it, SQLite sets its owner to what it already is.
             ctime_ns = its.st_ctime_ns if name == path else 0
             if its.st_size:
                 found.append((its.st_dev, its.st_ino, its.st_size, its.st_mtime_ns, ctime_ns))
@@ -119,8 +132,10 @@ def file_state(path: str) -> str:
 
 
 def settled_state(path: str) -> str:
-    """Return :func:`file_state` once the last change is so old that the next one will show, or, for
-    a file that is written all the time, a text that is never a state."""
+    """Return :func:`file_state` once the last change is so old that the next one will show.
+
+    For a file that is written all the time, return a text that is never a state.
+    """
     deadline = time.monotonic() + SETTLE_TIMEOUT_S
     while True:
         state = file_state(path)
@@ -133,7 +148,7 @@ def settled_state(path: str) -> str:
 
 
 def _unsettled_s(path: str) -> float:
-    """Return after how long the last change will be old enough."""
+    """Return the seconds until the last change is old enough, 0 if it already is."""
     left_s = 0.0
     for name in (path, path + "-wal"):
         with contextlib.suppress(OSError):
@@ -151,9 +166,15 @@ def _unsettled_s(path: str) -> float:
 class Opened(NamedTuple):
     """A connection to a database file.
 
-    identity: of the file.
-    unlocked_state: of a file that had to be opened without locks. What is read of it is right as
-        long as :func:`file_state` says the same. None for a file with locks.
+    Attributes
+    ----------
+    connection
+        The connection, which is read-only.
+    identity
+        The identity of the file; see :func:`identity_of`.
+    unlocked_state
+        None, or the state of a file that had to be opened without locks. What is read from it is
+        right as long as :func:`file_state` returns the same.
     """
 
     connection: sqlite3.Connection
@@ -162,10 +183,18 @@ class Opened(NamedTuple):
 
 
 def connect(path: str) -> Opened:
-    """Open the file read-only. Raises SourceError."""
-    # SQLite itself would create a missing file.
+    """Open the file read-only.
+
+    Raises
+    ------
+    SourceError
+        If the file does not exist, is not a database or is replaced all the time.
+    OSError
+        If the process or the system has no descriptor left; see ``system/limits.py``.
+    """
+    # SQLite's own message names neither the path nor the folder that it is relative to.
     if not os.path.exists(path):
-        raise SourceError(f"{path}: there is no such file (relative paths start at {os.getcwd()})")
+        raise SourceError(f"{path}: no such file (relative paths start at {os.getcwd()})")
     if os.path.isdir(path):
         raise SourceError(f"{path} is a folder; pass the SQLite file in it")
     try:
@@ -175,15 +204,16 @@ def connect(path: str) -> Opened:
             identity = identity_of(path) if os.path.exists(path) else ""
             if identity == before:
                 return Opened(connection, identity, unlocked_state)
-            connection.close()  # the file was replaced in between
+            connection.close()  # the file was replaced while it was opened
     except (sqlite3.Error, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
-            raise  # the loader names the limit
+            raise  # limit_error names the limit
         raise SourceError(f"{path}: cannot open it as a SQLite database: {error}") from error
-    raise SourceError(f"{path}: the file is replaced all the time; read a copy of it")
+    raise SourceError(f"{path}: the file is replaced again and again; read a copy of it")
 
 
 def _connect(path: str) -> tuple[sqlite3.Connection, str | None]:
+    """Return a connection and its ``unlocked_state``. Raises sqlite3.Error with a remedy."""
     uri = f"file://{quote(os.fsencode(path))}?mode=ro"
     try:
         return _opened(uri), None
@@ -192,42 +222,43 @@ def _connect(path: str) -> tuple[sqlite3.Connection, str | None]:
             raise
         if _is_filled(path + "-journal"):
             raise sqlite3.OperationalError(
-                f"{error}. A transaction was interrupted, and {path}-journal holds what it had "
-                f"overwritten. Open the database once where it may be written, with the sqlite3 "
-                f"program for example, which undoes that transaction"
+                f"{error}. A transaction was interrupted, and {path}-journal holds the pages that "
+                f"it overwrote. Open the database once where it can be written, for example with "
+                f"the sqlite3 program, to roll that transaction back"
             ) from error
         if os.access(os.path.dirname(path), os.W_OK):
             raise
-        # A database in WAL mode needs its -shm file. SQLite cannot make it in a folder that is
-        # read-only. Without a log there is nothing to share, so the file is complete as it is.
+        # A database in WAL mode needs its -shm file, which SQLite cannot create in a read-only
+        # folder. If the log is empty, the database file is complete and can be read without it.
         if _is_filled(path + "-wal"):
             raise sqlite3.OperationalError(
-                f"{error}. Its latest changes are in the write-ahead log {path}-wal, and the "
-                f"folder is read-only, so SQLite cannot make the -shm file that reading a log "
-                f"needs. Run 'PRAGMA wal_checkpoint(TRUNCATE)' where the folder may be written, or "
-                f"copy the file with its log to a folder that may be written"
+                f"{error}. The latest changes are in the write-ahead log {path}-wal, and the "
+                f"folder is read-only, so SQLite cannot create the -shm file that it needs to read "
+                f"a log. Run 'PRAGMA wal_checkpoint(TRUNCATE)' where the folder is writable, or "
+                f"copy the file with its log to a writable folder"
             ) from error
         state = file_state(path)
         return _opened(uri + "&immutable=1"), state
 
 
 def _is_filled(path: str) -> bool:
-    """Return whether there is such a file with something in it."""
+    """Return whether the file exists and is not empty."""
     with contextlib.suppress(OSError):
         return os.stat(path).st_size > 0
     return False
 
 
 def _opened(uri: str) -> sqlite3.Connection:
+    """Return a connection that has read from the file and refuses volatile functions."""
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-    # Bytes that are no UTF-8 are a matter of their row, not of the whole read.
+    # Text that is not UTF-8 must fail its own row, not the whole read.
     connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
     try:
         connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
     except sqlite3.Error:
         connection.close()
         raise
-    # It is asked when a statement is compiled, also about what a view or a trigger calls.
+    # SQLite calls it when it compiles a statement, also for what views and triggers call.
     connection.set_authorizer(_authorized)
     return connection
 
@@ -238,12 +269,20 @@ def _authorized(action: int, _: str | None, name: str | None, *__: str | None) -
 
 
 def words_of(error: sqlite3.Error, key: str) -> str:
-    """Return SQLite's words, or ours for a function that is refused. key: the key column."""
+    """Return SQLite's message, or a better one for a function that is refused.
+
+    Parameters
+    ----------
+    error
+        SQLite's error.
+    key
+        The name of the key column, for the remedy.
+    """
     words = str(error)
     if not words.startswith("not authorized to use function"):
         return words
     return (
         f"it calls {words.rpartition(' ')[2]}(), so it returns other rows each time. Pass "
         f"shuffle=True for another order in each epoch; take a sample with a function of the key, "
-        f"e.g. WHERE {key} % 10 < 8"
+        f"for example WHERE {key} % 10 < 8"
     )

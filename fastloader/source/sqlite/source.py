@@ -1,7 +1,7 @@
 """Rows from a SQLite file, through the standard library's sqlite3, which reads without the GIL.
 
-Tried and left out: ``PRAGMA mmap_size``. It saves 0.02 ms of 1.2 ms a row of 85 KB; but the file's
-pages then count as the worker's memory, and an I/O error is a SIGBUS.
+``PRAGMA mmap_size`` was tried and left out. It saves 0.02 of 1.2 ms for a row of 85 KB, but then
+the file's pages count as the worker's memory, and an I/O error is a SIGBUS.
 """
 
 from __future__ import annotations
@@ -19,37 +19,40 @@ from ...fields.columns import Column
 from ...options.config import Config
 from ...plan.keys import Key, Keys
 from ..protocol import Chunk, Snapshot, too_large
-from .file import (
-    check_identity,
-    connect,
-    file_state,
-    path_of,
-    settled_state,
-    words_of,
-)  # fmt: skip
+from .file import check_identity, connect, file_state, path_of, settled_state, words_of
 from .table import SQLiteTable
 from .types import label_column
 
 FETCH_BYTES = 1 << 20
-"""Blobs that are read ahead while others are decoded. Larger ones leave the processor's cache."""
+"""The size of the blobs that are read ahead while others are decoded. More of them would not stay
+in the processor's cache."""
 
 FIRST_ROWS = 100
-"""Rows from the first key on that are looked at to find the types of labels."""
+"""The number of rows, from the first key on, that are looked at to find the types of labels."""
 
 SPREAD_ROWS = 50
-"""The same, spread over all keys."""
+"""The number of rows, spread over all keys, that are looked at in addition."""
 
 REOPEN_TRIES = 10
-"""How often a file without locks is opened anew because it has changed."""
+"""The number of times that a file without locks is opened because it has changed."""
 
 T = TypeVar("T")
 
 
 class SQLiteSource:
-    """One read-only connection to a SQLite file. See :class:`fastloader.source.Source`.
+    """A table, view or query in a SQLite file.
+
+    See :class:`fastloader.source.protocol.Source` for its methods.
 
     Each chunk is a statement of its own, so writers are never locked out for longer than it takes
-    to read one; a row that goes while the loader runs is missed by the producer.
+    to read one chunk. A row that is deleted while the loader runs is missing from its chunk.
+
+    Parameters
+    ----------
+    config
+        The loader's options.
+    identity
+        The identity of the source that read the keys. The file must still be the same one.
     """
 
     reconnects = 0
@@ -68,6 +71,7 @@ class SQLiteSource:
             raise
 
     def _open(self) -> None:
+        """Open the file and find its columns."""
         opened = connect(self._path)
         self._connection, self._unlocked_state = opened.connection, opened.unlocked_state
         check_identity(self._path, opened.identity, self._identity)
@@ -76,6 +80,7 @@ class SQLiteSource:
             self._table = SQLiteTable(self._config, connection, self._where)
 
     def keys(self) -> Iterator[Keys]:
+        """Yield all keys at once; see :meth:`fastloader.source.protocol.Source.keys`."""
         yield self._steady(self._keys)
 
     def _keys(self) -> Keys:
@@ -83,6 +88,7 @@ class SQLiteSource:
             return self._table.keys()
 
     def label_columns(self, keys: Keys) -> tuple[Column, ...]:
+        """Return the columns of :meth:`fastloader.source.protocol.Source.label_columns`."""
         return self._steady(partial(self._label_columns, keys)) if self._table.labels else ()
 
     def _label_columns(self, keys: Keys) -> tuple[Column, ...]:
@@ -96,8 +102,8 @@ class SQLiteSource:
             values = [row[i] for row in rows]
             if dtype is None and values.count(None) == len(values):
                 raise SourceError(
-                    f"{self._where}: column {name!r} is NULL in each row that was looked "
-                    f'at, so its type is not known; name it, e.g. label="{name}:int64"'
+                    f"{self._where}: column {name!r} is NULL in every row that was looked at, so "
+                    f'its type is not known; name it, for example label="{name}:int64"'
                 )
             columns.append(label_column(name, dtype, table.declared[name], values))
         return tuple(columns)
@@ -105,8 +111,9 @@ class SQLiteSource:
     def read(
         self,
         ranges: Iterable[tuple[Key, Key]],
-        columns: Sequence[Column],  # noqa: ARG002 # SQLite's values bring their types
+        columns: Sequence[Column],  # noqa: ARG002 # SQLite's values have types of their own
     ) -> Iterator[Chunk]:
+        """Yield the rows of the ranges; see :meth:`fastloader.source.protocol.Source.read`."""
         sql = self._table.rows_sql
         rows: list[tuple[Any, ...]] = []
         numbers: list[int] = []
@@ -130,10 +137,19 @@ class SQLiteSource:
     def _fetch(
         self, sql: str, first: int, last: int, size: int
     ) -> tuple[list[tuple[Any, ...]], int]:
-        """Rows of the range until ``size``, to which their blobs are added, makes a chunk.
+        """Return rows of the range until they make a chunk, and the new size of the chunk.
 
-        The statement ends here: an open one locks writers out, and a loader whose consumer is slow
-        may not ask for the next chunk for minutes.
+        The statement ends here, because an open statement locks writers out, and a loader with a
+        slow consumer may not ask for the next chunk for minutes.
+
+        Parameters
+        ----------
+        sql
+            The statement of :attr:`SQLiteTable.rows_sql`.
+        first, last
+            The first and last key, both inclusive.
+        size
+            The bytes of blobs that the chunk has already.
         """
         rows = []
         limits = [self._config.max_blob_bytes] * len(self._config.images)
@@ -150,6 +166,7 @@ class SQLiteSource:
         return rows, size
 
     def _chunk(self, rows: list[tuple[Any, ...]], numbers: list[int]) -> Chunk:
+        """Return the chunk of these rows; ``numbers`` has the range of each."""
         names = self._config.images
         keys, *values = zip(*rows, strict=True)
         images = [list(blobs) for blobs in values[: len(names)]]
@@ -163,6 +180,7 @@ class SQLiteSource:
         return Chunk(np.array(keys, np.int64), np.array(numbers, np.int64), images, labels, bad)
 
     def _bad_image(self, column: str, value: Any, size: int | None) -> str:
+        """Return why a value is not an image. ``size`` is its size in the database, if any."""
         if value is None and size is not None:
             return too_large(column, str(size), self._config.max_blob_bytes)
         if isinstance(value, str):
@@ -174,6 +192,7 @@ class SQLiteSource:
         return f"column {column!r} is {kind}"
 
     def explain(self, ranges: Sequence[tuple[Key, Key]]) -> tuple[str, str]:
+        """Return SQLite's version and its query plan for the first range."""
         limits = [0] * len(self._config.images)
         with self._errors("explain how it reads") as connection:
             sql = f"EXPLAIN QUERY PLAN {self._table.rows_sql}"
@@ -181,22 +200,30 @@ class SQLiteSource:
         return f"SQLite {sqlite3.sqlite_version}", "\n".join(steps)
 
     def state(self) -> str:
+        """Return the state of the file; see :func:`~.file.settled_state`."""
         return settled_state(self._path)
 
     def identity(self) -> str:
+        """Return which file this is; see :func:`~.file.identity_of`."""
         return self._identity
 
     def snapshot(self) -> Snapshot | None:
-        return None  # SQLite's last for a connection; what goes meanwhile is reported as gone
+        """Return None, because no other connection can see the snapshot of a SQLite connection.
+
+        A row that is deleted meanwhile is reported as gone.
+        """
+        return None
 
     def interrupt(self) -> None:
+        """End the statement that is under way, from any thread."""
         self._is_interrupted = True
         connection = self._connection
         if connection is not None:
-            with contextlib.suppress(sqlite3.ProgrammingError):  # it is being closed right now
+            with contextlib.suppress(sqlite3.ProgrammingError):  # another thread closes it now
                 connection.interrupt()
 
     def close(self) -> None:
+        """Close the connection. It may be called twice."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -213,7 +240,10 @@ class SQLiteSource:
 
     @contextlib.contextmanager
     def _errors(self, doing: str) -> Iterator[sqlite3.Connection]:
-        """The connection, whose errors become ours and say what was being done."""
+        """Give the connection to the block, and raise SourceError for SQLite's errors in it.
+
+        ``doing`` is what the message says cannot be done.
+        """
         if self._connection is None:
             raise SourceError(f"{self._where}: cannot {doing}: the source is closed")
         try:
@@ -223,10 +253,10 @@ class SQLiteSource:
             raise SourceError(f"{self._where}: cannot {doing}: {words}") from error
 
     def _steady(self, read: Callable[[], T]) -> T:
-        """Return what ``read`` returns, of a file that did not change meanwhile.
+        """Return what ``read`` returns once the file does not change while it reads.
 
-        Only a file that was opened without locks can do that. What was read of it then is of no
-        use, and neither is the connection, which remembers pages of both states.
+        Only a file that was opened without locks can change. Then what was read of it is useless,
+        and so is the connection, which has cached pages of both states.
         """
         problem: SourceError | None = None
         for attempt in range(REOPEN_TRIES):
@@ -243,10 +273,11 @@ class SQLiteSource:
                     return value
             self.close()
         raise problem or SourceError(
-            f"{self._path}: the file changes all the time, and it cannot be locked against that, "
-            f"because its folder is read-only here. Read a copy, or make the folder writable"
+            f"{self._path}: the file changes all the time, and it cannot be locked, because its "
+            f"folder is read-only here. Read a copy, or make the folder writable"
         )
 
     def _has_changed(self) -> bool:
+        """Return whether a file without locks has changed since it was opened."""
         state = self._unlocked_state
         return state is not None and state != file_state(self._path)

@@ -1,4 +1,4 @@
-"""What is read of a SQLite database: the table, view or query, its columns, and the SQL for it."""
+"""What is read from a SQLite database: the table, view or query, its columns, and its SQL."""
 
 from __future__ import annotations
 
@@ -17,20 +17,37 @@ from ...plan.keys import Keys, array_equal
 from ..sql import as_subquery, identifier
 
 VIEW = '"fastloader:query"'
-"""A name that no table has."""
+"""The name of a temporary view, which no table has."""
 
 APART = re.compile("CO-ROUTINE|MATERIALIZE|SUBQUERY|subquery|COMPOUND|UNION")
-"""In a plan: a part that is made on its own."""
+"""Words in SQLite's plan for a part that it computes separately."""
 
 
 class SQLiteTable:
-    """The rows that a configuration asks for, as one connection sees them.
+    """A table, view or query whose columns have been found.
 
-    name: what messages call it.
-    declared: the declared type of each column that is asked for; "" for none.
-    labels: each label column with the dtype that the user asks for, or None.
+    Parameters
+    ----------
+    config
+        The loader's options.
+    connection
+        The connection to use. A new connection needs a new object.
+    name
+        The name of the table in messages.
 
-    Raises SourceError if the table or a column does not exist.
+    Attributes
+    ----------
+    name
+        The name of the table in messages.
+    declared
+        The declared type of each column that is read, or "".
+    labels
+        Each label column with the dtype that the user asks for, or None.
+
+    Raises
+    ------
+    SourceError
+        If the table or a column does not exist.
     """
 
     def __init__(self, config: Config, connection: sqlite3.Connection, name: str) -> None:
@@ -53,6 +70,7 @@ class SQLiteTable:
         return self._connection.execute(sql, parameters)
 
     def _is_view(self) -> bool:
+        """Return whether ``table`` names a view."""
         sql = "SELECT 1 FROM sqlite_master WHERE type = 'view' AND lower(name) = lower(?)"
         return self._execute(sql, (self._config.table,)).fetchone() is not None
 
@@ -61,7 +79,7 @@ class SQLiteTable:
         if self._config.query is not None:
             source = as_subquery(self._config.query)
             self._compile(source)
-            # SQLite tells the declared types behind a view's columns, but not behind a query's.
+            # SQLite reports declared types for the columns of a view, but not for those of a query.
             self._execute(f"CREATE TEMP VIEW {VIEW} AS SELECT * FROM {source}")
             info = self._execute(f"PRAGMA temp.table_xinfo({VIEW})").fetchall()
             self._execute(f"DROP VIEW temp.{VIEW}")
@@ -83,16 +101,18 @@ class SQLiteTable:
         return source, declared
 
     def _compile(self, source: str) -> None:
-        """Have SQLite say what is wrong with a query or a view, without running any of it."""
+        """Let SQLite raise its error for a query or view that is wrong, without running it."""
         self._execute(f"EXPLAIN SELECT * FROM {source}").close()
 
     def has_rowid(self) -> bool:
-        """Return whether each row has a number of its own: not in a view or a query, and not in a
-        WITHOUT ROWID table."""
+        """Return whether rows have a rowid.
+
+        They do not in views, queries and WITHOUT ROWID tables.
+        """
         if self._is_derived:
             return False
         try:
-            # Not in quotes: SQLite takes a quoted name that it does not know for a text.
+            # Without quotes, because SQLite takes an unknown quoted name for a string.
             self._execute(f"SELECT rowid FROM {identifier(self._config.table or '')} LIMIT 0")
         except sqlite3.OperationalError:
             return False
@@ -101,17 +121,19 @@ class SQLiteTable:
     # ---- keys ------------------------------------------------------------------------------------
 
     def keys(self) -> Keys:
-        """Return all keys, sorted, int64 (rows,).
+        """Return all keys in ascending order, int64 (rows,). Warns if no index serves them.
 
-        Raises PlanError for keys that are no integers, and for a query that returns other rows when
-        it is read again.
+        Raises
+        ------
+        PlanError
+            If a key is not an integer, or a query returns other rows when it is read again.
         """
         self._warn_without_index()
-        if not self._depends_on_the_plan():
+        if not self.depends_on_the_plan():
             return self._all_keys()
         keys = self._all_keys()
         if not array_equal(keys, self._keys_again(keys)):
-            # Perhaps somebody has written to the table in between. Now nobody can.
+            # The table may have been written to in between. A transaction rules that out.
             self._execute("BEGIN")
             try:
                 keys = self._all_keys()
@@ -122,11 +144,12 @@ class SQLiteTable:
         return keys
 
     def _all_keys(self) -> Keys:
-        # Sorted here: without ORDER BY SQLite may scan a narrow index in place of the wide table.
+        """Return all keys, read without the other columns."""
+        # Sorted here, because without ORDER BY SQLite may scan a narrow index, not the wide table.
         return np.sort(self._read_keys(f"SELECT {self._key} FROM {self._from}", ()))
 
     def _read_keys(self, sql: str, parameters: Sequence[int]) -> Keys:
-        """Return the first column of what the statement returns."""
+        """Return the first column of a statement's rows. Raises PlanError if one is no integer."""
         parts = [np.empty(0, np.int64)]
         cursor = self._execute(sql, parameters)
         while rows := cursor.fetchmany(65536):
@@ -136,36 +159,37 @@ class SQLiteTable:
             parts.append(np.array(keys, np.int64))
         return np.concatenate(parts)
 
-    def _depends_on_the_plan(self) -> bool:
-        """Return whether the query or view may have other rows for another list of columns.
+    def depends_on_the_plan(self) -> bool:
+        """Return whether the query or view may have other rows if other columns are selected.
 
-        With LIMIT, for example, SQLite may take the first rows of an index for the keys alone, and
-        those of the table for whole rows. It makes such a part on its own, and its plan names it;
-        whatever it merges into the outer statement has the same rows in each plan.
+        With LIMIT, for example, SQLite may take the first rows of an index if only keys are
+        selected, and the first rows of the table otherwise. It computes such a part separately, and
+        its plan says so. A part that it merges into the outer statement has the same rows in each
+        plan.
         """
         if not self._is_derived:
             return False
         return any(APART.search(step) for step in self._plan())
 
     def _plan(self) -> list[str]:
-        """Return the steps of SQLite's plan for a key range."""
+        """Return the steps of SQLite's plan for reading a key range."""
         sql = self.select([self._key, *map(identifier, self._values)])
         return [step for *_, step in self._execute(f"EXPLAIN QUERY PLAN {sql}", (0, 1))]
 
     def _keys_again(self, keys: Keys) -> Keys:
-        """Return the keys as they are when they are read as the rows will be."""
+        """Return the keys once more, read with the plan that the rows will be read with."""
         if len(keys) == 0:
             return keys
-        # Columns that are named have a say in SQLite's plan. None of them is read.
+        # The plan depends on the columns that are named. CASE keeps them from being read.
         unread = (f"CASE WHEN ? THEN {identifier(column)} END" for column in self._values)
         parameters = [*[0] * len(self._values), int(keys[0]), int(keys[-1])]
         return self._read_keys(self.select([self._key, *unread]), parameters)
 
     def _not_repeatable(self, rows: int) -> PlanError:
         return PlanError(
-            f"{self.name}: {rows} rows were found, and other rows when they were looked for again. "
-            f"A query or view must return the same rows each time: with LIMIT or a window "
-            f"function, add an ORDER BY that leaves no two rows equal"
+            f"{self.name}: the query or view returned {rows} rows, and other rows when it was read "
+            f"again. It must return the same rows each time: with LIMIT or a window function, add "
+            f"an ORDER BY that leaves no two rows equal"
         )
 
     def _bad_key(self, key: object) -> PlanError:
@@ -182,7 +206,7 @@ class SQLiteTable:
         )
 
     def _warn_without_index(self) -> None:
-        """Reading a key range must not mean reading the table."""
+        """Warn if reading a key range means reading the whole table."""
         if any(step.startswith("SEARCH") for step in self._plan()):
             return
         advice = "Select a key that is indexed in its table"
@@ -200,9 +224,11 @@ class SQLiteTable:
 
     @property
     def rows_sql(self) -> str:
-        """Key, blobs, sizes of the blobs and labels of the rows of a range. A blob is NULL where it
-        is larger than its parameter, of which there is one for each image column, before those of
-        the range: its size is known without reading it."""
+        """The statement for key, blobs, sizes of the blobs and labels of the rows of a range.
+
+        Its parameters are a size limit for each image column, and the first and last key. A blob is
+        NULL if it is larger than its limit. SQLite knows the size without reading the blob.
+        """
         images = [identifier(name) for name in self._config.images]
         blobs = [f"CASE WHEN length({image}) <= ? THEN {image} END" for image in images]
         sizes = [f"length({image})" for image in images]
@@ -210,7 +236,7 @@ class SQLiteTable:
         return self.select([self._key, *blobs, *sizes, *labels])
 
     def some_labels(self, first: int, last: int, keys: Sequence[int]) -> list[tuple[Any, ...]]:
-        """Return the labels of the rows from the first key to the last, and of those with keys."""
+        """Return the labels of the rows from ``first`` to ``last``, and of those with ``keys``."""
         labels = [identifier(name) for name, _ in self.labels]
         marks = ", ".join("?" * len(keys))
         some = f"SELECT {', '.join(labels)} FROM {self._from} WHERE {self._key} IN ({marks})"
@@ -218,7 +244,10 @@ class SQLiteTable:
         return rows + self._execute(some, keys).fetchall()
 
     def select(self, columns: Iterable[str]) -> str:
-        """Return the statement for these columns of the rows of a range, in the order of keys."""
+        """Return the statement for these columns of the rows of a range, in the order of keys.
+
+        Its last two parameters are the first and last key, both inclusive.
+        """
         return (
             f"SELECT {', '.join(columns)} FROM {self._from} WHERE {self._key} BETWEEN ? AND ? "
             f"ORDER BY {self._key}"

@@ -1,7 +1,7 @@
-"""SQLite's types: what a label column becomes, from its declared type and some of its values.
+"""SQLite's types: which dtype a label column gets, from its declared type and some of its values.
 
-SQLite keeps a type with every value; the declared type only says which one it prefers ("Datatypes
-In SQLite", 3.1). So one value is not enough: a DECIMAL column stores 3.0 as the integer 3.
+SQLite stores a type with every value, and the declared type is only a preference ("Datatypes In
+SQLite", 3.1). So one value is not enough: a DECIMAL column stores 3.0 as the integer 3.
 """
 
 from __future__ import annotations
@@ -17,19 +17,25 @@ from ...fields.columns import Column, blob_column
 from ...options.labels import TEXT
 
 NUMPY_SCALARS = (1, 2, 4, 8)
-"""Bytes of one number."""
+"""The sizes of one number in bytes."""
 
 NUMBERS = re.compile(
     r"((UN)?SIGNED )?((BIG|SMALL|TINY|MEDIUM)?INT|REAL|FLOA|DOUB|NUM|DEC|BOOL)[^\[]*"
 )
-"""Declared types that are meant for a number. POINT is not one, although SQLite finds INT in it."""
+"""Declared types that are meant for numbers. POINT is not, although SQLite finds INT in it."""
 
 FRACTIONS = re.compile(r"(DEC|NUMERIC)\w*( *\( *\d+ *, *[1-9]\d* *\))?")
-"""Those for numbers with a fraction. NUMERIC(10) and NUMERIC(10, 0) have none."""
+"""Declared types for numbers with a fraction. NUMERIC(10) and NUMERIC(10, 0) have none."""
 
 
 def affinity(declared: str) -> str:
-    """Return the affinity of a declared type, by SQLite's own rules."""
+    """Return the affinity of a declared type, by SQLite's own rules ("Datatypes In SQLite", 3.1).
+
+    Returns
+    -------
+    str
+        "INTEGER", "TEXT", "BLOB", "REAL" or "NUMERIC".
+    """
     declared = declared.upper()
     for name, parts in (
         ("INTEGER", ("INT",)),
@@ -45,10 +51,21 @@ def affinity(declared: str) -> str:
 def label_column(name: str, dtype: str | None, declared: str, values: Sequence[Any]) -> Column:
     """Return the column of a batch for a label column.
 
-    dtype: what the user asks for, or None. declared: the column's declared type, "" for none.
-    values: some of its values, not all None unless there is a dtype.
+    Parameters
+    ----------
+    name
+        The column's name.
+    dtype
+        The dtype that the user asks for, or None.
+    declared
+        The column's declared type, or "".
+    values
+        Some of its values. At least one is not None, unless there is a dtype.
 
-    Raises ConfigError for blobs that are no array.
+    Raises
+    ------
+    ConfigError
+        If the values are blobs that do not make an array.
     """
     declared = declared.upper()
     kinds: dict[str, list[Any]] = {"number": [], "text": [], "blob": []}
@@ -57,7 +74,7 @@ def label_column(name: str, dtype: str | None, declared: str, values: Sequence[A
             kinds[_kind(value)].append(value)
     if affinity(declared) in ("INTEGER", "REAL", "NUMERIC") and (kinds["number"] or kinds["text"]):
         kinds["blob"] = []
-    kind = max(kinds, key=lambda kind: len(kinds[kind]))  # the first of those that are as many
+    kind = max(kinds, key=lambda kind: len(kinds[kind]))  # the first one in a tie
     if kind == "blob" and kinds["blob"] and dtype != TEXT:
         return _blob_column(name, dtype, declared, len(kinds["blob"][0]))
     if dtype is None:
@@ -73,16 +90,18 @@ def label_column(name: str, dtype: str | None, declared: str, values: Sequence[A
 
 
 def _kind(value: object) -> str:
+    """Return "blob", "text" or "number"."""
     return "blob" if isinstance(value, bytes) else "text" if isinstance(value, str) else "number"
 
 
 def _blob_column(name: str, dtype: str | None, declared: str, size: int) -> Column:
+    """Return the column for blobs of this size, unless each is probably a single number."""
     is_one = size in NUMPY_SCALARS and (dtype is None or size <= np.dtype(dtype).itemsize)
     if is_one and NUMBERS.fullmatch(declared):
         raise ConfigError(
             f"label {name!r}: the column is declared {declared} and holds blobs of {size} bytes. "
-            f"They are probably NumPy numbers, which Python's sqlite3 stores as raw bytes: call "
-            f"sqlite3.register_adapter(numpy.int64, int) before you insert such numbers (and the "
-            f"same for other types), and insert these rows again"
+            f"They are probably NumPy numbers, which Python's sqlite3 stores as raw bytes. Call "
+            f"sqlite3.register_adapter(numpy.int64, int), and the same for other types, before you "
+            f"insert such numbers, and insert these rows again"
         )
     return blob_column(name, dtype, size)
