@@ -18,6 +18,7 @@ from urllib.parse import quote
 from ...errors import SourceError
 from ...options.config import Config
 from ...source.sql import identifier
+from ...source.sqlite.types import affinity
 from ..command import MACHINE, CommandError
 from .target import LOCKED_S, Target
 
@@ -53,9 +54,9 @@ class SQLiteTarget(Target):
     def _look(self) -> None:
         columns = self._execute(f"PRAGMA table_xinfo({self.name})")
         if columns:
-            declared = {name: kind.upper() for _, name, kind, *_ in columns}
+            declared = {name: kind for _, name, kind, *_ in columns}
             self._check_columns(list(declared))
-            self._has_floats = any(word in declared["label"] for word in ("REAL", "FLOA", "DOUB"))
+            self._has_floats = affinity(declared["label"]) == "REAL"
             self._check_unique()
 
     def _check_place(self) -> None:
