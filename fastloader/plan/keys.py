@@ -1,7 +1,8 @@
-"""The key column: how keys are kept, and how they are shown.
+"""The key column: how keys are stored, and how they are shown.
 
-Kept in a NumPy array in the database's own order, which for text is not Python's: integers as
-int64, uuids as their 16 bytes (V16), text as UTF-8 (S and the length of the longest).
+Keys are stored in a NumPy array in the database's own order, which for text is not Python's.
+Integers are int64, uuids their 16 bytes (V16), and text is UTF-8 (S with the length of the longest
+key).
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 Key = int | str
-"""As users see it and as it travels in JSON; a uuid is text."""
+"""A key as users see it and as it travels in JSON. A uuid is text."""
 
 Keys = NDArray[Any]
-"""Of one of the three dtypes, (n,)."""
+"""Stored keys, (n,), of one of the three dtypes."""
 
 INTEGER, UUID = "int64", "V16"
 
 
 def key_values(keys: Keys) -> list[Key]:
-    """The keys as users see them."""
+    """Return the keys as users see them."""
     values: list[Any] = keys.tolist()
     if keys.dtype.kind == "i":
         return values
@@ -33,7 +34,7 @@ def key_values(keys: Keys) -> list[Key]:
 
 
 def key_numbers(keys: Keys) -> NDArray[np.uint64]:
-    """A number for each key that is the same wherever the key is: (n,)."""
+    """Return a number for each key that depends on nothing but the key, uint64 (n,)."""
     if keys.dtype.kind == "i":
         return keys.view(np.uint64)
     digests = [blake2b(bytes(key), digest_size=8).digest() for key in keys.tolist()]
@@ -41,11 +42,12 @@ def key_numbers(keys: Keys) -> NDArray[np.uint64]:
 
 
 def array_equal(one: Keys, other: Keys) -> bool:
+    """Return whether two arrays hold the same keys in the same order, also where they are void."""
     return len(one) == len(other) and bool(np.all(one == other))
 
 
 def digest(keys: Keys) -> str:
-    """A short text that other keys, or the same in another order, do not have."""
+    """Return a short text that is different for other keys, and for the same in another order."""
     hashed = blake2b(keys.dtype.str.encode(), digest_size=16)
     hashed.update(np.ascontiguousarray(keys).view(np.uint8).data)
     return hashed.hexdigest()

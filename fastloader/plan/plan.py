@@ -1,6 +1,6 @@
-"""Keys become batches, batches become key ranges: pure functions of the sorted key column.
+"""Keys become batches, and batches become key ranges: pure functions of the sorted key column.
 
-Batch ``j`` is the same whatever the number of workers; it belongs to worker ``j % workers``.
+Batch ``j`` does not depend on the number of workers. It belongs to worker ``j % workers``.
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ from .keys import Key, Keys, key_values
 from .order import Positions, Shuffled
 
 KeyRange = tuple[Key, Key]
-"""The first and the last key of a run of planned keys, both inclusive."""
+"""The first and the last key of consecutive planned keys, both inclusive."""
 
 
 def check_keys(keys: Keys, where: str) -> None:
-    """Raises PlanError unless there are keys and each is another than the one before.
+    """Raise PlanError if there are no keys, or they are not unique or not sorted.
 
-    keys: sorted. where: what they are, for the message.
+    Parameters
+    ----------
+    keys
+        The keys of the table.
+    where
+        The name of the table, for the message.
     """
     if len(keys) == 0:
         raise PlanError(f"{where}: there are no rows to load")
@@ -36,24 +41,33 @@ def check_keys(keys: Keys, where: str) -> None:
             f"rowid of an ordinary SQLite table"
         )
     if keys.dtype.kind == "i" and not (keys[1:] > keys[:-1]).all():
-        raise PlanError(f"{where}: keys came out of order")
+        raise PlanError(f"{where}: the database returned the keys out of order")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The batches of one shard in each epoch; an epoch is every row once, over all shards.
+    """The batches of one shard in each epoch. All shards together deliver every row once.
 
-    A step is one batch of each shard, so all shards have the same number of batches. All but the
-    last step are of ``batch_size`` rows a shard. The rows that are left for the last step are
-    shared out evenly; if there are fewer of them than shards, the step before gives up as many as
-    are missing. With ``drop_remainder`` they are left out instead; and so they are with a
-    ``batch_size`` of 1, where there is nothing to give up.
+    A step is one batch of each shard, so all shards have the same number of batches. All steps but
+    the last have ``batch_size`` rows per shard. The rows that remain for the last step are divided
+    evenly. If they are fewer than the shards, the step before gives up as many rows as are missing.
+    With ``drop_remainder`` the remaining rows are left out. With several shards and a
+    ``batch_size`` of 1 they are too, because the step before has no rows to give up.
 
-    rows: of the table; the plan deals in positions in its sorted key column.
-    batch_size: rows in a batch of one shard.
-    drop_remainder: leave out what does not make a whole step.
-    shuffle: another order in each epoch, of blocks of ``shuffle_block`` rows. seed: of the order.
-    shard: (index, count); whose batches these are.
+    Attributes
+    ----------
+    rows
+        The number of rows of the table. The plan works with positions in its sorted key column.
+    batch_size
+        The number of rows in a batch of one shard.
+    drop_remainder
+        Leave out the rows that do not make a whole step.
+    shuffle
+        Deliver each epoch in another order, of blocks of ``shuffle_block`` rows.
+    seed
+        The seed of the order.
+    shard
+        The shard's index and the number of shards.
     """
 
     rows: int
@@ -71,13 +85,19 @@ class Plan:
         return cls(rows, **{name: getattr(config, name) for name in names})
 
     def __len__(self) -> int:
-        """Batches of the shard in an epoch."""
+        """Return the number of batches of the shard in an epoch."""
         whole, rest = divmod(self.rows, self.batch_size * self.shard[1])
         dropped = self.drop_remainder or (self.batch_size == 1 and self.shard[1] > 1)
         return whole + (rest > 0 and not dropped)
 
     def check(self, where: str) -> None:
-        """Raises PlanError if a batch would be empty, or there is none. where: for the message."""
+        """Raise PlanError if a batch would be empty, or there is no batch.
+
+        Parameters
+        ----------
+        where
+            The name of the table, for the message.
+        """
         shards = self.shard[1]
         if self.rows < shards:
             raise PlanError(f"{where}: {self.rows} rows are too few for {shards} shards")
@@ -89,13 +109,13 @@ class Plan:
             )
 
     def numbers(self, batch: int) -> slice:
-        """Which rows of the order of delivery are the batch's."""
+        """Return which rows, by their numbers in the order of delivery, are in a batch."""
         begin, rows = self._before(batch), self._before(batch + 1) - self._before(batch)
         index, shards = self.shard
         return slice(begin + rows * index // shards, begin + rows * (index + 1) // shards)
 
     def _before(self, step: int) -> int:
-        """Rows in the steps before this one."""
+        """Return the number of rows in the steps before this one."""
         whole = step * self.batch_size * self.shard[1]
         if whole > self.rows:
             return self.rows
@@ -103,25 +123,28 @@ class Plan:
         return min(whole, self.rows - self.shard[1]) if is_last else whole
 
     def positions(self, epoch: int, batch: int) -> Positions:
-        """Where the batch's keys stand in the key column, in the order of delivery."""
+        """Return the positions of a batch's keys in the key column, in the order of delivery."""
         numbers = self.numbers(batch)
         if not self.shuffle:
             return np.arange(numbers.start, numbers.stop)
         return _shuffled(self.rows, self.shuffle_block, self.seed, epoch)[numbers]
 
     def batches_of(self, worker: int, workers: int, first: int = 0) -> range:
-        """The batches of one worker, ascending, from ``first`` on."""
+        """Return the batches of one worker in ascending order, from batch ``first`` on."""
         skipped = max(0, -(-(first - worker) // workers))
         return range(worker + skipped * workers, len(self), workers)
 
 
-# While an epoch is decoded the next is fetched, and a process may have several loaders.
+# A loader uses two orders at a time, because it fetches the next epoch while it decodes this one. A
+# process may have several loaders.
 _shuffled = lru_cache(maxsize=8)(Shuffled)
 
 
 def key_ranges(keys: Keys, positions: Positions) -> list[KeyRange]:
-    """The ranges to read for the rows at these positions of the key column, in their order: one for
-    each run of consecutive ones."""
+    """Return the key ranges to read for the rows at these positions of the key column.
+
+    There is one range for each run of consecutive positions, in the order of the positions.
+    """
     if len(positions) == 0:
         return []
     new = np.flatnonzero(np.diff(positions) != 1) + 1

@@ -1,7 +1,7 @@
-"""The descriptors and mappings of a loader, where others might come upon them.
+"""Keep the descriptors and mappings of a loader away from those they do not belong to.
 
-A forked child inherits them, and a program that has closed its standard input would find one in
-that place.
+A forked child inherits them, and a program that has closed its standard input could find one of
+them in its place.
 """
 
 from __future__ import annotations
@@ -20,14 +20,19 @@ _owned: weakref.WeakKeyDictionary[object, Callable[..., object]] = weakref.WeakK
 
 
 def forget_in_children(owned: T, forget: Callable[[T], object]) -> None:
-    """Have ``forget(owned)`` called in every process that this one forks from now on.
+    """Call ``forget(owned)`` in every process that this one forks from now on.
 
-    A loader belongs to the process that made it. A fork, by multiprocessing or by a DataLoader with
-    workers, would otherwise keep the loader's memory after the loader is closed, and hold its pipes
-    open, for as long as the fork lives.
+    A loader belongs to the process that made it. Otherwise a fork, by multiprocessing or by a
+    DataLoader with workers, would keep the loader's memory after the loader is closed, and hold its
+    pipes open, for as long as the fork lives.
 
-    forget: takes no lock. The fork may have happened while another thread held it, and that thread
-        does not exist in the child.
+    Parameters
+    ----------
+    owned
+        The object to give up. It is referenced weakly.
+    forget
+        Must not take a lock: another thread may hold it during the fork, and that thread does not
+        exist in the child.
     """
     _register()
     _owned[owned] = forget
@@ -48,10 +53,10 @@ def _forget_all() -> None:
 def standard_files_taken() -> Iterator[None]:
     """Keep what is opened in the block away from descriptors 0, 1 and 2.
 
-    Where a program has closed them (``python train.py <&-``, daemons), others would take a plan's
-    memory for the standard input, or write their messages into it.
+    If a program has closed them (``python train.py <&-``, daemons), other code would take a plan's
+    memory for the standard input, or write its messages into it.
     """
-    # Each opens the lowest that is free, and files close their descriptors themselves.
+    # Each FileIO takes the lowest free descriptor, and closes it if an exception drops the list.
     taken = [*map(io.FileIO, [os.devnull] * sum(not _is_open(fd) for fd in range(3)))]
     try:
         yield

@@ -1,7 +1,7 @@
-"""What of the machine this process may use: control groups, as containers have them, and affinity.
+"""Which part of the machine this process may use: affinity, and the control group of a container.
 
 Both versions of control groups are read (Documentation/admin-guide/cgroup-v2.rst and cgroup-v1 of
-the Linux kernel). A limit of any group above ours is ours too.
+the Linux kernel). A limit of any group above the process's own applies to it too.
 """
 
 from __future__ import annotations
@@ -15,15 +15,27 @@ ROOT = Path("/")
 
 
 def cores(root: Path = ROOT) -> int:
-    """The cores that this process may keep busy: its affinity, and the quota of its control group,
-    rounded up. At least 1."""
+    """Return the number of cores that this process may keep busy, at least 1.
+
+    It is bounded by the affinity and by the quota of the control group, which is rounded up.
+
+    Parameters
+    ----------
+    root
+        Where ``/proc`` and ``/sys`` are, for tests.
+    """
     return max(1, min([len(os.sched_getaffinity(0)), *map(math.ceil, _quotas(root))]))
 
 
 def available_bytes(root: Path = ROOT) -> int:
-    """The memory that may still be allocated: the machine's, and the control group's.
+    """Return how much memory may still be allocated, by the machine and by the control group.
 
-    Over a control group's limit an allocation does not fail, the kernel kills somebody.
+    An allocation beyond a control group's limit does not fail; the kernel kills a process instead.
+
+    Parameters
+    ----------
+    root
+        Where ``/proc`` and ``/sys`` are, for tests.
     """
     available = 1 << 62
     for line in _read(root / "proc/meminfo").splitlines():
@@ -33,7 +45,7 @@ def available_bytes(root: Path = ROOT) -> int:
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """Cores, of every control group that has a limit."""
+    """Yield the cores of every control group that limits them."""
     for group in _groups(root, ""):
         quota, _, period = _read(group / "cpu.max").partition(" ")
         if quota.isdigit():
@@ -45,7 +57,7 @@ def _quotas(root: Path) -> Iterator[float]:
 
 
 def _left(root: Path) -> Iterator[int]:
-    """Bytes, of every control group that has a limit."""
+    """Yield the bytes that are left in every control group that limits memory."""
     names = {"": ("memory.max", "memory.current"), "memory": ("limit_in_bytes", "usage_in_bytes")}
     for controller, (limit, usage) in names.items():
         prefix = "memory." if controller else ""
@@ -56,10 +68,11 @@ def _left(root: Path) -> Iterator[int]:
 
 
 def _reclaimable(group: Path) -> int:
-    """The page cache that nobody has used lately, which counts as used and is given up."""
+    """Return the bytes of inactive page cache, which count as used and are freed on demand."""
     for line in _read(group / "memory.stat").splitlines():
         name, _, size = line.partition(" ")
-        if name in ("inactive_file", "total_inactive_file"):  # version 1 has both; take the total
+        # Version 1 has both names, and the total is the right one there.
+        if name in ("inactive_file", "total_inactive_file"):
             found = int(size)
             if name.startswith("total") or not _read(group / "memory.limit_in_bytes"):
                 return found
@@ -67,9 +80,9 @@ def _reclaimable(group: Path) -> int:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folder of this process's control group and those above it, as far as they can be seen.
+    """Yield the folders of this process's control group and of those above it that are visible.
 
-    controller: of version 1; "" for version 2.
+    ``controller`` is one of version 1, or "" for version 2.
     """
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, names, path = line.split(":", 2)
@@ -77,13 +90,13 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
             continue
         mounts = [root / "sys/fs/cgroup" / names, root / "sys/fs/cgroup" / controller]
         for mount in dict.fromkeys(mounts if controller else mounts[:1]):
-            # In a container the path may be that of the host, and only the mount itself be there.
+            # In a container the path may be the host's, and only the mount itself may exist.
             folder = mount / path.lstrip("/")
             yield from (g for g in (folder, *folder.parents) if g == mount or mount in g.parents)
 
 
 def _read(path: Path) -> str:
-    """The file, or nothing where there is none or it may not be read."""
+    """Return the file's text, or "" if it does not exist or cannot be read."""
     try:
         return path.read_text(encoding="ascii")
     except OSError:
