@@ -1,4 +1,4 @@
-"""Feeds training from images kept in a database: decoded and resized on all cores, no copies."""
+"""Feed training with images from a database, decoded and resized on all cores without copies."""
 
 from ._version import __version__
 from .errors import (

@@ -1,4 +1,4 @@
-"""``python -m fastloader``: the command line."""
+"""Run the command line with ``python -m fastloader``."""
 
 import sys
 

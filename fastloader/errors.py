@@ -1,4 +1,4 @@
-"""Everything that fastloader raises. One root, picklable, and able to cross a pipe as JSON."""
+"""Everything that fastloader raises: one root, picklable, and able to cross a pipe as JSON."""
 
 from __future__ import annotations
 
@@ -12,25 +12,30 @@ class FastloaderError(Exception):
 
 
 class ConfigError(FastloaderError, ValueError):
-    """An option, given as an argument or as an environment variable, cannot be used."""
+    """An option, given as an argument or in an environment variable, cannot be used."""
 
 
 class SourceError(FastloaderError):
-    """The database said no: no such file, table or column, locked, unreadable."""
+    """The database refused: no such file, table or column, or it is locked or unreadable."""
 
 
 class PlanError(FastloaderError):
-    """The keys of the table cannot be planned: none, NULL, duplicate or of an unsupported type."""
+    """The keys cannot be planned: there are none, or they are NULL, duplicate or unsupported."""
 
 
 class StateError(FastloaderError, ValueError):
-    """A state that was saved by a loader with other batches, or that is no state at all."""
+    """A state was saved by a loader with other batches, or is not a state at all."""
 
 
 class RowError(FastloaderError):
-    """A row that cannot be delivered, while ``on_error="raise"``.
+    """A row cannot be delivered, and ``on_error`` is "raise".
 
-    ``key`` is the row's key (a uuid as text) and ``reason`` says what is wrong with it.
+    Attributes
+    ----------
+    key
+        The row's key. A uuid is text.
+    reason
+        What is wrong with the row.
     """
 
     def __init__(self, key: int | str, reason: str) -> None:
@@ -39,7 +44,7 @@ class RowError(FastloaderError):
         self.reason = reason
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RowError, (self.key, self.reason)  # not args, to which Ray adds
+        return RowError, (self.key, self.reason)  # not args, because Ray appends to them
 
     def __str__(self) -> str:
         return (
@@ -50,10 +55,18 @@ class RowError(FastloaderError):
 
 
 class WorkerDied(FastloaderError):
-    """A worker process ended on its own more often than ``max_restarts`` allows in one epoch.
+    """A worker process died more often than ``max_restarts`` allows in one epoch.
 
-    ``worker`` is its number, ``batch`` the first batch that it had not delivered, ``how`` its exit
-    code or signal in words and ``last_words`` the end of what it wrote to stderr.
+    Attributes
+    ----------
+    worker
+        The worker's number.
+    batch
+        The first batch that it had not delivered.
+    how
+        Its exit code or signal in words.
+    last_words
+        The end of what it wrote to stderr.
     """
 
     def __init__(self, worker: int, batch: int, how: str, last_words: str) -> None:
@@ -67,17 +80,20 @@ class WorkerDied(FastloaderError):
         said = f" Its last words:\n{self.last_words}" if self.last_words else " It said nothing."
         return (
             f"worker {self.worker} {self.how} before it delivered batch {self.batch}, and "
-            f"max_restarts is used up. Killed by SIGKILL usually means out of memory: use fewer "
+            f"max_restarts is used up. SIGKILL usually means that memory ran out: use fewer "
             f"workers or slots, or a smaller batch_size.{said}"
         )
 
 
 class WorkerError(FastloaderError):
-    """An exception that fastloader did not expect in a worker, with its traceback: a bug."""
+    """A worker raised an exception that fastloader did not expect, which is a bug.
+
+    The message is its traceback.
+    """
 
 
 class SupersededError(FastloaderError):
-    """An iterator was pulled after a newer iteration of the same loader had begun."""
+    """An iterator was used after a newer iteration of the same loader had begun."""
 
 
 class ClosedError(FastloaderError, ValueError):
@@ -85,15 +101,13 @@ class ClosedError(FastloaderError, ValueError):
 
 
 class CopyError(FastloaderError, TypeError):
-    """A loader cannot be copied, nor pickled to be sent to another process."""
+    """A loader cannot be copied, and it cannot be pickled for another process."""
 
 
 class FastloaderWarning(UserWarning):
     """Something works, but not as well as it could."""
 
 
-# Every fl_status of csrc/kernel.h: what is said of a row before the kernel's own message, and what
-# a user can do about it.
 KERNEL_STATUS: dict[int, tuple[str, str]] = {
     1: ("partial image", ""),
     2: ("empty image", ""),
@@ -109,20 +123,22 @@ KERNEL_STATUS: dict[int, tuple[str, str]] = {
         "store class numbers as 8-bit gray; for colors pass channels=3 or another filter",
     ),
 }
+"""For every fl_status of csrc/kernel.h, the words before the kernel's own message, and what a user
+can do about it."""
 
 PARTIAL = 1
-"""The status of a picture that was decoded although its blob ends early or is damaged: what is
-missing is grey."""
+"""The status of an image that was decoded although its blob ends early or is damaged. What is
+missing is gray."""
 
 OTHER_VALUES = 10
-"""The status of an image whose stored values would become others, with ``filter="nearest"``."""
+"""The status of an image whose stored values ``filter="nearest"`` would not keep."""
 
 UNKNOWN_FORMAT = 3
-"""The status of a blob that is none of the formats that the kernel decodes."""
+"""The status of a blob in a format that the kernel does not decode."""
 
 
 def kernel_reason(status: int, message: str) -> str:
-    """What the kernel's status and message mean for a row, in words."""
+    """Return the reason for a bad or partial row, from the kernel's status and message."""
     name, advice = KERNEL_STATUS[status]
     return f"{name} ({message}{'; ' + advice if advice else ''})"
 
@@ -134,18 +150,18 @@ _BY_NAME: dict[str, type[FastloaderError]] = {
 
 
 def unexpected(error: Exception) -> FastloaderError:
-    """The error itself if it is one of ours, else a WorkerError with its traceback."""
+    """Return the error itself if it is fastloader's, or else a WorkerError with its traceback."""
     if isinstance(error, FastloaderError):
         return error
     return WorkerError("".join(traceback.format_exception(error)))
 
 
 def to_json(error: FastloaderError) -> bytes:
-    """An exception on its way from a worker to the loader."""
+    """Return an exception as JSON, to be sent from a worker to the loader."""
     return json.dumps([type(error).__name__, list(error.args)]).encode()
 
 
 def from_json(payload: bytes) -> FastloaderError:
-    """The exception that :func:`to_json` wrote."""
+    """Return the exception that :func:`to_json` wrote."""
     name, args = json.loads(payload)
     return _BY_NAME[name](*args)

@@ -147,7 +147,7 @@ def test_statistics_trace_and_log_name_the_bottleneck(
         ),
         (Stages(decode_s=10, cpu_s=9.8), 2, 2, ["decode-bound", "2.0 of 2 cores", "quality="]),
         (Stages(decode_s=10, cpu_s=9.8), 1, 2, ["1 worker use", "1.0 of 2", "workers=2"]),
-        (Stages(decode_s=10, cpu_s=5), 2, 2, ["1.0 of 2 cores", "others use the cores"]),
+        (Stages(decode_s=10, cpu_s=5), 2, 2, ["1.0 of 2 cores", "other processes use the cores"]),
         (Stages(decode_s=6, source_wait_s=2, consumer_s=2), 0, 4, ["decode", "80%", "workers=4"]),
         (Stages(decode_s=2, consumer_s=8), 0, 4, ["consumer-bound", "20%"]),
         (Stages(), 2, 2, ["decode-bound"]),

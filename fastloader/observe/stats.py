@@ -9,27 +9,30 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Stages:
-    """Seconds of each stage, of all threads that are in it together.
+    """The seconds of each stage, summed over all threads that were in it.
 
-    Of a worker, which is always in one of three:
+    A worker is always in one of three stages: ``source_wait_s``, ``decode_s`` or ``slot_wait_s``.
+    Its second thread fetches meanwhile. The consumer, while it iterates, is always in one of three
+    others: ``wait_s``, ``hand_over_s`` or ``consumer_s``.
 
-    source_wait_s: waited for rows of the database.
-    decode_s: decoded and resized pictures and stored labels.
-    slot_wait_s: waited for a free slot, because the consumer has not taken the batches yet.
-
-    Beside them, in a worker's second thread:
-
-    fetch_s: fetched rows, while the one before them were decoded.
-
-    Of the consumer, which is always in one of three while it iterates:
-
-    wait_s: waited for a batch.
-    hand_over_s: made arrays of it.
-    consumer_s: did with it what it does, until it came for the next one.
-
-    And of the workers, all their threads:
-
-    cpu_s: CPU time.
+    Attributes
+    ----------
+    fetch_s
+        Workers fetched rows, while the rows before were decoded.
+    source_wait_s
+        Workers waited for rows from the database.
+    decode_s
+        Workers decoded and resized images and stored labels.
+    slot_wait_s
+        Workers waited for a free slot, because the consumer had not taken the batches yet.
+    cpu_s
+        CPU time of all threads of the workers.
+    wait_s
+        The consumer waited for a batch.
+    hand_over_s
+        A batch was turned into arrays.
+    consumer_s
+        The consumer used a batch, until it asked for the next one.
     """
 
     fetch_s: float = 0.0
@@ -43,15 +46,23 @@ class Stages:
 
     @property
     def workers_s(self) -> float:
-        """Seconds of the workers, of all of them together."""
+        """The seconds of all workers together."""
         return self.source_wait_s + self.decode_s + self.slot_wait_s
 
 
 class Pictures(NamedTuple):
-    """Decoded pictures of a format.
+    """Counts of the images of one format that were decoded.
 
-    decoded: how many. bytes: of their blobs. pixels: before they were resized. largest: the pixels
-    of the largest.
+    Attributes
+    ----------
+    decoded
+        The number of images.
+    bytes
+        The size of their blobs.
+    pixels
+        The number of their pixels, before they were resized.
+    largest
+        The number of pixels of the largest image.
     """
 
     decoded: int = 0
@@ -60,7 +71,7 @@ class Pictures(NamedTuple):
     largest: int = 0
 
     def plus(self, other: Pictures) -> Pictures:
-        """Both together."""
+        """Return the counts of both together."""
         return Pictures(
             self.decoded + other.decoded,
             self.bytes + other.bytes,
@@ -70,7 +81,7 @@ class Pictures(NamedTuple):
 
 
 def together(these: Mapping[str, Pictures], those: Mapping[str, Pictures]) -> dict[str, Pictures]:
-    """By format."""
+    """Return the counts of both together, by format."""
     names = {**these, **those}
     none = Pictures()
     return {name: these.get(name, none).plus(those.get(name, none)) for name in names}
@@ -78,24 +89,38 @@ def together(these: Mapping[str, Pictures], those: Mapping[str, Pictures]) -> di
 
 @dataclass(frozen=True)
 class Stats(Stages):
-    """Counts and seconds since the loader was made. ``loader.stats()`` makes one.
+    """Counts and seconds since the loader was made, as ``loader.stats()`` returns them.
 
-    epochs: iterations begun.
-    batches, rows: handed to the consumer.
-    leases: batches that were handed over as arrays over the ring, without a copy.
-    copies: batches that had to be copied, because the consumer held ``slots - 1`` others of the
-        same ring. If there are many, raise ``slots``.
-    leased: batches that the consumer holds right now, of those handed over as leases.
-    bad_rows: rows that were dropped or filled, each time.
-    partial_rows: rows with an image that ends early or is damaged, filled up with grey, each time.
-    passed_over: rows that appeared in a batch's key range after the keys had been read.
-    restarts: workers that were replaced after they had died.
-    reconnects: connections to the database that were lost and made again.
-    cached_rows: rows that came out of the cache.
-    pictures: what was decoded for them, by format: "JPEG", "PNG", "WebP", and of others Pillow's
-        name. Those that could not be decoded are in none.
+    The seconds are those of :class:`Stages`. A row that is bad or partial counts in every epoch.
 
-    The seconds are those of :class:`Stages`.
+    Attributes
+    ----------
+    epochs
+        The number of iterations that were begun.
+    batches, rows
+        The numbers of batches and rows that were delivered.
+    leases
+        The number of batches that were delivered as arrays over the ring, without a copy.
+    copies
+        The number of batches that had to be copied, because the consumer held ``slots - 1`` others
+        of the same ring. If there are many, raise ``slots``.
+    leased
+        The number of leases that the consumer holds at this moment.
+    bad_rows
+        The number of rows that were dropped or filled.
+    partial_rows
+        The number of rows with an image that ends early or is damaged, and was filled with gray.
+    passed_over
+        The number of rows that appeared in a batch's key range after the keys had been read.
+    restarts
+        The number of workers that died and were replaced.
+    reconnects
+        The number of connections to the database that were lost and made again.
+    cached_rows
+        The number of rows that came from the cache.
+    pictures
+        The images that were decoded, by format: "JPEG", "PNG", "WebP", or Pillow's name for
+        others. Images that could not be decoded are not counted.
     """
 
     epochs: int = 0
@@ -116,12 +141,12 @@ class Stats(Stages):
 CONSUMER, SOURCE, DECODE = "consumer", "source", "decode"
 
 IDLE = 0.1
-"""Of the workers' time. If they wait longer than that for free slots, they are fast enough."""
+"""A share of the workers' time. If they wait longer for free slots, they are fast enough."""
 
 
 def bottleneck(stages: Stages, workers: int) -> str:
-    """The stage that the others wait for: CONSUMER, SOURCE or DECODE."""
-    if workers == 0:  # one thread does all, one thing after the other
+    """Return the stage that the others wait for: CONSUMER, SOURCE or DECODE."""
+    if workers == 0:  # one thread does everything, one after the other
         rest = stages.consumer_s
         if rest > stages.source_wait_s + stages.decode_s:
             return CONSUMER
@@ -131,14 +156,22 @@ def bottleneck(stages: Stages, workers: int) -> str:
 
 
 def advice(stages: Stages, *, workers: int, cores: int) -> str:
-    """Which stage is the bottleneck, by what it is seen, and what to try."""
+    """Return which stage is the bottleneck, the figures that show it, and what to try.
+
+    Parameters
+    ----------
+    stages
+        The seconds of a loader or an epoch.
+    workers, cores
+        The number of workers, and of the cores that they may use.
+    """
     found = bottleneck(stages, workers)
     if workers == 0:
         shares = stages.consumer_s + stages.source_wait_s + stages.decode_s or 1.0
         loading = (stages.source_wait_s + stages.decode_s) / shares
         return (
             f"{found}-bound: workers=0 loads in the consumer's own thread, {loading:.0%} of its "
-            f"time; workers={cores} would do that beside it"
+            f"time; workers={cores} would do that in parallel"
         )
     total = stages.workers_s or 1.0
     if found == CONSUMER:
@@ -151,14 +184,14 @@ def advice(stages: Stages, *, workers: int, cores: int) -> str:
     if found == SOURCE:
         return (
             f"source-bound: {workers} {plural} wait {stages.source_wait_s / total:.0%} of their "
-            f"time for rows; {more}; an index, the storage of the images, the network or the "
-            f"server's disk may be what is slow (fastloader plan)"
+            f"time for rows; {more}; what is slow may be a missing index, the storage of the "
+            f"images, the network or the server's disk (fastloader plan)"
         )
     used = stages.cpu_s / total * workers
     if used < 0.75 * min(workers, cores):
-        hint = "others use the cores too"
+        hint = "other processes use the cores too"
     elif workers < cores:
         hint = f"try workers={cores}"
     else:
-        hint = 'more cores, smaller pictures in the table or quality="fast" would help'
+        hint = 'more cores, smaller images in the table or quality="fast" would help'
     return f"decode-bound: {workers} {plural} use {used:.1f} of {cores} cores; {hint}"

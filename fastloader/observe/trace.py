@@ -1,7 +1,8 @@
 """A file of spans that Perfetto (ui.perfetto.dev) and chrome://tracing show as rows of bars.
 
-The format is the JSON array of the Trace Event Format ("X" is a span, "M" a name, times are in
-microseconds). It is complete after each write, so what a killed program leaves can be opened.
+The format is the JSON array of the Trace Event Format: "X" is a span, "M" a name, and times are in
+microseconds. The array is complete after each write, so the file of a killed program can be opened.
+The file is written by the training process.
 """
 
 from __future__ import annotations
@@ -22,32 +23,46 @@ from .clock import Span
 logger = logging.getLogger("fastloader")
 
 BUFFERED = 500
-"""Events that may be lost when the program is killed. Ten are a batch."""
+"""The number of events that are lost if the program is killed. A batch has about ten."""
 
 MOST_EVENTS = 2_000_000
-"""200 MB, which Perfetto still opens; a day of training would be many times that."""
+"""The limit for a file: 200 MB, which Perfetto still opens. A day of training would be more."""
 
 _END = "\n]\n"
 
 
 class TraceFile:
-    """One file, which the loaders of a process share that trace into the same path. It is written
-    anew by the first of them.
+    """One trace file, shared by all loaders of a process that trace into the same path.
 
-    It may be used from several threads, and from signal handlers and finalizers in the middle of
-    anything: an event is appended to a deque, and whoever finds enough of them writes them, unless
-    somebody is writing already.
+    The first loader overwrites the file. It may be used from several threads, and from signal
+    handlers and finalizers that interrupt any of its methods: events are appended to a deque, and
+    the caller that finds enough of them writes them, unless another one is writing already.
 
-    Watching must never end what it watches. If the file cannot be written, the log says so once,
-    and tracing ends.
+    Tracing must never stop training. If the file cannot be written, a warning is logged once and
+    tracing ends.
+
+    Parameters
+    ----------
+    path
+        The absolute path of the file.
+
+    Attributes
+    ----------
+    processes
+        The number of loaders that have used the file; each is shown as a process.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be created.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._writing = threading.Lock()  # whoever finds it locked leaves the writing to others
+        self._writing = threading.Lock()  # who finds it locked does not wait
         self._events: deque[dict[str, Any]] = deque()
         self._count = 0
-        self._written = 0  # bytes, without the end
+        self._written = 0  # bytes before the closing bracket
         self._is_on = True
         self.processes = 0
         with open(path, "w", encoding="utf-8") as file:
@@ -56,14 +71,14 @@ class TraceFile:
         forget_in_children(self, TraceFile.forget)
 
     def add(self, events: Iterable[dict[str, Any]]) -> None:
-        """The order does not matter."""
+        """Add events, in any order."""
         if self._is_on:
             self._events.extend(events)
             if len(self._events) >= BUFFERED:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what there is, unless somebody is writing: they will."""
+        """Write the events, unless another caller is writing, which then writes these too."""
         while self._events and not self._writing.locked():
             with self._writing:
                 try:
@@ -72,17 +87,18 @@ class TraceFile:
                     self.forget()
                     self._mend()
                     logger.warning(
-                        "trace=%r ends here, since the file cannot be written any more: %s",
+                        "trace=%r ends here, because the file cannot be written any more: %s",
                         self._path, error.strerror,
                     )  # fmt: skip
 
     def _write(self) -> None:
+        """Append the events to the file. Raises OSError."""
         lines = []
         while self._events:
             event = self._events.popleft()
             self._count += 1
             if self._count == MOST_EVENTS:
-                logger.warning("%s: full after %d events", self._path, MOST_EVENTS)
+                logger.warning("trace=%r is full after %d events", self._path, MOST_EVENTS)
             if self._count < MOST_EVENTS:
                 lines.append(json.dumps(event, separators=(",", ":")))
         text = "".join(
@@ -93,18 +109,18 @@ class TraceFile:
         with open(self._path, "r+b") as file:
             file.seek(self._written)
             file.write(data + _END.encode())
-            file.truncate()  # an interrupted write may have left more
+            file.truncate()  # an interrupted write may have left a longer file
         self._written += len(data)
 
     def _mend(self) -> None:
-        """Cut off what is only half written."""
+        """Cut off an event that is only half written."""
         with contextlib.suppress(OSError), open(self._path, "r+b") as file:
             file.truncate(self._written)
             file.seek(self._written)
             file.write(_END.encode())
 
     def forget(self) -> None:
-        """Leave the file to the process that this one is a fork of."""
+        """Stop tracing in this process, which may be a fork that does not own the file."""
         self._is_on = False
         self._events.clear()
 
@@ -114,7 +130,8 @@ _files_lock = threading.Lock()
 
 
 def _file_at(path: str) -> TraceFile:
-    where = (os.getpid(), path)  # a fork begins its own
+    """Return this process's file at a path, for one more loader."""
+    where = (os.getpid(), path)  # a fork has a file of its own
     with _files_lock:
         if where not in _files:
             _files[where] = TraceFile(path)
@@ -123,10 +140,20 @@ def _file_at(path: str) -> TraceFile:
 
 
 class Trace:
-    """One loader's rows in a trace. Raises OSError where the file cannot be written.
+    """One loader's rows in a trace.
 
-    path: ``%p`` in it stands for this process, for those that share a folder.
-    name: of the loader, shown above its rows.
+    Parameters
+    ----------
+    path
+        The path of the file. ``%p`` in it is replaced by the process ID, for processes that share a
+        folder.
+    name
+        The name of the loader, which is shown above its rows.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be created.
     """
 
     def __init__(self, path: str, name: str) -> None:
@@ -137,7 +164,7 @@ class Trace:
         self._name("process_name", 0, name)
 
     def spans(self, row: str, spans: Iterable[Span], **about: Any) -> None:
-        """about: shown when a span is selected."""
+        """Add spans to a row. ``about`` is shown when one of them is selected."""
         number = self._row(row)
         self._file.add(
             {
@@ -149,15 +176,17 @@ class Trace:
         )  # fmt: skip
 
     def _row(self, row: str) -> int:
+        """Return the number of a row, which is new at its first span."""
         if row not in self._rows:
-            # Of two threads that are here at once, one has its way, and both give the same name.
+            # If two threads get here at once, one number wins, and both write the same name.
             self._name("thread_name", self._rows.setdefault(row, next(self._numbers)), row)
         return self._rows[row]
 
     def _name(self, what: str, row: int, name: str) -> None:
+        """Add the event that names the loader or one of its rows."""
         event = {"name": what, "ph": "M", "pid": self._process, "tid": row, "args": {"name": name}}
         self._file.add([event])
 
     def flush(self) -> None:
-        """Writes what there is."""
+        """Write the events that are still in memory."""
         self._file.flush()
