@@ -14,8 +14,20 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .contestants import BATCH, SIZE
-from .measure import Sample, child, chosen, cores, paired, parser, ratio, report, spread, table
+from .measure import (
+    BATCH,
+    SIZE,
+    Sample,
+    child,
+    chosen,
+    cores,
+    paired,
+    parser,
+    ratio,
+    report,
+    spread,
+    table,
+)
 from .photos import database, read_photos
 from .shuffle import forget, resident_mb
 

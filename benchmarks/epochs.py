@@ -21,8 +21,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from .contestants import BATCH, SIZE
-from .measure import Sample, Spread, child, cores, paired, parser, ratio, report, table
+from .measure import BATCH, SIZE, Sample, Spread, child, cores, paired, parser, ratio, report, table
 from .photos import database, read_photos
 
 NUMPY, DATASET, ANEW = "NumPy loop", "as_dataset", ", anew"

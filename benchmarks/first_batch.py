@@ -19,8 +19,19 @@ from typing import Any
 
 import psutil
 
-from .contestants import BATCH, SIZE
-from .measure import Sample, child, chosen, cores, paired, parser, report, spread, table
+from .measure import (
+    BATCH,
+    SIZE,
+    Sample,
+    child,
+    chosen,
+    cores,
+    paired,
+    parser,
+    report,
+    spread,
+    table,
+)
 from .photos import database, read_photos, thumbnails
 
 DISTINCT = 64

@@ -18,8 +18,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .contestants import BATCH, SIZE, Batches
-from .measure import Sample, Spread, child, cores, paired, parser, report, spread, table
+from .contestants import Batches
+from .measure import (
+    BATCH,
+    SIZE,
+    Sample,
+    Spread,
+    child,
+    cores,
+    paired,
+    parser,
+    report,
+    spread,
+    table,
+)
 from .photos import database, read_photos
 
 ALIGNMENT = 64

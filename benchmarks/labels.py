@@ -19,8 +19,7 @@ from PIL import Image
 
 from fastloader.plan.plan import Plan
 
-from .contestants import BATCH
-from .measure import BUILD, Sample, report, table
+from .measure import BATCH, BUILD, Sample, report, table
 
 LABELS, ROWS_OF_EACH = 100, 200
 ROWS = LABELS * ROWS_OF_EACH

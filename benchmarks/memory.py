@@ -12,9 +12,8 @@ import statistics
 
 import psutil
 
-from .contestants import BATCH, SIZE
 from .first_batch import private_bytes
-from .measure import Sample, Spread, child, cores, parser, report, table
+from .measure import BATCH, SIZE, Sample, Spread, child, cores, parser, report, table
 from .photos import database, read_photos, thumbnails
 
 LOOKS = 10

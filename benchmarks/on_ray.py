@@ -15,8 +15,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from .contestants import BATCH, SIZE
 from .measure import (
+    BATCH,
+    SIZE,
     Sample,
     child,
     chosen,

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from .measure import BATCH, SIZE, cores
 from .photos import POSTGRES, SELECT, rows_of
+from .pixels import opencv_pixels, pillow_pixels
 
 BY_KEY = "SELECT image_data, label FROM images WHERE id = "
 
@@ -29,12 +30,12 @@ class Rows:
     def __init__(self, path: str) -> None:
         self._path = path
         self._connection: Any = None
-        with contextlib.closing(self._connect()) as connection:
+        with contextlib.closing(self.connect()) as connection:
             cursor = connection.cursor()
             cursor.execute("SELECT id FROM images ORDER BY id")
             self._keys = np.array([key for (key,) in cursor.fetchall()])
 
-    def _connect(self) -> Any:
+    def connect(self) -> Any:
         if self._path.startswith(POSTGRES):
             import psycopg2
 
@@ -49,7 +50,7 @@ class Rows:
 
     def __getitem__(self, i: int) -> tuple[NDArray[np.uint8], int]:
         if self._connection is None:
-            self._connection = self._connect()
+            self._connection = self.connect()
         mark = "%s" if self._path.startswith(POSTGRES) else "?"
         cursor = self._connection.cursor()
         cursor.execute(BY_KEY + mark, [int(self._keys[i])])
@@ -58,8 +59,6 @@ class Rows:
 
 
 def decoded(blob: Any) -> NDArray[np.uint8]:
-    from .contestants import pillow_pixels
-
     return pillow_pixels(bytes(blob))
 
 
@@ -145,8 +144,6 @@ class Spdl:
 
     @staticmethod
     def _decode(row: tuple[bytes, int]) -> tuple[NDArray[np.uint8], int]:
-        from .contestants import opencv_pixels
-
         pixels = np.empty((*SIZE, 3), np.uint8)
         opencv_pixels(row[0], pixels)
         return pixels, row[1]
@@ -161,7 +158,7 @@ def ray_dataset(path: str) -> Any:
     """Ray Data: ``read_sql``, a map over its workers."""
     import ray
 
-    rows = ray.data.read_sql(SELECT, Rows(path)._connect)
+    rows = ray.data.read_sql(SELECT, Rows(path).connect)
     return rows.map_batches(_ray_decoded, batch_size=BATCH)
 
 

@@ -23,10 +23,11 @@ import psutil
 
 from tests.servers.cluster import cluster
 
-from .contestants import BATCH, SIZE
 from .end_to_end import Goal
 from .measure import (
+    BATCH,
     ROOT,
+    SIZE,
     Sample,
     Spread,
     child,
@@ -154,9 +155,9 @@ def over_tcp(url: str, port: int | None = None) -> str:
 @contextlib.contextmanager
 def proxied(url: str, delay_ms: float) -> Iterator[str]:
     """The URL of a proxy in a process of its own."""
-    server_port = urlsplit(url).port
+    words = [str(urlsplit(url).port), "--delay-ms", str(delay_ms)]
     with subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.proxy", str(server_port), "--delay-ms", str(delay_ms)],
+        [sys.executable, "-m", "tests.servers.proxy", *words],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None

@@ -11,8 +11,19 @@ import json
 import time
 
 from . import bare
-from .contestants import BATCH, SIZE
-from .measure import Sample, Spread, child, cores, cpu_seconds, paired, parser, report, table
+from .measure import (
+    BATCH,
+    SIZE,
+    Sample,
+    Spread,
+    child,
+    cores,
+    cpu_seconds,
+    paired,
+    parser,
+    report,
+    table,
+)
 from .photos import database, read_photos, rows_of
 
 SECONDS = 3.0

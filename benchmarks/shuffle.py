@@ -38,8 +38,7 @@ import psutil
 from tests.servers.cluster import cluster
 from tests.servers.endings import ending_cleanly
 
-from .contestants import BATCH, SIZE
-from .measure import Sample, child, cores, paired, parser, ratio, report, spread, table
+from .measure import BATCH, SIZE, Sample, child, cores, paired, parser, ratio, report, spread, table
 from .photos import POSTGRES, Photo, read_photos, write, write_postgres
 
 NO_SHUFFLE = "no shuffle"

@@ -1,6 +1,6 @@
 """A TCP proxy that delays, stalls and cuts what goes through it, for tests and benchmarks.
 
-``python -m benchmarks.proxy PORT --delay-ms 10`` prints the port that it listens on, and delays
+``python -m tests.servers.proxy PORT --delay-ms 10`` prints the port that it listens on, and delays
 each way by so much; the round trip is twice that.
 """
 
@@ -144,7 +144,7 @@ def _reset(end: socket.socket) -> None:
 
 
 def main() -> None:
-    arguments = argparse.ArgumentParser(prog="python -m benchmarks.proxy", description=__doc__)
+    arguments = argparse.ArgumentParser(prog="python -m tests.servers.proxy", description=__doc__)
     arguments.add_argument("port", type=int)
     arguments.add_argument("--delay-ms", type=float, default=0.0)
     options = arguments.parse_args()
