@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from fastloader.cli.ingest.ingest import SPLITS
+from fastloader.cli.ingest.splits import SPLITS
 
 Floats = NDArray[np.float32]
 

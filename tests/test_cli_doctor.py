@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import json
 import os
 import resource
@@ -13,8 +14,10 @@ import numpy as np
 import pytest
 
 from fastloader import cli
-from fastloader.cli import doctor
-from fastloader.fields._kernel import Decoder, sanitized
+from fastloader.cli.doctor import frameworks, installation, resources
+from fastloader.cli.doctor.database import check_database
+from fastloader.cli.doctor.sample_images import SAMPLES, SHAPE
+from fastloader.fields import _kernel
 
 from .conftest import Either
 from .support import simple_rows
@@ -42,21 +45,21 @@ def test_doctor_finds_this_machine_and_a_database_all_right(
 
 
 def test_doctor_finds_a_kernel_of_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor._kernel, "version", "0.0.9")
-    (what, status, words), *_ = findings(doctor._versions)
+    monkeypatch.setattr(_kernel, "version", "0.0.9")
+    (what, status, words), *_ = findings(installation.check_versions)
     assert (what, status) == ("versions", "fail")
-    assert "its kernel was compiled for 0.0.9: install it anew" in words
+    assert "its kernel was compiled for 0.0.9: reinstall it" in words
 
 
 def test_doctor_looks_at_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTLOADER_WORKER", "2")
-    ((_, status, words), rest) = findings(doctor._environment)
+    ((_, status, words), rest) = findings(installation.check_environment)
     assert status == "warn"
-    assert "FASTLOADER_WORKER is no option" in words
-    assert "FASTLOADER_WORKERS" in words
+    assert "FASTLOADER_WORKER is not an option" in words
+    assert "did you mean FASTLOADER_WORKERS?" in words
     assert rest[1] == "ok"
     monkeypatch.setenv("FASTLOADER_SIZE", "large")
-    *_, (_, status, words) = findings(doctor._environment)
+    *_, (_, status, words) = findings(installation.check_environment)
     assert status == "fail"
     assert "FASTLOADER_SIZE" in words
 
@@ -66,80 +69,79 @@ def test_doctor_takes_no_option_of_the_environment_for_its_own_loader(
 ) -> None:
     monkeypatch.setenv("FASTLOADER_TABLE", "none")
     monkeypatch.setenv("FASTLOADER_SIZE", "large")
-    ((_, status, _),) = findings(doctor._loader_works)
+    ((_, status, _),) = findings(frameworks.check_loader)
     assert status == "ok"
 
 
 def test_doctor_says_what_is_wrong_with_the_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ((_, status, words),) = findings(lambda: doctor.check_database(f"sqlite:///{tmp_path}/none.db"))
+    ((_, status, words),) = findings(lambda: check_database(f"sqlite:///{tmp_path}/none.db"))
     assert status == "fail"
     assert "no such file" in words
     monkeypatch.setenv("FASTLOADER_URL", "postgresql://me:topsecret@127.0.0.1:1/photos")
-    ((_, status, words),) = findings(lambda: doctor.check_database(None))
+    ((_, status, words),) = findings(lambda: check_database(None))
     assert status == "fail"
     assert "Connection refused" in words
     assert "topsecret" not in words
 
 
 def test_doctor_says_how_an_empty_database_is_filled(either: Either, tmp_path: Path) -> None:
-    ((_, status, words),) = findings(lambda: doctor.check_database(either.url))
+    ((_, status, words),) = findings(lambda: check_database(either.url))
     assert status == "fail"
     assert "fastloader ingest FOLDER URL" in words
     url = either.table([])
-    found = findings(lambda: doctor.check_database(url))
+    found = findings(lambda: check_database(url))
     assert any("fastloader ingest FOLDER URL" in words for *_, words in found), found
-    ((_, _, words),) = findings(lambda: doctor.check_database(str(tmp_path / "none.db")))
+    ((_, _, words),) = findings(lambda: check_database(str(tmp_path / "none.db")))
     assert "fastloader ingest FOLDER URL" in words
 
 
-def test_doctor_tells_when_two_packages_lie_over_each_other(
+def test_doctor_tells_when_two_packages_overwrite_each_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.2.3")
-    monkeypatch.setattr(doctor, "_report", lambda _: "no answer")
-    ((_, status, words),) = findings(doctor._pillow)
+    monkeypatch.setattr(frameworks, "report_of", lambda _: "no answer")
+    ((_, status, words),) = findings(installation.check_pillow)
     assert status == "fail"
     assert "pip uninstall pillow pillow-simd" in words
-    (_, status, words), *_ = findings(doctor._tensorflow)
+    (_, status, words), *_ = findings(frameworks.check_tensorflow)
     assert status == "fail"
     assert "tensorflow-cpu" in words
 
 
 def test_doctor_tells_when_the_kernel_makes_other_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "COLOUR", (0, 120, 40))
-    (_, status, words), *_ = findings(doctor._kernel_works)
+    monkeypatch.setattr(installation, "COLOR", (0, 120, 40))
+    (_, status, words), *_ = findings(installation.check_codecs)
     assert status == "fail"
     assert "JPEG: wrong pixels; PNG: wrong pixels; WebP: wrong pixels" in words
-    samples = {**doctor.SAMPLES, "WebP": b"RIFF"}
-    monkeypatch.setattr(doctor, "SAMPLES", samples)
-    (_, status, words), *_ = findings(doctor._kernel_works)
+    monkeypatch.setattr(installation, "SAMPLES", {**SAMPLES, "WebP": b"RIFF"})
+    (_, status, words), *_ = findings(installation.check_codecs)
     assert status == "fail"
     assert "WebP: wrong" not in words
 
 
 def test_the_samples_are_what_they_are_said_to_be() -> None:
-    pixels = np.zeros((3, 16, 16, 3), np.uint8)
-    decoder = Decoder(16, 16, max_pixels=256)
-    assert decoder.decode(list(doctor.SAMPLES.values()), pixels) == []
-    assert len({blob[:4] for blob in doctor.SAMPLES.values()}) == 3
+    pixels = np.zeros((3, *SHAPE), np.uint8)
+    decoder = _kernel.Decoder(16, 16, max_pixels=256)
+    assert decoder.decode(list(SAMPLES.values()), pixels) == []
+    assert len({blob[:4] for blob in SAMPLES.values()}) == 3
 
 
 def test_doctor_warns_of_few_descriptors_little_memory_one_core(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (64, 4096))
-    assert findings(doctor._descriptors) == [
-        ("descriptors", "warn", "64 open files; ulimit -n 1024")
+    assert findings(resources.check_descriptors) == [
+        ("descriptors", "warn", "64 open files; raise it: ulimit -n 1024")
     ]
-    monkeypatch.setattr(doctor, "available_bytes", lambda: 300 << 20)
-    (_, status, words), *_ = findings(doctor._memory)
+    monkeypatch.setattr(resources, "available_bytes", lambda: 300 << 20)
+    (_, status, words), *_ = findings(resources.check_memory)
     assert status == "warn"
     assert words.startswith("315 MB may")
-    monkeypatch.setattr(doctor, "cores", lambda: 1)
+    monkeypatch.setattr(resources, "cores", lambda: 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    (_, status, words), *_ = findings(doctor._cores)
+    (_, status, words), *_ = findings(resources.check_cores)
     assert status == "warn"
     assert "1 of 16" in words
 
@@ -149,7 +151,7 @@ def test_doctor_tells_when_there_is_no_shared_memory(monkeypatch: pytest.MonkeyP
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "memfd_create", refused)
-    ((_, status, words),) = findings(doctor._shared_memory)
+    ((_, status, words),) = findings(resources.check_shared_memory)
     assert status == "fail"
     assert "seccomp" in words
 
@@ -161,28 +163,29 @@ def test_a_framework_that_cannot_be_imported_crashes_or_hangs_is_a_finding(
     (tmp_path / "jax.py").write_text("import os; os.kill(os.getpid(), 11)")
     (tmp_path / "tensorflow.py").write_text("import time; time.sleep(60)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(doctor, "REPORT_TIMEOUT_S", 3.0)
-    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda _: object())
-    ((_, status, words),) = findings(doctor._torch)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    ((_, status, words),) = findings(frameworks.check_torch)
     assert (status, "libcudart.so.13" in words) == ("fail", True)
-    ((_, status, words),) = findings(doctor._jax)
+    ((_, status, words),) = findings(frameworks.check_jax)
     assert (status, "SIGSEGV" in words) == ("fail", True)
-    ((_, status, words),) = findings(lambda: doctor._framework("TensorFlow", "tensorflow"))
+    monkeypatch.setattr(frameworks, "REPORT_TIMEOUT_S", 3.0)
+    check = lambda: frameworks.check_framework("TensorFlow", "tensorflow")  # noqa: E731
+    ((_, status, words),) = findings(check)
     assert (status, "no answer within 3 s" in words) == ("fail", True)
 
 
 def test_a_check_that_fails_itself_is_a_finding(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor, "_report", lambda _: "no answer")
+    monkeypatch.setattr(frameworks, "report_of", lambda _: "no answer")
 
     def broken() -> int:
         raise RuntimeError("unheard of")
 
-    monkeypatch.setattr(doctor, "available_bytes", broken)
+    monkeypatch.setattr(resources, "available_bytes", broken)
     assert cli.main(["doctor"]) == 1
     out = capsys.readouterr().out
     assert "fail  memory" in out
     assert "RuntimeError: unheard of" in out
     assert "ok    codecs" in out
-    assert ("with sanitizers" in out) == sanitized
+    assert ("with sanitizers" in out) == _kernel.sanitized

@@ -112,16 +112,16 @@ def test_a_csv_file_has_the_labels(
     assert any("none.jpg" in left["files"] for left in found["refused"].values())
 
 
-IMPORTS = "from fastloader.cli import main; from fastloader.cli.ingest import ingest"
+IMPORTS = "from fastloader.cli import main; from fastloader.cli.ingest import run"
 
 
 def test_a_killed_run_is_taken_up(pictures: Path, url: str) -> None:
     """Killed after some batches, of five rows in place of 500."""
-    script = f"{IMPORTS}; ingest.BATCH_ROWS = 5; main()"
+    script = f"{IMPORTS}; run.BATCH_ROWS = 5; main()"
     arguments = [sys.executable, "-c", script, "ingest", str(pictures), url]
-    slow = "import time; from fastloader.cli.ingest import ingest; add = ingest._Ingest._add\n"
+    slow = "import time; from fastloader.cli.ingest.run import Run; add = Run.add\n"
     slow += "slowly = lambda *a: (add(*a), print('added', flush=True), time.sleep(9))\n"
-    slow += "ingest._Ingest._add = slowly\n"
+    slow += "Run.add = slowly\n"
     with subprocess.Popen(
         [sys.executable, "-c", slow + script.replace("; ", "\n"), *arguments[3:]],
         stdout=subprocess.PIPE, text=True,
@@ -135,7 +135,7 @@ def test_a_killed_run_is_taken_up(pictures: Path, url: str) -> None:
 
 
 def test_two_at_once_store_every_file_once(pictures: Path, url: str) -> None:
-    script = f"{IMPORTS}; ingest.BATCH_ROWS = 3; main()"
+    script = f"{IMPORTS}; run.BATCH_ROWS = 3; main()"
     command = [sys.executable, "-c", script, "ingest", str(pictures), url]
     threads = [
         threading.Thread(target=subprocess.run, args=(command,), kwargs={"stdout": -3})

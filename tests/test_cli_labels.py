@@ -250,7 +250,7 @@ def test_a_changed_image_is_noticed(
     assert rows_of(url)["daisy/1.jpg"][2] == before
     assert cli.main(["ingest", str(flowers), url]) == 1
     out = capsys.readouterr().out
-    assert "changed: 1 differ from what is in the table, and were left so (daisy/1.jpg)" in out
+    assert "changed: 1 differ from the table and were left unchanged (daisy/1.jpg)" in out
     assert "--update" in out
     code, found = ingest(capsys, flowers, url, "--update")
     assert (code, found["updated"]) == (0, 1)

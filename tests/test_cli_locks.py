@@ -19,8 +19,8 @@ from typing import cast
 import pytest
 
 from fastloader import cli
-from fastloader.cli import doctor
-from fastloader.cli.ingest import ingest
+from fastloader.cli.doctor.database import check_database
+from fastloader.cli.ingest import run
 
 from .support import jpeg
 
@@ -48,7 +48,7 @@ TRIALS = 10
 def test_a_foreign_writer_and_ingest_share_a_file_without_harm(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(ingest, "BATCH_ROWS", 5)
+    monkeypatch.setattr(run, "BATCH_ROWS", 5)
     blobs = [jpeg(64, 48, seed=seed) for seed in range(40)]
     harmed = []
     for trial in range(TRIALS):
@@ -208,6 +208,6 @@ def test_no_command_opens_the_database_by_hand(
 def test_doctor_opens_no_database_by_hand(small: str, opened: list[tuple[int, int]]) -> None:
     info = os.stat(small)
     opened.clear()
-    ((_, status, _),) = doctor.check_database(small)
+    ((_, status, _),) = check_database(small)
     assert status == "ok"
     assert (info.st_dev, info.st_ino) not in opened

@@ -30,7 +30,7 @@ from .command import (
     Command,
     Outcome,
 )
-from .doctor import Doctor
+from .doctor.doctor import Doctor
 from .ingest.ingest import Ingest
 from .measure.bench import Bench
 from .measure.tune import Tune

@@ -286,22 +286,3 @@ class Target(abc.ABC):
                 f"{self._where}: nothing keeps a file from being in the table twice. Run: "
                 f"CREATE UNIQUE INDEX ON {self.name} (file)"
             ) from None
-
-
-def open_target(config: Config) -> Target:
-    """That of the configuration, opened. Raises SourceError."""
-    target: Target
-    if config.url.is_postgres:
-        from .target_postgres import PostgresTarget
-
-        target = PostgresTarget(config)
-    else:
-        from .target_sqlite import SQLiteTarget
-
-        target = SQLiteTarget(config)
-    try:
-        target.open()
-    except BaseException:
-        target.close()
-        raise
-    return target

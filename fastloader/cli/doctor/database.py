@@ -1,32 +1,27 @@
-"""What ``fastloader doctor`` says of a database."""
+"""The check of a database: whether a loader could read its table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from ..errors import FastloaderError
-from ..options.config import make_config
-from ..transport.memory import create_memory
-from ..worker.survey import survey
+from ...errors import FastloaderError
+from ...options.config import make_config
+from ...transport.memory import create_memory
+from ...worker.survey import survey
+from .finding import FAIL, OK, WARN, Finding
 
-OK, WARN, FAIL = "ok", "warn", "fail"
-
-
-class Finding(NamedTuple):
-    """what: was looked at. status: OK, WARN or FAIL. words: what was found, and what to do."""
-
-    what: str
-    status: str
-    words: str
-
-
-NOT_THERE = ("no such file", "there are: none", "there are no rows")
-"""What errors say of a database without anything to load."""
+NOTHING_THERE = ("no such file", "there are: none", "no rows")
+"""Parts of the errors of a database that has nothing to load."""
 
 
 def check_database(url: str | None) -> Iterator[Finding]:
-    """Survey the table as a loader does. url: that of FASTLOADER_URL if None."""
+    """Survey the table as a loader does, in this process.
+
+    Parameters
+    ----------
+    url
+        The database; None for that of FASTLOADER_URL.
+    """
     try:
         config = make_config({} if url is None else {"url": url})
         with create_memory("doctor") as memory:
@@ -35,7 +30,7 @@ def check_database(url: str | None) -> Iterator[Finding]:
             source.close()
     except FastloaderError as error:
         words = str(error)
-        if any(what in words for what in NOT_THERE):
+        if any(part in words for part in NOTHING_THERE):
             words += f"; {_ingest(url)}"
         yield Finding("database", FAIL, words)
         return
@@ -48,5 +43,5 @@ def check_database(url: str | None) -> Iterator[Finding]:
 
 
 def _ingest(url: str | None) -> str:
-    # Not the URL itself, which may have a password in it.
+    # Not the URL itself, which may contain a password.
     return f"fastloader ingest FOLDER{'' if url is None else ' URL'} fills a table with images"
