@@ -1,4 +1,4 @@
-"""What all commands have in common: help, exit codes, JSON, errors in one line."""
+"""The parts that all commands share: help, exit codes, JSON, errors on one line."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run(monkeypatch: pytest.MonkeyPatch, body: Any, *argv: str) -> int:
 
 
 def options_of(monkeypatch: pytest.MonkeyPatch, *argv: str) -> dict[str, Any]:
-    """The loader's options, as a command gets them that ends well."""
+    """Return the loader's options as a command gets them."""
     found: dict[str, Any] = {}
 
     def body(arguments: argparse.Namespace) -> Outcome:
@@ -159,12 +159,12 @@ def test_a_wrong_option_is_named_as_it_was_given(
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["plan", "--batchsize", "64"], "plan: there is no option --batchsize; is --batch-size"),
-        (["plan", "x.db", "--batchsize=64"], "there is no option --batchsize; is --batch-size"),
-        (["preview", "x.db", "--otput", "x.png"], "there is no option --otput; is --output meant?"),
-        (["check", "x.db", "--zzzzzz"], "check: there is no option --zzzzzz ("),
-        (["ingset", "x"], "fastloader: there is no command 'ingset'; is ingest meant?"),
-        (["--verison"], "fastloader: there is no option --verison; is --version meant?"),
+        (["plan", "--batchsize", "64"], "plan: no option --batchsize; did you mean --batch-size?"),
+        (["plan", "x.db", "--batchsize=64"], "no option --batchsize; did you mean --batch-size?"),
+        (["preview", "x.db", "--otput", "x.png"], "no option --otput; did you mean --output?"),
+        (["check", "x.db", "--zzzzzz"], "check: no option --zzzzzz ("),
+        (["ingset", "x"], "fastloader: no command 'ingset'; did you mean ingest?"),
+        (["--verison"], "fastloader: no option --verison; did you mean --version?"),
         (["preview", "x.db"], "the following arguments are required: -o/--output"),
         (["plan", "x.db", "y.db"], "unrecognized arguments: y.db"),
         (["preview", "x.db", "-o", "x.gif"], "x.gif must end in .png, .jpg, .jpeg or .webp"),
@@ -181,7 +181,8 @@ def test_what_is_mistyped_is_one_line_with_a_hint(
     err = capsys.readouterr().err
     assert words in err
     assert err.count("\n") == 1
-    assert "--help tells more" in err
+    assert "(see fastloader" in err
+    assert "--help)" in err
 
 
 def test_an_abbreviated_option_and_a_query_that_begins_with_a_comment_are_no_typing_errors(

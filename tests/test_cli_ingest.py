@@ -22,14 +22,14 @@ from .support import jpeg, table
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """60 in three subfolders, and what is none."""
-    folder = tmp_path / "pictures"
+def photos(tmp_path: Path) -> Path:
+    """Return a folder with 60 images in three subfolders, and with files that are not images."""
+    folder = tmp_path / "photos"
     for i in range(60):
         path = folder / ("cat", "dog", "bird/owl")[i % 3] / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(jpeg(seed=i))
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     (folder / ".hidden.jpg").write_bytes(jpeg())
     (folder / "cat" / "empty.jpg").touch()
     (folder / "loop").symlink_to(folder)
@@ -47,7 +47,7 @@ def ingest(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, dict
 
 
 def rows_of(url: str) -> dict[str, tuple[int, str, bytes]]:
-    """(label, label_name, image) by file; fails where a file is there twice."""
+    """Return (label, label_name, image) by file; fail where a file is there twice."""
     sql = "SELECT file, label, label_name, image_data FROM images"
     if url.startswith("postgres"):
         import psycopg2
@@ -66,9 +66,9 @@ def rows_of(url: str) -> dict[str, tuple[int, str, bytes]]:
 
 
 def test_a_loader_with_its_defaults_reads_what_was_stored(
-    pictures: Path, url: str, capsys: pytest.CaptureFixture[str]
+    photos: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, found = ingest(capsys, pictures, url)
+    code, found = ingest(capsys, photos, url)
     assert code == 1, "one file is empty"
     assert (found["added"], found["unchanged"]) == (60, 0)
     assert found["labels"] == {"bird": 0, "cat": 1, "dog": 2}
@@ -78,7 +78,7 @@ def test_a_loader_with_its_defaults_reads_what_was_stored(
     for i in range(60):
         name = ("cat", "dog", "bird/owl")[i % 3]
         label = name.partition("/")[0]
-        expected = (found["labels"][label], label, (pictures / name / f"{i}.jpg").read_bytes())
+        expected = (found["labels"][label], label, (photos / name / f"{i}.jpg").read_bytes())
         assert rows[f"{name}/{i}.jpg"] == expected
     with FastLoader(url, size=(8, 8), workers=1) as loader:
         labels = [label for _, batch in loader for label in batch.tolist()]
@@ -86,24 +86,24 @@ def test_a_loader_with_its_defaults_reads_what_was_stored(
 
 
 def test_a_second_run_takes_what_is_new_and_numbers_stay(
-    pictures: Path, url: str, capsys: pytest.CaptureFixture[str]
+    photos: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (pictures / "cat" / "empty.jpg").unlink()
-    assert ingest(capsys, pictures, url)[0] == 0
+    (photos / "cat" / "empty.jpg").unlink()
+    assert ingest(capsys, photos, url)[0] == 0
     before = rows_of(url)
-    (pictures / "bee").mkdir()  # which would have been the first but one
-    shutil.copy(pictures / "cat" / "0.jpg", pictures / "bee" / "0.jpg")
-    code, found = ingest(capsys, pictures, url)
+    (photos / "bee").mkdir()  # in a first run it would be number 0
+    shutil.copy(photos / "cat" / "0.jpg", photos / "bee" / "0.jpg")
+    code, found = ingest(capsys, photos, url)
     assert (code, found["added"], found["unchanged"]) == (0, 1, 60)
     assert found["labels"] == {"bird": 0, "cat": 1, "dog": 2, "bee": 3}
     assert {**before, "bee/0.jpg": (3, "bee", before["cat/0.jpg"][2])} == rows_of(url)
 
 
 def test_a_csv_file_has_the_labels(
-    pictures: Path, url: str, capsys: pytest.CaptureFixture[str]
+    photos: Path, url: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (pictures / "labels.csv").write_text("file,label\ncat/0.jpg,7\ndog/1.jpg,-2\nnone.jpg,1\n")
-    code, found = ingest(capsys, pictures, url)
+    (photos / "labels.csv").write_text("file,label\ncat/0.jpg,7\ndog/1.jpg,-2\nnone.jpg,1\n")
+    code, found = ingest(capsys, photos, url)
     assert code == 1, "none.jpg is not there"
     assert {file: label for file, (label, *_) in rows_of(url).items()} == {
         "cat/0.jpg": 7,
@@ -115,10 +115,10 @@ def test_a_csv_file_has_the_labels(
 IMPORTS = "from fastloader.cli import main; from fastloader.cli.ingest import run"
 
 
-def test_a_killed_run_is_taken_up(pictures: Path, url: str) -> None:
-    """Killed after some batches, of five rows in place of 500."""
+def test_a_killed_run_is_taken_up(photos: Path, url: str) -> None:
+    """The run is killed after some batches, of five rows instead of 500."""
     script = f"{IMPORTS}; run.BATCH_ROWS = 5; main()"
-    arguments = [sys.executable, "-c", script, "ingest", str(pictures), url]
+    arguments = [sys.executable, "-c", script, "ingest", str(photos), url]
     slow = "import time; from fastloader.cli.ingest.run import Run; add = Run.add\n"
     slow += "slowly = lambda *a: (add(*a), print('added', flush=True), time.sleep(9))\n"
     slow += "Run.add = slowly\n"
@@ -134,9 +134,9 @@ def test_a_killed_run_is_taken_up(pictures: Path, url: str) -> None:
     assert len(rows_of(url)) == 60
 
 
-def test_two_at_once_store_every_file_once(pictures: Path, url: str) -> None:
+def test_two_at_once_store_every_file_once(photos: Path, url: str) -> None:
     script = f"{IMPORTS}; run.BATCH_ROWS = 3; main()"
-    command = [sys.executable, "-c", script, "ingest", str(pictures), url]
+    command = [sys.executable, "-c", script, "ingest", str(photos), url]
     threads = [
         threading.Thread(target=subprocess.run, args=(command,), kwargs={"stdout": -3})
         for _ in range(2)
@@ -149,33 +149,33 @@ def test_two_at_once_store_every_file_once(pictures: Path, url: str) -> None:
 
 
 def test_a_table_of_other_columns_is_left_alone(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = table(tmp_path / "t.db", [(1, jpeg(), 2)])
-    assert cli.main(["ingest", str(pictures), path]) == 3
+    assert cli.main(["ingest", str(photos), path]) == 3
     message = capsys.readouterr().err
     assert "without the column 'file'" in message
     assert "--table" in message
-    assert cli.main(["ingest", str(pictures), path, "--table", "others"]) == 1
+    assert cli.main(["ingest", str(photos), path, "--table", "others"]) == 1
 
 
 def test_what_cannot_work_is_one_line_and_leaves_nothing(
-    pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "no.db").write_bytes(b"no database at all, but long enough to be looked at" * 9)
     new = str(tmp_path / "new.db")
     server = "host=127.0.0.1 port=1 dbname=x user=u password=sesame"
     cases = [
-        ((tmp_path / "none", new), 4, "there is no folder"),
-        ((pictures / "notes.txt", new), 2, "is a file; name the folder"),
+        ((tmp_path / "none", new), 4, "no folder"),
+        ((photos / "notes.txt", new), 2, "is a file; name the folder"),
         ((tmp_path / "empty", new), 1, "there are no images to store in"),
-        ((pictures, tmp_path / "none" / "x.db"), 4, "there is no folder"),
-        ((pictures, tmp_path / "empty"), 3, "is a folder; name the SQLite file"),
-        ((pictures, tmp_path / "no.db"), 3, "file is not a database"),
-        ((pictures, server), 3, "cannot connect"),
-        ((pictures, "mysql://h/d"), 2, "not supported"),
-        ((pictures, new, "--labels", pictures / "cat" / "0.jpg"), 2, "0.jpg"),
+        ((photos, tmp_path / "none" / "x.db"), 4, "no folder"),
+        ((photos, tmp_path / "empty"), 3, "is a folder; name the SQLite file"),
+        ((photos, tmp_path / "no.db"), 3, "file is not a database"),
+        ((photos, server), 3, "cannot connect"),
+        ((photos, "mysql://h/d"), 2, "not supported"),
+        ((photos, new, "--labels", photos / "cat" / "0.jpg"), 2, "0.jpg"),
     ]
     for argv, code, words in cases:
         assert cli.main(["ingest", *map(str, argv)]) == code, argv

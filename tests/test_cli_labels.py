@@ -1,4 +1,4 @@
-"""What ingest takes for a label, which numbers classes get, and how a table follows its folder."""
+"""How ingest finds labels, which numbers classes get, and how a table follows its folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def url(either: Either) -> str:
 
 
 def images(folder: Path, *names: str) -> Path:
-    """A folder of small images, each another one."""
+    """Fill a folder with small images, all of them different, and return it."""
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def test_a_file_says_what_the_classes_are(
     assert classes_of(url) == {"owl": 0, "bee": 1, "cat": 2}
     names.write_text("cat\nowl\n")
     err = error_of(capsys, folder, url, "--classes", names, code=2)
-    assert "'cat' is 0 and has the number 2" in err
+    assert "'cat' is 0 here and 2 in the table" in err
     names.write_text("cat\nowl\ncat\n")
     assert "'cat' twice" in error_of(capsys, folder, url, "--classes", names, code=2)
 
@@ -202,7 +202,7 @@ def test_floats_and_other_labels_do_not_mix(
     folder = images(tmp_path / "p", "a.jpg", "b.jpg")
     (folder / "labels.csv").write_text("file,label\na.jpg,0.5\nb.jpg,nan\n")
     err = error_of(capsys, folder, url, code=2)
-    assert "numbers such as 0.5 and also 'nan'" in err
+    assert "numbers such as 0.5, but 'nan' is not a number" in err
     (folder / "labels.csv").write_text("file,label\na.jpg,3\n")
     assert ingest(capsys, folder, url)[0] == 0
     (folder / "labels.csv").write_text("file,label\nb.jpg,3.5\n")

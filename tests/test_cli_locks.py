@@ -39,10 +39,10 @@ while not select.select([sys.stdin], [], [], 0.001)[0]:
     connection.close()
 print(number, flush=True)
 """
-"""Writes to another table of the same file, from connections that come and go."""
+"""A program that writes to another table of the same file, from short-lived connections."""
 
 TRIALS = 10
-"""Without the remedy 5 of 10 lost the table or were malformed, and ingest ended with 0."""
+"""Before ingest kept away from these files, 5 of 10 were damaged, and it still returned 0."""
 
 
 def test_a_foreign_writer_and_ingest_share_a_file_without_harm(
@@ -76,7 +76,7 @@ def test_a_foreign_writer_and_ingest_share_a_file_without_harm(
 
 
 def looked_at(path: Path) -> tuple[str, int, int]:
-    """What integrity_check says, and the rows of both tables."""
+    """Return the answer of integrity_check, and the number of rows of both tables."""
     connection = sqlite3.connect(path)
     try:
         found = [
@@ -112,7 +112,7 @@ def hook() -> None:
 
 @pytest.fixture
 def opened() -> list[tuple[int, int]]:
-    """Device and inode of every file that Python's own functions open."""
+    """Return the list that gets device and inode of every file that Python's functions open."""
     OPENED.clear()
     return OPENED
 
@@ -131,7 +131,7 @@ def test_ingest_opens_no_file_of_its_database_whatever_it_is_called(
     (folder / "cat").mkdir(parents=True)
     (folder / "cat" / "0.jpg").write_bytes(jpeg())
     path = folder / "a.db"
-    connection = sqlite3.connect(path)  # stays open, or the log would go
+    connection = sqlite3.connect(path)  # stays open to keep the log
     connection.execute("PRAGMA journal_mode=wal")
     connection.execute("CREATE TABLE other (n)")
     connection.commit()

@@ -1,4 +1,4 @@
-"""plan, check and preview, on tables of both databases that have what is wrong with tables."""
+"""plan, check and preview, on sound and on damaged tables of both databases."""
 
 from __future__ import annotations
 
@@ -128,11 +128,11 @@ def test_plan_knows_a_limit(query: str, limited: bool) -> None:
 
 @pytest.fixture
 def spoilt(either: Either) -> str:
-    """100 rows, of which 3 cannot be delivered and one ends early."""
+    """Return the URL of 100 rows, of which 3 cannot be delivered and one ends early."""
     rows: list[tuple[Any, ...]] = list(simple_rows(100))
-    rows[9] = (10, b"no picture", 1)
+    rows[9] = (10, b"no image", 1)
     rows[19] = (20, None, 1)
-    rows[29] = (30, b"neither a picture", 1)
+    rows[29] = (30, b"not an image either", 1)
     whole = jpeg(320, 240, seed=9)
     rows[39] = (40, whole[: len(whole) * 3 // 4], 1)
     return either.table(rows)
@@ -185,7 +185,7 @@ def test_what_check_finds_depends_on_the_options(
 
 
 def test_check_shows_some_keys_of_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = table(tmp_path / "t.db", [(i, b"no picture", 0) for i in range(30)])
+    path = table(tmp_path / "t.db", [(i, b"no image", 0) for i in range(30)])
     found = run(capsys, "check", path, code=1)
     assert found["reasons"][0]["rows"] == 30
     assert found["reasons"][0]["keys"] == list(range(10))
@@ -196,22 +196,22 @@ def test_check_needs_a_folder_for_its_list(small: str, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit) as caught:
         cli.main(["check", small, "--csv", "/no/such/folder/bad.csv"])
     assert caught.value.code == 2
-    assert "there is no folder /no/such/folder; make it first" in capsys.readouterr().err
+    assert "no folder /no/such/folder; create it first" in capsys.readouterr().err
 
 
 # ---- preview -------------------------------------------------------------------------------------
 
 
-def colours(count: int) -> list[tuple[int, bytes, int]]:
-    """Rows of pictures of one colour, which depends on the key."""
+def colors(count: int) -> list[tuple[int, bytes, int]]:
+    """Return rows whose image has one color, which depends on the key."""
     return [(i, _filled((40 * i, 255 - 40 * i, 90)), 100 + i) for i in range(1, count + 1)]
 
 
-def _filled(colour: tuple[int, int, int]) -> bytes:
+def _filled(color: tuple[int, int, int]) -> bytes:
     import io
 
     out = io.BytesIO()
-    Image.new("RGB", (40, 30), colour).save(out, "JPEG", quality=95, subsampling=0)
+    Image.new("RGB", (40, 30), color).save(out, "JPEG", quality=95, subsampling=0)
     return out.getvalue()
 
 
@@ -234,7 +234,7 @@ def sheet_of(path: Path) -> np.ndarray[Any, np.dtype[np.int16]]:
 def test_preview_draws_a_batch_as_it_is(
     either: Either, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url, sheet = either.table(colours(5)), tmp_path / "sheet.png"
+    url, sheet = either.table(colors(5)), tmp_path / "sheet.png"
     found = run(
         capsys, "preview", url, "--size", "16x16", "--batch-size", "4", *options, "-o", sheet
     )
@@ -303,9 +303,9 @@ def test_preview_of_two_images_a_row(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--batch", "13"], "--batch 13: there are 0 to 12"),
-        (["--batch", "-1"], "--batch -1: there are 0 to 12"),
-        (["--epoch", "-1"], "--epoch -1: they count from 0"),
+        (["--batch", "13"], "--batch 13: the batches of an epoch are 0 to 12"),
+        (["--batch", "-1"], "--batch -1: the batches of an epoch are 0 to 12"),
+        (["--epoch", "-1"], "--epoch -1: epochs are counted from 0"),
     ],
 )
 def test_preview_of_what_there_is_not(

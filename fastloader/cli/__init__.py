@@ -1,4 +1,4 @@
-"""``fastloader``, the command line: a list of command objects. ``fastloader --help`` shows it."""
+"""The command line ``fastloader``: a list of command objects, which ``fastloader --help`` shows."""
 
 from __future__ import annotations
 
@@ -43,18 +43,29 @@ CODES: list[tuple[tuple[type[FastloaderError], ...], int]] = [
     ((ConfigError, StateError), USAGE),
     ((SourceError, PlanError), DATABASE),
 ]
-"""The exit codes of errors; MACHINE is that of all others but a CommandError, which knows its."""
+"""The exit codes of errors. A CommandError has its own; all other errors have MACHINE."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code, one of ``command.EXIT_CODES``."""
+    """Run a command.
+
+    Parameters
+    ----------
+    argv
+        The arguments; None for those of the process.
+
+    Returns
+    -------
+    int
+        The exit code, one of ``command.EXIT_CODES``.
+    """
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else argv)
     try:
-        with _speaking(arguments.verbose):
+        with _logging(arguments.verbose):
             outcome: Outcome = arguments.command.run(arguments)
         text = json.dumps(outcome.data, indent=1) if arguments.json else outcome.text
         print(text, flush=True)
-    except BrokenPipeError:  # "| head" has seen enough
+    except BrokenPipeError:  # for example "| head", which has all that it wants
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (Exception, KeyboardInterrupt) as error:
@@ -69,21 +80,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _explained(error: BaseException) -> tuple[str, int]:
-    """What to say of an exception, and the exit code."""
+    """Return the message and the exit code of an exception."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", INTERRUPTED
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}", MACHINE
     if not isinstance(error, FastloaderError):
-        return f"{type(error).__name__}: {error} (a bug in fastloader; -v shows more)", BUG
+        return (
+            f"{type(error).__name__}: {error} (a bug in fastloader; see the traceback with -v)",
+            BUG,
+        )
     code = next((code for kinds, code in CODES if isinstance(error, kinds)), MACHINE)
     return str(error), getattr(error, "code", code)
 
 
 @contextlib.contextmanager
-def _speaking(verbose: int) -> Iterator[None]:
-    """Warnings in a line each; with -v what the loader has to say, with -vv all of it."""
+def _logging(verbose: int) -> Iterator[None]:
+    """Print each warning on one line, with -v also the loader's log, with -vv all of it."""
     logger, handler = logging.getLogger("fastloader"), logging.StreamHandler()
     level, formatwarning = logger.level, warnings.formatwarning
     logger.addHandler(handler)
@@ -98,42 +112,46 @@ def _speaking(verbose: int) -> Iterator[None]:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, with what may have been meant, and not how all is used."""
+    """A parser whose errors are one line with a suggestion, without the usage."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        # First, because argparse would take the value of a mistyped option for the URL.
+        """Parse, after looking for mistyped options.
+
+        argparse itself would take the value of a mistyped option for the URL.
+        """
         options = list(self._option_string_actions)
         for word in args or ():
             if word == "--" or (self._subparsers is not None and not word.startswith("-")):
-                break  # the command's own options are for its own parser
+                break  # what follows is for the command's own parser
             name = word.partition("=")[0]
             if (
                 name.startswith("--")
                 and " " not in name
                 and not any(option.startswith(name) for option in options)
             ):
-                self.error(f"there is no option {name}{_meant(name, options)}")
+                self.error(f"no option {name}{_suggestion(name, options)}")
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
+        """Print the message with a suggestion, and exit."""
         if choice := re.search(r"argument COMMAND: invalid choice: '([^']*)'", message):
             names = [command.name for command in COMMANDS]
-            message = f"there is no command {choice[1]!r}{_meant(choice[1], names)}"
-        print(f"{self.prog}: {message} ({self.prog} --help tells more)", file=sys.stderr)
+            message = f"no command {choice[1]!r}{_suggestion(choice[1], names)}"
+        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(USAGE)
 
 
-def _meant(word: str, words: Iterable[str]) -> str:
+def _suggestion(word: str, words: Iterable[str]) -> str:
     near = difflib.get_close_matches(word, list(words), 1)
-    return f"; is {near[0]} meant?" if near else ""
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _parser() -> argparse.ArgumentParser:
     codes = "\n".join(f"  {code:3}  {meaning}" for code, meaning in EXIT_CODES.items())
     parser = _Parser(
         prog="fastloader",
-        description="Feeds training from images kept in a database: looks at a table, measures it, "
-        "tunes the loader to it.",
+        description="Feeds training with images from a database. The commands fill a table, check "
+        "it, measure it, and tune the loader to it.",
         epilog=f"exit codes:\n{codes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -148,9 +166,9 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(sub)
-        sub.add_argument("--json", action="store_true", help="print an object, not a text")
+        sub.add_argument("--json", action="store_true", help="print a JSON object instead of text")
         sub.add_argument(
-            "-v", "--verbose", action="count", default=0, help="say more; -vv for all there is"
+            "-v", "--verbose", action="count", default=0, help="print the log; -vv for all of it"
         )
         sub.set_defaults(command=command)
     return parser

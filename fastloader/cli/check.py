@@ -1,4 +1,4 @@
-"""``fastloader check``."""
+"""The command ``fastloader check``: an epoch of a loader that reports instead of raising."""
 
 from __future__ import annotations
 
@@ -34,18 +34,19 @@ BATCH_ROWS = 64
 
 
 class Check:
-    """Decodes every row once and tells formats, sizes, and which cannot be delivered, and why.
+    """Decodes every row once and reports formats, sizes, and the rows that cannot be delivered.
 
-    That is an epoch of the loader, with all its workers, which goes on whatever it finds: rows that
-    cannot be delivered, rows that are gone, pictures that end early and would be filled up with
-    grey. The exit code is 1 if there are any. With --csv all of them go to a file with the columns
-    key, kind (bad or partial) and reason. Options that change what is decoded, --max-pixels,
-    --strict or --label say, change what is found.
+    It runs an epoch of the loader with all its workers, and continues whatever it finds: rows that
+    cannot be delivered, rows that are gone, images that end early and would be filled up with gray.
+    The exit code is 1 if there are any. --csv lists all of them in a file with the columns key,
+    kind (bad or partial) and reason. Options that change what is decoded, for example --max-pixels,
+    --strict or --label, change what is found.
     """
 
     name = "check"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the options of the loader that matter here, and ``--csv``."""
         add_loader_arguments(
             parser,
             but=[
@@ -54,13 +55,14 @@ class Check:
             ],
         )  # fmt: skip
         parser.add_argument(
-            "--csv", type=output_path, metavar="FILE", help="where to list every row found"
+            "--csv", type=output_path, metavar="FILE", help="list every row found in this file"
         )
 
     def run(self, arguments: argparse.Namespace) -> Outcome:
+        """Decode all rows, and report what is wrong with them."""
         logger = logging.getLogger("fastloader")
         if not arguments.verbose:
-            logger.setLevel(logging.ERROR)  # what it would say of single batches is told at the end
+            logger.setLevel(logging.ERROR)  # the report covers what it would say of single batches
         options = {
             **loader_options(arguments), "batch_size": BATCH_ROWS, "on_error": "fill",
             "drop_remainder": False, "shuffle": False, "shard": (0, 1), "deterministic": False,
@@ -90,8 +92,21 @@ def _write(path: Path, rows: list[tuple[str, Key, str]]) -> None:
 
 @dataclass
 class _Found:
-    """rows: of the table. passed_over: that came while it was read. pictures: decoded ones by
-    format. reasons: how many rows for each (kind, reason). keys: the first of them."""
+    """What an epoch has found.
+
+    Attributes
+    ----------
+    rows
+        The rows of the table.
+    passed_over
+        The rows that were inserted while the table was read.
+    pictures
+        The decoded images, by format.
+    reasons
+        The number of rows for each (kind, reason).
+    keys
+        The first keys of these rows.
+    """
 
     rows: int
     passed_over: int
@@ -100,15 +115,18 @@ class _Found:
     keys: dict[tuple[str, str], list[Key]] = field(default_factory=dict)
 
     def add(self, kind: str, key: Key, reason: str) -> None:
+        """Count a row."""
         self.reasons[kind, reason] += 1
         keys = self.keys.setdefault((kind, reason), [])
         if len(keys) < SHOWN_KEYS:
             keys.append(key)
 
     def count(self, kind: str) -> int:
+        """Return the number of rows of a kind."""
         return sum(n for (found, _), n in self.reasons.items() if found == kind)
 
     def data(self) -> dict[str, Any]:
+        """Return the result for ``--json``."""
         return {
             "rows": self.rows,
             "bad": self.count("bad"),
@@ -122,9 +140,10 @@ class _Found:
         }
 
     def text(self, listing: Path | None) -> str:
+        """Return the result as text. ``listing`` is the CSV file that was written."""
         lines = [
             f"{self.rows} rows: {self.count('bad')} cannot be delivered, {self.count('partial')} "
-            f"end early or are damaged and would be filled up with grey"
+            f"end early or are damaged and would be filled up with gray"
         ]
         if self.pictures:
             formats = (
@@ -134,7 +153,7 @@ class _Found:
                 )
                 for name, its in sorted(self.pictures.items(), key=lambda item: -item[1].decoded)
             )  # fmt: skip
-            headers = ["format", "pictures", "mean size", "mean megapixels", "largest"]
+            headers = ["format", "images", "mean size", "mean megapixels", "largest"]
             lines += ["", table(headers, formats)]
         if self.reasons:
             rows = (
@@ -144,7 +163,7 @@ class _Found:
             lines += ["", table(["reason", "", "rows", "keys"], rows), ""]
             lines.append('Repair or delete them, or load with on_error="skip" or "fill".')
         if listing:
-            lines.append(f"all of them: {listing}")
+            lines.append(f"All of them are listed in {listing}.")
         return "\n".join(lines)
 
     def _shown(self, kind: str, reason: str) -> list[Any]:

@@ -1,4 +1,4 @@
-"""What the commands share: how they end, the loader's options as arguments, bars on a terminal."""
+"""The parts that commands share: exit codes, the loader's options as arguments, progress bars."""
 
 from __future__ import annotations
 
@@ -28,15 +28,23 @@ EXIT_CODES = {
     DONE: "done",
     FOUND: "done, and something is wrong with the data or the machine, as the command has said",
     USAGE: "an argument or an option cannot be used",
-    DATABASE: "the database said no, or the table's keys cannot be planned",
-    MACHINE: "a file, memory or a package is missing, or may not be used",
+    DATABASE: "the database refused, or the table's keys cannot be planned",
+    MACHINE: "a file, memory or a package is missing, or its use is not permitted",
     BUG: "a bug in fastloader; -v shows the traceback",
     INTERRUPTED: "interrupted with Ctrl-C",
 }
 
 
 class CommandError(FastloaderError):
-    """A command cannot go on. One line says why and what to do; ``code`` is one of EXIT_CODES."""
+    """A command cannot continue.
+
+    Parameters
+    ----------
+    message
+        Why, and what to do about it, on one line.
+    code
+        The exit code, one of EXIT_CODES.
+    """
 
     def __init__(self, message: str, code: int = USAGE) -> None:
         super().__init__(message, code)
@@ -48,10 +56,16 @@ class CommandError(FastloaderError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command has found.
+    """The result of a command.
 
-    text: for people, printed as it is. data: for ``--json``, printed in its place.
-    code: one of EXIT_CODES.
+    Attributes
+    ----------
+    text
+        The result for people, printed as it is.
+    data
+        The same for ``--json``, printed instead.
+    code
+        The exit code, one of EXIT_CODES.
     """
 
     text: str
@@ -60,34 +74,50 @@ class Outcome:
 
 
 class Command(Protocol):
-    """A subcommand. Its class's docstring is its help: the first line in the list of commands, all
-    of it in its own ``--help``."""
+    """A subcommand.
+
+    The docstring of its class is its help: the list of commands shows the first line, its own
+    ``--help`` shows all of it.
+    """
 
     name: str
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Beside ``--json`` and ``-v``, which all have."""
+        """Add all arguments but ``--json`` and ``-v``, which every command has."""
 
     def run(self, arguments: argparse.Namespace) -> Outcome:
-        """Raises CommandError, or any other FastloaderError."""
+        """Run the command.
+
+        Raises
+        ------
+        FastloaderError
+            If it cannot do its work, for example as a CommandError.
+        """
 
 
 # ---- the loader's options ------------------------------------------------------------------------
 
 
 def add_loader_arguments(parser: argparse.ArgumentParser, *, but: Iterable[str] = ()) -> None:
-    """``url``, and ``--batch-size`` for ``batch_size`` and so on, written as in their environment
-    variables. but: options that the command has no use for, or sets itself."""
+    """Add ``url`` and the options of the loader, for example ``--batch-size`` for ``batch_size``.
+
+    Values are written as in the environment variables.
+
+    Parameters
+    ----------
+    but
+        Options that the command does not need, or sets itself.
+    """
     parser.add_argument(
         "url",
         nargs="?",
-        help="of the database: sqlite:///photos.db, or a path, or postgresql://user@host/database; "
-        "without it, that of FASTLOADER_URL",
+        help="of the database: sqlite:///photos.db, a path, or postgresql://user@host/database; "
+        "default: FASTLOADER_URL",
     )
     group = parser.add_argument_group(
         "options of the loader",
-        "As FastLoader's arguments, written as in the environment variables FASTLOADER_..., over "
-        "which they win.",
+        "The arguments of FastLoader. Values are written as in the environment variables "
+        "FASTLOADER_..., which they override.",
     )
     meanings = _meanings()
     for option in fields(Config):
@@ -104,7 +134,13 @@ def add_loader_arguments(parser: argparse.ArgumentParser, *, but: Iterable[str] 
 
 
 def loader_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What :func:`add_loader_arguments` has taken, for FastLoader. Raises ConfigError."""
+    """Return the options that :func:`add_loader_arguments` has parsed, for FastLoader.
+
+    Raises
+    ------
+    ConfigError
+        If a value cannot be used. The message names the argument.
+    """
     options = {
         name: parse_option(name, text, "--" + name.replace("_", "-"))
         for option in fields(Config)
@@ -114,7 +150,7 @@ def loader_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _meanings() -> dict[str, str]:
-    """What Config's docstring says of each option."""
+    """Return the description of each option from Config's docstring."""
     found: dict[str, str] = {}
     entry = r"^((?:\w+, )*\w+): (.*?)(?=^(?:\w+, )*\w+: |^$|\Z)"
     for names, text in re.findall(entry, inspect.getdoc(Config) or "", re.MULTILINE | re.DOTALL):
@@ -126,23 +162,25 @@ def _meanings() -> dict[str, str]:
 
 
 def output_path(text: str) -> Path:
-    """For argparse: a file that is to be written, whose folder is there."""
+    """Parse the path of a file to write, for argparse. Its folder has to exist."""
     path = Path(text)
     if path.is_dir():
         raise argparse.ArgumentTypeError(f"{text} is a folder; name a file in it")
     if not path.absolute().parent.is_dir():
-        raise argparse.ArgumentTypeError(f"there is no folder {path.parent}; make it first")
+        raise argparse.ArgumentTypeError(f"no folder {path.parent}; create it first")
     return path
 
 
 def output_of(*suffixes: str) -> Callable[[str], Path]:
-    """For argparse: as :func:`output_path`, with a suffix that says one of these formats."""
+    """Return a parser like :func:`output_path` that accepts only these suffixes."""
 
     def path_of(text: str) -> Path:
         path = output_path(text)
         if path.suffix.lower() not in suffixes:
             known = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
-            raise argparse.ArgumentTypeError(f"{text} must end in {known}, which says the format")
+            raise argparse.ArgumentTypeError(
+                f"{text} must end in {known}; the suffix chooses the format"
+            )
         return path
 
     return path_of
@@ -155,7 +193,7 @@ plot_path = output_of(".png", ".svg", ".pdf")
 def progress(
     steps: Iterable[T], doing: str, *, total: int | None = None, unit: str = "it"
 ) -> Iterator[T]:
-    """The steps, with a bar on a terminal once they have taken a second."""
+    """Yield the steps, with a progress bar on a terminal once they have taken a second."""
     from tqdm import tqdm
 
     silent = not (sys.stdout.isatty() and sys.stderr.isatty())
@@ -164,7 +202,7 @@ def progress(
 
 
 def table(headers: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Plain text; the first column is aligned to the left and the others to the right."""
+    """Format a table as plain text: the first column aligned left, the others right."""
     lines = [[*map(str, headers)], *([*map(str, row)] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
@@ -175,7 +213,7 @@ def table(headers: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 
 
 def size_text(count: float) -> str:
-    """So many bytes, with three digits: 84.2 kB."""
+    """Format a number of bytes with three digits, for example "84.2 kB"."""
     for unit in ("B", "kB", "MB", "GB"):
         if count < 999.5:
             return f"{count:.3g} {unit}"

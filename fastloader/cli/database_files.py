@@ -12,20 +12,20 @@ SUFFIXES = ("", "-wal", "-shm", "-journal")
 
 
 class DatabaseFiles:
-    """The database of a configuration, its write-ahead log, its index and its journal.
+    """The files of a configuration's database: itself, its write-ahead log, index and journal.
 
     ``path in files`` tells whether a path leads to one of them, links included, and opens nothing.
     POSIX locks belong to the process: closing any descriptor of these files, even one that was only
     read from, drops the locks of every SQLite connection in the process. Another program may then
     write in the middle of a transaction.
 
-    Empty for PostgreSQL.
+    For PostgreSQL there are no such files, and no path is one of them.
     """
 
     def __init__(self, config: Config) -> None:
         self._names: list[str] = []
         if not config.url.is_postgres:
-            from ..source.sqlite.file import path_of  # here: it imports sqlite3
+            from ..source.sqlite.file import path_of  # here, because it imports sqlite3
 
             self._names = [path_of(config) + suffix for suffix in SUFFIXES]
         self._last_names = {os.path.basename(name) for name in self._names}
@@ -33,8 +33,8 @@ class DatabaseFiles:
     def __contains__(self, path: str | os.PathLike[str]) -> bool:
         if not self._names:
             return False
-        # By name, because a log comes and goes with its connections and has a new inode each time;
-        # by inode, because of hard links.
+        # By name, because a log comes and goes with its connections and has a new inode each time.
+        # By inode, because of hard links.
         might_be = os.path.basename(path) in self._last_names or os.path.islink(path)
         if might_be and os.path.realpath(path) in self._names:
             return True

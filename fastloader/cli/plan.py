@@ -1,4 +1,4 @@
-"""``fastloader plan``."""
+"""The command ``fastloader plan``: a survey of a table, and how a loader would read it."""
 
 from __future__ import annotations
 
@@ -27,27 +27,29 @@ from .command import Outcome, add_loader_arguments, loader_options, size_text
 from .ingest.folder import FORMATS, HEAD_BYTES
 
 SAMPLE_ROWS = 200
-"""Looked at, from all over the table."""
+"""The size of the sample, which is spread over the whole table."""
 
 EXPLAINED_RANGES = 3
 
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*"|--[^\n]*|/\*.*?\*/""", re.DOTALL)
-"""Of SQL: constants, names and comments."""
+"""The constants, quoted names and comments of a SQL statement."""
 
 
 class PlanCommand:
-    """Looks at a table: its keys, rows and sizes, how it will be read, and what would be better.
+    """Looks at a table: its keys, rows and sizes, how it will be read, and what could be improved.
 
     Nothing is decoded. The keys are read as the loader reads them; sizes, formats and the time of a
-    fetch are those of 200 rows from all over the table.
+    fetch are those of a sample of 200 rows from the whole table.
     """
 
     name = "plan"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the options of the loader."""
         add_loader_arguments(parser, but=["trace"])
 
     def run(self, arguments: argparse.Namespace) -> Outcome:
+        """Survey the table in this process, and read a sample."""
         config = make_config(loader_options(arguments))
         with create_memory("plan") as memory, contextlib.ExitStack() as stack:
             start = time.perf_counter()
@@ -88,8 +90,19 @@ class PlanCommand:
 
 @dataclass(frozen=True)
 class Sample:
-    """sizes: of the blobs, in bytes; formats: by their first bytes; fetch_s: of all of them;
-    bad: rows whose image is missing or too large."""
+    """The images of some rows.
+
+    Attributes
+    ----------
+    sizes
+        The sizes of the blobs, in bytes.
+    formats
+        The number of blobs of each format, by their first bytes.
+    fetch_s
+        The time that fetching all of them took.
+    bad
+        The number of rows whose image is missing or too large.
+    """
 
     sizes: list[int]
     formats: Counter[str]
@@ -98,6 +111,7 @@ class Sample:
 
     @classmethod
     def of(cls, source: Source, keys: Keys, columns: Sequence[Column]) -> Sample:
+        """Fetch SAMPLE_ROWS rows at equal distances, or all rows of a smaller table."""
         rows = np.unique(np.linspace(0, len(keys) - 1, min(SAMPLE_ROWS, len(keys))).astype(int))
         ranges: list[KeyRange] = key_ranges(keys, rows)
         sizes, formats, bad, start = list[int](), Counter[str](), 0, time.perf_counter()
@@ -113,6 +127,7 @@ class Sample:
         return cls(sizes, formats, time.perf_counter() - start, bad)
 
     def data(self, rows: int) -> dict[str, Any]:
+        """Return the sample for ``--json``. ``rows`` is the number of rows of the table."""
         mean = statistics.fmean(self.sizes) if self.sizes else 0.0
         return {
             "images": len(self.sizes),
@@ -126,7 +141,7 @@ class Sample:
 
 
 def _head(blob: Any) -> tuple[int, bytes]:
-    """The size of a blob, and its first bytes."""
+    """Return the size of a blob, and its first bytes."""
     if isinstance(blob, np.ndarray):
         import ctypes
 
@@ -136,17 +151,18 @@ def _head(blob: Any) -> tuple[int, bytes]:
 
 
 def _advice(config: Config, note: str) -> str:
-    """The survey's advice. Behind a LIMIT an index cannot help, so it is not what is advised."""
+    """Return the survey's advice, or other advice where a LIMIT makes an index useless."""
     if "no index serves" not in note or not has_limit(config.query or ""):
         return note
     return (
         f"{config.where}: the query has a LIMIT, so no index can serve its keys, and every key "
-        f"range runs all of it. Store its rows as a table with a primary key, and load that table"
+        f"range runs the whole query. Store its rows as a table with a primary key, and load that "
+        f"table"
     )
 
 
 def has_limit(query: str) -> bool:
-    """Whether the outermost query has LIMIT, OFFSET or FETCH FIRST."""
+    """Return whether the outermost query has LIMIT, OFFSET or FETCH FIRST."""
     text = _QUOTED.sub(" ", query)
     while (shorter := re.sub(r"\([^()]*\)", " ", text)) != text:
         text = shorter
@@ -167,7 +183,7 @@ def _text(data: dict[str, Any]) -> str:
     lines = [
         f"{data['where']} ({data['server']})",
         f"rows      {data['rows']}, about {size_text(sample['table_bytes'])} of images",
-        f"images    {size_text(sample['mean_bytes'])} in the mean, "
+        f"images    {size_text(sample['mean_bytes'])} on average, "
         f"{size_text(sample['max_bytes'])} at most; {formats}; fetched in "
         f"{sample['fetch_ms']:.2f} ms each (a sample of {sample['images']})",
         f"key       {key['column']}, {key['type']}, from {key['first']} to {key['last']}; read in "

@@ -1,4 +1,4 @@
-"""``fastloader preview``."""
+"""The command ``fastloader preview``: a batch of a loader as a contact sheet."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from .command import (
 from .database_files import check_output
 
 LABEL, NAME = "label", "label_name"
-"""The columns of a table that ingest has made."""
+"""The columns that ingest makes for a label and its name."""
 
 
 class Preview:
     """Draws a batch as training will see it: a contact sheet with keys and labels.
 
-    Crops, flips, filters, the order and the labels are those of the options that are given; levels
-    of float types are mapped back. Labels that have names in the column label_name, as in a table
-    that ingest has made, are shown by them. Rows that cannot be delivered are black and marked.
+    Crops, flips, filters, the order and the labels are those of the given options; levels of float
+    types are mapped back. If the table has a column label_name, as ingest makes it, the sheet shows
+    these names. Rows that cannot be delivered are black and marked.
     """
 
     name = "preview"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the options of the loader, the output file, and which batch to draw."""
         add_loader_arguments(parser, but=["with_keys", "on_error", "slots", "prefetch", "trace"])
         parser.add_argument(
             "-o",
@@ -45,18 +46,23 @@ class Preview:
             type=image_path,
             metavar="FILE",
             required=True,
-            help="what to write: .png, .jpg or .webp",
+            help="the file to write: .png, .jpg or .webp",
         )
-        parser.add_argument("--epoch", type=int, default=0, metavar="N", help="which (0)")
-        parser.add_argument("--batch", type=int, default=0, metavar="N", help="which of it (0)")
-        parser.add_argument("--rows", type=int, default=32, metavar="N", help="at most (32)")
+        parser.add_argument("--epoch", type=int, default=0, metavar="N", help="draw epoch N (0)")
+        parser.add_argument(
+            "--batch", type=int, default=0, metavar="N", help="draw batch N of the epoch (0)"
+        )
+        parser.add_argument(
+            "--rows", type=int, default=32, metavar="N", help="draw at most N rows (32)"
+        )
 
     def run(self, arguments: argparse.Namespace) -> Outcome:
+        """Deliver the batch and draw it."""
         try:
             from .sheet import contact_sheet
         except ImportError:
             raise CommandError(
-                "a sheet needs Pillow; run pip install 'fastloader[pictures]'", MACHINE
+                "preview needs Pillow; run pip install 'fastloader[pictures]'", MACHINE
             ) from None
         options = {
             **loader_options(arguments), "with_keys": True, "on_error": "fill", "slots": 2,
@@ -66,9 +72,12 @@ class Preview:
         check_output(arguments.output, config)
         with _with_names(config, options) as loader:
             if not 0 <= arguments.batch < len(loader):
-                raise CommandError(f"--batch {arguments.batch}: there are 0 to {len(loader) - 1}")
+                last = len(loader) - 1
+                raise CommandError(
+                    f"--batch {arguments.batch}: the batches of an epoch are 0 to {last}"
+                )
             if not 0 <= arguments.epoch < 2**63:
-                raise CommandError(f"--epoch {arguments.epoch}: they count from 0")
+                raise CommandError(f"--epoch {arguments.epoch}: epochs are counted from 0")
             place = {"epoch": arguments.epoch, "batch": arguments.batch}
             loader.load_state_dict({**loader.state_dict(), **place})
             element = next(iter(loader))
@@ -76,12 +85,12 @@ class Preview:
         images = dict(element if config.label is None else element[0])
         keys = images.pop(config.key).tolist()
         count = min(max(1, arguments.rows), len(keys))
-        pictures = _pictures(config, images, count)
+        drawn = _side_by_side(config, images, count)
         captions = [
             f"{'BAD ' if key in bad else ''}{key}{label}"
             for key, label in zip(keys, _labels(config, element, len(keys)), strict=True)
         ][:count]
-        contact_sheet(pictures, captions, arguments.output)
+        contact_sheet(drawn, captions, arguments.output)
         rows = [
             {"key": key, "bad": bad.get(key), "caption": caption}
             for key, caption in zip(keys, captions, strict=False)
@@ -91,8 +100,11 @@ class Preview:
         return Outcome("\n".join(lines), {"output": str(arguments.output), "rows": rows})
 
 
-def _pictures(config: Config, images: Mapping[str, Any], count: int) -> NDArray[np.uint8]:
-    """(count, height, width, 3): of several image columns side by side, as high as the highest."""
+def _side_by_side(config: Config, images: Mapping[str, Any], count: int) -> NDArray[np.uint8]:
+    """Return (count, height, width, 3), the image columns of a row side by side.
+
+    The height is that of the highest column; the others are padded with white.
+    """
     parts = [_levels(config, name, image[:count]) for name, image in images.items()]
     height = max(part.shape[1] for part in parts)
     padded = [
@@ -103,7 +115,7 @@ def _pictures(config: Config, images: Mapping[str, Any], count: int) -> NDArray[
 
 
 def _levels(config: Config, name: str, images: NDArray[Any]) -> NDArray[np.uint8]:
-    """(n, height, width, 3), whatever layout and type the images have."""
+    """Return (n, height, width, 3), whatever layout and dtype the images have."""
     its = config.image_options(name)
     if its["layout"] == "NCHW":
         images = images.transpose(0, 2, 3, 1)
@@ -115,15 +127,15 @@ def _levels(config: Config, name: str, images: NDArray[Any]) -> NDArray[np.uint8
 
 
 def _with_names(config: Config, options: dict[str, Any]) -> FastLoader:
-    """A loader that delivers the names of the labels, too, where there are some."""
+    """Return a loader that also delivers the names of the labels, if the table has them."""
     if config.label == LABEL:
-        with contextlib.suppress(SourceError):  # there is no such column
+        with contextlib.suppress(SourceError):  # the table has no such column
             return FastLoader(**{**options, "label": [LABEL, NAME]})
     return FastLoader(**options)
 
 
 def _labels(config: Config, element: Any, rows: int) -> Iterator[str]:
-    """What to add to each row's key."""
+    """Yield the text that follows each row's key in its caption."""
     labels = element[1] if config.label is not None else {}
     columns = labels if isinstance(labels, Mapping) else {"label": labels}
     if list(columns) == [LABEL, NAME]:

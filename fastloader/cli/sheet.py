@@ -1,4 +1,4 @@
-"""A contact sheet: pictures in a grid, with a caption below each."""
+"""A contact sheet: images in a grid, with a caption below each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,17 @@ BACKGROUND, INK = "#ffffff", "#444444"
 def contact_sheet(
     images: NDArray[np.uint8], captions: Sequence[str], path: str | os.PathLike[str]
 ) -> None:
-    """Saves the images (n, height, width, 3) as a grid with a caption below each, in the format
-    that the suffix says."""
+    """Save images as a grid with a caption below each.
+
+    Parameters
+    ----------
+    images
+        (n, height, width, 3).
+    captions
+        A text for each image. One that is too long is cut.
+    path
+        The file to write. Its suffix chooses the format.
+    """
     count, height, width = images.shape[:3]
     cell_width = (SHEET_WIDTH - GAP) // COLUMNS - GAP
     cell_height = max(1, round(cell_width * height / width))
@@ -42,12 +51,12 @@ def contact_sheet(
 def _font() -> Any:
     try:
         return ImageFont.load_default(12)
-    except ImportError:  # this Pillow was built without FreeType: letters of its own, Latin ones
+    except ImportError:  # built without FreeType: Pillow's own bitmap font has Latin letters only
         return ImageFont.load_default()
 
 
 def _fitted(text: str, font: Any, width: int) -> str:
-    """The text, its end left out if it is wider than ``width`` pixels."""
+    """Return the text, cut if it is wider than ``width`` pixels."""
     if isinstance(font, ImageFont.ImageFont):
         text = text.encode("latin-1", "replace").decode("latin-1")
     if font.getlength(text) <= width:

@@ -1,4 +1,4 @@
-"""What is in a folder, what is in the table, and how the two differ."""
+"""The differences between a folder and a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .folder import Folder, modified
 from .target import Stored, Target
 
 LOOK_UP = 1000
-"""Files of which the table is asked at once."""
+"""The number of files in one query to the table."""
 
 T = TypeVar("T")
 
@@ -22,9 +22,16 @@ NO_CLASS = "not in a subfolder, which would name the class"
 
 
 class Difference(NamedTuple):
-    """A row that is not what its file is now.
+    """A row that differs from its file.
 
-    file: in the folder. stored: its name in the table. label: that it should have.
+    Attributes
+    ----------
+    file
+        The file's path in the folder.
+    stored
+        Its name in the table.
+    label
+        The label that the row should have.
     """
 
     file: str
@@ -35,15 +42,22 @@ class Difference(NamedTuple):
 class Comparison:
     """Compares the files of a folder with the rows of a table, and changes neither.
 
-    A file is the same if its size and time are those that were stored; if only its size is, the
-    bytes are compared. A new file has moved if the table has the same bytes under the same last
-    name in another subfolder, where the folder has nothing any more.
+    A file is unchanged if its size and time are those that were stored; if only the size is the
+    same, the bytes are compared. A new file has moved if the table has the same bytes under the
+    same last name in another subfolder, and that file is gone from the folder.
 
-    new: (file, label) of files that are not in the table.
-    there: rows by their labels, whose files are in the folder.
-    changed, relabeled, moved: rows that differ from the folder.
-    gone: rows whose files are not in the folder.
-    formats: of the new files.
+    Attributes
+    ----------
+    new
+        The (file, label) of files that are not in the table.
+    there
+        The number of rows whose files are in the folder, by label.
+    changed, relabeled, moved
+        The rows that differ from the folder.
+    gone
+        The files of rows that are no longer in the folder.
+    formats
+        The number of new files of each format.
     """
 
     def __init__(self, folder: Folder, target: Target) -> None:
@@ -58,6 +72,7 @@ class Comparison:
         self.formats: Counter[str] = Counter()
 
     def run(self) -> None:
+        """Look at all files and rows, and fill the attributes."""
         files = self._folder.files()
         bar = progress(files, "Looking", total=len(files), unit="files")
         for part in _parts(bar):

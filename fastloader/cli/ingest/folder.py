@@ -1,4 +1,4 @@
-"""A folder of images: which files are some, how each is labelled, what is left out and why."""
+"""A folder of images: which files are images, their labels, and what is left out and why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMATS = re.compile(
        | (?P<AVIF>....ftypavi[fs]) | (?P<PNM>P[1-6]\s+[\d#])""",
     re.DOTALL | re.VERBOSE,
 )
-"""What the first bytes say. The first three are the kernel's own, the others Pillow's."""
+"""The first bytes of each format. The kernel decodes the first three, Pillow the others."""
 HEAD_BYTES = 32
 
 RACY_NS = 20_000_000
@@ -31,26 +31,33 @@ SHOWN_NAMES = 5
 
 @dataclass
 class Left:
-    """Names of what was left out, by the reason. A list that is only counted keeps the first of
-    them."""
+    """The names of files that were left out, by reason.
+
+    Parameters
+    ----------
+    keep_all
+        Whether to keep all names, or only the first ones and their number.
+    """
 
     keep_all: bool
     counts: dict[str, int] = field(default_factory=dict)
     names: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, reason: str, name: str) -> None:
+        """Count a file."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         names = self.names.setdefault(reason, [])
         if self.keep_all or len(names) < SHOWN_NAMES:
             names.append(shown(name))
 
     def lines(self) -> Iterator[str]:
-        """A line for each reason, which names the first."""
+        """Yield a line for each reason with the first names."""
         for reason, count in self.counts.items():
             names = ", ".join(self.names[reason][:SHOWN_NAMES])
             yield f"{count} {reason} ({names}{', ...' if count > SHOWN_NAMES else ''})"
 
     def data(self) -> dict[str, object]:
+        """Return the counts and names by reason, for ``--json``."""
         return {
             reason: {"count": count, "files": self.names[reason]}
             for reason, count in self.counts.items()
@@ -63,15 +70,36 @@ class Folder:
     The label is what a CSV file says, or else the first subfolder on the way to the image, however
     deep it lies, as in torchvision's ImageFolder and in Keras.
 
-    labels: the CSV file; by default the folder's own labels.csv, where there is one.
-    label_column: of the CSV file.
-    one_class: the label of all images, whatever folder they are in.
-    max_blob_bytes: of a file that is still taken.
-    database: whose own files are left out, and never opened.
-    skipped: what nobody expects to be taken. refused: what somebody might miss.
-    unused: columns of the CSV file that were not read.
+    Parameters
+    ----------
+    path
+        The folder.
+    labels
+        The CSV file; None for the folder's own labels.csv, if it has one.
+    label_column
+        The column of the CSV file that has the labels.
+    one_class
+        The label of all images, whatever subfolder they are in.
+    max_blob_bytes
+        The size of the largest file that is not refused.
+    database
+        The files of the database, which are left out and never opened.
 
-    Raises CommandError, and OSError where the folder cannot be read.
+    Attributes
+    ----------
+    skipped
+        Files that nobody expects in the table.
+    refused
+        Files that somebody might miss.
+    unused
+        The columns of the CSV file that were not read.
+
+    Raises
+    ------
+    CommandError
+        If the path is not a folder, or the CSV file cannot be used.
+    OSError
+        If the folder cannot be read.
     """
 
     def __init__(
@@ -86,7 +114,7 @@ class Folder:
     ) -> None:
         self.path = Path(path)
         if not self.path.exists():
-            raise CommandError(f"there is no folder {path}", MACHINE)
+            raise CommandError(f"no folder {path}", MACHINE)
         if not self.path.is_dir():
             raise CommandError(f"{path} is a file; name the folder that the images are in")
         own = self.path / LABELS_CSV
@@ -106,10 +134,10 @@ class Folder:
         return self.labels is None and self._one_class is None
 
     def files(self) -> list[tuple[str, str]]:
-        """(file, label) of all that may be images: in the order of the CSV file, or sorted.
+        """Return (file, label) of all possible images, in the order of the CSV file or sorted.
 
-        A file is named by its path in the folder, with slashes. One that has no label because it is
-        in no subfolder has an empty one.
+        A file is named by its path in the folder, with slashes. The label of a file that is in no
+        subfolder is empty.
         """
         named: Iterable[tuple[str, str]]
         if self.labels is None:
@@ -130,7 +158,7 @@ class Folder:
         return name.partition("/")[0] if "/" in name else ""
 
     def look(self, file: str) -> str | None:
-        """The format of a file, or None where it is not taken."""
+        """Return the format of a file, or None if it is left out."""
         try:
             self._check(file)
             with open(self.path / file, "rb") as opened:
@@ -144,14 +172,14 @@ class Folder:
             return None
         match = FORMATS.match(head)
         if match is None:
-            # What is listed as an image and is none, for example a web page, was meant to be one.
+            # A listed file that is not an image, for example a web page, was meant to be one.
             left = self.skipped if self.labels is None else self.refused
             left.add("not an image", file)
             return None
         return match.lastgroup
 
     def read(self, file: str) -> tuple[bytes, int | None] | None:
-        """All of it and when it was written, or None where it cannot be taken any more."""
+        """Return the file's bytes and :func:`modified`, or None if it has to be left out by now."""
         try:
             self._check(file)
             written = modified(os.stat(self.path / file))
@@ -163,7 +191,7 @@ class Folder:
         return None
 
     def stat(self, file: str) -> os.stat_result | None:
-        """What the file system says, or None where it cannot be taken."""
+        """Return the file's status, or None if it has to be left out by now."""
         try:
             return self._check(file)
         except OSError as error:
@@ -173,11 +201,11 @@ class Folder:
         return None
 
     def _check(self, file: str) -> os.stat_result:
-        """Raises _Refused, or OSError. Opens nothing."""
+        """Return the file's status without opening it. Raise _Refused or OSError."""
         if self.path / file in self._database:
             raise _Database
         info = os.stat(self.path / file)
-        if not stat.S_ISREG(info.st_mode):  # opening a pipe would wait for somebody to write
+        if not stat.S_ISREG(info.st_mode):  # opening a pipe would block until somebody writes
             raise _Refused("not a file but a pipe, a device or a folder")
         if info.st_size == 0:
             raise _Refused("empty")
@@ -192,7 +220,7 @@ class Folder:
         )
 
     def _is_text(self, file: str, label: str) -> bool:
-        """Whether a database can hold the names: on Linux they may be any bytes."""
+        """Return whether a database can hold the names. On Linux they may be any bytes."""
         try:
             (file + label).encode()
         except UnicodeEncodeError:
@@ -201,8 +229,11 @@ class Folder:
         return True
 
     def _walk(self) -> Iterator[str]:
-        """All files that are not hidden. Each subfolder is entered once, however many links lead to
-        it, and under its own name where it has one here."""
+        """Yield all files that are not hidden.
+
+        Each subfolder is entered once, however many links lead to it. Links are followed last, so
+        a subfolder that is also reached without a link keeps its own name.
+        """
         seen: set[tuple[int, int]] = set()
         waiting, links = [""], list[str]()
         while waiting or links:
@@ -229,9 +260,9 @@ class Folder:
 
 
 def modified(info: os.stat_result) -> int | None:
-    """When a file was written, in nanoseconds; None where it may be written again unnoticed.
+    """Return when a file was written, in nanoseconds; None if it may change again unnoticed.
 
-    The kernel's clock ticks every 4 to 10 ms, and a change within a tick does not show.
+    The kernel's clock ticks every 4 to 10 ms, and a change within the same tick keeps the time.
     """
     return info.st_mtime_ns if time.time_ns() - info.st_mtime_ns > RACY_NS else None
 
@@ -250,10 +281,10 @@ class _Database(_Refused):
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself, say: look() will say so
+    except OSError:  # for example a link to itself, which look() then refuses
         return False
 
 
 def shown(name: str) -> str:
-    """The name as it may be printed, whatever bytes it is made of."""
+    """Return a form of the name that can be printed, whatever bytes it consists of."""
     return name if name.isprintable() else repr(name)[1:-1]

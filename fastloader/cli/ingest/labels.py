@@ -22,9 +22,14 @@ _LIMIT = 2**63
 
 
 class Listed(NamedTuple):
-    """What a CSV file says.
+    """The labels of a CSV file.
 
-    labels: by file, in the order of the file. unused: the columns that were not read.
+    Attributes
+    ----------
+    labels
+        The label of each file, in the order of the CSV file.
+    unused
+        The columns that were not read.
     """
 
     labels: dict[str, str]
@@ -32,19 +37,27 @@ class Listed(NamedTuple):
 
 
 def read_labels(path: Path, column: str = LABEL) -> Listed:
-    """Read the columns ``file`` and ``column`` of a CSV file. Raises CommandError, or OSError."""
+    """Read the columns ``file`` and ``column`` of a CSV file.
+
+    Raises
+    ------
+    CommandError
+        If it lacks a column or a value, or has two labels for a file.
+    OSError
+        If it cannot be read.
+    """
     found: dict[str, str] = {}
-    same: dict[str, str] = {}  # one string for each label, not one for each row
+    same: dict[str, str] = {}  # shares one string among all rows of a label
     with path.open(encoding="utf-8-sig", newline="") as lines:
         reader = csv.DictReader(lines)
         try:
             columns = reader.fieldnames or ()
             for name in ("file", column):
                 if name not in columns:
-                    hint = "" if name == "file" else "; name the label's with --label-column"
+                    hint = "" if name == "file" else "; name the right one with --label-column"
                     raise CommandError(
-                        f"{path} has no column {name!r}; its first line has to name the columns, "
-                        f"and is {','.join(columns)[:100]!r}{hint}"
+                        f"{path} has no column {name!r}; its first line must name the columns, but "
+                        f"is {','.join(columns)[:100]!r}{hint}"
                     )
             for row in reader:
                 where = f"{path}, line {reader.line_num}"
@@ -54,30 +67,36 @@ def read_labels(path: Path, column: str = LABEL) -> Listed:
                 file = _inside(file, where)
                 if found.setdefault(file, same.setdefault(label, label)) != label:
                     raise CommandError(
-                        f"{where}: {file!r} has the label {label!r}, and above it has the label "
-                        f"{found[file]!r}"
+                        f"{where}: {file!r} has the label {label!r} here, but {found[file]!r} on "
+                        f"an earlier line"
                     )
         except (csv.Error, UnicodeDecodeError) as error:
-            raise CommandError(f"{path} is no CSV file in UTF-8: {error}") from None
+            raise CommandError(f"{path} is not a CSV file in UTF-8: {error}") from None
     return Listed(found, [name for name in columns if name not in ("file", column)])
 
 
 def _inside(file: str, where: str) -> str:
-    """The path as it is in the folder."""
+    """Return the normalized path, which must not leave the folder."""
     file = posixpath.normpath(file)
     if file.startswith("/") or file.split("/", 1)[0] == ".." or "\0" in file:
         raise CommandError(
-            f"{where}: {file!r} is not in the folder; files are named by their paths in it"
+            f"{where}: {file!r} is not in the folder; give paths relative to the folder"
         )
     return file
 
 
 def read_classes(path: Path) -> dict[str, int]:
-    """Read the numbers of classes: those of the lines of a file, from 0. Raises CommandError."""
+    """Read the classes of a text file, numbered by their lines from 0; blank lines do not count.
+
+    Raises
+    ------
+    CommandError
+        If the file names no class, or one twice.
+    """
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
-        raise CommandError(f"{path} is no text in UTF-8: {error}") from None
+        raise CommandError(f"{path} is not a text file in UTF-8: {error}") from None
     names = [name for name in names if name]
     numbers = {name: number for number, name in enumerate(names)}
     if not names or len(numbers) < len(names):
@@ -88,21 +107,26 @@ def read_classes(path: Path) -> dict[str, int]:
 
 
 class Labels:
-    """The labels of one run, and the values that they have in the table.
+    """The labels of one run, and their values in the table.
 
-    Names that are all integers are their own numbers. Labels of a CSV file that are all numbers,
-    and not all integers, are floats. All others are classes: what the table calls them stays, and
-    new ones get the lowest free numbers in the order of their names, so a run that was interrupted
-    and one that was not come to the same.
+    If all names are integers, these are the values. If they come from a CSV file and all are
+    numbers, the values are floats. Otherwise they are classes: those of the table keep their
+    numbers, and new ones get the lowest free numbers in the order of their names. So a run that was
+    interrupted and resumed gives the same numbers as one that was not.
 
     Parameters
     ----------
     names
         All labels of the run.
     listed
-        Whether a CSV file has them. The names of folders are never floats.
+        Whether they come from a CSV file. The names of folders are never floats.
     fixed
-        The numbers of all classes that there may be, if that was said.
+        The numbers of all classes that are allowed, if the user has listed them.
+
+    Raises
+    ------
+    CommandError
+        If a label is not among the allowed classes, or only some are numbers.
     """
 
     def __init__(
@@ -117,23 +141,29 @@ class Labels:
         self._values: dict[str, int] = {}
         if fixed is not None and (other := [name for name in self._names if name not in fixed]):
             raise CommandError(
-                f"the label {other[0]!r} is none of the {len(fixed)} classes that were given; add "
-                f"it to them, or leave its images out"
+                f"the label {other[0]!r} is none of the {len(fixed)} classes listed; add it to the "
+                f"list, or remove its images"
             )
 
     def __getitem__(self, name: str) -> int | float:
         return float(name) if self.are_floats else self._values[name]
 
     def items(self) -> Iterator[tuple[str, int | float]]:
-        """(name, value) of the run's labels, in the order of the values."""
+        """Yield (name, value) of the run's labels, in the order of the values."""
         yield from sorted(((name, self[name]) for name in self._names), key=lambda item: item[1])
 
     def become_floats(self) -> None:
-        """Make floats of integers, for a table of floats. Raises CommandError."""
+        """Turn integers into floats, for a table of floats.
+
+        Raises
+        ------
+        CommandError
+            If the labels are not numbers.
+        """
         if not self.are_floats and not self._are_integers:
             raise CommandError(
-                "the labels in the table are numbers with fractions, and these are names; take a "
-                "table of their own with --table"
+                "the labels in the table are numbers with fractions, but these are names; name "
+                "another table with --table"
             )
         self.are_floats = True
 
@@ -143,11 +173,17 @@ class Labels:
         Parameters
         ----------
         known
-            The classes that the table has.
+            The classes of the table, by name.
 
         Returns
         -------
-        The classes that are new. Raises CommandError where no numbers would fit.
+        dict
+            The new classes, by name.
+
+        Raises
+        ------
+        CommandError
+            If a class would have two numbers, or a number two classes.
         """
         if self.are_floats:
             return {}
@@ -164,7 +200,7 @@ class Labels:
                 wrong = {name: int(name) for name in self._names if known.get(name) != int(name)}
                 wrong = {name: n for name, n in wrong.items() if name in known}
         for name, number in wrong.items():
-            raise _clash(f"the class {name!r} is {number} and has the number {known[name]} there")
+            raise _clash(f"the class {name!r} is {number} here and {known[name]} in the table")
         numbers |= new
         _check(numbers)
         self._values = numbers
@@ -178,7 +214,13 @@ class Labels:
 
 
 def _are_floats(names: list[str]) -> bool:
-    """Whether all are; an error where some are, and others are no numbers at all."""
+    """Return whether all names are numbers, and not all of them integers.
+
+    Raises
+    ------
+    CommandError
+        If some are numbers with fractions, and others are not numbers.
+    """
     numbers = {name for name in names if _FLOAT.fullmatch(name) and math.isfinite(float(name))}
     if numbers and all(map(_INTEGER.fullmatch, numbers)):
         return False
@@ -186,8 +228,8 @@ def _are_floats(names: list[str]) -> bool:
         odd = next(name for name in names if name not in numbers)
         some = next(name for name in names if name in numbers and not _INTEGER.fullmatch(name))
         raise CommandError(
-            f"the labels are numbers such as {some} and also {odd!r}, which is none; take its rows "
-            f"out, or, if they are all names of classes, list these with --classes FILE"
+            f"the labels are numbers such as {some}, but {odd!r} is not a number; remove its rows, "
+            f"or, if all labels are names of classes, list them with --classes FILE"
         )
     return bool(numbers)
 
@@ -203,6 +245,6 @@ def _check(numbers: Mapping[str, int]) -> None:
 
 def _clash(what: str) -> CommandError:
     return CommandError(
-        f"the labels do not fit those of the table: {what}; call them the same, or take a table of "
-        f"their own with --table"
+        f"the labels do not fit those of the table: {what}; use the same names and numbers, or "
+        f"name another table with --table"
     )

@@ -1,4 +1,4 @@
-"""The table that images are put into, whichever database it is in. A subclass for each."""
+"""The table that ingest fills. Each kind of database has a subclass in a file of its own."""
 
 from __future__ import annotations
 
@@ -13,19 +13,31 @@ from .labels import Labels
 
 COLUMNS = ("id", "file", "label", "label_name", "image_data")
 MODIFIED = "modified"
-"""A table of somebody else's may lack it. The image is the last column: SQLite goes through it to
-what is behind. The labels of 790 rows of 80 KB it finds in 2 ms before the images and in 22 ms
-behind them, all of it in the page cache."""
+"""The one column that a table made by somebody else may lack.
+
+The image is the last column, because SQLite reads through it to reach the columns after it: it
+finds the labels of 790 rows of 80 KB in 2 ms before the images, and in 22 ms after them, all of it
+in the page cache.
+"""
 
 LOCKED_S = 60
-"""How long to wait for another writer. A batch of another ingest takes less than a second."""
+"""How long to wait for another writer, in seconds. A batch of another ingest takes less than 1."""
 
 
 class Row(NamedTuple):
-    """What is stored of a file.
+    """A row to store.
 
-    label: its name. modified: when the file was written, in nanoseconds; None if that is too
-    recent to tell whether it has changed again since.
+    Attributes
+    ----------
+    file
+        The file's path in the folder.
+    label
+        The name of its label.
+    modified
+        When the file was written, in nanoseconds; None if that is so recent that a later change
+        could go unnoticed.
+    image
+        The file's bytes.
     """
 
     file: str
@@ -35,7 +47,17 @@ class Row(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What the table has of a file. size: of the image, in bytes."""
+    """A row that is in the table already.
+
+    Attributes
+    ----------
+    label
+        The name of its label.
+    size
+        The size of its image, in bytes.
+    modified
+        When its file was written, in nanoseconds, if that is known.
+    """
 
     label: str
     size: int
@@ -43,22 +65,22 @@ class Stored(NamedTuple):
 
 
 class Target(abc.ABC):
-    """A table, made when the first rows come. Raises SourceError.
+    """A table, made when the first rows are stored. Its methods raise SourceError.
 
-    Every batch is a transaction, and one ingest at a time is in one, so what is looked up in it is
-    still so when it ends. The names of the classes are in a table beside it, ``NAME_classes``.
+    Every batch is a transaction. Only one ingest at a time is in a transaction, so what it has
+    looked up still holds when it commits. The classes are in a second table, ``NAME_classes``.
     """
 
     BEGIN: str
     KEY: str
-    """What the id column is declared as."""
+    """The declaration of the id column."""
     TYPES: Mapping[str, str]
-    """Of the other columns, by ``int``, ``float``, ``text`` and ``bytes``."""
+    """The SQL types that stand for ``int``, ``float``, ``text`` and ``bytes``."""
     SIZE: str
-    """The function that gives a blob's bytes without reading it."""
+    """The SQL function that returns the size of a blob without reading it."""
     name: str
     classes_name: str
-    """As SQL has them."""
+    """The names of both tables, quoted for SQL."""
 
     def __init__(self, config: Config) -> None:
         self._where = config.where
@@ -70,22 +92,22 @@ class Target(abc.ABC):
 
     @abc.abstractmethod
     def open(self) -> None:
-        """Connect, and look at the table. Makes nothing."""
+        """Connect, and look at the table. Create nothing."""
 
     @abc.abstractmethod
     def _look(self) -> None:
-        """Look whether there is such a table, and what it can hold."""
+        """Find out whether the table exists, and what it can hold."""
 
     @abc.abstractmethod
     def _execute(self, sql: str) -> list[tuple[Any, ...]]: ...
 
     @abc.abstractmethod
     def _has(self, name: str) -> bool:
-        """Whether there is a table of that name, which is as SQL has it."""
+        """Return whether a table of that name, quoted for SQL, exists."""
 
     @abc.abstractmethod
     def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Insert rows of file, label, label_name, modified (where there is one), image_data."""
+        """Insert rows of file, label, label_name, modified (if the table has it), image_data."""
 
     @abc.abstractmethod
     def _update(self, file: str, values: Mapping[str, Any]) -> None:
@@ -93,45 +115,48 @@ class Target(abc.ABC):
 
     @abc.abstractmethod
     def _among(self, files: Sequence[str]) -> str:
-        """Return the condition that ``file`` is one of these."""
+        """Return the SQL condition that ``file`` is one of these."""
 
     @abc.abstractmethod
     def _literal(self, text: str) -> str:
-        """Return the text as SQL has it."""
+        """Return the text as a SQL literal."""
 
     @abc.abstractmethod
     def _name_of(self, table: str) -> str:
-        """Return the name of a table as SQL has it."""
+        """Return the name of a table, quoted for SQL."""
 
     @abc.abstractmethod
     def close(self) -> None:
-        """May be called twice."""
+        """Close the connection. May be called twice."""
 
     def finish(self) -> None:  # noqa: B027 # SQLite has nothing to do
-        """After the last batch, if there was one."""
+        """Do what is left after the last batch, if there was one."""
 
     # ---- the classes -----------------------------------------------------------------------------
 
     def classes(self, table: str | None = None) -> dict[str, int]:
         """Return the numbers of the classes, by name.
 
-        table: another one of this database, which has to be there.
+        Parameters
+        ----------
+        table
+            Another table of this database, which has to exist; None for this one.
         """
         name, classes = self.name, self.classes_name
         if table is not None:
             name, classes = self._name_of(table), self._name_of(table + "_classes")
             if not self._has(name) and not self._has(classes):
-                raise SourceError(f"{self._where}: there is no table {table!r} to take classes of")
+                raise SourceError(f"{self._where}: no table {table!r} to take the classes from")
         if self._has(classes):
             try:
                 found = self._execute(f"SELECT name, id FROM {classes}")
             except SourceError as error:
                 raise SourceError(
-                    f"{error}. The table {classes} is where the names of classes are kept, in the "
-                    f"columns id and name; rename yours, or name another table with --table"
+                    f"{error}. The table {classes} keeps the names of classes in the columns id "
+                    f"and name; rename yours, or name another table with --table"
                 ) from None
         elif self._has(name) and not (table is None and self._has_floats):
-            # Somebody else's table.
+            # Somebody else made the table, without a table of classes.
             found = self._execute(f"SELECT DISTINCT label_name, label FROM {name}")
         else:
             return {}
@@ -139,13 +164,13 @@ class Target(abc.ABC):
         for label, number in found:
             if not isinstance(label, str) or not isinstance(number, int):
                 raise SourceError(
-                    f"{self._where}: there is a label {number!r} with the name {label!r}; labels "
-                    f"need an integer and a name"
+                    f"{self._where}: a label is {number!r} and has the name {label!r}; labels need "
+                    f"an integer and a name"
                 )
             if known.setdefault(label, number) != number:
                 raise SourceError(
                     f"{self._where}: the label {label!r} has the numbers {known[label]} and "
-                    f"{number}; make them one"
+                    f"{number}; give it one number"
                 )
         return known
 
@@ -153,7 +178,7 @@ class Target(abc.ABC):
         """Give the labels their values, make the tables if needed, and keep the new classes."""
         with self._transaction():
             if not self._is_there:
-                self._look()  # another ingest may have made it meanwhile
+                self._look()  # a concurrent ingest may have made it
             self.fit(labels)
             if not self._is_there:
                 self._execute(self._create(labels))
@@ -175,13 +200,19 @@ class Target(abc.ABC):
                 )
 
     def fit(self, labels: Labels) -> None:
-        """Make the labels such as the table can hold. Raises SourceError, or CommandError."""
+        """Turn the labels into values that the table can hold.
+
+        Raises
+        ------
+        SourceError, CommandError
+            If the table holds floats and the labels are names, or the other way round.
+        """
         if self._is_there and self._has_floats:
             labels.become_floats()
         elif self._is_there and labels.are_floats:
             raise SourceError(
-                f"{self._where}: the column 'label' holds integers, and these labels are numbers "
-                f"with fractions; take a table of their own with --table"
+                f"{self._where}: the column 'label' holds integers, but these labels are numbers "
+                f"with fractions; name another table with --table"
             )
 
     def _create(self, labels: Labels) -> str:
@@ -197,13 +228,13 @@ class Target(abc.ABC):
     # ---- the rows --------------------------------------------------------------------------------
 
     def files(self) -> list[str]:
-        """All files in the table."""
+        """Return all files in the table."""
         if not self._is_there:
             return []
         return [file for (file,) in self._execute(f"SELECT file FROM {self.name} ORDER BY file")]
 
     def there(self, files: Sequence[str]) -> dict[str, Stored]:
-        """Those of the files that are in the table."""
+        """Return the rows of those files that are in the table."""
         if not self._is_there or not files:
             return {}
         modified = MODIFIED if self._has_modified else "NULL"
@@ -214,13 +245,19 @@ class Target(abc.ABC):
         return {file: Stored(*values) for file, *values in rows}
 
     def image(self, file: str) -> bytes:
-        """The image of a file that is in the table; nothing if it has gone."""
+        """Return the image of a file in the table, or b"" if its row is gone by now."""
         where = self._among([file])
         rows = self._execute(f"SELECT image_data FROM {self.name} WHERE {where}")
         return bytes(rows[0][0]) if rows else b""
 
     def add(self, rows: Sequence[Row], labels: Labels) -> dict[str, Stored]:
-        """Add those whose files are not there yet, all or none; the others, as :meth:`there`."""
+        """Add the rows whose files are not in the table yet, all of them or none.
+
+        Returns
+        -------
+        dict
+            What the table has of the other files, as from :meth:`there`.
+        """
         with self._transaction():
             there = self.there([row.file for row in rows])
             new = [row for row in rows if row.file not in there]
@@ -232,7 +269,7 @@ class Target(abc.ABC):
         return there
 
     def replace(self, rows: Sequence[tuple[str, Row]], labels: Labels) -> None:
-        """Make what is stored of each file, by which name it is in the table, that of the row."""
+        """Replace the stored rows, each given by its name in the table, all of them or none."""
         with self._transaction():
             for file, row in rows:
                 values: dict[str, Any] = {"label": labels[row.label], "label_name": row.label}
@@ -244,7 +281,7 @@ class Target(abc.ABC):
 
     @property
     def _columns(self) -> list[str]:
-        """Those that :meth:`_insert` gets."""
+        """The columns that :meth:`_insert` gets."""
         skipped = {"id"} if self._has_modified else {"id", MODIFIED}
         names = (*COLUMNS[:-1], MODIFIED, COLUMNS[-1])
         return [name for name in names if name not in skipped]
@@ -264,16 +301,17 @@ class Target(abc.ABC):
         missing = [name for name in COLUMNS if name not in there]
         if missing:
             raise SourceError(
-                f"{self._where}: there is such a table already, without the column "
-                f"{missing[0]!r} (it has {', '.join(there)}): name another table with --table, or "
-                f"add the column"
+                f"{self._where}: the table already exists without the column {missing[0]!r} (it "
+                f"has {', '.join(there)}): name another table with --table, or add the column"
             )
         self._is_there = True
         self._has_modified = MODIFIED in there
 
     def _check_unique(self) -> None:
-        """The database refuses to explain this where nothing keeps a file from being there twice.
-        Raises SourceError."""
+        """Check that a file cannot be in the table twice.
+
+        Without a unique index on the file, the database refuses to explain this statement.
+        """
         try:
             self._execute(
                 f"EXPLAIN INSERT INTO {self.name} (file, label, label_name, image_data) "
@@ -283,6 +321,6 @@ class Target(abc.ABC):
             if "ON CONFLICT" not in str(error):
                 raise
             raise SourceError(
-                f"{self._where}: nothing keeps a file from being in the table twice. Run: "
-                f"CREATE UNIQUE INDEX ON {self.name} (file)"
+                f"{self._where}: the column 'file' is not unique, so a file could be stored twice. "
+                f"Run: CREATE UNIQUE INDEX ON {self.name} (file)"
             ) from None

@@ -1,6 +1,6 @@
-"""A PostgreSQL table to put pictures into: a binary COPY for each batch, nothing quoted or doubled.
+"""A PostgreSQL table that ingest fills with one binary COPY per batch, without quoting images.
 
-The images are stored outside of the rows and not compressed: a JPEG does not get smaller.
+The images are stored outside of the rows and not compressed, because a JPEG would not get smaller.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .labels import Labels
 from .target import LOCKED_S, MODIFIED, Target
 
 INGEST_LOCK = int.from_bytes(b"fl_ingst", "big")
-"""Of all ingests into a database. An advisory lock needs no privilege and holds up nobody else."""
+"""The advisory lock of all ingests into a database. It needs no privilege and blocks no others."""
 
 BYTEA, TEXT, VARCHAR = 17, 25, 1043
 NUMBERS = {21: "h", 23: "i", 20: "q", 700: "f", 701: "d"}
-"""int2, int4, int8, float4, float8: type OIDs, and the struct codes of the binary form."""
+"""The type OIDs of int2, int4, int8, float4 and float8, and the struct codes of their values."""
 
 STREAM_BYTES = 1 << 16
-"""What libpq gets at once."""
+"""The number of bytes that libpq gets at once."""
 
 TYPES = {
     "file": ("text", (TEXT, VARCHAR)),
@@ -34,11 +34,11 @@ TYPES = {
     MODIFIED: ("int8", (20,)),
     "image_data": ("bytea", (BYTEA,)),
 }
-"""What a column is made as, and the OIDs of what it may be."""
+"""For each column the type that ingest declares, and the OIDs of the types that it accepts."""
 
 
 class PostgresTarget(Target):
-    """See :class:`Target`."""
+    """A table in PostgreSQL. See :class:`Target`."""
 
     BEGIN = (
         f"BEGIN; SET LOCAL lock_timeout = '{LOCKED_S}s'; "
@@ -66,6 +66,7 @@ class PostgresTarget(Target):
         )
 
     def open(self) -> None:
+        """Connect to the server, and look at the table."""
         import psycopg2
 
         try:
@@ -90,8 +91,8 @@ class PostgresTarget(Target):
             if name in types and types[name] not in allowed:
                 ((found,),) = self._execute(f"SELECT format_type({types[name]}, NULL)")
                 raise SourceError(
-                    f"{self._where}: there is such a table already, whose column {name!r} has the "
-                    f"type {found} and not {wanted}: name another table with --table"
+                    f"{self._where}: the table already exists, and its column {name!r} has the "
+                    f"type {found} instead of {wanted}: name another table with --table"
                 )
         self._label_code = NUMBERS[types["label"]]
         self._has_floats = self._label_code in "fd"
@@ -106,7 +107,7 @@ class PostgresTarget(Target):
             return list(cursor.fetchall()) if cursor.description else []
 
     def _cursor(self, sql: str, stream: _Stream | None = None) -> Any:
-        """A cursor that has executed the statement, or copied the stream with it."""
+        """Return a cursor that has executed the statement, or copied the stream with it."""
         import psycopg2
 
         if self._connection is None:
@@ -117,7 +118,7 @@ class PostgresTarget(Target):
         except psycopg2.Error as error:
             words = without_password(str(error), self._url)
             if self._connection.closed:
-                words += ". The batches before are in the table; run the same again to go on"
+                words += ". All earlier batches are in the table; run the same command to resume"
             raise SourceError(f"{self._where}: {words}") from None
         return cursor
 
@@ -133,8 +134,8 @@ class PostgresTarget(Target):
         for _, number, name, *_ in rows:
             if not low <= number < -low:
                 raise SourceError(
-                    f"{self._where}: the label {name!r} has the number {number}, which its column "
-                    f"cannot hold; make it int8"
+                    f"{self._where}: the label {name!r} has the number {number}, which the column "
+                    f"'label' cannot hold; change its type to int8"
                 )
 
     def _update(self, file: str, values: Mapping[str, Any]) -> None:
@@ -155,19 +156,21 @@ class PostgresTarget(Target):
         return identifier(*table.split("."))
 
     def finish(self) -> None:
+        """Have the server collect statistics, for its plans."""
         self._execute(f"ANALYZE {self.name}")
 
     def close(self) -> None:
+        """Close the connection. May be called twice."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
 
 
 def _copy_data(rows: Sequence[tuple[Any, ...]], code: str) -> Iterator[bytes]:
-    """The rows as COPY's binary format has them: the number of fields, and each with its size.
+    """Yield the rows in COPY's binary format: the number of fields, and each with its size.
 
-    The first three fields of a row are a text, a number of the type ``code`` and a text; then come
-    integers or None, and at last bytes.
+    The first three fields of a row are a text, a number of the type ``code`` and a text. Then come
+    integers or None, and finally bytes.
     """
     number_bytes = struct.calcsize(f"!{code}")
     yield b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -184,13 +187,14 @@ def _copy_data(rows: Sequence[tuple[Any, ...]], code: str) -> Iterator[bytes]:
 
 
 class _Stream:
-    """What ``copy_expert`` reads from, without all of it being in one piece."""
+    """A file object for ``copy_expert`` over parts that are made one at a time."""
 
     def __init__(self, parts: Iterator[bytes]) -> None:
         self._parts = parts
         self._rest = memoryview(b"")
 
     def read(self, size: int) -> bytes:
+        """Return at most ``size`` bytes; b"" at the end."""
         while not self._rest:
             part = next(self._parts, None)
             if part is None:

@@ -1,9 +1,9 @@
-"""A SQLite file to put pictures into.
+"""A SQLite file that ingest fills.
 
-With the file's own journal, which is a rollback journal in a new one: pictures go to new pages,
-which it does not have to keep, so they are written once and synced before a batch counts as done.
-A write-ahead log would have them written twice, and leave files beside this one that those who only
-read it need to write.
+It keeps the journal mode of the file, which is a rollback journal in a new one. Images go to new
+pages, which a rollback journal does not save, so they are written once and synced before a batch
+counts as done. A write-ahead log would write them twice, and leave files alongside the database
+that even its readers must be able to write.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .target import LOCKED_S, Target
 
 
 class SQLiteTarget(Target):
-    """See :class:`Target`. The file is made with the first batch."""
+    """A table in SQLite, whose file is made with the first batch. See :class:`Target`."""
 
     BEGIN = "BEGIN IMMEDIATE"
 
@@ -41,13 +41,14 @@ class SQLiteTarget(Target):
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
+        """Open the file and look at the table. Without a file, check that one can be made."""
         if not os.path.exists(self._path):
             self._check_place()
             return
         if os.path.isdir(self._path):
             raise SourceError(f"{self._path} is a folder; name the SQLite file in it")
         if not os.access(self._path, os.W_OK):
-            raise SourceError(f"{self._path} may not be written by this user")
+            raise SourceError(f"{self._path} is not writable by this user")
         self._connect()
         self._look()
 
@@ -60,16 +61,16 @@ class SQLiteTarget(Target):
             self._check_unique()
 
     def _check_place(self) -> None:
-        """That a new file can be made, without making it."""
+        """Check that a new file can be made, without making it."""
         folder = os.path.dirname(self._path)
         if not os.path.isdir(folder):
-            raise CommandError(f"there is no folder {folder} for the database; make it", MACHINE)
+            raise CommandError(f"no folder {folder} for the database; create it first", MACHINE)
         if not os.access(folder, os.W_OK):
-            raise CommandError(f"{folder} may not be written by this user", MACHINE)
+            raise CommandError(f"{folder} is not writable by this user", MACHINE)
         with contextlib.closing(sqlite3.connect(":memory:")) as connection:
             try:
                 connection.execute(f"CREATE TABLE {self.name} (id)")
-            except sqlite3.Error as error:  # a name that SQLite keeps for itself
+            except sqlite3.Error as error:  # a name that SQLite reserves
                 raise SourceError(f"{self._where}: cannot make the table: {error}") from None
 
     def _connect(self) -> sqlite3.Connection:
@@ -98,7 +99,7 @@ class SQLiteTarget(Target):
 
     @property
     def _is_file(self) -> bool:
-        """Whether there is a database, which looking for a table in it must not make."""
+        """Whether the database exists. Looking for a table in it must not make it."""
         return self._connection is not None or os.path.exists(self._path)
 
     def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -128,6 +129,7 @@ class SQLiteTarget(Target):
         return identifier(table)
 
     def close(self) -> None:
+        """Close the connection. May be called twice."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

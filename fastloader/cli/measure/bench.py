@@ -1,4 +1,4 @@
-"""``fastloader bench``."""
+"""The command ``fastloader bench``: a loader against the generator that it replaces."""
 
 from __future__ import annotations
 
@@ -23,38 +23,42 @@ STAGES = {
 
 
 class Bench:
-    """Measures a table: fastloader beside the plain generator, and where the time goes.
+    """Measures a table: fastloader against a plain generator, and where the time goes.
 
-    Both read the table in turn, several times: fastloader with the options that are given, and the
+    Both read the table alternately, several times: fastloader with the given options, and the
     generator that most people write, a cursor and Pillow in one process, which resizes the first
     image column to the same size and can do nothing else. The consumer does nothing, so this is the
-    most that training could get; the first, cold, round is not counted.
+    most that training could get. The first round is cold and does not count.
     """
 
     name = "bench"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the options of the loader, of the measurement, and the plot to draw."""
         add_loader_arguments(parser, but=["trace"])
-        parser.add_argument("--rounds", type=int, default=3, metavar="N", help="of both (3)")
         parser.add_argument(
-            "--seconds", type=float, default=3.0, metavar="S", help="of one in a round (3)"
+            "--rounds", type=int, default=3, metavar="N", help="measure both N times (3)"
+        )
+        parser.add_argument(
+            "--seconds", type=float, default=3.0, metavar="S", help="measure each for S seconds (3)"
         )
         parser.add_argument(
             "-o",
             "--output",
             type=plot_path,
             metavar="FILE",
-            help="where to draw the result: .png, .svg or .pdf",
+            help="draw the result to this file: .png, .svg or .pdf",
         )
 
     def run(self, arguments: argparse.Namespace) -> Outcome:
+        """Measure both, and compare them within each round."""
         if arguments.output:
             check_plots()
         options = loader_options(arguments)
         config = make_config(options)
         check_output(arguments.output, config)
         rounds, seconds = max(1, arguments.rounds), max(0.1, arguments.seconds)
-        of_loader(options, min(1.0, seconds))  # what can be wrong is wrong at once
+        of_loader(options, min(1.0, seconds))  # so that errors show at once
         of_generator(config, 0)
         runs: dict[str, list[Measured]] = {"fastloader": [], "generator": []}
         for _ in progress(range(rounds), "Measuring", unit="rounds"):
@@ -68,8 +72,19 @@ class Bench:
 
 @dataclass(frozen=True)
 class _Found:
-    """fast, plain: images/s. ratio: of the two in each round. stages, rows: of all rounds of
-    fastloader."""
+    """The result of all rounds.
+
+    Attributes
+    ----------
+    fast, plain
+        Images/s of fastloader and of the generator.
+    ratio
+        Their ratio within each round.
+    stages, rows
+        The times and the rows of all rounds of fastloader.
+    workers
+        The number of workers.
+    """
 
     fast: Spread
     plain: Spread
@@ -80,6 +95,7 @@ class _Found:
 
     @classmethod
     def of(cls, runs: dict[str, list[Measured]], workers: int) -> _Found:
+        """Summarize the measurements of both, in the order of the rounds."""
         fast, plain = runs["fastloader"], runs["generator"]
         sums = {name: sum(getattr(run.stages, name) for run in fast) for name in asdict(Stages())}
         pairs = zip(fast, plain, strict=True)
@@ -93,6 +109,7 @@ class _Found:
         )
 
     def data(self) -> dict[str, Any]:
+        """Return the result for ``--json``."""
         return {
             "images_per_s": {
                 "fastloader": asdict(self.fast),
@@ -110,13 +127,14 @@ class _Found:
         return advice(self.stages, workers=self.workers, cores=cores())
 
     def _costs(self) -> list[tuple[str, float]]:
-        """(what a worker does, milliseconds for each image)."""
+        """Return (what a worker does, milliseconds per image)."""
         return [
             (words, getattr(self.stages, f"{stage}_s") / self.rows * 1000)
             for stage, words in STAGES.items()
         ]
 
     def text(self, plot: Path | None) -> str:
+        """Return the result as text. ``plot`` is the file that was drawn."""
         rates = table(
             ["images/s", "median", "lowest", "highest"],
             [
@@ -138,6 +156,7 @@ class _Found:
         return "\n".join(lines + ([f"plot: {plot}"] if plot else []))
 
     def draw(self, path: Path) -> None:
+        """Draw the rates, and what a worker does with its time."""
         with figure(path, columns=2, height=2.6) as (left, right):
             rates = {"plain\ngenerator": self.plain, "fastloader": self.fast}
             bars = left.barh(
@@ -155,10 +174,10 @@ class _Found:
             left.margins(x=0.2)
             left.set_title(f"images/s: {self.ratio.median:.1f} times as many")
             at = 0.0
-            for (words, ms), colour in zip(self._costs(), (BLUE, ORANGE, GREEN), strict=True):
-                right.barh([""], [ms], left=at, color=colour, label=f"{words}: {ms:.2f}")
+            for (words, ms), color in zip(self._costs(), (BLUE, ORANGE, GREEN), strict=True):
+                right.barh([""], [ms], left=at, color=color, label=f"{words}: {ms:.2f}")
                 at += ms
-            right.set_title("what a worker does, ms for each image")
+            right.set_title("what a worker does, ms per image")
             right.set_ylim(-0.5, 2.2)
             right.legend(loc="upper left")
             right.set_yticks([])

@@ -1,4 +1,4 @@
-"""What the plots share."""
+"""The style and size that all plots share."""
 
 from __future__ import annotations
 
@@ -23,7 +23,13 @@ STYLE: dict[str, Any] = {
 
 
 def check_plots() -> None:
-    """Raises CommandError without matplotlib, before anything was measured for a plot."""
+    """Check that matplotlib is installed, before anything is measured for a plot.
+
+    Raises
+    ------
+    CommandError
+        If it is not installed.
+    """
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -34,7 +40,17 @@ def check_plots() -> None:
 
 @contextlib.contextmanager
 def figure(path: Path, *, columns: int = 1, height: float = 3.2) -> Iterator[Any]:
-    """The axes of a figure of 880 pixels, which is saved as the suffix says: one, or a row."""
+    """Yield the axes of a figure, and save it when the block ends.
+
+    Parameters
+    ----------
+    path
+        The file to write. Its suffix chooses the format.
+    columns
+        The number of axes, in a row. A single one is yielded as it is, several as an array.
+    height
+        The height in inches. The width is 8 inches, 880 pixels.
+    """
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

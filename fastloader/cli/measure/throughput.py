@@ -1,4 +1,4 @@
-"""How fast a loader is with a consumer that does nothing, and the generator that it replaces."""
+"""The speed of a loader whose consumer does nothing, and of the generator that it replaces."""
 
 from __future__ import annotations
 
@@ -25,13 +25,22 @@ from ...source.sql import as_subquery, identifier
 from ..command import MACHINE, CommandError
 
 WARM_UP_S = 0.5
-"""At the longest. What the workers had ready when the first batch came is taken in it."""
+"""The longest warm-up. It takes the batches that the workers had ready before the first request."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """images_per_s: of one measurement. stages: of the workers in it, or of the generator.
-    rows: that were measured."""
+    """One measurement.
+
+    Attributes
+    ----------
+    images_per_s
+        The rate.
+    rows
+        The number of rows that were measured.
+    stages
+        The times of the workers; zeros for the generator.
+    """
 
     images_per_s: float
     rows: int
@@ -40,7 +49,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Spread:
-    """median: of several measurements. low, high: the least and the greatest of them."""
+    """The median, the lowest and the highest of several measurements."""
 
     median: float
     low: float
@@ -48,6 +57,7 @@ class Spread:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread:
+        """Summarize the values, of which there is at least one."""
         values = sorted(values)
         return cls(statistics.median(values), values[0], values[-1])
 
@@ -56,8 +66,10 @@ class Spread:
 
 
 def of_loader(options: dict[str, Any], seconds: float) -> Measured:
-    """Of FastLoader with these options, epoch after epoch, for so long after it has warmed up.
-    Without the cache: it is decoding that is measured."""
+    """Measure FastLoader with these options, epoch after epoch, once it has warmed up.
+
+    The cache is off, because decoding is what is measured.
+    """
     with FastLoader(**{**options, "cache": None}) as loader:
         ready = (loader.config.slots or 0) * max(1, loader.config.workers)
         batches = _epochs(loader)
@@ -74,15 +86,15 @@ def of_loader(options: dict[str, Any], seconds: float) -> Measured:
 
 
 def of_generator(config: Config, seconds: float) -> Measured:
-    """Of the generator that most people write: a cursor in the order of the keys, and Pillow."""
+    """Measure the generator that most people write: a cursor sorted by the key, and Pillow."""
     batches = _plain_epochs(config)
-    next(batches)  # Pillow's plugins are imported by the first picture
+    next(batches)  # the first image imports Pillow's plugins
     rows, took_s = _count(batches, seconds)
     return Measured(rows / took_s, rows)
 
 
 def _count(batches: Iterator[int], seconds: float) -> tuple[int, float]:
-    """Rows, and the seconds until the first batch that came after so many of them."""
+    """Count rows for at least so many seconds; return them and the seconds to the last batch."""
     rows, start = 0, time.perf_counter()
     for count in batches:
         rows += count
@@ -92,7 +104,7 @@ def _count(batches: Iterator[int], seconds: float) -> tuple[int, float]:
 
 
 def _epochs(loader: FastLoader) -> Iterator[int]:
-    """Rows of one batch after the other."""
+    """Yield the number of rows of each batch, epoch after epoch."""
     while True:
         before = loader.stats().rows
         for _ in loader:
@@ -108,13 +120,12 @@ def _plain_epochs(config: Config) -> Iterator[int]:
     while True:
         with contextlib.closing(_rows(config)) as rows:
             while batch := list(itertools.islice(rows, config.batch_size)):
-                pictures = [_decoded(config, blob) for blob, *_ in batch]
-                np.stack(pictures)
+                np.stack([_decoded(config, blob) for blob, *_ in batch])
                 yield len(batch)
 
 
 def _rows(config: Config) -> Generator[tuple[Any, ...], None, None]:
-    """(image, label, ...) in the order of the keys, through the database's ordinary cursor."""
+    """Yield (image, label, ...) sorted by the key, through the database's ordinary cursor."""
     labels = [split_label(label)[0] for label in config.labels]
     columns = ", ".join(identifier(name) for name in (config.images[0], *labels))
     parts = (config.table or "").split(".") if config.url.is_postgres else [config.table or ""]
@@ -135,7 +146,7 @@ def _rows(config: Config) -> Generator[tuple[Any, ...], None, None]:
 
 
 def _decoded(config: Config, blob: Any) -> NDArray[np.uint8]:
-    """Pillow's picture; one that it cannot decode costs nothing and is black."""
+    """Return the image as Pillow decodes and resizes it; black if it cannot decode it."""
     try:
         from PIL import Image
     except ImportError:
@@ -145,7 +156,7 @@ def _decoded(config: Config, blob: Any) -> NDArray[np.uint8]:
     height, width = config.image_options(config.images[0])["size"]
     try:
         with Image.open(io.BytesIO(blob)) as image:
-            picture = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+            small = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
     except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError):
         return np.zeros((height, width, 3), np.uint8)
-    return np.asarray(picture)
+    return np.asarray(small)

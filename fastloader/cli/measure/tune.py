@@ -1,4 +1,4 @@
-"""``fastloader tune``."""
+"""The command ``fastloader tune``: a search for the fastest settings within a given time."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from .plot import BLUE, ORANGE, check_plots, figure
 from .throughput import Spread, of_loader
 
 ROUNDS = 3
-"""Of all settings, as far as the time goes."""
+"""The number of rounds over all settings, if there is time for them."""
 
 REPEATS = 4
-"""Of the pair that decides: the default, and the setting that may take its place."""
+"""The number of extra rounds over the deciding pair: the default, and its best rival."""
 
 WORTH_IT = 1.03
-"""How many times as fast a setting has to be to take the place of the default. One with fewer
-workers may be slower by as much."""
+"""How many times as fast a setting has to be to replace the default.
+
+One with fewer workers may be slower by the same factor.
+"""
 
 CERTAIN = 0.8
-"""The share of its rounds in which that has to show, or on a noisy machine chance would choose."""
+"""The share of the rounds in which that has to show. Otherwise a noisy machine would decide."""
 
 LEAST_S = 0.2
-"""Of a measurement, without what a loader takes to start."""
+"""The shortest measurement, in seconds, without the start of the loader."""
 
 SLOTS = (4, 16)
 FETCH_BYTES = (256 << 10, 1 << 20, 4 << 20, 16 << 20)
@@ -39,28 +41,32 @@ FETCH_BYTES = (256 << 10, 1 << 20, 4 << 20, 16 << 20)
 class Tune:
     """Finds the workers, slots and fetch size that suit a table and this machine.
 
-    Measures some numbers of workers first, then, with the best of them, slots and sizes of a fetch,
-    in several rounds, within the time that --seconds says. Then it measures the pair that decides
-    again: the default and the setting that may take its place. If the difference does not show in
-    four of five rounds, it is noise, and the default stays. At the end it prints the variables to
-    set. The consumer does nothing: if training needs cores itself, give it fewer workers. An option
-    that is given is left as it is.
+    It first measures several numbers of workers, then, with the best of them, slots and sizes of a
+    fetch, in several rounds, within the time of --seconds. Then it repeats the pair that decides:
+    the default and its best rival. If the difference does not show in four of five rounds, it is
+    noise, and the default stays. At the end it prints the variables to set. The consumer does
+    nothing, so use fewer workers if training needs cores itself. Options that are given stay as
+    they are.
     """
 
     name = "tune"
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add the options of the loader, the time, and the plot to draw."""
         add_loader_arguments(parser, but=["trace"])
-        parser.add_argument("--seconds", type=float, default=60.0, metavar="S", help="in all (60)")
+        parser.add_argument(
+            "--seconds", type=float, default=60.0, metavar="S", help="measure for S seconds (60)"
+        )
         parser.add_argument(
             "-o",
             "--output",
             type=plot_path,
             metavar="FILE",
-            help="where to draw images/s against workers: .png, .svg or .pdf",
+            help="draw images/s against workers to this file: .png, .svg or .pdf",
         )
 
     def run(self, arguments: argparse.Namespace) -> Outcome:
+        """Measure numbers of workers first, then slots and sizes of a fetch."""
         if arguments.output:
             check_plots()
         options = loader_options(arguments)
@@ -85,18 +91,25 @@ class Tune:
 
 
 def worker_counts(cores: int) -> list[int]:
-    """To be measured: few on a few cores, and not all of many."""
+    """Return the numbers of workers to measure: at most seven, however many cores there are."""
     counts = {1, 2, cores // 2, cores - 1, cores, cores + cores // 2, 2 * cores}
     return sorted(count for count in counts if count > 0)
 
 
 @dataclass
 class Sweep:
-    """Measures settings, and remembers what it has found.
+    """Measures settings, and remembers the results.
 
-    options: of the loader, which settings are added to. seconds: for all measurements.
-    found: images/s of each measurement of a setting.
-    verdicts: why each choice was made, in words.
+    Attributes
+    ----------
+    options
+        The options of the loader, which settings are added to.
+    seconds
+        The time for all measurements.
+    found
+        Images/s of each measurement, by setting.
+    verdicts
+        The reason for each choice, in words.
     """
 
     options: dict[str, Any]
@@ -105,30 +118,39 @@ class Sweep:
     verdicts: list[str] = field(default_factory=list)
     _start: float = field(default_factory=time.monotonic)
     _overhead_s: float = 0.7
-    """What a measurement takes beside its own time: a loader starts, warms up and ends."""
+    """The time around a measurement in which a loader starts, warms up and ends."""
 
     def warm_up(self) -> None:
-        """The table, once, as far as it goes: the first to read it would be the slowest."""
+        """Read the table for a while, because the first measurement of a cold table is slower."""
         self._measure({}, min(5.0, 0.1 * self.seconds))
         self.found.clear()
 
     def best(
         self, settings: list[dict[str, Any]], default: dict[str, Any], doing: str, *, share: float
     ) -> dict[str, Any]:
-        """The default, or the setting that is worth taking in its place.
+        """Return the default, or the setting that is worth taking instead.
 
-        share: of the time that is left.
+        Parameters
+        ----------
+        settings
+            The settings to measure, with the default among them.
+        default
+            The setting that stays if the difference is noise.
+        doing
+            What is measured, in words.
+        share
+            The share of the remaining time that this may take.
         """
         if len(settings) < 2:
             return settings[0]
         left_s = share * self._left_s
         if self.found and left_s < (len(settings) + 2) * (LEAST_S + self._overhead_s):
-            self.verdicts.append(f"there was no time for {doing}; give it more --seconds")
+            self.verdicts.append(f"no time was left for {doing}; raise --seconds")
             return default
         end = time.monotonic() + left_s
         runs = ROUNDS * len(settings) + 2 * REPEATS
         each_s = left_s / runs - self._overhead_s
-        # Compared within rounds, because the speed of a machine drifts over minutes.
+        # Settings are compared within rounds, because a machine's speed drifts over minutes.
         rounds: list[list[float]] = []
         bar = progress(range(ROUNDS), f"Measuring {doing}", unit="rounds")
         for number in bar:
@@ -153,16 +175,16 @@ class Sweep:
         return settings[rival] if certain else default
 
     def measure_once(self, setting: dict[str, Any]) -> None:
-        """Measure a setting that was the only one there was."""
+        """Measure a setting that had no rival, and so was not measured yet."""
         if _key(setting) not in self.found:
             self._measure(setting, self._left_s - self._overhead_s)
 
     def _round(self, settings: list[dict[str, Any]], each_s: float, number: int) -> list[float]:
-        """Images/s of each setting; every round begins with another one."""
+        """Return images/s of each setting. Every round begins with another one."""
         rates = [0.0] * len(settings)
         for i in range(len(settings)):
-            turn = (i + number) % len(settings)
-            rates[turn] = self._measure(settings[turn], each_s)
+            which = (i + number) % len(settings)
+            rates[which] = self._measure(settings[which], each_s)
         return rates
 
     def _measure(self, setting: dict[str, Any], seconds: float) -> float:
@@ -181,16 +203,21 @@ class Sweep:
         return max(0.0, self.seconds - (time.monotonic() - self._start))
 
     def images_per_s(self, setting: dict[str, Any]) -> float:
+        """Return the median rate of a setting."""
         return statistics.median(self.found[_key(setting)])
 
     @property
     def results(self) -> list[tuple[dict[str, int], Spread]]:
+        """The rates of all settings, in the order in which they were first measured."""
         return [(dict(key), Spread.of(rates)) for key, rates in self.found.items()]
 
 
 def _rival(settings: list[dict[str, Any]], rounds: list[list[float]], base: int) -> int:
-    """Which setting may take the place of ``base``: the first that is almost as fast as the
-    fastest, or else the one with the fewest workers that is almost as fast as ``base``."""
+    """Return the number of the setting that may replace ``base``, or ``base`` itself.
+
+    If a setting is clearly faster, it is the first one that is almost as fast as the fastest.
+    Otherwise it is the one with the fewest workers that is almost as fast as ``base``.
+    """
     times = [
         statistics.median(rates[i] / rates[base] for rates in rounds) for i in range(len(settings))
     ]
@@ -205,7 +232,7 @@ def _rival(settings: list[dict[str, Any]], rounds: list[list[float]], base: int)
 
 
 def is_certain(times: list[float], least: float) -> bool:
-    """Whether nearly all of these ratios say that a setting is worth taking."""
+    """Return whether nearly all of these ratios say that a setting is worth taking."""
     clear = sum(x > min(1.0, least) for x in times)
     return statistics.median(times) >= least and clear >= CERTAIN * len(times)
 
@@ -216,13 +243,13 @@ def _verdict(
     if len(times) == 1:
         return (
             f"{_words(rival)} was {times[0]:.2f} times as fast as {_words(default)}, but there was "
-            f"time for one round only, which may be chance: {_words(default)} stays; give it more "
+            f"time for only one round, which may be chance: {_words(default)} stays; raise "
             f"--seconds"
         )
     ratio = f"{Spread.of(times):.2f} times as fast as {_words(default)} in {len(times)} rounds"
     if certain:
-        return f"{_words(rival)} is {ratio}, so it takes its place"
-    return f"{_words(rival)} came to {ratio}, which is noise: {_words(default)} stays"
+        return f"{_words(rival)} is {ratio}, so it replaces the default"
+    return f"{_words(rival)} was {ratio}, which is noise: {_words(default)} stays"
 
 
 def _words(setting: dict[str, Any]) -> str:
@@ -234,7 +261,7 @@ def _key(setting: dict[str, Any]) -> tuple[tuple[str, int], ...]:
 
 
 def exports(setting: dict[str, Any]) -> list[str]:
-    """For a shell."""
+    """Return the lines that set the variables in a shell."""
     return [f"export FASTLOADER_{name.upper()}={value}" for name, value in setting.items()]
 
 
@@ -270,7 +297,7 @@ def _data(sweep: Sweep, chosen: dict[str, Any]) -> dict[str, Any]:
 
 
 def draw(sweep: Sweep, chosen: dict[str, Any], path: Path) -> None:
-    """Images/s against workers."""
+    """Draw images/s against workers."""
     points = [(s["workers"], rate) for s, rate in sweep.results if list(s) == ["workers"]]
     with figure(path) as axes:
         for workers, rate in points:
@@ -278,7 +305,7 @@ def draw(sweep: Sweep, chosen: dict[str, Any], path: Path) -> None:
         axes.plot(*zip(*((w, rate.median) for w, rate in points), strict=True), "o-", color=BLUE)
         best = dict(points)[chosen["workers"]]
         axes.plot(chosen["workers"], best.median, "o", color=ORANGE, markersize=9)
-        # Above everything that is drawn, and inside at both ends.
+        # The text stands above all curves, and inside the axes at both ends.
         place = [workers for workers, _ in points].index(chosen["workers"])
         side = "left" if place == 0 else "right" if place == len(points) - 1 else "center"
         top = max(rate.high for _, rate in points)
