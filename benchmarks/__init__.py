@@ -1,1 +1,1 @@
-"""Measurements of fastloader against what its users would take instead; none of them is a test."""
+"""Measurements of fastloader against what its users would use instead. None of them is a test."""

@@ -1,10 +1,10 @@
-"""``python -m benchmarks``: lists the cases, runs some or all, makes tables and plots of them.
+"""``python -m benchmarks`` lists the cases, runs them, and makes tables and plots of the results.
 
-list                      the cases
-run [CASE...] [--quick]   all of them; --quick: those that can be quick, on little data, in a
-                          minute. Each writes a record with all samples into build/benchmarks/.
-                          What follows -- is handed to the case: run scaling -- --db postgres
-report [CASE...]          tables in Markdown and plots, of the records that there are
+list                      list the cases
+run [CASE...] [--quick]   run some or all. --quick runs those that can be quick, on little data, in
+                          a minute. Each writes a record with all samples into build/benchmarks/.
+                          Arguments after -- are passed to the case: run scaling -- --db postgres
+report [CASE...]          make tables in Markdown and plots of the existing records
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     arguments.add_argument("action", choices=("list", "run", "report"))
-    arguments.add_argument("case", nargs="*", help="of those listed (all)")
+    arguments.add_argument("case", nargs="*", help="one of those that list shows (all)")
     arguments.add_argument("--quick", action="store_true", help="little data, one round")
     arguments.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", default=BUILD,
-        help="for records, or the report with its plots (build/benchmarks)",
+        help="the folder for records, or for the report and its plots (build/benchmarks)",
     )  # fmt: skip
     options = arguments.parse_intermixed_args(argv)
     unknown = [case for case in options.case if case not in CASES]
     if unknown:
         arguments.error(f"no case {unknown[0]!r}; there are {', '.join(CASES)}")
     if more and (options.action != "run" or len(options.case) != 1):
-        arguments.error("what follows -- is for one case that is run")
+        arguments.error("arguments after -- need the action run and exactly one case")
     options.output.mkdir(parents=True, exist_ok=True)
     if options.action == "list":
         for name, case in CASES.items():
@@ -55,9 +55,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def run(cases: list[str], output: Path, more: list[str], *, quick: bool) -> int:
-    """The exit code: 1 if any case has failed."""
+    """Run the cases one after the other. Return the exit code, 1 if any has failed."""
     if quick and (slow := [name for name in cases if CASES[name].quick is None]):
-        print(f"{', '.join(slow)}: cannot be quick; run without --quick", file=sys.stderr)
+        print(f"{', '.join(slow)}: no quick run; leave out --quick", file=sys.stderr)
         return 2
     names = cases or [name for name, case in CASES.items() if not (quick and case.quick is None)]
     failed = []
@@ -77,7 +77,7 @@ def run(cases: list[str], output: Path, more: list[str], *, quick: bool) -> int:
 
 
 def _run(command: list[str]) -> int:
-    """The exit code. SIGTERM goes to the case, too, which may have a server to end."""
+    """Run a case and return its exit code. Pass SIGTERM on to it: it may have a server to end."""
     with ending_cleanly(), subprocess.Popen(command, cwd=ROOT) as process:
         try:
             return process.wait()

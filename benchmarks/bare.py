@@ -1,4 +1,4 @@
-"""Decoding with libjpeg-turbo and nothing else: ``bare_jpeg.c``, compiled where it is needed."""
+"""Decoding with libjpeg-turbo and nothing else: ``bare_jpeg.c``, compiled when it is needed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SOURCE = Path(__file__).with_name("bare_jpeg.c")
 LIBRARY = BUILD / "bare_jpeg.so"
 FLAGS = ["-O2", "-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-fPIC", "-shared"]
 MODES = ("full", "fast", "entropy", "coefficients")
-"""``bare_mode`` of the source."""
+"""The names of ``bare_mode`` in the source, in its order."""
 
 
 def compiled() -> Path:
-    """The shared library, made if it is missing or older than its source."""
+    """Return the shared library, compiled if it is missing or older than its source."""
     if not LIBRARY.exists() or LIBRARY.stat().st_mtime < SOURCE.stat().st_mtime:
         BUILD.mkdir(parents=True, exist_ok=True)
         unfinished = LIBRARY.with_suffix(f".{os.getpid()}")
@@ -42,9 +42,14 @@ def compiled() -> Path:
 def decoder(
     blobs: list[bytes], mode: str = "full", size: tuple[int, int] = (0, 0)
 ) -> Callable[[], None]:
-    """A function that decodes all the blobs once, in one call of C.
+    """Return a function that decodes all blobs once, in one call of C.
 
-    mode: of MODES; size: (height, width) that "fast" reduces to, never below.
+    Parameters
+    ----------
+    mode
+        One of MODES.
+    size
+        (height, width). The mode "fast" reduces images, but never below this size.
     """
     library = ctypes.CDLL(str(compiled()))
     library.bare_decode.restype = ctypes.c_size_t
@@ -62,14 +67,14 @@ def decoder(
 
 
 def on_all_cores(blobs: list[bytes], processes: int, *, epochs: int) -> dict[str, float]:
-    """Seconds until the last process is done with its share, and their CPU seconds together.
+    """Return the seconds until the last process is done, and the CPU seconds of all.
 
-    Each process decodes its share once to warm up; then they start the clock together.
+    Each process decodes its share of the blobs once to warm up. Then they start the clock together.
     """
-    context = multiprocessing.get_context("fork")  # the blobs are there, nothing has to be sent
-    start = context.Barrier(processes, timeout=600)  # one of them may die on its way there
+    context = multiprocessing.get_context("fork")  # a forked child has the blobs already
+    start = context.Barrier(processes, timeout=600)  # a process may die before it gets here
     results = context.SimpleQueue()
-    # Whole runs of the table: where each photo is there several times, the shares are equal.
+    # Each share is a consecutive part. If the table repeats its photos, the shares are equal.
     bounds = [len(blobs) * i // processes for i in range(processes + 1)]
     shares = [blobs[first:end] for first, end in itertools.pairwise(bounds)]
     workers = [context.Process(target=_share, args=(s, start, results, epochs)) for s in shares]

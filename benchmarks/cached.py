@@ -1,7 +1,8 @@
-"""The cache: the epoch that fills it, and those that it serves, beside a loader without one.
+"""The cache: the epoch that fills it and the epochs that it serves, against a loader without one.
 
-Shuffled, from a SQLite file in the page cache, in a plain loop. ``cold`` finds the file of another
-run, out of the page cache; beside it stands a program that reads the file from begin to end.
+Epochs are shuffled, from a SQLite file in the page cache, in a plain loop. The contestant ``cold``
+finds the cache file of an earlier run, which is not in the page cache; its rate is compared with
+that of a program that reads the file from beginning to end.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ EPOCHS = 4
 
 
 def epochs(path: str, count: int, **options: Any) -> tuple[list[float], int]:
-    """Images/s of each, and the rows that came out of the cache."""
+    """Return images/s of each epoch, and the number of rows that came from the cache."""
     from fastloader import FastLoader
 
     options |= {"batch_size": BATCH, "size": SIZE, "workers": cores(), "shuffle": True}
@@ -52,7 +53,7 @@ def epochs(path: str, count: int, **options: Any) -> tuple[list[float], int]:
 
 
 def run_one(name: str, path: str) -> Sample:
-    # On the disk of the database, which is no memory where a cold cache can be measured.
+    # On the disk of the database: /tmp may be in memory, where no cache can be cold.
     with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
         if name != COLD:
             cache = {NONE: None, RAM: "ram", FOLDER: folder}[name]
@@ -84,10 +85,10 @@ def lines(samples: dict[str, list[Sample]]) -> list[str]:
             over = f"{ratio(of_name, samples[NONE], 'images_per_s'):.1f}"
         row = [spread(of_name, key) for key in ("first", "images_per_s")]
         rows.append([name, *(f"{images:.0f}" for images in row), over])
-    found = [table(["", "first epoch, images/s", "later ones", "x no cache"], rows)]
+    found = [table(["", "first epoch, images/s", "later epochs", "x no cache"], rows)]
     found += [
-        f"cold: {sample['mb_per_s']:.0f} MB/s, the disk read alone "
-        f"{sample['disk_mb_per_s']:.0f}; {sample['left_mb']:.0f} MB had stayed in memory"
+        f"cold: {sample['mb_per_s']:.0f} MB/s; reading the file alone: "
+        f"{sample['disk_mb_per_s']:.0f} MB/s; {sample['left_mb']:.0f} MB stayed in the page cache"
         for sample in samples.get(COLD, [])
     ]
     return found
@@ -95,7 +96,9 @@ def lines(samples: dict[str, list[Sample]]) -> list[str]:
 
 def main() -> None:
     arguments = parser("cached", __doc__, rounds=3)
-    arguments.add_argument("--copies", type=int, default=5, metavar="N", help="of the photos (5)")
+    arguments.add_argument(
+        "--copies", type=int, default=5, metavar="N", help="rows for each photo (5)"
+    )
     arguments.add_argument("--one", nargs=2, metavar=("NAME", "DATABASE"), help="one run, as JSON")
     options = arguments.parse_args()
     if options.one:

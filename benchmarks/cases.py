@@ -1,4 +1,4 @@
-"""The cases: what each measures, what runs it, and what of its samples is worth a picture."""
+"""The cases: what each measures, the module that runs it, and the metric that the report plots."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Metric:
-    """key: of a sample. unit: of its values. more: whether more is better."""
+    """What the report shows of a case.
+
+    Attributes
+    ----------
+    key
+        The key of a sample.
+    unit
+        The unit of its values.
+    more
+        Whether more is better.
+    """
 
     key: str
     unit: str
@@ -16,9 +26,21 @@ class Metric:
 
 @dataclass(frozen=True)
 class Case:
-    """what: it measures, in a line. command: a module of this package, and its arguments.
-    quick: what it takes to be done in a few seconds; None if it cannot be. metric: of the samples
-    that have it. is_ours: all samples are of fastloader."""
+    """One benchmark.
+
+    Attributes
+    ----------
+    what
+        What it measures, in a line.
+    command
+        A module of this package, and its arguments.
+    metric
+        The metric of those samples that have it.
+    quick
+        The arguments that make it finish in a few seconds; None if it cannot.
+    is_ours
+        Whether all samples are of fastloader.
+    """
 
     what: str
     command: tuple[str, ...]
@@ -33,7 +55,7 @@ FOUR_DECODERS = ("--only", "fastloader", "libjpeg-turbo alone", "Pillow", "pillo
 
 CASES: dict[str, Case] = {
     "cursor": Case(
-        "reading from PostgreSQL in one process, beside psycopg2 and psycopg 3",
+        "reading from PostgreSQL in one process, against psycopg2 and psycopg 3",
         ("postgres", "--part", "read"),
         Metric("rows_per_s", "rows/s"),
         (*SOME, "--copies", "2"),
@@ -41,41 +63,41 @@ CASES: dict[str, Case] = {
     "plan": Case(
         "the keys of 10 million rows, and the order of an epoch",
         ("plan",),
-        Metric("us_per_row", "us a row", more=False),
+        Metric("us_per_row", "us per row", more=False),
         ("--rounds", "1", "--rows", "300000"),
         is_ours=True,
     ),
     "decode": Case(
-        "decode and resize on one core, beside other libraries",
+        "decode and resize on one core, against other libraries",
         ("decode",),
-        Metric("ms", "ms a picture", more=False),
+        Metric("ms", "ms per image", more=False),
         ("--rounds", "1", "--photos", "60", "--workload", "photos", *FOUR_DECODERS),
     ),
     "resize": Case(
-        "the stages of a picture: entropy decoding, transform, resize, write",
+        "the stages of an image: entropy decoding, transform, resize, write",
         ("decode", "--part", "stages"),
-        Metric("ms", "ms a picture", more=False),
+        Metric("ms", "ms per image", more=False),
         ("--rounds", "1", "--photos", "60"),
         is_ours=True,
     ),
     "quality": Case(
         'pixels against a float64 reference, quality="fast" against "exact"',
         ("decode", "--part", "quality"),
-        Metric("ms", "ms a picture", more=False),
+        Metric("ms", "ms per image", more=False),
     ),
     "handover": Case(
         "a batch from the ring into NumPy and into TensorFlow: CPU of the training process",
         ("handover",),
-        Metric("ours", "us an image", more=False),
+        Metric("ours", "us per image", more=False),
     ),
     "sqlite": Case(
-        "SQLite to a TensorFlow loop, beside what is usually done",
+        "SQLite to a TensorFlow loop, against the usual ways",
         ("end_to_end", "--all"),
         IMAGES_PER_S,
         (*SOME, "--copies", "2", "--only", "fastloader", "pillow-batch", "bare"),
     ),
     "postgres": Case(
-        "PostgreSQL to a TensorFlow loop, beside what is usually done",
+        "PostgreSQL to a TensorFlow loop, against the usual ways",
         ("end_to_end", "--db", "postgres"),
         IMAGES_PER_S,
         (*SOME, "--copies", "2", "--only", "fastloader", "pillow-batch"),
@@ -86,7 +108,7 @@ CASES: dict[str, Case] = {
         IMAGES_PER_S,
     ),
     "ray": Case(
-        "Ray Data on three nodes: fastloader.adapters.ray beside read_sql and map_batches",
+        "Ray Data on three nodes: fastloader.adapters.ray against read_sql and map_batches",
         ("on_ray",),
         IMAGES_PER_S,
         (*SOME, "--copies", "2"),
@@ -119,7 +141,7 @@ CASES: dict[str, Case] = {
         is_ours=True,
     ),
     "shuffle": Case(
-        "what an order costs: both databases, warm and cold",
+        "the cost of each order: both databases, warm and cold",
         ("shuffle",),
         Metric("rows_per_s", "rows/s"),
         is_ours=True,
@@ -131,7 +153,7 @@ CASES: dict[str, Case] = {
         is_ours=True,
     ),
     "cache": Case(
-        "the epoch that fills the cache and those that it serves, warm and cold",
+        "the epoch that fills the cache and the epochs that it serves, warm and cold",
         ("cached",),
         IMAGES_PER_S,
         (*SOME, "--copies", "2", "--only", "no cache", "ram"),
@@ -140,7 +162,7 @@ CASES: dict[str, Case] = {
     "labels": Case(
         "the labels in a batch of a sorted table, by shuffle_block",
         ("labels",),
-        Metric("mean_distinct", "labels a batch"),
+        Metric("mean_distinct", "labels per batch"),
         is_ours=True,
     ),
 }

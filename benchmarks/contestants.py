@@ -1,8 +1,8 @@
-"""The ways from a table of JPEGs to batches in a training loop, each a function of a SQLite file's
-path or a PostgreSQL server's URL.
+"""The contestants: ways from a table of JPEGs to batches in a training loop.
 
-``python -m benchmarks.contestants NAME DATABASE`` runs one of them: an epoch to warm up, then the
-epochs that are measured, in a plain loop. It prints one line of JSON.
+Each is a function of a SQLite file's path or a PostgreSQL server's URL. ``python -m
+benchmarks.contestants NAME DATABASE`` runs one of them: an epoch to warm up, then the epochs that
+are measured, in a plain loop. It prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from .photos import SELECT, Photo, rows_of
 from .pixels import opencv_pixels, pillow_pixels
 
 Batches = Any
-"""An iterable of (images, labels), again and again."""
+"""An iterable of (images, labels) that can be iterated again for the next epoch."""
 
 
 # ---- fastloader ----------------------------------------------------------------------------------
 
 
 def fastloader(path: str) -> Batches:
-    """As its documentation says."""
+    """Use fastloader as its documentation says."""
     return _loader(path).as_dataset()
 
 
 def fastloader_from_generator(path: str) -> Batches:
-    """In the place of a generator that was there before."""
+    """Use fastloader in place of an existing generator."""
     import tensorflow as tf
 
     loader = _loader(path)
@@ -59,7 +59,7 @@ def _loader(path: str) -> Any:
 
 
 def pillow_batch(path: str) -> Batches:
-    """The usual advice: a generator of whole batches, and a prefetch behind it."""
+    """Follow the usual advice: a generator of whole batches, and a prefetch behind it."""
     import tensorflow as tf
 
     def batches() -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
@@ -77,7 +77,7 @@ def pillow_batch(path: str) -> Batches:
 
 
 def pillow_element(path: str) -> Batches:
-    """A generator of one picture after the other; TensorFlow puts them into batches."""
+    """Generate single images, which TensorFlow puts into batches."""
     import tensorflow as tf
 
     def elements() -> Iterator[tuple[NDArray[np.uint8], int]]:
@@ -92,8 +92,11 @@ def pillow_element(path: str) -> Batches:
 
 
 def by_hand(path: str) -> Batches:
-    """The best that can be put together: psycopg 3's binary server-side cursor, a batch ahead of
-    the decoding, a pool of threads and OpenCV, whose functions release the GIL. No antialiasing."""
+    """Combine the fastest parts: psycopg 3's binary server-side cursor, threads, and OpenCV.
+
+    The cursor is a batch ahead of the decoding. OpenCV's functions release the GIL, and do not
+    antialias.
+    """
     import cv2
     import tensorflow as tf
 
@@ -135,17 +138,17 @@ def by_hand(path: str) -> Batches:
 
 
 def tf_map(path: str) -> Batches:
-    """A generator of blobs; TensorFlow decodes them on all cores."""
+    """Generate blobs, which TensorFlow decodes on all cores."""
     return _decoded(_generated_blobs(path), antialias=False)
 
 
 def tf_map_antialias(path: str) -> Batches:
-    """The same with the antialiasing that Pillow and fastloader always do."""
+    """Do the same with antialiasing, which Pillow and fastloader always do."""
     return _decoded(_generated_blobs(path), antialias=True)
 
 
 def sqldataset(path: str) -> Batches:
-    """TensorFlow reads the table too: the fastest that TensorFlow has, for SQLite only."""
+    """Let TensorFlow read the table too: its fastest way, for SQLite only."""
     import tensorflow as tf
 
     types = (tf.string, tf.int64)
@@ -169,7 +172,7 @@ def _decoded(dataset: Any, *, antialias: bool) -> Batches:
         image = tf.image.resize(tf.io.decode_jpeg(blob, channels=3), SIZE, antialias=antialias)
         return tf.cast(image, tf.uint8), label
 
-    # Not AUTOTUNE: it starts with one call at a time and finds its way in seconds, or does not.
+    # Not AUTOTUNE: it starts with one call at a time, and takes seconds to use more, or never does.
     dataset = dataset.map(decode, num_parallel_calls=cores())
     return dataset.batch(BATCH).prefetch(tf.data.AUTOTUNE)
 
@@ -187,7 +190,7 @@ CONTESTANTS: dict[str, Callable[[str], Batches]] = {
 }
 
 NAMES = (*CONTESTANTS, "bare")
-"""``bare`` is no loader: one process for each core that only decodes (``bare.py``)."""
+"""``bare`` is not a loader, but a process for each core that only decodes (``bare.py``)."""
 
 
 # ---- running one ---------------------------------------------------------------------------------
@@ -195,7 +198,7 @@ NAMES = (*CONTESTANTS, "bare")
 
 @dataclass
 class Clock:
-    """What the measured epochs took, without the time between them."""
+    """The cost of the measured epochs, without the time between them."""
 
     rows: int = 0
     seconds: float = 0.0
@@ -204,11 +207,12 @@ class Clock:
     teardown_s: float = 0.0
 
     def epoch(self, batches: Batches) -> None:
-        """Pulls an epoch; the clock runs from making the iterator to its end.
+        """Pull an epoch. The clock runs from making the iterator to its end.
 
-        Not until the iterator is gone: TensorFlow 2.21 then wakes the thread of its autotuner a
-        moment too early, which goes back to sleep for up to as long as the epoch has lasted (60 s
-        at most), and waits for it. That happens to every pipeline, though not every time.
+        It stops before the iterator is deleted. At that point TensorFlow 2.21 wakes the thread of
+        its autotuner a moment too early; the thread goes back to sleep for up to the duration of
+        the epoch (60 s at most), and TensorFlow waits for it. That happens to every pipeline,
+        though not every time.
         """
         cpu, own, start = cpu_seconds(), time.process_time(), time.perf_counter()
         iterator = iter(batches)
@@ -224,7 +228,7 @@ class Clock:
 
 
 def run(batches: Batches, epochs: int) -> Sample:
-    """Pulls all batches ``1 + epochs`` times; counts from the second epoch on."""
+    """Pull ``1 + epochs`` epochs, and measure all but the first."""
     warm_up, clock = Clock(), Clock()
     warm_up.epoch(batches)
     for _ in range(epochs):
@@ -235,7 +239,7 @@ def run(batches: Batches, epochs: int) -> Sample:
 
 
 def run_bare(path: str, epochs: int) -> Sample:
-    """The blobs are in memory before the clock starts, and the pixels are thrown away."""
+    """Measure decoding alone: blobs are in memory before the clock starts, pixels are discarded."""
     from . import bare
 
     blobs = [bytes(blob) for blob, _ in rows_of(path)]
@@ -244,7 +248,7 @@ def run_bare(path: str, epochs: int) -> Sample:
 
 
 def _sample(clock: Clock) -> Sample:
-    """CPU seconds per 1000 images are milliseconds of one core per image."""
+    """Return the rates. CPU seconds per 1000 images are CPU milliseconds per image."""
     return {
         **asdict(clock),
         "images_per_s": clock.rows / clock.seconds,
@@ -263,7 +267,7 @@ def main() -> None:
     )
     arguments.add_argument("--epochs", type=int, default=1, help="measured epochs (1)")
     options = arguments.parse_args()
-    with contextlib.suppress(ImportError):  # then with the Pillow that there is
+    with contextlib.suppress(ImportError):  # without pillow-simd, use the installed Pillow
         pillows.use("pillow-simd")
     if options.name == "bare":
         print_sample(lambda: run_bare(options.database, options.epochs))

@@ -1,11 +1,12 @@
 """The decode stage on one core: a blob in memory becomes 224x224x3 levels.
 
-Every library has a process of its own, pinned to one core, that stays for all rounds: TensorFlow
-takes 15 s to begin. In each round every contestant goes over all pictures of the workload.
+Every library has a process of its own, pinned to one core, that stays for all rounds, because
+TensorFlow takes 15 s to start. In each round every contestant decodes all images of the workload.
 "Antialiased" says whether a resize takes all source pixels into account, as fastloader's does;
-"-": nothing is resized. Where a library is not installed its contestants are left out.
+"-" means that nothing is resized. Contestants whose library is not installed are left out.
 
---part stages: where fastloader's time goes. --part quality: what quality="fast" costs and gains.
+--part stages shows where fastloader's time goes. --part quality shows the cost and the gain of
+quality="fast".
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ FAST = "fastloader, fast"
 
 
 class Peers:
-    """The processes, each started when it is first asked for something."""
+    """The processes of the libraries. Each starts when it is first asked for something."""
 
     def __init__(
         self, stack: contextlib.ExitStack, errors: IO[str], folders: Folders, *, everything: bool
@@ -73,14 +74,14 @@ class Peers:
             stderr=self._errors,
             text=True,
         )
-        return self._stack.enter_context(process)  # closes its input, which ends it, and waits
+        return self._stack.enter_context(process)  # the exit closes its input, which ends it
 
 
 # ---- one workload --------------------------------------------------------------------------------
 
 
 def measured(peers: Peers, workload: str, options: argparse.Namespace) -> dict[str, list[Sample]]:
-    """The samples of each contestant."""
+    """Return the samples of each contestant."""
     names = (
         name
         for name, contestant in CONTESTANTS.items()
@@ -102,8 +103,8 @@ def lines(workload: str, samples: dict[str, list[Sample]]) -> list[str]:
         ]
         for name, found in samples.items()
     ]
-    headers = ["median [lowest..highest]", "ms per picture", *ours, "antialiased"]
-    count = max((found[0]["pictures"] for found in samples.values()), default=0)
+    headers = ["median [lowest..highest]", "ms per image", *ours, "antialiased"]
+    count = max((found[0]["images"] for found in samples.values()), default=0)
     return [
         f"{workload}: {WORKLOADS[workload].title} ({count})",
         "",
@@ -114,12 +115,12 @@ def lines(workload: str, samples: dict[str, list[Sample]]) -> list[str]:
 
 
 def disturbed(samples: dict[str, list[Sample]]) -> list[str]:
-    """A warning where the clock ran on while something else had the core."""
+    """Return a warning if something else ran on a contestant's core while it was measured."""
     lost = {name: max(1 - s["cpu_ms"] / s["ms"] for s in each) for name, each in samples.items()}
     worst = max(lost, key=lost.__getitem__, default=None)
     if worst is None or lost[worst] < 0.05:
         return []
-    return [f"not alone on its core: {worst} was kept off it for {lost[worst]:.0%} of a pass"]
+    return [f"{worst} was not alone on its core: it waited for {lost[worst]:.0%} of a pass"]
 
 
 def speed(options: argparse.Namespace) -> tuple[dict[str, list[Sample]], list[str]]:
@@ -132,7 +133,7 @@ def speed(options: argparse.Namespace) -> tuple[dict[str, list[Sample]], list[st
         peers = Peers(stack, errors, folders, everything=options.all)
         for workload in options.workload:
             if not WORKLOADS[workload].read(folders, everything=options.all):
-                text += [f"{workload}: no pictures in {os.path.relpath(options.data)}", ""]
+                text += [f"{workload}: no images in {os.path.relpath(options.data)}", ""]
                 continue
             found = measured(peers, workload, options)
             samples |= {f"{workload}: {name}": each for name, each in found.items()}
@@ -155,7 +156,7 @@ def main() -> None:
         metavar="FOLDER",
         default=ROOT.parent / "shared" / "data",
         help="folder with the folders large, png/kodak and webp; "
-        "default: ../shared/data beside the repository",
+        "default: ../shared/data alongside the repository",
     )
     arguments.add_argument(
         "--workload",
@@ -166,7 +167,7 @@ def main() -> None:
         help=f"of {', '.join(WORKLOADS)} (all)",
     )
     arguments.add_argument(
-        "--all", action="store_true", help="with the lesser contestants, and all pictures"
+        "--all", action="store_true", help="with the lesser contestants, and all images"
     )
     options = arguments.parse_args()
     if options.part != "speed" and options.json == arguments.get_default("json"):

@@ -1,7 +1,7 @@
-"""The process of one peer of the decode stage.
+"""The process of one library of the decode stage.
 
-It reads lines of JSON, ``[contestant, workload]``, runs that contestant over the pictures of the
-workload, after a pass to warm up where it is the first time, and answers with a line of JSON.
+It reads lines of JSON, ``[contestant, workload]``, runs that contestant over the images of the
+workload, the first time after a pass to warm up, and answers with a line of JSON.
 """
 
 from __future__ import annotations
@@ -52,13 +52,16 @@ class Runner:
             for i in range(count):
                 decode(i)
         seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu
-        per_picture = 1000 / (passes * count)
-        return {"ms": seconds * per_picture, "cpu_ms": cpu_s * per_picture, "pictures": count}
+        per_image = 1000 / (passes * count)
+        return {"ms": seconds * per_image, "cpu_ms": cpu_s * per_image, "images": count}
 
 
 def check(name: str, work: Work, decode: Decode) -> None:
-    """Whether the first picture is about the one that fastloader makes: all of it, red where it is
-    red. Levels are compared by their means over 8x8 parts, which filters hardly change."""
+    """Check that the first image is nearly the one that fastloader makes.
+
+    This finds a wrong region or swapped channels. It compares the mean levels of 8x8 parts, which
+    hardly depend on the filter. SystemExit says by how much they differ.
+    """
     if CONTESTANTS[name].antialias == "-":
         return
     parts = (SIZE[0] // 8, 8, SIZE[1] // 8, 8, 3)
@@ -68,7 +71,7 @@ def check(name: str, work: Work, decode: Decode) -> None:
     except CannotDecodeError:
         return
     if (difference := np.abs(found - ours).mean()) > 4:
-        raise SystemExit(f"{name} is {difference:.1f} levels off: another picture")
+        raise SystemExit(f"{name} differs by {difference:.1f} levels: that is another image")
 
 
 def main() -> None:
@@ -79,14 +82,14 @@ def main() -> None:
     arguments.add_argument("--data", type=Path, required=True, help="folder with large, png, webp")
     arguments.add_argument("--images", type=Path, required=True, help="folder of the photographs")
     arguments.add_argument("--photos", type=int, help="how many of them (all)")
-    arguments.add_argument("--all", action="store_true", help="all pictures of each workload")
+    arguments.add_argument("--all", action="store_true", help="all images of each workload")
     options = arguments.parse_args()
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     if options.peer in pillows.NAMES:
-        with contextlib.suppress(ImportError):  # version() says so of each sample
+        with contextlib.suppress(ImportError):  # version() then reports it for each sample
             pillows.use(options.peer)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # keeps what libraries print out of the answers
     run = Runner(Folders.of(options), everything=options.all)
     for line in sys.stdin:
         name, workload = json.loads(line)
@@ -100,7 +103,7 @@ def main() -> None:
 
 
 def version(peer: str) -> str | None:
-    """ImportError where it is the other Pillow that is there."""
+    """Return the version of a distribution. Raise ImportError if only the other Pillow is there."""
     try:
         return metadata.version(peer)
     except metadata.PackageNotFoundError as error:

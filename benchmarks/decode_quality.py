@@ -1,4 +1,4 @@
-"""What quality="fast" costs and gains: PSNR of its 224x224 pictures against the exact ones."""
+"""The cost and the gain of quality="fast": time, and PSNR of 224x224 images against exact ones."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from .decoders import Decode, Work, fastloader
 from .measure import Sample, paired, ratio, spread, table
 from .workloads import WORKLOADS, Folders
 
-PICTURES = ("photos", "baseline", "progressive")
+MEASURED = ("photos", "baseline", "progressive")
+"""The workloads that are measured."""
+
 FAST, EXACT = "fast", "exact"
 
 
 def psnr(found: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> float:
-    """In dB; infinite where they are the same."""
+    """Return the peak signal-to-noise ratio in dB, infinite if both are the same."""
     error = float(np.mean((found.astype(np.float64) - wanted) ** 2))
     return 10 * math.log10(255**2 / error) if error else math.inf
 
@@ -29,7 +31,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, list[Sample]], list[str]
     samples: dict[str, list[Sample]] = {}
     rows = []
     with one_core():
-        for workload in (name for name in PICTURES if name in options.workload):
+        for workload in (name for name in MEASURED if name in options.workload):
             blobs = WORKLOADS[workload].read(Folders.of(options), everything=True)
             if not blobs:
                 continue
@@ -43,7 +45,7 @@ def run(options: argparse.Namespace) -> tuple[dict[str, list[Sample]], list[str]
             samples[f"{workload}: psnr"] = [
                 {"db": value if math.isfinite(value) else None} for value in sorted(values)
             ]
-    headers = ["PSNR of fast against exact", "pictures", "mean dB", "worst dB", "the same"]
+    headers = ["PSNR of fast against exact", "images", "mean dB", "worst dB", "the same"]
     return samples, [table([*headers, "ms exact", "ms fast", "times faster"], rows)]
 
 
@@ -55,7 +57,7 @@ def _once(decode: dict[str, Decode], count: int, quality: str) -> Sample:
 
 
 def _row(workload: str, values: list[float], found: dict[str, list[Sample]]) -> list[str]:
-    """The mean is of the pictures that differ."""
+    """Return a row of the table. The mean is over the images that differ."""
     differing = [value for value in values if math.isfinite(value)]
     same = len(values) - len(differing)
     return [

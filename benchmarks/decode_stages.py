@@ -1,8 +1,8 @@
-"""Where the time of a decode goes: stage by stage, and whether the stages add up to the whole.
+"""The time of a decode by stage, and whether the stages add up to the whole.
 
-libjpeg-turbo's stages are measured without the kernel: entropy decoding with its results thrown
-away, and the rest of a decode as what a full one takes longer. The other times are of the kernel's
-own clock.
+libjpeg-turbo's stages are measured without the kernel: entropy decoding alone, with its results
+discarded, and the rest of a decode as the difference to a full one. The other times are those of
+the kernel's own clock.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     FLOAT32: {"dtype": "float32", "layout": "NCHW"},
 }
 BARE = {"entropy": "entropy", "kept": "coefficients", "decode": "full"}
-"""Modes of the bare decoder, by the name of what they measure."""
+"""The modes of the bare decoder, by the names of their samples."""
 
 
 @contextlib.contextmanager
@@ -42,24 +42,24 @@ def one_core() -> Iterator[None]:
 
 
 def kernel(blobs: list[bytes], *, timed: bool, **options: Any) -> Callable[[], Sample]:
-    """A pass of the kernel over all blobs; where it is timed, the times of its stages."""
+    """Return a pass of the kernel over all blobs. If timed, it returns the times of its stages."""
     from fastloader.fields._kernel import Decoder
 
     decoder = Decoder(*SIZE, max_pixels=MAX_PIXELS, orientation=False, timed=timed, **options)
-    picture = np.empty((1, *decoder.shape), decoder.dtype)
+    image = np.empty((1, *decoder.shape), decoder.dtype)
 
     def decode() -> Sample:
         before = decoder.times
         for blob in blobs:
-            if failures := decoder.decode([blob], picture):
-                raise SystemExit(f"the kernel cannot decode a picture: {failures[0][2]}")
+            if failures := decoder.decode([blob], image):
+                raise SystemExit(f"the kernel cannot decode an image: {failures[0][2]}")
         return {stage: (at - before[stage]) * 1000 for stage, at in decoder.times.items()}
 
     return decode
 
 
 def run(options: argparse.Namespace) -> tuple[dict[str, list[Sample]], list[str]]:
-    """Of the photographs."""
+    """Measure the stages of the photographs."""
     blobs = WORKLOADS["photos"].read(Folders.of(options))
     passes: dict[str, Callable[[], Sample | None]] = {
         name: bare.decoder(blobs, mode) for name, mode in BARE.items()
@@ -85,24 +85,24 @@ def lines(samples: dict[str, list[Sample]], count: int) -> list[str]:
     columns = [_stages(samples, name) for name in VARIANTS]
     rows = [[stage, *(f"{column[stage]:.3f}" for column in columns)] for stage in columns[0]]
     off = [Spread.of(_off(samples, name)) for name in VARIANTS]
-    rows.append(["kernel's total more than the sum, %", *(f"{each:.1f}" for each in off)])
+    rows.append(["kernel's total above the sum, %", *(f"{each:.1f}" for each in off)])
     clocked = spread(samples[UINT8], "ms").median / spread(samples["not timed"], "ms").median - 1
     return [
-        f"Stages of {count} photographs, ms per picture, median [lowest..highest]",
+        f"Stages of {count} photographs, ms per image, median [lowest..highest]",
         "",
         table(["stage", *VARIANTS], rows),
         "",
-        "The sum lacks what the kernel does besides, and some of it is done otherwise: it asks",
-        "libjpeg for four bytes a pixel, and keeps its rows. Reading the clock takes part too: "
+        "The sum lacks the kernel's other work, and the kernel does some of it differently: it",
+        "asks libjpeg for four bytes per pixel, and keeps its rows. Reading the clock costs "
         f"{clocked:+.1%}",
-        f"against {spread(samples['not timed'], 'ms'):.3f} ms without it.",
+        f"compared with {spread(samples['not timed'], 'ms'):.3f} ms without it.",
         "Entropy decoding with all coefficients kept (jpeg_read_coefficients): "
         f"{spread(samples['kept'], 'ms'):.3f} ms.",
     ]
 
 
 def _sums(samples: dict[str, list[Sample]], name: str) -> list[float]:
-    """Of the measured stages, round by round."""
+    """Return the sum of the measured stages in each round, in ms."""
     rounds = zip(samples["decode"], samples[name], strict=True)
     return [decode["ms"] + ours["resize"] + ours["write"] for decode, ours in rounds]
 
@@ -116,7 +116,7 @@ def _stages(samples: dict[str, list[Sample]], name: str) -> dict[str, Spread]:
     both = zip(samples["decode"], samples["entropy"], strict=True)
     return {
         "entropy decoding": spread(samples["entropy"], "ms"),
-        "inverse transform, upsampling, colour": Spread.of(d["ms"] - e["ms"] for d, e in both),
+        "inverse transform, upsampling, color": Spread.of(d["ms"] - e["ms"] for d, e in both),
         "resize": spread(samples[name], "resize"),
         "write": spread(samples[name], "write"),
         "sum": Spread.of(_sums(samples, name)),

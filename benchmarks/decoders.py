@@ -1,6 +1,7 @@
 """The ways from a blob in memory to 224x224x3 levels, each on one core.
 
-A library is imported by the function that needs it, in the process of its own (``decode_peer.py``).
+Each library has a process of its own (``decode_peer.py``) and is imported only by the functions
+that need it.
 """
 
 from __future__ import annotations
@@ -22,27 +23,34 @@ MAX_PIXELS = 1 << 28
 
 
 class CannotDecodeError(Exception):
-    """A format that this build of a library does not know."""
+    """The format is unknown to this build of a library."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """blobs: all pictures. boxes: to crop from them, or None."""
+    """The images to decode.
+
+    Attributes
+    ----------
+    blobs
+        The encoded images.
+    boxes
+        The box to crop from each, or None.
+    """
 
     blobs: list[bytes]
     boxes: list[Box] | None
 
 
 Decode = Callable[[int], Any]
-"""Makes picture i of the work: uint8 (224, 224, 3) or, for TensorFlow and PyTorch, what becomes one
-without work."""
+"""A function that decodes image i of the work to uint8 (224, 224, 3)."""
 
 
 # ---- fastloader and the floor --------------------------------------------------------------------
 
 
 def fastloader(work: Work, *, quality: str = "exact", portable: bool = False) -> Decode:
-    """Each picture into the same place. EXIF's orientation is left alone, as the others do."""
+    """Decode each image into the same memory, and ignore EXIF's orientation as the others do."""
     from fastloader.fields._kernel import Decoder
 
     decoder = Decoder(
@@ -54,19 +62,19 @@ def fastloader(work: Work, *, quality: str = "exact", portable: bool = False) ->
         portable=portable,
     )
     pixels = np.empty((1, *SIZE, 3), np.uint8)
-    picture: NDArray[np.uint8] = pixels[0]
+    image: NDArray[np.uint8] = pixels[0]
     rows = [np.array([i], np.uint64) for i in range(len(work.blobs))]
 
     def decode(i: int) -> NDArray[np.uint8]:
         if failures := decoder.decode(work.blobs[i : i + 1], pixels, rows[i]):
             raise CannotDecodeError(failures[0][2])
-        return picture
+        return image
 
     return decode
 
 
 def floor(work: Work, *, mode: str = "full") -> Decode:
-    """All pictures in one call of C."""
+    """Decode all images in one call of C, which counts for the first one."""
     decode = bare.decoder(work.blobs, mode, SIZE)
     return lambda i: decode() if i == 0 else None
 
@@ -121,7 +129,7 @@ def opencv(work: Work, *, area: bool, reduced: bool = False) -> Decode:
         if image is None:
             raise CannotDecodeError("this build does not know the format")
         small = resize(_cropped(image, work, i), SIZE[::-1])
-        # IMREAD_REDUCED_... is BGR always; turning the small picture takes 0.2 ms less.
+        # IMREAD_REDUCED_... is always BGR. Swapping channels of the small image is 0.2 ms faster.
         return small if how == flags and rgb else cv2.cvtColor(small, cv2.COLOR_BGR2RGB)
 
     return decode
@@ -177,10 +185,10 @@ def imagecodecs(work: Work, *, alone: bool = False) -> Decode:
 
 
 def tensorflow(work: Work, *, antialias: bool = False, dct_method: str = "") -> Decode:
-    """Its decoder takes the faster, less exact transform unless dct_method says otherwise."""
+    """Decode with TensorFlow, whose default for dct_method is the faster, less exact transform."""
     import tensorflow as tf
 
-    with contextlib.suppress(RuntimeError):  # set already, by the first contestant here
+    with contextlib.suppress(RuntimeError):  # the first contestant here has set it already
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     webp = getattr(tf.image, "decode_webp", None)
@@ -196,7 +204,7 @@ def tensorflow(work: Work, *, antialias: bool = False, dct_method: str = "") -> 
         if blob[:4] == b"\x89PNG":
             return tf.io.decode_png(blob, channels=3)
         if webp is None:
-            raise CannotDecodeError("decode_webp came with a later version")
+            raise CannotDecodeError("decode_webp needs a later version of TensorFlow")
         return webp(blob, channels=3)
 
     def decode(i: int) -> Any:
@@ -233,9 +241,21 @@ ALL = frozenset(WORKLOADS)
 
 @dataclass(frozen=True)
 class Contestant:
-    """peer: whose process it runs in, and the name of its distribution. make: prepares a work.
-    antialias: "yes", "no" or, where nothing is resized, "-". workloads: that it is measured on.
-    extra: only when all are wanted."""
+    """A way to decode.
+
+    Attributes
+    ----------
+    peer
+        The process that it runs in, which is also the name of its distribution.
+    make
+        Prepares the decoding of a work.
+    antialias
+        "yes", "no" or, if nothing is resized, "-".
+    workloads
+        The workloads that it is measured on.
+    extra
+        Whether it runs only with ``--all``.
+    """
 
     peer: str
     make: Callable[[Work], Decode]

@@ -1,4 +1,4 @@
-"""Trains a small model twice, from a plain Python generator and from fastloader, and compares.
+"""Trains a small model twice, from a plain Python generator and from fastloader, and compares both.
 
 Run as ``python -m benchmarks.demo`` or ``make demo``.
 """
@@ -25,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 @contextlib.contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """TensorFlow greets on descriptor 2 before it reads its own log level."""
+    """Discard what is written to descriptor 2: TensorFlow logs there before it sets its level."""
     saved = os.dup(2)
     try:
         with open(os.devnull, "w") as nowhere:
@@ -57,27 +57,27 @@ SIZE = (224, 224)
 SEED = 0
 
 WARM_UP = 10
-"""Steps that are not measured, while the first batches are on their way."""
+"""The first steps, which are not measured: the first batches are still on their way."""
 
 LEAST_STEPS = 60
-"""A third of them leaves ten to measure."""
+"""The fewest steps. The generator gets a third, of which ten are measured."""
 
 DATABASES = ("sqlite", "postgres")
 
 LOSS_STEPS = 10
-"""The loss that is shown is the mean of so many steps."""
+"""The report shows the mean loss of so many steps."""
 
 
 def main() -> None:
     options = _options()
-    if options.db not in DATABASES:  # argparse does not look at a default
+    if options.db not in DATABASES:  # argparse does not check a default
         sys.exit(f"demo: DB={options.db} is not supported; use sqlite or postgres")
-    sys.stdout.reconfigure(line_buffering=True)  # each line when it is true, into a pipe too
+    sys.stdout.reconfigure(line_buffering=True)  # print each line at once, into a pipe too
     try:
         with ending_cleanly():
             _demo(options)
     except (
-        training_images.PicturesError,
+        training_images.ImagesError,
         cluster.ClusterError,
         FastloaderError,
         sqlite3.Error,
@@ -85,7 +85,7 @@ def main() -> None:
     ) as error:
         sys.exit(f"demo: {error}")
     except tf.errors.OpError as error:
-        # "{{function_node ...}} ErrorOfTheGenerator: words", and a traceback on the next lines
+        # The message is "{{function_node ...}} ErrorOfTheGenerator: words", then a traceback.
         sys.exit(f"demo: {error.message.splitlines()[0].rpartition('}} ')[2]}")
     except KeyboardInterrupt:
         sys.exit("demo: interrupted")
@@ -97,21 +97,23 @@ def _options() -> argparse.Namespace:
         "--images",
         metavar="FOLDER",
         default=os.environ.get("IMAGES") or None,
-        help="JPEGs, in a subfolder for each label or with a labels.csv (columns file, "
-        "label); default: the variable IMAGES, and without it images that the demo draws",
+        help="folder of JPEGs, in a subfolder for each label or with a labels.csv (columns file, "
+        "label); default: the variable IMAGES, or else images that the demo draws",
     )
     parser.add_argument(
         "--db",
         choices=DATABASES,
         default=os.environ.get("DB") or "sqlite",
-        help="where the pictures are; default: the variable DB, and without it sqlite",
+        help="the database; default: the variable DB, or else sqlite",
     )
-    parser.add_argument("--steps", type=_at_least(LEAST_STEPS), default=300)
     parser.add_argument(
-        "--rows", type=_at_least(1), default=3200, help="rows in the table; pictures are repeated"
+        "--steps", type=_at_least(LEAST_STEPS), default=300, help="training steps (300)"
     )
-    parser.add_argument("--batch-size", type=_at_least(1), default=64)
-    parser.add_argument("--folder", type=Path, default=Path("demo"), help="for what it writes")
+    parser.add_argument(
+        "--rows", type=_at_least(1), default=3200, help="rows of the table; images repeat (3200)"
+    )
+    parser.add_argument("--batch-size", type=_at_least(1), default=64, help="rows of a batch (64)")
+    parser.add_argument("--folder", type=Path, default=Path("demo"), help="output folder (demo)")
     return parser.parse_args()
 
 
@@ -146,10 +148,13 @@ def _loader(url: str, options: argparse.Namespace) -> FastLoader:
 
 
 def _prepare(options: argparse.Namespace) -> tuple[Path, list[str]]:
-    """The SQLite file, made unless it is there and of the same pictures, and the labels' names."""
-    found = training_images.find_pictures(options.images) if options.images else []
+    """Return the SQLite file and the names of the labels.
+
+    The file is written unless it exists with the same images.
+    """
+    found = training_images.find_images(options.images) if options.images else []
     labels = sorted({name for _, name in found}) or list(training_images.CLASSES)
-    # What the pictures depend on: the files, or the code that draws them.
+    # The images depend on their files, or on the code that draws them.
     inputs: list[Any] = [(str(p), p.stat().st_mtime_ns, p.stat().st_size, n) for p, n in found]
     code = Path(training_images.__file__).read_bytes()
     version = zlib.crc32(repr((options.rows, inputs)).encode() + code) & 0x7FFFFFFF or 1
@@ -158,20 +163,20 @@ def _prepare(options: argparse.Namespace) -> tuple[Path, list[str]]:
     path = options.folder / "pictures.sqlite"
     old = training_images.table_version(path)
     if old == 0:
-        raise training_images.PicturesError(
+        raise training_images.ImagesError(
             f"{path} was not written by the demo; pass another --folder"
         )
     if old != version:
         random.Random(SEED).shuffle(found)
         index = {name: label for label, name in enumerate(labels)}
         rows = (
-            training_images.read_pictures([(p, index[n]) for p, n in found], options.rows)
+            training_images.read_images([(p, index[n]) for p, n in found], options.rows)
             if found
-            else training_images.make_pictures(options.rows, SEED)
+            else training_images.make_images(options.rows, SEED)
         )
         training_images.write_table(path, rows, total=options.rows, version=version)
-    source = f"{len(found)} pictures of {options.images}" if found else "made-up pictures"
-    done = "there already" if old == version else "written"
+    source = f"{len(found)} images of {options.images}" if found else "drawn images"
+    done = "exists already" if old == version else "written"
     size = path.stat().st_size / 1e6
     print(f"{path}: {done}; {options.rows} rows, {size:.0f} MB, {source}")
     return path, labels
@@ -179,16 +184,16 @@ def _prepare(options: argparse.Namespace) -> tuple[Path, list[str]]:
 
 @contextlib.contextmanager
 def _database(path: Path, options: argparse.Namespace) -> Iterator[str]:
-    """What to read from: the SQLite file, or a PostgreSQL server of ours with the same table."""
+    """Yield the URL to read from: the SQLite file, or a temporary PostgreSQL server with a copy."""
     if options.db == "sqlite":
         yield str(path)
         return
-    with cluster.cluster() as server, contextlib.closing(sqlite3.connect(path)) as pictures_of:
-        rows = pictures_of.execute(photos.SELECT)
+    with cluster.cluster() as server, contextlib.closing(sqlite3.connect(path)) as original:
+        rows = original.execute(photos.SELECT)
         bar = tqdm(rows, "Copying", options.rows, unit=" rows", disable=None, leave=False)
         with contextlib.closing(server.connect()) as connection:
             photos.write_postgres(connection, bar)
-        print(f"{server.url()}: a PostgreSQL {server.version} with the same table, for now")
+        print(f"{server.url()}: a temporary PostgreSQL {server.version} with the same table")
         yield server.url()
 
 
@@ -201,8 +206,10 @@ def _write_sheet(url: str, labels: list[str], options: argparse.Namespace) -> No
 
 
 def _python_dataset(url: str, batch_size: int) -> tf.data.Dataset:
-    """What one writes without fastloader: sqlite3 or a named cursor of psycopg2's, Pillow and
-    from_generator."""
+    """Return the dataset that one writes without fastloader.
+
+    It uses sqlite3 or a named cursor of psycopg2, Pillow, and from_generator.
+    """
 
     def batches() -> Iterator[tuple[Any, Any]]:
         while True:
@@ -228,11 +235,18 @@ def _signature() -> tuple[tf.TensorSpec, tf.TensorSpec]:
 
 @dataclass(frozen=True)
 class Run:
-    """What a training run has shown; the first three are of its measured part.
+    """The result of a training run.
 
-    images: trained on.
-    seconds, waited_s, cpu_s: in all; in next(iterator); of all cores, workers included.
-    losses, accuracies: of every step.
+    Attributes
+    ----------
+    images
+        The number of images in the measured part.
+    seconds, waited_s
+        The duration of the measured part, and the share of it spent in next(iterator).
+    cpu_s
+        The CPU time of the measured part on all cores, workers included.
+    losses, accuracies
+        The values of every step.
     """
 
     images: int
@@ -262,13 +276,13 @@ def _train(dataset: tf.data.Dataset, classes: int, *, steps: int) -> Run:
 
 
 def _make_step(classes: int) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """A training step of a new model, the same each time, compiled and warm."""
+    """Return a compiled and warm training step of a new model, which is the same each time."""
     tf.keras.utils.set_random_seed(SEED)
     layers = tf.keras.layers
     model = tf.keras.Sequential([
         layers.Input((*SIZE, 3)),
         layers.Rescaling(1 / 127.5, -1),
-        layers.AveragePooling2D(8),  # so small that the loader is what matters on two cores too
+        layers.AveragePooling2D(8),  # so small that the loader is the bottleneck even on two cores
         layers.Conv2D(16, 3, strides=2, activation="relu"),
         layers.Conv2D(32, 3, strides=2, activation="relu"),
         layers.GlobalAveragePooling2D(),
@@ -287,7 +301,7 @@ def _make_step(classes: int) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor
         hits = tf.equal(tf.argmax(logits, -1), labels)
         return loss, tf.reduce_mean(tf.cast(hits, tf.float32))
 
-    # Compiling takes a second, in which a loader would fill its buffers and look faster than it is.
+    # Compile now: it takes a second, in which a loader would fill its buffers and look too fast.
     variables = [*model.trainable_variables, *optimizer.variables]
     initial = [variable.numpy() for variable in variables]
     step(tf.zeros((1, *SIZE, 3), tf.uint8), tf.zeros(1, tf.int64))
@@ -297,7 +311,10 @@ def _make_step(classes: int) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor
 
 
 def _cpu_seconds() -> float:
-    """Of this process and the children that it has now. They were busy before; take differences."""
+    """Return the CPU time of this process and its living children. Only differences count.
+
+    The children that exist now have already been busy.
+    """
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):

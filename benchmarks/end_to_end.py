@@ -1,14 +1,14 @@
-"""From a table to a TensorFlow training loop: images per second and what they cost.
+"""From a table to a TensorFlow training loop: images per second, and their cost in CPU time.
 
 All contestants read the same SQLite file, or from the same PostgreSQL server over a Unix socket,
-and deliver batches of 64 at 224x224. The server's CPU time is not counted, but it needs some of the
-same cores. `bare` delivers nothing: it is one process for each core that only decodes, with
-libjpeg-turbo's own default settings, blobs that are in memory already. Of the others only
-fastloader, pillow-* and tf-map-antialias resize with antialiasing; TensorFlow's decoder also takes
-the faster, less exact DCT unless told otherwise.
+and deliver batches of 64 at 224x224. The server's CPU time is not counted, but it uses the same
+cores. `bare` delivers nothing: it is one process for each core that only decodes blobs in memory,
+with libjpeg-turbo's own default settings. Of the others only fastloader, pillow-* and
+tf-map-antialias resize with antialiasing; TensorFlow's decoder also uses the faster, less exact DCT
+by default.
 
-The time is from making the iterator of an epoch to its end. What TensorFlow takes after that to put
-the iterator away stands in a column of its own; why stands at Clock.epoch in contestants.py.
+The time is from making the iterator of an epoch to its end. The time that TensorFlow then takes to
+delete the iterator has a column of its own; Clock.epoch in contestants.py says why.
 """
 
 from __future__ import annotations
@@ -34,7 +34,15 @@ ALL = {
 
 @dataclass(frozen=True)
 class Goal:
-    """rival: a contestant. at_least: the times of its images per second that are aimed at."""
+    """The speed that fastloader should reach.
+
+    Attributes
+    ----------
+    rival
+        A contestant.
+    at_least
+        The wanted ratio of fastloader's images per second to the rival's.
+    """
 
     rival: str
     at_least: float
@@ -51,7 +59,7 @@ GOALS = {
 
 
 def lines(samples: dict[str, list[Sample]], kind: str) -> list[str]:
-    """The table and the goals, as text."""
+    """Return the table and the goals as text."""
     rows = [
         [
             name,
@@ -75,14 +83,14 @@ def lines(samples: dict[str, list[Sample]], kind: str) -> list[str]:
 
 def main() -> None:
     arguments = parser("end_to_end", __doc__, rounds=5)
-    arguments.add_argument("--db", choices=DEFAULT, default="sqlite", help="where from (sqlite)")
+    arguments.add_argument("--db", choices=DEFAULT, default="sqlite", help="the database (sqlite)")
     arguments.add_argument("--all", action="store_true", help=f"run {', '.join(NAMES)}")
     arguments.add_argument(
-        "--peers", action="store_true", help=f"beside {', '.join(PEERS)}, as far as installed"
+        "--peers", action="store_true", help=f"run {', '.join(PEERS)}, as far as installed"
     )
     arguments.add_argument("--epochs", type=int, default=1, metavar="N", help="measured epochs (1)")
     arguments.add_argument(
-        "--copies", type=int, default=4, metavar="N", help="rows that each photo makes (4)"
+        "--copies", type=int, default=4, metavar="N", help="rows for each photo (4)"
     )
     options = arguments.parse_args()
     photos = read_photos(options.images, options.photos)

@@ -1,15 +1,16 @@
 """The gap between two epochs: from the last batch of one to the first batch of the next.
 
-Beside it stands the time between two batches inside epochs. ``anew`` is the same loader, sent to
-the first batch of each epoch before it begins: its workers drop what they have prepared and start
-over, as if they had not known that the epoch would come.
+It is compared with the time between two batches inside epochs. ``anew`` is the same loader, but
+sent to the first batch of each epoch before the epoch begins: its workers drop what they have
+prepared and start over, as if they had not known that the epoch would come.
 
-A consumer that is ``fast`` takes batches as they come; one that is ``slow`` sleeps after each, 1.2
-times as long as the loader needs for one. The table is a SQLite file in the page cache.
+A ``fast`` consumer takes batches as they come. A ``slow`` one sleeps after each batch for 1.2 times
+the time that the loader needs for one. The table is a SQLite file in the page cache.
 
 Workers that are equally busy finish together, so a fast consumer gets its batches in bunches, one
-from each worker. So all times are taken over as many batches as there are workers: divided by that
-inside epochs, and at their ends less what the others of a bunch take.
+from each worker. Therefore all times are taken over as many batches as there are workers. Inside
+epochs they are divided by that number; between epochs the time of the other batches of a bunch is
+subtracted.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ CONSUMERS = ("fast", "slow")
 SLOWER = 1.2
 
 CALIBRATION_EPOCHS = 2
-"""After one that wakes the workers. The fast consumer has them too."""
+"""Epochs that measure the time of a batch, after a first one that wakes the workers."""
 
 
 # ---- one run, in a process of its own ------------------------------------------------------------
 
 
 class Contestant:
-    """A loader in one of the two loops, with one way to go on to the next epoch."""
+    """A loader in one of the two loops, with one way to begin the next epoch."""
 
     def __init__(self, name: str, path: str) -> None:
         from fastloader import FastLoader
@@ -51,7 +52,7 @@ class Contestant:
             self._batches = self.loader.as_dataset()
 
     def times(self, epochs: range, sleep_s: float = 0.0) -> Iterator[list[float]]:
-        """For each of the epochs, when its batches came. The consumer sleeps after each of them."""
+        """Yield for each epoch when its batches came. The consumer sleeps after each batch."""
         for epoch in epochs:
             if self._state is not None:
                 self.loader.load_state_dict({**self._state, "epoch": epoch, "batch": 0})
@@ -64,7 +65,7 @@ class Contestant:
 
 
 def run_one(consumer: str, name: str, path: str, *, epochs: int) -> Sample:
-    """Milliseconds; of the sleep, too, so that it can be taken off."""
+    """Return times in milliseconds, that of the sleep too, so that it can be subtracted."""
     contestant = Contestant(name, path)
     with contextlib.closing(contestant.loader):
         if len(contestant.loader) < 2 * cores():
@@ -85,9 +86,14 @@ def run_one(consumer: str, name: str, path: str, *, epochs: int) -> Sample:
 
 
 def gaps(epochs: list[list[float]], bunch: int) -> tuple[list[float], list[float]]:
-    """Seconds from batch to batch inside epochs, and from each epoch to the next.
+    """Return the seconds from batch to batch inside epochs, and from each epoch to the next.
 
-    epochs: when each batch of each of them came. bunch: batches that may come together.
+    Parameters
+    ----------
+    epochs
+        For each epoch the times when its batches came, in seconds.
+    bunch
+        The number of batches that may come together.
     """
     came = [(second, epoch) for epoch, seconds in enumerate(epochs) for second in seconds]
     inside: list[float] = []
@@ -127,7 +133,7 @@ def lines(samples: dict[str, list[Sample]], consumer: str) -> list[str]:
 
 
 def gap_ratio(runs: list[Sample]) -> Spread:
-    """Of the medians of each run."""
+    """Return the ratio of the medians of each run."""
     return Spread.of(run["between_median_ms"] / run["inside_median_ms"] for run in runs)
 
 
@@ -137,7 +143,7 @@ def main() -> None:
         "--epochs", type=int, default=10, metavar="N", help="gaps measured in each run (10)"
     )
     arguments.add_argument(
-        "--copies", type=int, default=2, metavar="N", help="rows that each photo makes (2)"
+        "--copies", type=int, default=2, metavar="N", help="rows for each photo (2)"
     )
     arguments.add_argument(
         "--consumer", action="append", choices=CONSUMERS, help="only this; may be given again (all)"

@@ -1,12 +1,12 @@
-"""How long a user waits for the first batch of a table of 100,000 rows, and what a worker weighs.
+"""The time to the first batch of a table of 100,000 rows, and the memory of a worker.
 
 The time is from calling FastLoader to having the first batch, each in a fresh process that has
-imported what its name says; starting Python and importing are not counted. The table has just been
-written, so it is read from the page cache. Its pictures are photos made small.
+imported what its name says. Starting Python and importing are not counted. The table has just been
+written, so it is read from the page cache. Its images are photos scaled down.
 
-A worker's private memory is what exists once for each worker and for nobody else, while it decodes
-the photos. The ring is counted apart: it is shared with the training process, and the kernel calls
-those pages private that only the worker has touched so far.
+A worker's private memory is what each worker has for itself while it decodes the photos. The ring
+is counted separately: it is shared with the training process, but Linux counts pages as private
+that only the worker has touched so far.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .photos import database, read_photos, thumbnails
 
 DISTINCT = 64
 LONGEST = 216
-"""A side of about this many pixels makes JPEGs of about 10 KB."""
+"""The longer side in pixels, which gives JPEGs of about 10 KB."""
 
 VARIANTS = {
     "numpy": ("numpy", "fastloader"),
@@ -69,7 +69,7 @@ def run_one(variant: str, path: str) -> Sample:
 
 
 def worker_memory(path: str) -> Sample:
-    """In MB (10**6 bytes), the median over the workers."""
+    """Return the median over the workers, in MB (10**6 bytes)."""
     from fastloader import FastLoader
 
     with FastLoader(path, batch_size=BATCH, size=SIZE, workers=cores()) as loader:
@@ -84,13 +84,13 @@ def worker_memory(path: str) -> Sample:
 
 
 def private_bytes(pid: int) -> tuple[int, int]:
-    """Private pages of a process: those outside, and those inside its mapping of the ring."""
+    """Return the bytes of private pages outside and inside a process's mapping of the ring."""
     in_ring = False
     private = {False: 0, True: 0}
     with open(f"/proc/{pid}/smaps", encoding="utf-8") as lines:
         for line in lines:
             word = line.split(maxsplit=1)[0]
-            if not word.endswith(":"):  # the head of the next mapping
+            if not word.endswith(":"):  # the first line of the next mapping
                 in_ring = "memfd:fastloader" in line
             elif word in ("Private_Clean:", "Private_Dirty:"):
                 private[in_ring] += int(line.split()[1]) * 1024

@@ -1,10 +1,10 @@
-"""What a batch costs the training process: CPU microseconds per image, all of its threads.
+"""The cost of a batch in the training process: CPU microseconds per image, over all its threads.
 
-Each way out of the loader is run beside its floor: the same TensorFlow pipeline around a Python
+Each way out of the loader is compared with its floor: the same TensorFlow pipeline around a Python
 generator that sleeps for as long as the loader took for a batch, and then yields the same arrays
-again and again, aligned as TensorFlow wants them. What is left above the floor is fastloader's own.
-The floor's cores are otherwise idle, ours decode, so the difference also has what that costs: a
-colder cache and more switching between threads.
+again and again, aligned as TensorFlow wants them. The difference to the floor is fastloader's own
+cost. It includes the effect of decoding on the same cores, which are idle for the floor: a colder
+cache and more switching between threads.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .photos import database, read_photos
 
 ALIGNMENT = 64
 SKIP = 16
-"""Batches at both ends of the epoch, where the pipeline fills and empties."""
+"""The batches to leave out at both ends of the epoch, where the pipeline fills and empties."""
 
 WAYS = ("numpy", "from_generator", "as_dataset")
 
@@ -63,7 +63,7 @@ def ours(way: str, loader: Any) -> Batches:
 
 
 def floor(way: str, count: int, interval_s: float) -> Batches:
-    """As many batches at the same pace, through the same pipeline, from nowhere."""
+    """Return as many batches from memory, at the same pace and through the same pipeline."""
     if way == "numpy":
         return _paced(count, interval_s)
     import tensorflow as tf
@@ -105,7 +105,7 @@ def _aligned(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
 
 
 def measure(batches: Batches, count: int) -> Sample:
-    """CPU of this process and wall time between two batches, both far from the epoch's ends."""
+    """Measure CPU time and wall time between two batches, away from the epoch's ends."""
     cpu, wall = [0.0, 0.0], [0.0, 0.0]
     marks = {SKIP: 0, count - SKIP: 1}
     for number, _batch in enumerate(batches):
@@ -130,7 +130,7 @@ def run_one(what: str, way: str, path: str, interval_s: float) -> Sample:
 
 
 def run_pair(way: str, path: str) -> Sample:
-    """Ours and right after it the floor at our pace."""
+    """Measure fastloader, and right after it the floor at the same pace."""
     found = child("benchmarks.handover", "--one", "ours", way, path, 0)
     at_our_pace = child("benchmarks.handover", "--one", "floor", way, path, found["interval_s"])
     return {
@@ -163,7 +163,7 @@ def lines(samples: dict[str, list[Sample]]) -> list[str]:
 def main() -> None:
     arguments = parser("handover", __doc__, rounds=5)
     arguments.add_argument(
-        "--copies", type=int, default=8, metavar="N", help="rows that each photo makes (8)"
+        "--copies", type=int, default=8, metavar="N", help="rows for each photo (8)"
     )
     arguments.add_argument(
         "--one", nargs=4, metavar=("WHAT", "WAY", "DATABASE", "SECONDS"), help="one run, as JSON"
@@ -175,7 +175,7 @@ def main() -> None:
         return
     photos = read_photos(options.images, options.photos)
     if len(photos) * options.copies < 4 * SKIP * BATCH:
-        raise SystemExit(f"needs {4 * SKIP * BATCH} rows or more: raise --copies")
+        raise SystemExit(f"this needs at least {4 * SKIP * BATCH} rows: raise --copies")
     with database(photos, len(photos) * options.copies) as path:
         samples = paired(WAYS, options.rounds, run=lambda way: run_pair(way, path))
     report(options, samples, lines(samples))

@@ -1,7 +1,7 @@
-"""What shuffling does to a table that is sorted by label: how many labels there are in a batch.
+"""The number of labels in a batch, after shuffling a table that is sorted by label.
 
-Only the plan is asked, for 100 labels of 200 rows each and batches of 64; there are no pictures.
-The last batch of an epoch, which is smaller, is left out. ``-o FILE.png`` draws the distributions.
+Only the plan is asked, for 100 labels of 200 rows each and batches of 64; no images are read. The
+last batch of an epoch is smaller and left out. ``-o FILE.png`` draws the distributions.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ ORDERS: dict[str, dict[str, Any]] = {
     "shuffle_block=64": {"shuffle": True, "shuffle_block": 64},
     NO_SHUFFLE: {},
 }
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#595959")
-"""Of Okabe and Ito's, which colour-blind people can tell apart."""
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#595959")
+"""A part of Okabe and Ito's palette, which color-blind people can tell apart."""
 
 WIDTH_PX, HEIGHT_PX, DPI = 900, 330, 100
 
 
 def samples_of(order: dict[str, Any], epochs: int) -> Sample:
-    """Histograms over the batches: of distinct labels, and of rows of the most frequent label."""
+    """Return histograms over batches: distinct labels, and rows of the most frequent label."""
     plan = Plan(ROWS, BATCH, drop_remainder=True, seed=0, **order)
     distinct, most = [], []
-    for epoch in range(epochs if order else 1):  # without shuffle all are the same
+    for epoch in range(epochs if order else 1):  # without shuffle all epochs are the same
         for batch in range(len(plan)):
             rows = np.bincount(plan.positions(epoch, batch) // ROWS_OF_EACH)
             distinct.append(np.count_nonzero(rows))
@@ -54,12 +54,12 @@ def samples_of(order: dict[str, Any], epochs: int) -> Sample:
 
 
 def values_of(histogram: Sequence[int]) -> NDArray[np.int64]:
-    """What was counted, ascending."""
+    """Return the counted values, ascending."""
     return np.repeat(np.arange(len(histogram)), histogram)
 
 
 def expected() -> float:
-    """Distinct labels in a batch that is drawn without putting back, on average."""
+    """Return the expected number of distinct labels in a batch drawn without replacement."""
     others = np.arange(BATCH)
     absent = np.prod((ROWS - ROWS_OF_EACH - others) / (ROWS - others))
     return float(LABELS * (1 - absent))
@@ -93,7 +93,7 @@ def lines(samples: dict[str, Sample]) -> list[str]:
 
 
 def draw(samples: dict[str, Sample], path: Path) -> None:
-    """A row of bars for each order, over one axis."""
+    """Draw a row of bars for each order, over one axis."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -103,18 +103,18 @@ def draw(samples: dict[str, Sample], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(WIDTH_PX / DPI, HEIGHT_PX / DPI), dpi=DPI)
     means = {name: values_of(sample["distinct"]).mean() for name, sample in samples.items()}
     bases = range(len(samples) - 1, -1, -1)
-    for base, (name, sample), colour in zip(bases, samples.items(), COLOURS, strict=True):
+    for base, (name, sample), color in zip(bases, samples.items(), COLORS, strict=True):
         histogram = np.array(sample["distinct"])
         numbers = np.flatnonzero(histogram)
         heights = 0.78 * histogram[numbers] / histogram.max()
         axes.axhline(base, color="#cccccc", linewidth=0.8, zorder=0)
-        axes.bar(numbers, heights, bottom=base, width=0.8, color=colour)
+        axes.bar(numbers, heights, bottom=base, width=0.8, color=color)
         is_left = numbers[0] < BATCH / 2
         axes.text(
             numbers[-1] + 1 if is_left else numbers[0] - 1,
             base + 0.13,
             f"{name}: {means[name]:.1f} on average",
-            color=colour,
+            color=color,
             ha="left" if is_left else "right",
             weight="bold",
         )
@@ -138,8 +138,8 @@ def draw(samples: dict[str, Sample], path: Path) -> None:
     figure.savefig(drawn, format="png", dpi=DPI)
     pyplot.close(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(drawn) as picture:  # 64 colours do, in a third of the bytes
-        picture.convert("RGB").quantize(64).save(path, "PNG", optimize=True)
+    with Image.open(drawn) as image:  # 64 colors are enough, in a third of the bytes
+        image.convert("RGB").quantize(64).save(path, "PNG", optimize=True)
 
 
 def main() -> None:
@@ -149,8 +149,10 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     arguments.set_defaults(name="labels")
-    arguments.add_argument("-o", "--output", type=Path, metavar="FILE", help="draw it, as PNG")
-    arguments.add_argument("--epochs", type=int, default=50, metavar="N", help="to look at (50)")
+    arguments.add_argument("-o", "--output", type=Path, metavar="FILE", help="draw it as a PNG")
+    arguments.add_argument(
+        "--epochs", type=int, default=50, metavar="N", help="number of epochs (50)"
+    )
     arguments.add_argument(
         "--json",
         type=Path,

@@ -1,8 +1,8 @@
-"""What all benchmarks share: paired rounds, ratios with their spread, tables, and the record kept.
+"""The parts that all benchmarks share: paired rounds, ratios with their spread, tables, records.
 
 A benchmark runs every contestant once per round, in an order that rotates, each in a process of its
-own. Contestants are compared within a round, since a machine's speed drifts over minutes; a ratio
-is the median over the rounds, with the lowest and the highest beside it.
+own. Contestants are compared within a round, because a machine's speed drifts over minutes. A ratio
+is given as the median over the rounds, with the lowest and the highest.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "benchmarks"
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "photos"
 MADE = BUILD / "photos"
-"""Images that :func:`photos.read_photos` makes where there are no photographs."""
+"""The folder of images that :func:`photos.read_photos` makes if there are no photographs."""
 
 BATCH = 64
 SIZE = (224, 224)
 
 Sample = dict[str, Any]
-"""What one run of one contestant printed."""
+"""The result of one run of one contestant."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """median: of the rounds. low, high: the least and the greatest of them."""
+    """The median, the lowest and the highest of several rounds."""
 
     median: float
     low: float
@@ -60,7 +60,7 @@ def spread(samples: Iterable[Sample], key: str) -> Spread:
 
 
 def ratio(over: Sequence[Sample], under: Sequence[Sample], key: str) -> Spread:
-    """Of the two samples of each round."""
+    """Return the ratio of two contestants within each round."""
     return Spread.of(a[key] / b[key] for a, b in zip(over, under, strict=True))
 
 
@@ -70,8 +70,10 @@ def ratio(over: Sequence[Sample], under: Sequence[Sample], key: str) -> Spread:
 def paired(
     names: Sequence[str], rounds: int, *, run: Callable[[str], Sample]
 ) -> dict[str, list[Sample]]:
-    """Runs each name once per round and begins each round with the next one. Leaves out those whose
-    sample says that something is missing, and says so."""
+    """Run each name once per round. Each round begins with the next name.
+
+    Names whose sample has the key "missing" are left out, and printed with its text.
+    """
     samples: dict[str, list[Sample]] = {name: [] for name in names}
     missing: dict[str, str] = {}
     with tqdm(total=rounds * len(names), unit="run", disable=None) as bar:
@@ -93,12 +95,12 @@ def paired(
 
 
 def chosen(names: Iterable[str], only: Sequence[str] | None) -> tuple[str, ...]:
-    """Those of the names that ``--only`` says; all of them without it."""
+    """Return the names that ``--only`` lists, or all of them without it."""
     return tuple(name for name in names if only is None or name in only)
 
 
 def print_sample(run: Callable[[], Any]) -> None:
-    """What :func:`child` reads: the sample, or that a package is missing."""
+    """Print the sample of a run for :func:`child`, or that a package is missing."""
     try:
         sample = run()
     except ImportError as error:
@@ -107,7 +109,7 @@ def print_sample(run: Callable[[], Any]) -> None:
 
 
 def child(module: str, *arguments: object) -> Sample:
-    """Runs ``python -m module arguments`` and reads the JSON line that it prints last."""
+    """Run ``python -m module arguments`` and return the JSON that it prints as its last line."""
     done = subprocess.run(
         [sys.executable, "-m", module, *map(str, arguments)],
         cwd=ROOT,
@@ -124,15 +126,15 @@ def child(module: str, *arguments: object) -> Sample:
 
 
 def cores() -> int:
-    """The cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and all its children so far, the living ones included.
+    """Return the CPU time of this process and all its children so far, living ones included.
 
-    Unlike the children's share of getrusage() alone it can be read in the middle of their lives,
-    so starting them and warming up need not be counted.
+    The children's share from getrusage() covers only those that have ended. This also counts the
+    living ones, so a caller can leave out their start and warm-up.
     """
     own = resource.getrusage(resource.RUSAGE_SELF)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -145,7 +147,7 @@ def cpu_seconds() -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Where a result is from."""
+    """Describe the machine and the versions that a result is from."""
     from fastloader.fields import _kernel
 
     with open("/proc/cpuinfo", encoding="utf-8") as lines:
@@ -169,7 +171,7 @@ def _version(distribution: str) -> str | None:
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Plain text; the first column is aligned to the left and the others to the right."""
+    """Format a table as plain text: the first column aligned left, the others right."""
     lines = [list(headers), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     lines.insert(1, ["-" * width for width in widths])
@@ -180,7 +182,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def parser(name: str, description: str | None, *, rounds: int) -> argparse.ArgumentParser:
-    """The arguments that all benchmarks have."""
+    """Return a parser with the arguments that all benchmarks have."""
     arguments = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}",
         description=description,
@@ -195,16 +197,16 @@ def parser(name: str, description: str | None, *, rounds: int) -> argparse.Argum
         help="folder of JPEG files with a labels.csv (columns file, label); default: "
         "../shared/data/photos alongside the repository, or else images that the benchmark makes",
     )
-    arguments.add_argument("--photos", type=int, metavar="N", help="only the first of them (all)")
+    arguments.add_argument("--photos", type=int, metavar="N", help="use only the first N (all)")
     arguments.add_argument(
-        "--only", nargs="+", metavar="NAME", help="of the contestants, by their names (all)"
+        "--only", nargs="+", metavar="NAME", help="run only these contestants (all)"
     )
     arguments.add_argument(
         "--rounds",
         type=int,
         metavar="N",
         default=rounds,
-        help=f"times that every contestant runs ({rounds})",
+        help=f"run every contestant N times ({rounds})",
     )
     arguments.add_argument(
         "--json",
@@ -219,7 +221,7 @@ def parser(name: str, description: str | None, *, rounds: int) -> argparse.Argum
 def report(
     options: argparse.Namespace, samples: dict[str, list[Sample]], lines: Sequence[str]
 ) -> None:
-    """Prints the lines under a description of the machine, and writes the samples to a file."""
+    """Print the lines below a description of the machine, and write the samples to a file."""
     where = machine()
     text = ", ".join(f"{key} {value}" for key, value in where.items() if key != "load")
     print(f"{text}; load {where['load']:.1f}\n")

@@ -1,8 +1,8 @@
-"""Memory over many batches: what the training process and a worker keep of their own.
+"""The private memory of the training process and of a worker over many batches.
 
-One loader, epoch after epoch over photographs made small; looked at ten times on the way. Private
-memory, without the ring, which is shared and has one size; a leak of a byte a picture would show as
-0.06 MB for every 1000 batches of 64.
+One loader reads photographs scaled down, epoch after epoch, and is looked at ten times on the way.
+The ring is not counted: it is shared and its size is fixed. A leak of one byte per image would show
+as 0.06 MB for every 1000 batches of 64.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def run_one(path: str, batches: int) -> list[Sample]:
 
 
 def look() -> Sample:
-    """Private MB of this process, and the median of the workers'."""
+    """Return the private memory in MB of this process, and the median over the workers."""
     me = psutil.Process()
     workers = [private_bytes(worker.pid)[0] for worker in me.children()]
     return {
@@ -49,7 +49,7 @@ def lines(samples: list[Sample]) -> list[str]:
     rows = [
         [str(s["batches"]), f"{s['training_mb']:.1f}", f"{s['worker_mb']:.1f}"] for s in samples
     ]
-    # In the second half all that is kept has been allocated.
+    # By the second half, everything that is kept has been allocated.
     half = samples[len(samples) // 2 :]
     training, worker = (Spread.of(s[key] for s in half) for key in ("training_mb", "worker_mb"))
     return [
@@ -61,7 +61,9 @@ def lines(samples: list[Sample]) -> list[str]:
 
 def main() -> None:
     arguments = parser("memory", __doc__, rounds=1)
-    arguments.add_argument("--batches", type=int, default=10_000, metavar="N", help="(10,000)")
+    arguments.add_argument(
+        "--batches", type=int, default=10_000, metavar="N", help="number of batches (10,000)"
+    )
     arguments.add_argument("--one", metavar="DATABASE", help="one run, as JSON")
     options = arguments.parse_args()
     if options.one:

@@ -1,9 +1,8 @@
-"""Ray Data on a cluster of three nodes on this machine, a core each: ``fastloader.adapters.ray``
-beside ``ray.data.read_sql`` with a ``map_batches`` that decodes with Pillow.
+"""Ray Data on a cluster of three nodes on this machine, with one core each.
 
-From SQLite to batches of NumPy arrays in the process that drives; the first execution, which starts
-Ray's workers, does not count. ``no Ray`` is a loader of as many workers as there are cores, in the
-same loop.
+``fastloader.adapters.ray`` runs against ``ray.data.read_sql`` with a ``map_batches`` that decodes
+with Pillow, from SQLite to batches of NumPy arrays in the driver. The first execution starts Ray's
+workers and does not count. ``no Ray`` is a loader with a worker for each core, in the same loop.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ EXECUTIONS = 3
 
 
 def timed(execution: Callable[[], Iterable[int]]) -> Sample:
-    """Of the rows of each batch, execution after execution."""
+    """Measure executions that yield the number of rows of each batch."""
     for _ in execution():
         pass
     rates, rows, cpu = [], 0, cpu_seconds()
@@ -56,7 +55,7 @@ def timed(execution: Callable[[], Iterable[int]]) -> Sample:
 
 @contextlib.contextmanager
 def cluster_of(nodes: int, *, object_store_memory: int) -> Iterator[Any]:
-    """A Ray cluster of so many nodes with a core each, and this process on the first of them."""
+    """Start a Ray cluster of nodes with one core each; this process runs on the first of them."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -96,12 +95,14 @@ def lines(samples: dict[str, list[Sample]]) -> list[str]:
         if OURS in samples and name != OURS:
             row[2] = f"{ratio(samples[OURS], of_name, 'images_per_s'):.2f}"
         rows.append([*row, f"{spread(of_name, 'cpu_ms_per_image'):.2f}"])
-    return [table(["", "images/s", f"{OURS} is x times that", "CPU ms an image"], rows)]
+    return [table(["", "images/s", f"{OURS} is x times that", "CPU ms per image"], rows)]
 
 
 def main() -> None:
     arguments = parser("on_ray", __doc__, rounds=3)
-    arguments.add_argument("--copies", type=int, default=4, metavar="N", help="of each photo (4)")
+    arguments.add_argument(
+        "--copies", type=int, default=4, metavar="N", help="rows for each photo (4)"
+    )
     arguments.add_argument("--one", nargs=2, metavar=("NAME", "DATABASE"), help="one run, as JSON")
     options = arguments.parse_args()
     if options.one:

@@ -1,10 +1,9 @@
-"""Other loaders, each as its documentation has it, from the same table to batches of NumPy arrays
-or tensors: (images, labels).
+"""Other loaders, each used as its documentation says, from the same table to batches.
 
-All use as many workers as there are cores, and all but SPDL decode with Pillow. Only Ray reads a
-database by itself. For the others a row is fetched by its key where the loader wants to choose, and
-through a cursor where it takes what comes. The packages are optional; one that is not installed is
-left out, and said so.
+A batch is (images, labels), as NumPy arrays or tensors. All loaders have a worker for each core,
+and all but SPDL decode with Pillow. Only Ray reads a database by itself. For the others, a row is
+fetched by its key if the loader chooses the rows, and through a cursor if it takes them in order.
+The packages are optional. One that is not installed is left out, and the output says so.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ BY_KEY = "SELECT image_data, label FROM images WHERE id = "
 
 
 class Rows:
-    """The table as a sequence, a connection for each process that looks."""
+    """The table as a sequence, with a connection for each process that reads it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -63,7 +62,7 @@ def decoded(blob: Any) -> NDArray[np.uint8]:
 
 
 def torch_dataloader(path: str) -> Any:
-    """PyTorch: a map-style dataset, worker processes, a collate function."""
+    """Use PyTorch: a map-style dataset, worker processes, a collate function."""
     import torch
     from torch.utils.data import DataLoader
 
@@ -78,7 +77,7 @@ def torch_dataloader(path: str) -> Any:
 
 
 def grain(path: str) -> Any:
-    """Grain: a MapDataset, and worker processes."""
+    """Use Grain: a MapDataset, and worker processes."""
     from absl import flags
     from grain import MapDataset, MultiprocessingOptions
 
@@ -115,14 +114,16 @@ def _stacked(rows: list[dict[str, Any]]) -> dict[str, NDArray[Any]]:
 
 
 class Spdl:
-    """SPDL: a pipeline of threads, with OpenCV, whose functions release the GIL; its own decoder
-    needs FFmpeg's libraries. No antialiasing."""
+    """SPDL: a pipeline of threads with OpenCV, whose functions release the GIL. No antialiasing.
+
+    SPDL's own decoder would need FFmpeg's libraries.
+    """
 
     def __init__(self, path: str) -> None:
         import cv2
         import spdl.pipeline
 
-        self._path, self._modules = path, (cv2, spdl.pipeline)  # here, so as not to be timed
+        self._path, self._modules = path, (cv2, spdl.pipeline)  # imported before the clock starts
 
     def __iter__(self) -> Iterator[Any]:
         from spdl.pipeline import PipelineBuilder
@@ -155,7 +156,7 @@ class Spdl:
 
 
 def ray_dataset(path: str) -> Any:
-    """Ray Data: ``read_sql``, a map over its workers."""
+    """Use Ray Data: ``read_sql``, and a map over its workers."""
     import ray
 
     rows = ray.data.read_sql(SELECT, Rows(path).connect)
@@ -168,7 +169,7 @@ def _ray_decoded(rows: dict[str, Any]) -> dict[str, Any]:
 
 
 class RayData:
-    """The same, on this machine."""
+    """Ray Data on this machine."""
 
     def __init__(self, path: str) -> None:
         import ray
@@ -189,4 +190,4 @@ PEERS: dict[str, Callable[[str], Any]] = {
     "spdl": Spdl,
     "ray-data": RayData,
 }
-"""What makes the batches of each."""
+"""The functions that make the batches, by name."""

@@ -1,4 +1,4 @@
-"""The photographs that the benchmarks read, and the tables made of them."""
+"""The photographs that the benchmarks read, and tables of them."""
 
 from __future__ import annotations
 
@@ -23,16 +23,18 @@ from .measure import MADE
 SELECT = "SELECT image_data, label FROM images ORDER BY id"
 
 Photo = tuple[bytes, int]
-"""An encoded picture and its label."""
+"""An encoded image and its label."""
 
 
 def read_photos(folder: Path, count: int | None = None) -> list[Photo]:
-    """The images that ``labels.csv`` lists, in its order; the first ``count`` of them. SystemExit
-    says what is missing. The folder ``MADE`` is made when it is needed."""
+    """Return the first ``count`` images that ``labels.csv`` lists, in its order.
+
+    The folder ``MADE`` is filled when it is needed. SystemExit says what is missing.
+    """
     if folder.resolve() == MADE:
         print(
-            f"no photographs: this measures images that the benchmark makes, in "
-            f"{os.path.relpath(MADE)}; pass a folder of your own as --images",
+            f"no photographs found: this measures images that the benchmark makes, in "
+            f"{os.path.relpath(MADE)}; pass a folder of your own with --images",
             file=sys.stderr,
         )
         if not MADE.exists():
@@ -45,12 +47,12 @@ def read_photos(folder: Path, count: int | None = None) -> list[Photo]:
     except OSError as error:
         raise SystemExit(
             f"no photos: {os.path.relpath(error.filename)}: {error.strerror}; pass a folder of "
-            f"JPEG files with a labels.csv (columns file, label) as --images FOLDER"
+            f"JPEG files with a labels.csv (columns file, label) with --images FOLDER"
         ) from None
     except (KeyError, ValueError) as error:
         raise SystemExit(
             f"{os.path.relpath(folder / 'labels.csv')}: {error}; it needs the columns file and "
-            f"label, and labels that are integers"
+            f"label, and integer labels"
         ) from None
     if not photos:
         raise SystemExit(f"{os.path.relpath(folder / 'labels.csv')} lists no files")
@@ -58,35 +60,35 @@ def read_photos(folder: Path, count: int | None = None) -> list[Photo]:
 
 
 def _make_photos() -> None:
-    """The images of the demo, as files with a list of their labels."""
-    from .training_images import DISTINCT, make_pictures
+    """Write the images of the demo as files, with a list of their labels."""
+    from .training_images import DISTINCT, make_images
 
     MADE.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix="photos-", dir=MADE.parent))
     with ending_cleanly():
         try:
             lines = ["file,label"]
-            for i, (blob, label) in enumerate(make_pictures(DISTINCT)):
+            for i, (blob, label) in enumerate(make_images(DISTINCT)):
                 (partial / f"{i}.jpg").write_bytes(blob)
                 lines.append(f"{i}.jpg,{label}")
             (partial / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-            with contextlib.suppress(OSError):  # another run has made them meanwhile
+            with contextlib.suppress(OSError):  # a concurrent run has made them
                 partial.rename(MADE)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
 
 def thumbnails(photos: list[Photo], *, distinct: int, longest: int) -> list[Photo]:
-    """The first ``distinct`` photos as JPEGs of at most ``longest`` pixels a side."""
+    """Return the first ``distinct`` photos as JPEGs of at most ``longest`` pixels a side."""
     from PIL import Image
 
     small = []
     for blob, label in photos[:distinct]:
         with Image.open(io.BytesIO(blob)) as image:
-            picture = image.convert("RGB")
-        picture.thumbnail((longest, longest))
+            scaled = image.convert("RGB")
+        scaled.thumbnail((longest, longest))
         encoded = io.BytesIO()
-        picture.save(encoded, "JPEG", quality=85)
+        scaled.save(encoded, "JPEG", quality=85)
         small.append((encoded.getvalue(), label))
     return small
 
@@ -96,10 +98,14 @@ POSTGRES = "postgresql://"
 
 @contextlib.contextmanager
 def database(photos: list[Photo], rows: int, *, kind: str = "sqlite") -> Iterator[str]:
-    """The path of a SQLite file, or the URL of a PostgreSQL server that ends with the block, with a
-    table of ``rows`` rows, the photos again and again.
+    """Make a table of ``rows`` rows that repeats the photos, and delete it when the block ends.
 
     It has just been written, so it is read from memory and not from a disk.
+
+    Yields
+    ------
+    str
+        The path of a SQLite file, or the URL of a PostgreSQL server.
     """
     repeated = itertools.islice(itertools.cycle(photos), rows)
     with contextlib.ExitStack() as stack:
@@ -141,8 +147,10 @@ def write(path: str, photos: Iterable[Photo]) -> None:
 
 
 def rows_of(path: str) -> Iterator[Photo]:
-    """The table's rows, in the order of their keys, as one reads them without thinking of speed:
-    from PostgreSQL through a named cursor of psycopg2's."""
+    """Yield the table's rows sorted by their keys, read in the plain way.
+
+    From PostgreSQL that is a named cursor of psycopg2.
+    """
     if path.startswith(POSTGRES):
         import psycopg2
 
@@ -152,7 +160,7 @@ def rows_of(path: str) -> Iterator[Photo]:
             cursor.execute(SELECT)
             yield from cursor
         return
-    # tf.data pulls a generator from several threads, one after the other.
+    # tf.data pulls a generator from several threads, but one at a time.
     connection = sqlite3.connect(path, check_same_thread=False)
     with contextlib.closing(connection):
         yield from connection.execute(SELECT)

@@ -12,7 +12,7 @@ NAMES = ("pillow", "pillow-simd")
 
 
 def install(name: str) -> str | None:
-    """Into its folder, unless it is there. Returns why that was not possible."""
+    """Install one of NAMES into its folder, unless it is there. Return why that failed, or None."""
     folder = BUILD / name
     if (folder / "PIL").exists():
         return None
@@ -26,12 +26,17 @@ def install(name: str) -> str | None:
     if done.returncode == 0:
         return None
     words = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    return f"{name} cannot be installed into {os.path.relpath(folder)}: {words}"
+    return f"cannot install {name} into {os.path.relpath(folder)}: {words}"
 
 
 def use(name: str) -> None:
-    """What ``import PIL`` means in this process from now on. Raises ImportError where it is not
-    installed."""
+    """Make ``import PIL`` import this one in this process from now on.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed.
+    """
     folder = BUILD / name
     if not (folder / "PIL").exists():
         raise ImportError(f"no {name} in {os.path.relpath(folder)}")

@@ -1,8 +1,8 @@
-"""What planning costs: reading and checking the keys of a large table, and the order of an epoch.
+"""The cost of planning: reading and checking the keys of a large table, and the order of an epoch.
 
-A process of its own each: ``keys`` reads all keys of a SQLite table whose pictures are empty, as
-FastLoader does when it is made; ``order`` works out which rows are in each batch of a shuffled
-epoch, as the workers do one batch at a time, and the key ranges they are read by.
+Each runs in a process of its own. ``keys`` reads all keys of a SQLite table whose images are empty,
+as FastLoader does when it is made. The orders compute which rows are in each batch of a shuffled
+epoch, as the workers do one batch at a time, and the key ranges by which these rows are read.
 """
 
 from __future__ import annotations
@@ -79,19 +79,21 @@ def lines(samples: dict[str, list[Sample]], rows: int) -> list[str]:
     keys = {key: spread(samples["keys"], key) for key in samples["keys"][0]}
     head = (
         f"the keys of {rows} rows: {keys['seconds']:.2f} s, {keys['us_per_row']:.2f} us each; the "
-        f"process has {keys['peak_mb']:.0f} MB at most, {keys['keys_mb']:.0f} MB of them keys"
+        f"process takes {keys['peak_mb']:.0f} MB at most, {keys['keys_mb']:.0f} MB of them for keys"
     )
     orders = [
         [name, f"{spread(found, 'us_per_row'):.3f}", f"{spread(found, 'ranges').median:.1f}"]
         for name, found in samples.items()
         if name != "keys"
     ]
-    return [head, "", table(["order of an epoch", "us a row", "key ranges a batch"], orders)]
+    return [head, "", table(["order of an epoch", "us per row", "key ranges per batch"], orders)]
 
 
 def main() -> None:
     arguments = parser("plan", __doc__, rounds=3)
-    arguments.add_argument("--rows", type=int, default=10_000_000, metavar="N", help="(10,000,000)")
+    arguments.add_argument(
+        "--rows", type=int, default=10_000_000, metavar="N", help="rows of the table (10,000,000)"
+    )
     arguments.add_argument("--one", nargs=2, metavar=("NAME", "DATABASE"), help="one run, as JSON")
     options = arguments.parse_args()
     names = {"no shuffle" if block is None else f"shuffle_block={block}": block for block in BLOCKS}

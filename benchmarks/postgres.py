@@ -1,11 +1,13 @@
-"""What the PostgreSQL source costs and takes, each beside its peers in one run.
+"""The speed and the cost of the PostgreSQL source.
 
-* ``read``: the table is read and nothing decoded. fastloader is its source alone, in one process.
-* ``network``: a loader over TCP, through a proxy that makes each round trip 20 ms, and without it.
+* ``read``: read a table and decode nothing, against two drivers. For fastloader that is its source
+  alone, in one process.
+* ``network``: a loader over TCP, through a proxy that makes each round trip take 20 ms, and through
+  one that does not delay.
 * ``keys``: the plan of a table with 10 million keys.
-* ``memory``: what a worker takes while 2 GB of images go through it.
+* ``memory``: the memory of a worker while 2 GB of images go through it.
 
-CPU is that of the client process; the server has its own.
+CPU time is that of the client process, not of the server.
 """
 
 from __future__ import annotations
@@ -53,7 +55,10 @@ MEMORY_BYTES = 2_000_000_000
 
 
 def read_source(url: str) -> Iterator[int]:
-    """Rows at a time, as a worker gets them; a label column too."""
+    """Yield the number of rows of each chunk as a worker gets it, with a label column.
+
+    The first value is 0, when the plan is made.
+    """
     from fastloader.options.config import make_config
     from fastloader.source.opening import open_source
 
@@ -62,7 +67,7 @@ def read_source(url: str) -> Iterator[int]:
         columns = source.label_columns(keys)
         ranges = ((int(keys[i]), int(keys[min(i + BATCH, len(keys)) - 1]))
                   for i in range(0, len(keys), BATCH))  # fmt: skip
-        yield 0  # the plan is not counted
+        yield 0  # the caller starts its clock here, after the plan
         for chunk in source.read(ranges, columns):
             yield len(chunk.keys)
 
@@ -119,12 +124,12 @@ def reading(photos: list[Any], options: Any) -> tuple[dict[str, list[Sample]], l
         ]
         for name, found in samples.items()
     ]
-    headers = ["reading alone", "rows/s", "fastloader is x times that", "client CPU ms a row"]
+    headers = ["reading alone", "rows/s", "fastloader is x times that", "client CPU ms per row"]
     faster = ratio(samples[US], samples[NAMED], "rows_per_s")
     cpu = ratio(samples[US], samples[NAMED], "cpu_ms_per_row").median
     verdict = "reached" if cpu <= 0.25 else "not reached"
     return samples, [
-        table([*headers, "and takes so much of its CPU"], rows),
+        table([*headers, "fastloader takes x times that"], rows),
         "",
         Goal(NAMED, 3).verdict(faster),
         f"goal: 0.25 of the client CPU of {NAMED}: {verdict}, {cpu:.2f}",
@@ -146,15 +151,20 @@ def run_loader(url: str) -> Sample:
 
 
 def over_tcp(url: str, port: int | None = None) -> str:
-    """The URL of a server on this machine, which may be that of a socket's folder, for TCP. port:
-    another than its own."""
+    """Turn the URL of a server on this machine, for example of a Unix socket, into one for TCP.
+
+    Parameters
+    ----------
+    port
+        Another port than the server's own, for example that of a proxy.
+    """
     server = urlsplit(url)
     return f"postgresql://{server.username}@127.0.0.1:{port or server.port}{server.path}"
 
 
 @contextlib.contextmanager
 def proxied(url: str, delay_ms: float) -> Iterator[str]:
-    """The URL of a proxy in a process of its own."""
+    """Start a proxy that delays each way, in a process of its own, and yield its URL."""
     words = [str(urlsplit(url).port), "--delay-ms", str(delay_ms)]
     with subprocess.Popen(
         [sys.executable, "-m", "tests.servers.proxy", *words],
@@ -197,7 +207,7 @@ def network(photos: list[Any], options: Any) -> tuple[dict[str, list[Sample]], l
 
 
 def run_keys(url: str) -> Sample:
-    """In a process of its own, as in a loader; its memory at most."""
+    """Return the time of a survey and the most memory of the process, which does nothing else."""
     from fastloader.options.config import make_config
     from fastloader.transport.memory import create_memory
     from fastloader.worker.survey import survey
@@ -228,7 +238,8 @@ def keys(_photos: list[Any], options: Any) -> tuple[dict[str, list[Sample]], lis
     seconds, most = spread(found, "seconds"), spread(found, "most_mb")
     verdict = "reached" if seconds.median < 10 and most.median < 200 else "not reached"
     return samples, [
-        f"{KEYS:,} keys: {seconds:.1f} s; the process has {most:.0f} MB at most, 80 of them keys",
+        f"{KEYS:,} keys: {seconds:.1f} s; the process takes {most:.0f} MB at most, of which 80 MB "
+        f"are keys",
         f"goal: less than 10 s and 200 MB: {verdict}",
     ]
 
@@ -237,7 +248,7 @@ def keys(_photos: list[Any], options: Any) -> tuple[dict[str, list[Sample]], lis
 
 
 def run_memory(url: str) -> Sample:
-    """MB of a worker's private memory after each tenth of the bytes."""
+    """Return the private memory of a worker in MB after each tenth of the images."""
     from fastloader import FastLoader
 
     from .first_batch import private_bytes
@@ -280,7 +291,7 @@ def run_one(part: str, name: str, url: str) -> Sample:
 def main() -> None:
     arguments = parser("postgres", __doc__, rounds=5)
     arguments.add_argument(
-        "--copies", type=int, default=4, metavar="N", help="rows that each photo makes (4)"
+        "--copies", type=int, default=4, metavar="N", help="rows for each photo (4)"
     )
     arguments.add_argument(
         "--part", action="append", choices=PARTS, help="only this; may be given again (all)"

@@ -1,4 +1,4 @@
-"""The report: of each record a table in Markdown and a plot, PNG, legible at a README's width."""
+"""The report: for each record a table in Markdown, and a PNG plot legible at a README's width."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BAR_INCHES = 0.32
 
 
 def write(cases: list[str], folder: Path) -> int:
-    """``report.md`` and ``CASE.png`` into the folder, of the records in it; the exit code."""
+    """Write ``report.md`` and ``CASE.png`` for the records in a folder. Return the exit code."""
     parts, machines = [], set()
     for name in cases:
         path = folder / f"{name}.json"
@@ -47,7 +47,7 @@ def write(cases: list[str], folder: Path) -> int:
 
 
 def having(samples: dict[str, list[Sample]], key: str) -> dict[str, list[Sample]]:
-    """Those of which every one has the key."""
+    """Return the contestants whose samples all have the key."""
     return {
         name: found for name, found in samples.items() if found and all(key in s for s in found)
     }
@@ -88,7 +88,7 @@ def number(found: Spread) -> str:
 
 
 def compared(first: list[Sample], these: list[Sample], key: str) -> str:
-    """Times the first contestant, within each round."""
+    """Return the ratio to the first contestant within each round, as text."""
     if first is these:
         return ""
     if len(first) != len(these) or not all(s[key] for s in first):
@@ -106,12 +106,12 @@ def draw(name: str, case: Case, samples: dict[str, list[Sample]], path: Path) ->
 
 
 def draw_bars(case: Case, samples: dict[str, list[Sample]], path: Path) -> None:
-    """A bar for each contestant, with a whisker from the lowest to the highest."""
+    """Draw a bar for each contestant, with a whisker from the lowest to the highest."""
     spreads = [Spread.of(s[case.metric.key] for s in found) for found in samples.values()]
     with figure(path, height=1.1 + BAR_INCHES * len(samples)) as axes:
         for i, (contestant, found) in enumerate(zip(samples, spreads, strict=True)):
-            colour = BLUE if case.is_ours or US in contestant else GREY
-            axes.barh(i, found.median, color=colour, height=0.7)
+            color = BLUE if case.is_ours or US in contestant else GREY
+            axes.barh(i, found.median, color=color, height=0.7)
             axes.plot([found.low, found.high], [i, i], color="#333333", linewidth=1)
             axes.annotate(
                 f" {number(found).split()[0]}", (found.high, i), va="center", fontsize=9,
@@ -127,7 +127,7 @@ def draw_bars(case: Case, samples: dict[str, list[Sample]], path: Path) -> None:
 
 def draw_scaling(samples: dict[str, list[Sample]], path: Path) -> None:
     with figure(path, height=3.4) as axes:
-        for kind, colour, label in (
+        for kind, color, label in (
             (US, BLUE, "fastloader, in a loop"),
             ("bare", GREY, "libjpeg-turbo alone, from memory, no resize"),
         ):
@@ -136,9 +136,9 @@ def draw_scaling(samples: dict[str, list[Sample]], path: Path) -> None:
             )
             spreads = [Spread.of(s["images_per_s"] for s in found) for _, found in points]
             x = [workers for workers, _ in points]
-            axes.plot(x, [s.median for s in spreads], "o-", color=colour, label=label)
+            axes.plot(x, [s.median for s in spreads], "o-", color=color, label=label)
             axes.fill_between(
-                x, [s.low for s in spreads], [s.high for s in spreads], color=colour, alpha=0.2
+                x, [s.low for s in spreads], [s.high for s in spreads], color=color, alpha=0.2
             )
         axes.set_xticks(x)
         axes.set_xlabel("workers, or processes")
@@ -151,11 +151,11 @@ def draw_memory(samples: dict[str, list[Sample]], path: Path) -> None:
     (found,) = samples.values()
     with figure(path, height=3.0) as axes:
         x = [s["batches"] for s in found]
-        for key, colour, label in (
+        for key, color, label in (
             ("training_mb", GREY, "training process"),
             ("worker_mb", BLUE, "a worker"),
         ):
-            axes.plot(x, [s[key] for s in found], "o-", color=colour, label=label)
+            axes.plot(x, [s[key] for s in found], "o-", color=color, label=label)
         axes.set_xlabel("batches of 64")
         axes.set_ylabel("private MB, without the ring")
         axes.set_ylim(bottom=0)

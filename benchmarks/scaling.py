@@ -1,8 +1,8 @@
 """Images per second against the number of workers, from one table, in a plain loop.
 
-``bare`` is no loader: one process for each of as many cores that only decodes, from memory, with
-libjpeg-turbo's own default settings; what that gains with more cores is what the machine has to
-give. The loop does nothing, and needs a share of a core for it.
+``bare`` is not a loader: the same number of processes only decode, from memory, with
+libjpeg-turbo's own default settings. Their gain with more cores is the most that the machine
+offers. The loop does nothing with the batches, but it takes a share of a core too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SECONDS = 3.0
 
 
 def counts(most: int) -> list[int]:
-    """1, 2, 4, ... and the most."""
+    """Return 1, 2, 4, ... and ``most``."""
     return sorted({most, *(1 << i for i in range(most.bit_length()) if 1 << i <= most)})
 
 
@@ -38,7 +38,7 @@ def counts(most: int) -> list[int]:
 
 
 def run_one(path: str, workers: int, seconds: float) -> Sample:
-    """As many batches as there are in about so many seconds, after an epoch to warm up."""
+    """Measure whole epochs for at least so many seconds, after an epoch to warm up."""
     from fastloader import FastLoader
 
     with FastLoader(path, batch_size=BATCH, size=SIZE, workers=workers) as loader:
@@ -67,7 +67,7 @@ def run_bare(path: str, workers: int) -> Sample:
 
 def lines(samples: dict[str, list[Sample]]) -> list[str]:
     def gain(name: str) -> Spread:
-        """Over one worker, within a round."""
+        """Return the ratio to one worker within each round."""
         first = samples[f"{name.split(maxsplit=1)[0]} 1"]
         pairs = zip(samples[name], first, strict=True)
         return Spread.of(a["images_per_s"] / b["images_per_s"] for a, b in pairs)
@@ -81,16 +81,24 @@ def lines(samples: dict[str, list[Sample]]) -> list[str]:
         ]
         for name, found in samples.items()
     ]
-    headers = ["workers, median [lowest..highest]", "images/s", "x one worker", "CPU ms an image"]
+    headers = ["workers, median [lowest..highest]", "images/s", "x one worker", "CPU ms per image"]
     return [table(headers, rows)]
 
 
 def main() -> None:
     arguments = parser("scaling", __doc__, rounds=3)
-    arguments.add_argument("--db", choices=("sqlite", "postgres"), default="sqlite")
-    arguments.add_argument("--most", type=int, default=cores(), metavar="N", help="workers (cores)")
-    arguments.add_argument("--copies", type=int, default=4, metavar="N", help="of each photo (4)")
-    arguments.add_argument("--seconds", type=float, default=SECONDS, metavar="S", help="of a run")
+    arguments.add_argument(
+        "--db", choices=("sqlite", "postgres"), default="sqlite", help="the database (sqlite)"
+    )
+    arguments.add_argument(
+        "--most", type=int, default=cores(), metavar="N", help="most workers (the cores)"
+    )
+    arguments.add_argument(
+        "--copies", type=int, default=4, metavar="N", help="rows for each photo (4)"
+    )
+    arguments.add_argument(
+        "--seconds", type=float, default=SECONDS, metavar="S", help=f"of a run ({SECONDS:g})"
+    )
     arguments.add_argument("--one", nargs=2, metavar=("NAME", "DATABASE"), help="one run, as JSON")
     options = arguments.parse_args()
     if options.one:

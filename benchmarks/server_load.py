@@ -1,10 +1,10 @@
-"""What reading costs a PostgreSQL server, and from how many training hosts on it is the limit.
+"""The cost of reading for a PostgreSQL server, and the number of training hosts that it can serve.
 
-* ``measure``: fastloader's source over TCP, as a worker reads, without TLS: CPU time and private
-  memory of the server's process for a connection. The table is in memory.
+* ``measure``: fastloader's source over TCP, as a worker reads, without TLS. It measures the CPU
+  time and the private memory of the server's process for a connection. The table is in memory.
 * ``simulate``: 1 to 512 hosts on one server with these figures, event by event. A worker decodes a
-  chunk while the next is on its way; a fetch waits for a core of the server, then for its network.
-  There is no other load, and nothing between server and hosts.
+  chunk while the next one is on its way; a fetch waits for a core of the server, then for its
+  network. There is no other load, and nothing between server and hosts that limits them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MEASURE = "fastloader"
 
 
 def run_measure(url: str) -> Sample:
-    """url: over TCP, of a server on this machine."""
+    """Measure the server's process. ``url`` is that of a server on this machine, over TCP."""
     import psycopg2
 
     for _ in read_source(url):  # to warm up
@@ -48,7 +48,7 @@ def run_measure(url: str) -> Sample:
     before, count, look_at = backend.cpu_times(), 0, 1
     for some in rows:
         count += some
-        if count >= look_at:  # the connection is closed before the last rows come
+        if count >= look_at:  # look early: the connection is closed before the last rows come
             look_at = count + 200
             after, memory, counted = backend.cpu_times(), backend.memory_info(), count
     cpu_s = after.user + after.system - before.user - before.system
@@ -61,7 +61,7 @@ def run_measure(url: str) -> Sample:
 def measured(samples: list[Sample]) -> list[str]:
     row = [f"{spread(samples, key):.{digits}f}" for key, digits in
            (("server_cpu_ms", 3), ("connection_mb", 1), ("row_bytes", 0))]  # fmt: skip
-    return [table(["server CPU ms a row", "MB a connection", "bytes a row"], [row]), ""]
+    return [table(["server CPU ms per row", "MB per connection", "bytes per row"], [row]), ""]
 
 
 # ---- many hosts ----------------------------------------------------------------------------------
@@ -69,9 +69,27 @@ def measured(samples: list[Sample]) -> list[str]:
 
 @dataclass(frozen=True)
 class Load:
-    """hosts: that train. wanted: images/s of each, what its GPUs take. workers: of each.
-    row_bytes: of an encoded picture. fetch_bytes: of a chunk.
-    cores, network: of the server; the network in bytes/s. cpu_s: of the server for a row."""
+    """Some training hosts and a server.
+
+    Attributes
+    ----------
+    hosts
+        The number of training hosts.
+    wanted
+        Images/s that the GPUs of a host consume.
+    workers
+        The number of workers of a host.
+    row_bytes
+        The size of an encoded image.
+    fetch_bytes
+        The size of a chunk.
+    cores
+        The number of cores of the server.
+    network
+        The bandwidth of the server in bytes/s.
+    cpu_s
+        The server's CPU time for a row.
+    """
 
     hosts: int
     wanted: float = 4000
@@ -84,27 +102,27 @@ class Load:
 
     @property
     def chunk(self) -> int:
-        """Rows."""
+        """The number of rows in a chunk."""
         return max(1, round(self.fetch_bytes / self.row_bytes))
 
     @property
     def limit(self) -> float:
-        """Rows/s that the server can send."""
+        """The most rows/s that the server can send."""
         return min(self.cores / self.cpu_s, self.network / self.row_bytes)
 
     @property
     def servers(self) -> int:
-        """That it takes, at nine tenths of their limit."""
+        """The number of servers that the load needs, each at nine tenths of its limit."""
         return math.ceil(self.hosts * self.wanted / (0.9 * self.limit))
 
 
 def simulated(load: Load, *, chunks: int = 24, seed: int = 0) -> float:
-    """Images/s of all hosts together, from chunks that each worker takes."""
+    """Return images/s of all hosts together, while each worker takes so many chunks."""
     draw = random.Random(seed)
     decode_s = load.chunk * load.workers / load.wanted  # or the wait for GPUs
     cpu_s, send_s = load.chunk * load.cpu_s, load.chunk * load.row_bytes / load.network
     count = load.hosts * load.workers
-    cores = [0.0] * load.cores  # when each is free
+    cores = [0.0] * load.cores  # the time from which each is free
     network = 0.0
     decoder = [0.0] * count
     left = [chunks] * count
@@ -128,19 +146,19 @@ def simulated(load: Load, *, chunks: int = 24, seed: int = 0) -> float:
             left[worker] -= 1
             if left[worker]:
                 heapq.heappush(events, (begin, "fetch", worker))
-    # Without the beginning, when all want something at once, and the end, when some are done.
+    # Leave out the beginning, when all fetch at once, and the end, when some are done.
     begin, end = len(arrivals) // 4, 3 * len(arrivals) // 4
     return (end - begin) * load.chunk / (arrivals[end] - arrivals[begin])
 
 
 def simulation(load: Load) -> tuple[dict[str, list[Sample]], list[str]]:
-    """load: of one host."""
+    """Simulate HOSTS with the load of one host. Return the samples, and the table as text."""
     rows, samples = [], {}
-    picture = f"{load.row_bytes / 1e3:.0f} KB"
+    size = f"{load.row_bytes / 1e3:.0f} KB"
     for hosts in HOSTS:
         here = replace(load, hosts=hosts)
         found, wanted = simulated(here), hosts * here.wanted
-        samples[f"{hosts} hosts of {here.wanted:.0f} images/s, {picture}"] = [
+        samples[f"{hosts} hosts of {here.wanted:.0f} images/s, {size}"] = [
             {"images_per_s": found, "share": found / wanted}
         ]
         rows.append([
@@ -151,24 +169,26 @@ def simulation(load: Load) -> tuple[dict[str, list[Sample]], list[str]]:
     headers = ["hosts", "images/s wanted", "Gbit/s", "server cores", "connections",
                "delivered by one", "servers needed"]  # fmt: skip
     where = (
-        f"{load.wanted:.0f} images/s a host with {load.workers} workers; a row is {picture} and "
-        f"{load.cpu_s * 1e3:.3f} ms of the server;\na server has {load.cores} cores and "
-        f"{load.network * 8 / 1e9:.0f} Gbit/s, so {load.limit:,.0f} rows/s, what "
-        f"{load.limit / load.wanted:.0f} hosts want"
+        f"each host wants {load.wanted:.0f} images/s with {load.workers} workers; a row has {size} "
+        f"and takes {load.cpu_s * 1e3:.3f} ms of the server;\na server has {load.cores} cores and "
+        f"{load.network * 8 / 1e9:.0f} Gbit/s, which makes {load.limit:,.0f} rows/s, enough for "
+        f"{load.limit / load.wanted:.0f} hosts"
     )
     return samples, [where, "", table(headers, rows), ""]
 
 
 def main() -> None:
     arguments = parser("server_load", __doc__, rounds=3)
-    arguments.add_argument("--part", choices=PARTS, help="only this")
-    arguments.add_argument("--copies", type=int, default=4, metavar="N", help="of each photo (4)")
+    arguments.add_argument("--part", choices=PARTS, help="run only this part (both)")
+    arguments.add_argument(
+        "--copies", type=int, default=4, metavar="N", help="rows for each photo (4)"
+    )
     arguments.add_argument(
         "--wanted", type=float, nargs="+", default=[4000, 1000], metavar="N",
         help="images/s of each host (4000: an H100 that trains ResNet-50; 1000)",
     )  # fmt: skip
     arguments.add_argument("--small", type=float, default=20_000, metavar="BYTES",
-                           help="of a picture that is stored smaller (20000)")  # fmt: skip
+                           help="size of an image that is stored smaller (20000)")  # fmt: skip
     arguments.add_argument("--one", metavar="URL", help="one run of measure, as JSON")
     options = arguments.parse_args()
     if options.one:

@@ -1,18 +1,18 @@
-"""What shuffling costs: no shuffle, and blocks of 512 rows down to 1, a full shuffle.
+"""The cost of shuffling: no shuffle, and blocks of 512 rows down to 1, which is a full shuffle.
 
 * ``loop``: a plain loop over FastLoader's NumPy batches of 64 at 224x224, a worker for each core.
 * ``read``: one source in one process reads the rows in the same order, and nothing is decoded. With
-  many cores this is what counts; with few, decoding hides it.
+  many cores this is the limit; with few, decoding hides it.
 
-Each warm and cold. Warm: an epoch has just been read, by the same loader or source. Cold: nothing
-of the table is in the page cache when the clock starts, and a PostgreSQL server, with 16 MB of
-shared buffers, has just been started. The time is that of one epoch, from making the iterator to
-its end; the workers are awake by then.
+Each is measured warm and cold. Warm: the same loader or source has just read an epoch. Cold:
+nothing of the table is in the page cache when the clock starts, and a PostgreSQL server with 16 MB
+of shared buffers has just been started. The time is that of one epoch, from making the iterator to
+its end. The workers are awake by then.
 
-Both are checked: how much of the database's files was in the page cache when the clock started is
-asked with mincore(), and what client and server then read from the disk is what /proc/PID/io counts
-for them. What is cold for this machine may still be in the memory of its host or of its disk; hence
-the disk's own speed, which is measured too.
+Both are checked: mincore() tells how much of the database's files was in the page cache when the
+clock started, and /proc/PID/io how much client and server then read from the disk. What is cold for
+this machine may still be in the memory of its host or of its disk. Therefore the disk's own speed
+is measured too.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ CACHES = ("warm", "cold")
 SHARED_BUFFERS = {"warm": "1GB", "cold": "16MB"}
 
 AWAKE_S = 1.0
-"""Until workers that have just been started wait for an epoch to begin."""
+"""The time after which workers that have just been started wait for an epoch to begin."""
 
 COLD_SHARE = 0.01
-"""Of the files, which may stay in the page cache in spite of all."""
+"""The share of the files that may stay in the page cache."""
 
 
 # ---- a cold page cache ---------------------------------------------------------------------------
 
 
 def files_of(url: str) -> list[str]:
-    """A SQLite file, or the regular files of a PostgreSQL server's data folder."""
+    """Return a SQLite file, or the regular files of a PostgreSQL server's data folder."""
     if not url.startswith(POSTGRES):
         return [url]
     tree = os.walk(ask(url, "SHOW data_directory"))
@@ -71,9 +71,9 @@ def files_of(url: str) -> list[str]:
 
 
 def drop(url: str) -> None:
-    """Sends the database out of the page cache. SystemExit where that cannot be done.
+    """Evict the database from the page cache. SystemExit says that it cannot be done.
 
-    The whole page cache goes only if the files alone do not: others may be using it.
+    The whole page cache is dropped only if evicting the files alone fails: others may be using it.
     """
     if url.startswith(POSTGRES):
         ask(url, "CHECKPOINT")
@@ -86,14 +86,14 @@ def drop(url: str) -> None:
         Path("/proc/sys/vm/drop_caches").write_text("3\n", encoding="ascii")
     if not is_cold(paths):
         raise SystemExit(
-            f"{os.path.dirname(paths[0])}: {resident_mb(paths):.0f} MB stay in memory, so nothing "
-            f"can be measured with a cold cache; set TMPDIR to a folder on a disk, or pass "
+            f"{os.path.dirname(paths[0])}: {resident_mb(paths):.0f} MB stay in the page cache, so "
+            f"a cold cache cannot be measured; set TMPDIR to a folder on a disk, or pass "
             f"--cache warm"
         )
 
 
 def forget(path: str) -> None:
-    """Takes a file out of the page cache. Only pages that are on the disk can go."""
+    """Evict a file from the page cache. Only pages that are on the disk can go."""
     with opened(path) as file:
         os.fsync(file)
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -104,7 +104,7 @@ def is_cold(paths: Sequence[str]) -> bool:
 
 
 def resident_mb(paths: Iterable[str]) -> float:
-    """What of these files is in the page cache."""
+    """Return how much of these files is in the page cache, in MB."""
     return sum(map(resident_pages, paths)) * mmap.PAGESIZE / 1e6
 
 
@@ -118,7 +118,7 @@ def resident_pages(path: str) -> int:
         view = np.frombuffer(mapped, np.uint8)
         begin, into = ctypes.c_void_p(view.ctypes.data), ctypes.c_void_p(found.ctypes.data)
         failed = libc.mincore(begin, ctypes.c_size_t(size), into)
-        del view  # or the mapping cannot be closed
+        del view  # otherwise the mapping cannot be closed
     if failed:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), path)
     return int(np.count_nonzero(found & 1))
@@ -126,8 +126,8 @@ def resident_pages(path: str) -> int:
 
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[int]:
-    # Closing it drops this process's SQLite locks on the file. Nobody else has this database, and
-    # nothing writes to it any more.
+    # Closing it drops this process's SQLite locks on the file. That does no harm: nobody else has
+    # this database, and nothing writes to it any more.
     file = os.open(path, os.O_RDONLY)
     try:
         yield file
@@ -136,7 +136,7 @@ def opened(path: str) -> Iterator[int]:
 
 
 def disk_speed(url: str) -> Sample:
-    """Of the disk below the database's largest file, one read at a time."""
+    """Measure the disk below the database's largest file, one read at a time."""
     drop(url)
     path = max(files_of(url), key=os.path.getsize)
     size = os.path.getsize(path)
@@ -180,7 +180,7 @@ def run_read(url: str, order: dict[str, Any], *, cold: bool) -> Sample:
         columns = source.label_columns(keys)
     plan = Plan.of(config, len(keys))
 
-    # Another one, for what the first has read it may have kept.
+    # A new source, because the first one may have kept what it has read.
     with contextlib.closing(open_source(config)) as source:
 
         def epoch(number: int) -> int:
@@ -196,7 +196,7 @@ def run_read(url: str, order: dict[str, Any], *, cold: bool) -> Sample:
 
 
 def measured(url: str, epoch: Callable[[], int]) -> Sample:
-    """epoch: returns the rows that it has gone through."""
+    """Measure an epoch, a function that returns the number of its rows."""
     resident = resident_mb(files_of(url))
     disk_mb, cpu_s = used(url)
     start = time.perf_counter()
@@ -214,8 +214,10 @@ def measured(url: str, epoch: Callable[[], int]) -> Sample:
 
 
 def used(url: str) -> tuple[float, float]:
-    """MB from the disk and seconds of CPU so far: this process's, its children's and those of a
-    PostgreSQL server."""
+    """Return the MB read from the disk and the CPU seconds so far.
+
+    They are those of this process, its children and, if there is one, the PostgreSQL server.
+    """
     parents = [psutil.Process()]
     if url.startswith(POSTGRES):
         postmaster = Path(ask(url, "SHOW data_directory"), "postmaster.pid")
@@ -230,7 +232,7 @@ def used(url: str) -> tuple[float, float]:
 
 
 def ask(url: str, sql: str) -> str:
-    """The one value of the server's answer, if there is one."""
+    """Return the one value of the server's answer, or "" if there is none."""
     import psycopg2
 
     connection = psycopg2.connect(url)
@@ -243,15 +245,21 @@ def ask(url: str, sql: str) -> str:
 # ---- all of them ---------------------------------------------------------------------------------
 
 Found = dict[tuple[str, str], dict[str, list[Sample]]]
-"""By part and cache the samples of each order."""
+"""The samples of each order, by (part, cache)."""
 
 
 @contextlib.contextmanager
 def database(
     photos: list[Photo], rows: int, *, kind: str, cache: str
 ) -> Iterator[tuple[str, Callable[[], None]]]:
-    """A SQLite file's path or a PostgreSQL server's URL, with a table of the photos again and
-    again, and what makes the server forget all that it has read."""
+    """Make a table of ``rows`` rows that repeats the photos, and delete it when the block ends.
+
+    Yields
+    ------
+    tuple
+        A SQLite file's path or a PostgreSQL server's URL, and a function that makes the server
+        forget everything that it has read.
+    """
     repeated = itertools.islice(itertools.cycle(photos), rows)
     if kind == "postgres":
         with cluster(shared_buffers=SHARED_BUFFERS[cache]) as server:
@@ -266,7 +274,7 @@ def database(
 
 
 def samples_of(photos: list[Photo], options: argparse.Namespace, kind: str) -> tuple[Found, Sample]:
-    """Of one kind of database, and the speed of its disk."""
+    """Return the samples of one kind of database, and the speed of its disk."""
     found: Found = {}
     disk: Sample = {}
     for cache in options.cache:
@@ -292,13 +300,13 @@ def samples_of(photos: list[Photo], options: argparse.Namespace, kind: str) -> t
 
 
 def lines(found: Found, disk: Sample, kind: str) -> list[str]:
-    """Each part as a table, what the caches held, and the tables once more as Markdown."""
+    """Return each part as a table, the content of the caches, and the tables as Markdown."""
     out = []
     parts, caches = (list(dict.fromkeys(keys)) for keys in zip(*found, strict=True))
     for part in parts:
         headers = [f"{DATABASES[kind]}, {PARTS[part]}"]
         for cache in caches:
-            headers += [cache, f"x {NO_SHUFFLE}", "CPU ms a row", "MB from the disk"]
+            headers += [cache, f"x {NO_SHUFFLE}", "CPU ms per row", "MB from the disk"]
         rows = [
             [name, *(cell for cache in caches for cell in cells(found[part, cache], name))]
             for name in ORDERS
@@ -330,7 +338,7 @@ def cells(samples: dict[str, list[Sample]], name: str) -> list[str]:
 
 
 def markdown(found: Found, kind: str) -> Iterator[str]:
-    """For the README: medians, and the ratio to no shuffle with its spread."""
+    """Yield a table for the docs: medians, and the ratio to no shuffle with its spread."""
     heads = [f"{PARTS[part]}, {cache}" for part, cache in found]
     yield f"| from {DATABASES[kind]} | {' | '.join(heads)} |"
     yield "| --- |" + " ---: |" * len(heads)
@@ -347,7 +355,7 @@ def markdown(found: Found, kind: str) -> Iterator[str]:
 def main() -> None:
     arguments = parser("shuffle", __doc__, rounds=5)
     arguments.add_argument(
-        "--copies", type=int, default=4, metavar="N", help="rows that each photo makes (4)"
+        "--copies", type=int, default=4, metavar="N", help="rows for each photo (4)"
     )
     for name, choices in (("db", DATABASES), ("part", PARTS), ("cache", CACHES)):
         arguments.add_argument(

@@ -1,4 +1,4 @@
-"""Pictures for the demo: found in a folder or made, put into a SQLite table."""
+"""Images for the demo: found in a folder or drawn, and written into a SQLite table."""
 
 from __future__ import annotations
 
@@ -23,44 +23,49 @@ from fastloader.cli.ingest.splits import SPLITS
 Floats = NDArray[np.float32]
 
 CLASSES = ("clouds", "stripes", "dots", "checks", "rings")
-"""What :func:`make_pictures` draws; a label is an index into it."""
+"""The patterns that :func:`make_images` draws. A label is an index into it."""
 
 DISTINCT = 200
-"""Pictures that :func:`make_pictures` draws before it repeats them; some three seconds' work."""
+"""The number of images that :func:`make_images` draws before it repeats them, in about 3 s."""
 
 ROWS_PER_COMMIT = 500
 
 
-class PicturesError(Exception):
-    """There are no pictures to be had from where the user pointed; one line says why."""
+class ImagesError(Exception):
+    """The folder that the user named has no usable images. One line says why."""
 
 
 # ---- found in a folder ---------------------------------------------------------------------------
 
 
-def find_pictures(folder: str | os.PathLike[str]) -> list[tuple[Path, str]]:
-    """(path, name of the label) of the folder's JPEGs, in a fixed order.
+def find_images(folder: str | os.PathLike[str]) -> list[tuple[Path, str]]:
+    """Return (path, name of the label) of the folder's JPEGs, in a fixed order.
 
-    The labels are in ``labels.csv``, in the columns ``file`` and ``label``; without that file, an
-    image's label is the first subfolder on the way to it, as in ``fastloader ingest``. Raises
-    PicturesError, also where there is only one label: nothing could be learned.
+    The labels are in ``labels.csv``, in the columns ``file`` and ``label``. Without that file, an
+    image's label is the first subfolder on the way to it, as in ``fastloader ingest``.
+
+    Raises
+    ------
+    ImagesError
+        If there are no images, an image has no label, or there is only one label, from which
+        nothing could be learned.
     """
     folder = Path(folder)
     if not folder.exists():
-        raise PicturesError(f"no folder {folder}")
+        raise ImagesError(f"no folder {folder}")
     if not folder.is_dir():
-        raise PicturesError(f"{folder} is a file; a folder of JPEGs is needed")
+        raise ImagesError(f"{folder} is a file; a folder of JPEGs is needed")
     table = folder / "labels.csv"
     found = _listed(table) if table.exists() else _by_folder(folder)
     if not found:
-        raise PicturesError(f"no JPEGs in {folder}")
+        raise ImagesError(f"no JPEGs in {folder}")
     names = {name for _, name in found}
     if not table.exists() and {name.lower() for name in names} <= SPLITS:
-        raise PicturesError(
+        raise ImagesError(
             f"the subfolders of {folder} are splits and not labels; pass {folder / min(names)}"
         )
     if len(names) == 1:
-        raise PicturesError(
+        raise ImagesError(
             f"all {len(found)} JPEGs of {folder} have the label {min(names)!r}, so there is "
             f"nothing to learn; put them into a subfolder for each label, or list them in a "
             f"labels.csv with the columns file and label"
@@ -75,15 +80,15 @@ def _listed(table: Path) -> list[tuple[Path, str]]:
         try:
             for column in ("file", "label"):
                 if column not in (reader.fieldnames or ()):
-                    raise PicturesError(f"{table} has no column {column!r}")
+                    raise ImagesError(f"{table} has no column {column!r}")
             for row in reader:
                 if not row["file"] or not row["label"]:
-                    raise PicturesError(f"{table}, line {reader.line_num}: no file or no label")
+                    raise ImagesError(f"{table}, line {reader.line_num}: no file or no label")
                 found.append((table.parent / row["file"], row["label"]))
                 if not found[-1][0].is_file():
-                    raise PicturesError(f"{table}, line {reader.line_num}: no file {row['file']}")
+                    raise ImagesError(f"{table}, line {reader.line_num}: no file {row['file']}")
         except (csv.Error, UnicodeDecodeError) as error:
-            raise PicturesError(f"{table} is no CSV file: {error}") from None
+            raise ImagesError(f"{table} is no CSV file: {error}") from None
     return found
 
 
@@ -92,7 +97,7 @@ def _by_folder(folder: Path) -> list[tuple[Path, str]]:
     files = (path for path in sorted(paths) if path.is_file())
     found = [(path, path.relative_to(folder).parts) for path in files]
     if found and all(len(parts) == 1 for _, parts in found):
-        raise PicturesError(
+        raise ImagesError(
             f"the JPEGs of {folder} have no labels; put them into a subfolder for each label, or "
             f"list them in a labels.csv with the columns file and label"
         )
@@ -102,32 +107,32 @@ def _by_folder(folder: Path) -> list[tuple[Path, str]]:
     return labeled
 
 
-def read_pictures(pictures: Sequence[tuple[Path, int]], count: int) -> Iterator[tuple[bytes, int]]:
-    """(JPEG, label) ``count`` times, from the start again when they are used up."""
-    for i, (path, label) in enumerate(itertools.islice(itertools.cycle(pictures), count)):
+def read_images(images: Sequence[tuple[Path, int]], count: int) -> Iterator[tuple[bytes, int]]:
+    """Yield (JPEG, label) ``count`` times. Begin again when the images are used up."""
+    for i, (path, label) in enumerate(itertools.islice(itertools.cycle(images), count)):
         jpeg = path.read_bytes()
-        if i < len(pictures):
+        if i < len(images):
             _check(path, jpeg)
         yield jpeg, label
 
 
 def _check(path: Path, jpeg: bytes) -> None:
-    """Here a bad file still has its name; a training run would only know a row."""
+    """Decode an image. An error names the file here; in training it could only name a row."""
     try:
         with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
             image.load()
     except (OSError, SyntaxError):
-        raise PicturesError(f"{path} is no JPEG, or a broken one") from None
+        raise ImagesError(f"{path} is not a JPEG, or a broken one") from None
 
 
 # ---- made ----------------------------------------------------------------------------------------
 
 
-def make_pictures(count: int, seed: int = 0) -> Iterator[tuple[bytes, int]]:
-    """(JPEG, label) ``count`` times: ``DISTINCT`` pictures, over and over.
+def make_images(count: int, seed: int = 0) -> Iterator[tuple[bytes, int]]:
+    """Yield (JPEG, label) ``count`` times: ``DISTINCT`` images, over and over.
 
-    Each class has its pattern and its hues. Grain and chroma sampling give the files the size, and
-    the decoder the work, of photographs: 500x375 pixels, 84 KB on average, three in four
+    Each class has its own pattern and hues. Grain and chroma sampling give the files the size of
+    photographs, and the decoder the same work: 500x375 pixels, 84 KB on average, three in four
     without chroma subsampling.
     """
     rng = np.random.default_rng(seed)
@@ -155,16 +160,16 @@ def _draw(rng: np.random.Generator, label: int, height: int, width: int) -> NDAr
     dark = colorsys.hsv_to_rgb((hue + rng.uniform(0.05, 0.12)) % 1, 0.75, rng.uniform(0.25, 0.45))
     bright = colorsys.hsv_to_rgb(hue % 1, rng.uniform(0.2, 0.45), rng.uniform(0.85, 1.0))
     blend = np.clip(0.5 + 0.4 * shape + 0.06 * clouds, 0, 1)[..., None]
-    picture = (1 - blend) * np.float32(dark) + blend * np.float32(bright)
-    picture *= np.linspace(1.0, rng.uniform(0.7, 1.0), height, dtype=np.float32)[:, None, None]
+    image = (1 - blend) * np.float32(dark) + blend * np.float32(bright)
+    image *= np.linspace(1.0, rng.uniform(0.7, 1.0), height, dtype=np.float32)[:, None, None]
     grain = rng.standard_normal((height, width, 1), np.float32)
     tint = rng.standard_normal((height, width, 3), np.float32)
-    picture += rng.uniform(0.7, 1.6) * (0.03 * grain + 0.012 * tint)
-    return (picture.clip(0, 1) * 255).astype(np.uint8)
+    image += rng.uniform(0.7, 1.6) * (0.03 * grain + 0.012 * tint)
+    return (image.clip(0, 1) * 255).astype(np.uint8)
 
 
 def _clouds(rng: np.random.Generator, height: int, width: int) -> Floats:
-    """Noise with the spectrum of a natural picture, mean 0 and deviation 1."""
+    """Return noise with the spectrum of a photograph, mean 0 and standard deviation 1."""
     spectrum = np.fft.rfft2(rng.standard_normal((height, width), np.float32))
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     frequency[0, 0] = np.inf
@@ -173,11 +178,11 @@ def _clouds(rng: np.random.Generator, height: int, width: int) -> Floats:
 
 
 def _pattern(rng: np.random.Generator, name: str, clouds: Floats) -> Floats:
-    """The shape of a class, from -1 to 1, drawn on a surface that the clouds bend a little."""
+    """Return the shape of a class, from -1 to 1, on a surface that the clouds bend a little."""
     height, width = clouds.shape
     y, x = np.mgrid[:height, :width].astype(np.float32) / 375
     angle, scale = rng.uniform(0, math.pi), rng.uniform(20, 45)
-    cos, sin = math.cos(angle), math.sin(angle)  # floats: NumPy's would make float64 of all this
+    cos, sin = math.cos(angle), math.sin(angle)  # not NumPy's: they would make the arrays float64
     across = scale * (x * cos + y * sin + 0.015 * clouds)
     along = scale * (y * cos - x * sin + 0.015 * clouds)
     if name == "clouds":
@@ -188,8 +193,8 @@ def _pattern(rng: np.random.Generator, name: str, clouds: Floats) -> Floats:
         return np.tanh(4 * (np.cos(across) + np.cos(along) - 0.7))
     if name == "checks":
         return np.tanh(6 * np.sin(across) * np.sin(along))
-    centre_x, centre_y = rng.uniform(0.3, 0.9), rng.uniform(0.3, 0.7)
-    distance = np.hypot(x - centre_x, y - centre_y)
+    center_x, center_y = rng.uniform(0.3, 0.9), rng.uniform(0.3, 0.7)
+    distance = np.hypot(x - center_x, y - center_y)
     return np.tanh(2 * np.sin(scale * (distance + 0.015 * clouds)))
 
 
@@ -198,29 +203,35 @@ def _pattern(rng: np.random.Generator, name: str, clouds: Floats) -> Floats:
 
 def write_table(
     path: str | os.PathLike[str],
-    pictures: Iterable[tuple[bytes, int]],
+    images: Iterable[tuple[bytes, int]],
     *,
     total: int | None = None,
     version: int = 0,
 ) -> None:
-    """Writes the table ``images(id, image_data, label)``; ids count from 0.
+    """Write the table ``images(id, image_data, label)``, with ids from 0.
 
-    ``total`` is for the progress bar. ``version`` becomes the file's ``user_version``, by which
-    :func:`table_version` knows it again. The file appears when it is complete.
+    The file appears when it is complete.
+
+    Parameters
+    ----------
+    total
+        The number of images, for the progress bar.
+    version
+        The file's ``user_version``, by which :func:`table_version` recognizes it.
     """
     partial = Path(f"{os.fspath(path)}.partial")
     partial.unlink(missing_ok=True)
     try:
         with contextlib.closing(sqlite3.connect(partial)) as database:
-            # Nobody will read this file unless it is complete: no journal, no waiting for the disk.
+            # Nobody reads this file before it is complete, so it needs no journal and no syncs.
             database.executescript(
                 f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA user_version={version:d};"
                 "CREATE TABLE images"
                 "(id INTEGER PRIMARY KEY, image_data BLOB NOT NULL, label INTEGER NOT NULL)"
             )
-            # No time left: pictures that are drawn take longer than those that are repeated.
-            form = "Writing {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} pictures"
-            bar = tqdm(pictures, total=total, bar_format=form, disable=None, leave=False)
+            # The bar shows no remaining time: drawing an image takes longer than repeating one.
+            form = "Writing {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} images"
+            bar = tqdm(images, total=total, bar_format=form, disable=None, leave=False)
             rows = ((i, jpeg, label) for i, (jpeg, label) in enumerate(bar))
             while chunk := list(itertools.islice(rows, ROWS_PER_COMMIT)):
                 with database:
@@ -231,7 +242,7 @@ def write_table(
 
 
 def table_version(path: str | os.PathLike[str]) -> int | None:
-    """The ``version`` that the file was written with; 0 for somebody else's, None for no file."""
+    """Return the ``version`` of a file, 0 for one made by somebody else, None for no file."""
     if not os.path.exists(path):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What the decode stage is measured on: blobs in memory, and the boxes that are cropped of them."""
+"""The workloads of the decode stage: blobs in memory, and the boxes that are cropped from them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,17 @@ Box = tuple[int, int, int, int]
 
 
 class Folders(NamedTuple):
-    """data: with the folders large, png/kodak and webp. images: of the photographs. photos: how
-    many of them; None for all."""
+    """The folders that the workloads read.
+
+    Attributes
+    ----------
+    data
+        Contains the folders large, png/kodak and webp.
+    images
+        Contains the photographs.
+    photos
+        The number of photographs; None for all.
+    """
 
     data: Path
     images: Path
@@ -33,9 +42,21 @@ class Folders(NamedTuple):
 
 @dataclass(frozen=True)
 class Workload:
-    """blobs: reads them. title: what they are. passes: over all of them each time, so that one time
-    is long enough to be measured. step: of so many pictures one is taken, unless all are wanted.
-    cropped: a random box of each picture is resized in place of all of it."""
+    """A set of images to decode.
+
+    Attributes
+    ----------
+    blobs
+        Reads the encoded images.
+    title
+        What they are, in words.
+    passes
+        The number of passes in one measurement, which makes it long enough.
+    step
+        One image in so many is used, unless all are wanted.
+    cropped
+        Whether a random box of each image is resized instead of the whole image.
+    """
 
     blobs: Callable[[Folders], list[bytes]]
     title: str
@@ -69,7 +90,7 @@ WORKLOADS = {
     "baseline": Workload(
         functools.partial(_large, progressive=False), "large photographs, baseline JPEG", passes=3
     ),
-    "progressive": Workload(  # 0.3 s each for whoever reads all their scans
+    "progressive": Workload(  # each takes 0.3 s if all scans are read
         functools.partial(_large, progressive=True), "large photographs, progressive JPEG", step=3
     ),
     "png": Workload(
@@ -89,7 +110,7 @@ LARGE = frozenset({"baseline", "progressive"})
 
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 NOT_FRAMES = {0xC4, 0xC8, 0xCC}
-"""Tables, reserved, arithmetic conditioning: among the numbers of the start-of-frame markers."""
+"""Markers among the start-of-frame markers that are none: tables, reserved, conditioning."""
 
 
 def is_jpeg(blob: bytes) -> bool:
@@ -97,7 +118,7 @@ def is_jpeg(blob: bytes) -> bool:
 
 
 def frame(blob: bytes) -> tuple[int, int, int]:
-    """(start-of-frame marker, height, width) of a JPEG."""
+    """Return (start-of-frame marker, height, width) of a JPEG."""
     at = 2
     while at + 9 <= len(blob):
         marker = blob[at + 1]
@@ -119,16 +140,16 @@ WORD = 0xFFFFFFFF
 
 
 def boxes(blobs: list[bytes], *, seed: int = 0, epoch: int = 0) -> list[Box]:
-    """The box that fastloader crops from each, as row 0, 1, ... of a table.
+    """Return the box that fastloader crops from each image, as row 0, 1, ... of a table.
 
-    The others are given the same ones, since what a decoder can leave out depends on where a box
-    is: boxes from a generator of another kind would make the ratios of 800 pictures 1 % less sure.
+    All contestants get the same boxes, because the work that a decoder can skip depends on the
+    place of the box: other boxes would add 1 % of uncertainty to the ratios of 800 images.
     """
     return [_box(*frame(blob)[1:], seed, row, epoch) for row, blob in enumerate(blobs)]
 
 
 def _philox(key: int, row: int, epoch: int, number: int) -> list[int]:
-    """Philox4x32-10, as csrc/view.c has it."""
+    """Return four words of Philox4x32-10, as csrc/view.c computes them."""
     c = [row & WORD, row >> 32, epoch & WORD, number]
     k0, k1 = key & WORD, key >> 32
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""python -m benchmarks lists, runs and reports; peers deliver what they are compared with."""
+"""python -m benchmarks lists, runs and reports; peers deliver every row once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_list_names_every_case(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_case_has_a_module_that_knows_its_arguments(name: str) -> None:
-    """Down to the one that is refused, at the end, so that nothing runs."""
+    """The last argument is refused, so nothing runs; all arguments before it are known."""
     module, *words = CASES[name].command
     argv = [*words, *(CASES[name].quick or ()), "--json", "x", "--no-such-argument"]
     done = subprocess.run(
@@ -85,8 +85,8 @@ def test_the_plots_of_scaling_and_memory(tmp_path: Path) -> None:
     ("argv", "words"),
     [
         (["run", "nothing"], "no case 'nothing'; there are cursor, plan"),
-        (["run", "--", "--rows", "1"], "what follows -- is for one case"),
-        (["report", "plan", "--", "--rows", "1"], "what follows -- is for one case"),
+        (["run", "--", "--rows", "1"], "arguments after -- need the action run"),
+        (["report", "plan", "--", "--rows", "1"], "arguments after -- need the action run"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -103,7 +103,7 @@ def test_a_report_of_nothing_and_a_quick_run_of_what_is_slow(
     assert package.main(["report", "-o", str(tmp_path)]) == 2
     assert "run python -m benchmarks run first" in capsys.readouterr().err
     assert package.main(["run", "shuffle", "--quick", "-o", str(tmp_path)]) == 2
-    assert "shuffle: cannot be quick" in capsys.readouterr().err
+    assert "shuffle: no quick run" in capsys.readouterr().err
 
 
 def test_a_case_that_fails_is_named(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -133,7 +133,7 @@ def test_a_package_that_is_not_installed_is_a_sample(capsys: pytest.CaptureFixtu
 
 @pytest.mark.parametrize("name", PEERS)
 def test_a_peer_delivers_every_row_once(name: str, tmp_path: Path) -> None:
-    """In a process of its own, which is what the benchmarks give it."""
+    """Each peer runs in a process of its own, as in the benchmarks."""
     if not importlib.util.find_spec(MODULES[name]):
         pytest.skip(f"{MODULES[name]} is not installed")
     if name == "spdl":

@@ -1,4 +1,4 @@
-"""The benchmarks of shuffling and of epochs run on little data, and print what they should."""
+"""Some benchmarks run on little data, and print what they should."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ PHOTOS = ROOT.parent / "shared" / "data" / "photos"
 
 @pytest.fixture
 def few_photos(tmp_path: Path) -> Path:
-    """A folder with 130 of the photographs, which make three batches."""
+    """Return a folder with 130 of the photographs, which make three batches."""
     if not (PHOTOS / "labels.csv").exists():
         pytest.skip("needs the photographs in ../shared/data/photos")
     folder = tmp_path / "photos"
@@ -45,7 +45,7 @@ def run(module: str, *arguments: object) -> str:
 
 
 def on_a_disk(folder: Path) -> bool:
-    """Whether what lies in the folder can be sent out of the page cache."""
+    """Return whether files in the folder can be evicted from the page cache."""
     path = folder / "some"
     path.write_bytes(os.urandom(1 << 20))
     before = shuffle.resident_mb([str(path)])
@@ -66,7 +66,7 @@ def test_without_photographs_images_are_made_once_and_it_is_said(
     assert "images that the benchmark makes" in capsys.readouterr().err
     assert [blob[:3] for blob, _ in found] == [b"\xff\xd8\xff"] * 2
     assert os.listdir(made.parent) == ["photos"]
-    monkeypatch.setattr(training_images, "make_pictures", None)
+    monkeypatch.setattr(training_images, "make_images", None)
     assert photos.read_photos(made)[:2] == found
 
 
@@ -147,8 +147,8 @@ def test_labels_prints_and_draws_what_it_counts(tmp_path: Path) -> None:
     out = run("labels", *words)
     for name in labels.ORDERS:
         assert f"\n{name} " in out
-    with Image.open(tmp_path / "plot.png") as picture:
-        assert picture.size == (labels.WIDTH_PX, labels.HEIGHT_PX)
+    with Image.open(tmp_path / "plot.png") as plot:
+        assert plot.size == (labels.WIDTH_PX, labels.HEIGHT_PX)
     assert (tmp_path / "plot.png").stat().st_size < 40_000
 
 
@@ -176,7 +176,7 @@ def test_epochs_reports_the_gaps_of_each_loop(tmp_path: Path, few_photos: Path) 
 
 
 def test_gaps_are_free_of_bunches() -> None:
-    """Two workers that each take 2 s, and 3 s more at the end of the first epoch."""
+    """Two workers take 2 s for each batch, and 3 s more at the end of the first epoch."""
     inside, between = epochs.gaps([[0, 0, 2, 2, 4, 4], [9, 9, 11, 11]], 2)
     assert inside == [1.0] * 6
     assert between == [4.0]
@@ -204,7 +204,7 @@ def test_a_simulated_server_delivers_what_is_wanted_or_all_that_it_can(
 
 def test_the_load_prints_what_each_number_of_hosts_gets(tmp_path: Path) -> None:
     out = run("server_load", "--part", "simulate", "--json", tmp_path / "out.json")
-    assert "so 37,202 rows/s, what 9 hosts want" in out
+    assert "which makes 37,202 rows/s, enough for 9 hosts" in out
     record = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert record["samples"]["64 hosts of 4000 images/s, 84 KB"][0]["share"] < 0.2
 

@@ -1,4 +1,4 @@
-"""The first of the README's two commands."""
+"""``make demo``: it trains, chooses its images, and draws contact sheets."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_images_that_teach_nothing_are_refused(
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(jpeg())
-    with pytest.raises(training_images.PicturesError, match=re.escape(words.format(tmp_path))):
-        training_images.find_pictures(tmp_path)
+    with pytest.raises(training_images.ImagesError, match=re.escape(words.format(tmp_path))):
+        training_images.find_images(tmp_path)
 
 
 def test_the_first_subfolder_is_the_label_and_the_rest_is_left_out(
@@ -57,7 +57,7 @@ def test_the_first_subfolder_is_the_label_and_the_rest_is_left_out(
     for name in ("a/b/1.jpg", "c/2.jpg", "3.jpg"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(jpeg())
-    found = training_images.find_pictures(tmp_path)
+    found = training_images.find_images(tmp_path)
     assert [name for _, name in found] == ["a", "c"]
     assert "left out 1 JPEGs in no subfolder" in capsys.readouterr().out
 
@@ -76,7 +76,7 @@ def test_another_database_is_refused_with_words(tmp_path: Path) -> None:
 def test_a_contact_sheet_has_captions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, freetype: bool
 ) -> None:
-    """Also where Pillow was built without FreeType, as it is where there are no headers of it."""
+    """Captions are also drawn if Pillow was built without FreeType, for lack of its headers."""
     bitmap = ImageFont.load_default_imagefont()
 
     def load_default(size: float | None = None) -> Any:
@@ -87,7 +87,7 @@ def test_a_contact_sheet_has_captions(
     if not freetype:
         monkeypatch.setattr(ImageFont, "load_default", load_default)
     images = np.zeros((3, 20, 30, 3), np.uint8)
-    captions = ["ship", "a caption that is too long for its picture, by far", "日本"]
+    captions = ["ship", "a caption that is too long for its image, by far", "日本"]
     sheets.contact_sheet(images, captions, tmp_path / "sheet.png")
     pixels = np.asarray(Image.open(tmp_path / "sheet.png").convert("L")).astype(int)
     below = pixels[-sheets.CAPTION_HEIGHT - sheets.GAP :]
