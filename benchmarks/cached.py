@@ -29,8 +29,8 @@ from .measure import (
     spread,
     table,
 )
+from .page_cache import forget, resident_mb
 from .photos import database, read_photos
-from .shuffle import forget, resident_mb
 
 NONE, RAM, FOLDER, COLD = "no cache", "ram", "folder", "folder, cold"
 CONTESTANTS = (NONE, RAM, FOLDER, COLD)

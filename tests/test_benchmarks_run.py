@@ -14,7 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import epochs, labels, measure, photos, server_load, shuffle, training_images
+from benchmarks import (
+    epochs,
+    labels,
+    measure,
+    page_cache,
+    photos,
+    server_load,
+    shuffle,
+    training_images,
+)
 
 from .servers.postgres import bindirs
 from .support import ROOT
@@ -48,9 +57,9 @@ def on_a_disk(folder: Path) -> bool:
     """Return whether files in the folder can be evicted from the page cache."""
     path = folder / "some"
     path.write_bytes(os.urandom(1 << 20))
-    before = shuffle.resident_mb([str(path)])
-    shuffle.forget(str(path))
-    return before > shuffle.resident_mb([str(path)]) == 0
+    before = page_cache.resident_mb([str(path)])
+    page_cache.forget(str(path))
+    return before > page_cache.resident_mb([str(path)]) == 0
 
 
 # ---- without photographs, and ended in the middle ------------------------------------------------
@@ -108,15 +117,15 @@ def test_what_is_told_to_end_leaves_no_database_behind(kind: str, number: int) -
 def test_shuffle_knows_what_is_in_the_page_cache(tmp_path: Path) -> None:
     path = tmp_path / "some"
     path.write_bytes(os.urandom(64 * 4096 + 1))
-    assert shuffle.resident_mb([str(path)]) == pytest.approx(65 * 4096 / 1e6)
+    assert page_cache.resident_mb([str(path)]) == pytest.approx(65 * 4096 / 1e6)
     if not on_a_disk(tmp_path):
         pytest.skip(f"{tmp_path} is not on a disk")
-    shuffle.drop(str(path))
-    assert shuffle.resident_mb([str(path)]) == 0
+    page_cache.drop(str(path))
+    assert page_cache.resident_mb([str(path)]) == 0
     with open(path, "rb", buffering=0) as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         os.pread(file.fileno(), 2 * 4096, 4 * 4096)
-    assert shuffle.resident_mb([str(path)]) == pytest.approx(2 * 4096 / 1e6)
+    assert page_cache.resident_mb([str(path)]) == pytest.approx(2 * 4096 / 1e6)
 
 
 def test_shuffle_reports_each_order_and_what_came_from_the_disk(

@@ -150,8 +150,8 @@ def _parser() -> argparse.ArgumentParser:
     codes = "\n".join(f"  {code:3}  {meaning}" for code, meaning in EXIT_CODES.items())
     parser = _Parser(
         prog="fastloader",
-        description="Feeds training with images from a database. The commands fill a table, check "
-        "it, measure it, and tune the loader to it.",
+        description="Feeds training with images from a database. The commands fill a table,\n"
+        "check it, measure it, and tune the loader to it.",
         epilog=f"exit codes:\n{codes}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
