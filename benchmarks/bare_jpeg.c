@@ -1,9 +1,9 @@
-/* The floor: what libjpeg-turbo itself takes to decode pictures, with its default settings, to RGB.
+/* The floor: how long libjpeg-turbo itself takes to decode images to RGB, with its default
+ * settings.
  *
  * Nothing is resized and nothing is kept. Every row goes to the same place, which stays in the
- * processor's cache, and the decoder is reused, so no loader that decodes all of a picture can do
- * less. The other modes are the floor of a reduced decode, and entropy decoding without the rest.
- */
+ * processor's cache, and the decoder is reused, so no loader that decodes whole images can do less.
+ * The other modes are the floors of a reduced decode and of entropy decoding alone. */
 #include <setjmp.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -21,14 +21,14 @@ typedef struct {
 typedef enum {
     BARE_FULL,         /* libjpeg's defaults */
     BARE_FAST,         /* reduced, cheaper arithmetic: what the kernel's quality "fast" asks for */
-    BARE_ENTROPY,      /* entropy decoding alone, its results thrown away */
+    BARE_ENTROPY,      /* entropy decoding alone, whose results are dropped */
     BARE_COEFFICIENTS, /* entropy decoding into memory: jpeg_read_coefficients() */
 } bare_mode;
 
 typedef struct {
     struct jpeg_decompress_struct cinfo;
     bare_mode mode;
-    JDIMENSION height, width; /* that BARE_FAST stays at or above */
+    JDIMENSION height, width; /* BARE_FAST does not go below this */
     errors errors;
     JSAMPLE *row;
     size_t row_bytes;
@@ -39,6 +39,7 @@ static void error_exit(j_common_ptr cinfo) { longjmp(((errors *)cinfo->err)->sto
 
 static void output_message(j_common_ptr cinfo) { (void)cinfo; }
 
+/* Makes room for a row. Returns 0 without memory. */
 static int reserve(bare *b, size_t bytes) {
     JSAMPLE *row;
     if (bytes <= b->row_bytes)
@@ -51,7 +52,7 @@ static int reserve(bare *b, size_t bytes) {
     return 1;
 }
 
-/* As csrc/jpeg.c chooses it. */
+/* Returns the reduction that csrc/jpeg_fast.c chooses. */
 static unsigned reduction_for(const bare *b) {
     unsigned reduction = 8;
     while (reduction > 1 && (b->cinfo.image_width < b->width * reduction ||
@@ -60,6 +61,7 @@ static unsigned reduction_for(const bare *b) {
     return reduction;
 }
 
+/* Sets the options of the mode, after the header is read. */
 static void set_mode(bare *b) {
     struct jpeg_decompress_struct *cinfo = &b->cinfo;
     cinfo->out_color_space = JCS_RGB;
@@ -70,9 +72,10 @@ static void set_mode(bare *b) {
         cinfo->do_block_smoothing = FALSE;
     }
     if (b->mode != BARE_FULL)
-        cinfo->do_fancy_upsampling = FALSE; /* it looks at rows that are to be skipped */
+        cinfo->do_fancy_upsampling = FALSE; /* it would look at rows that are skipped */
 }
 
+/* Decodes one blob. Returns 0 without memory; jumps to b->errors.stop if the blob is bad. */
 static int decode(bare *b, const unsigned char *blob, size_t size) {
     struct jpeg_decompress_struct *cinfo = &b->cinfo;
     jpeg_mem_src(cinfo, blob, (unsigned long)size);
@@ -87,8 +90,8 @@ static int decode(bare *b, const unsigned char *blob, size_t size) {
     if (!reserve(b, (size_t)cinfo->output_width * CHANNELS))
         return 0;
     if (b->mode == BARE_ENTROPY) {
-        /* libjpeg entropy-decodes the rows it skips and keeps nothing. Skipping to the very end
-         * would do nothing at all, so the last rows are decoded, which is 1 in 40 of a photo. */
+        /* libjpeg entropy-decodes the rows that it skips and keeps nothing. Skipping to the very
+         * end would do nothing at all, so the last rows are decoded: 1 in 40 of a photograph. */
         const JDIMENSION last = (JDIMENSION)cinfo->max_v_samp_factor * DCTSIZE;
         if (cinfo->output_height > last)
             jpeg_skip_scanlines(cinfo, cinfo->output_height - last);
@@ -99,7 +102,7 @@ static int decode(bare *b, const unsigned char *blob, size_t size) {
     return 1;
 }
 
-/* Decodes `count` blobs one after the other; returns how many, fewer only where one is bad. */
+/* Decodes `count` blobs one after the other and returns how many: fewer only if one is bad. */
 size_t bare_decode(const unsigned char *const *blobs, const size_t *sizes, size_t count, int mode,
                    unsigned height, unsigned width) {
     size_t decoded = 0;

@@ -2,7 +2,7 @@
 
 #include <stddef.h>
 
-/* round(a * b / 255), exactly, for a and b up to 255 */
+/* Returns round(a * b / 255), exactly, for a and b up to 255. */
 static uint8_t scale255(uint32_t a, uint32_t b) {
     const uint32_t product = a * b + 128;
     return (uint8_t)((product + (product >> 8)) >> 8);

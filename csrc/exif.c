@@ -12,7 +12,8 @@ typedef struct {
     bool big_endian;
 } tiff;
 
-/* Zero past the end: no tag and no offset that is looked for is zero. */
+/* Returns the number of 1 to 4 bytes at `at`, in the file's byte order; 0 past the end, which no
+ * tag and no offset that we look for has. */
 static uint32_t number(const tiff *t, size_t at, size_t bytes) {
     uint32_t value = 0;
     if (at > t->size || t->size - at < bytes)

@@ -1,12 +1,14 @@
-/* The filters as Pillow defines them (libImaging/Resample.c, precompute_coeffs): stretched to the
- * size of an output sample but never narrower than an input sample, centred on the output sample,
- * cut at the picture's edges, their weights normalised. NEAREST is the one that is not stretched.
- */
+/* The filters are Pillow's (libImaging/Resample.c, precompute_coeffs). Each is stretched to the
+ * size of an output sample, but never made narrower than an input sample; centered on the output
+ * sample; cut at the edges of the image; and normalized. FL_NEAREST is the one that is not
+ * stretched. */
 #include "filter.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* The filters, for the distance from the center in input samples. */
 
 static double box(double x) { return x > -0.5 && x <= 0.5 ? 1.0 : 0.0; }
 
@@ -15,7 +17,7 @@ static double bilinear(double x) {
     return x < 1.0 ? 1.0 - x : 0.0;
 }
 
-/* Keys, 1981, with a = -0.5 */
+/* Keys, "Cubic convolution interpolation for digital image processing", 1981, with a = -0.5. */
 static double bicubic(double x) {
     const double a = -0.5;
     x = fabs(x);
@@ -31,12 +33,12 @@ static double sinc(double x) {
 
 static double lanczos(double x) { return x >= -3.0 && x < 3.0 ? sinc(x) * sinc(x / 3.0) : 0.0; }
 
-// clang-format off: a line a kind
+// clang-format off: one line for each kind
 static const struct {
     double (*at)(double);
-    double support; /* samples on either side of the centre */
+    double support; /* samples on either side of the center */
 } kinds[] = {
-    [FL_NEAREST] = {box, 0.0}, /* see nearest() */
+    [FL_NEAREST] = {box, 0.0}, /* not used as a filter: see sample_weights() */
     [FL_BOX] = {box, 0.5},
     [FL_BILINEAR] = {bilinear, 1.0},
     [FL_BICUBIC] = {bicubic, 2.0},
@@ -55,36 +57,38 @@ void fl_filter_clear(fl_filter *filter) {
 
 /* ---- weights of one sample ------------------------------------------------------------------- */
 
+/* Returns the position rounded down, within 0 and `most`. */
 static uint32_t within(double position, uint32_t most) {
     return position <= 0.0 ? 0 : position >= (double)most ? most : (uint32_t)position;
 }
 
-/* NEAREST takes the later of two pixels at the same distance. Positions are whole multiples of
- * 1 / (2 * out_size), which is 7.6e-6 at least, and doubles are off by 1e-10 at most: so much
- * further on, they lie in the pixel where exact numbers lie. BOX rounds as Pillow does. */
+/* FL_NEAREST takes the later of two pixels at the same distance. Exact positions are multiples of
+ * 1 / (2 * out_size), which is at least 7.6e-6, and doubles are off by at most 1e-10. Moved by this
+ * much, a double lies in the same pixel as the exact position. FL_BOX rounds as Pillow does. */
 #define BEYOND_ROUNDING 1e-7
 
-/* Writes the normalised weights of output sample i; returns how many, and from where. */
-static uint32_t sample(const fl_axis *axis, uint32_t i, double *weight, uint32_t *first) {
+/* Writes the normalized weights of output sample i to `weight`, which has room for the whole
+ * window, and sets *first to the input sample of the first one. Returns their number. */
+static uint32_t sample_weights(const fl_axis *axis, uint32_t i, double *weight, uint32_t *first) {
     const double step = axis->length / (double)axis->out_size;
     const double stretch = step < 1.0 ? 1.0 : step;
-    const double centre = axis->low + ((double)i + 0.5) * step;
+    const double center = axis->low + ((double)i + 0.5) * step;
     if (axis->kind == FL_NEAREST) {
-        *first = within(centre + BEYOND_ROUNDING, axis->in_size - 1);
+        *first = within(center + BEYOND_ROUNDING, axis->in_size - 1);
         weight[0] = 1.0;
         return 1;
     }
     const double support = kinds[axis->kind].support * stretch;
-    const uint32_t low = within(centre - support + 0.5, axis->in_size - 1);
-    uint32_t count = within(centre + support + 0.5, axis->in_size);
+    const uint32_t low = within(center - support + 0.5, axis->in_size - 1);
+    uint32_t count = within(center + support + 0.5, axis->in_size);
     count = count > low ? count - low : 1;
     double sum = 0.0;
     for (uint32_t t = 0; t < count; t++)
-        sum += weight[t] = kinds[axis->kind].at(((double)(low + t) - centre + 0.5) / stretch);
-    if (sum == 0.0) /* a box that falls between the samples; Pillow leaves it black */
+        sum += weight[t] = kinds[axis->kind].at(((double)(low + t) - center + 0.5) / stretch);
+    if (sum == 0.0) /* a box between two samples, which Pillow leaves black */
         sum = weight[0] = 1.0;
-    /* Taps of weight zero at either end would only make the sink wait for rows. The filters that
-     * pass through zero keep them, or else `first` could decrease. */
+    /* Taps of weight zero at either end would only make the sink wait for rows. Filters that pass
+     * through zero keep them, because `first` could decrease otherwise. */
     uint32_t skip = 0;
     if (!fl_filter_overshoots(axis->kind)) {
         while (skip + 1 < count && weight[skip] == 0.0)
@@ -99,9 +103,9 @@ static uint32_t sample(const fl_axis *axis, uint32_t i, double *weight, uint32_t
     return count;
 }
 
-/* Weights that add up to one exactly: each is the difference of two rounded partial sums, so an
- * error is made good at the next tap instead of piling up. */
-static void quantise(const double *weight, uint32_t count, int precision, int16_t *out) {
+/* Rounds weights that add up to 1 to integers that add up to exactly 2^precision. Each is the
+ * difference of two rounded partial sums, so that rounding errors cancel instead of piling up. */
+static void quantize(const double *weight, uint32_t count, int precision, int16_t *out) {
     const double one = (double)(1 << precision);
     double partial = 0.0;
     int32_t before = 0;
@@ -113,6 +117,7 @@ static void quantise(const double *weight, uint32_t count, int precision, int16_
     }
 }
 
+/* Reverses the order of the weights, in place. */
 static void reverse(int16_t *weight, uint32_t count) {
     for (uint32_t t = 0; t < count / 2; t++) {
         const int16_t other = weight[count - 1 - t];
@@ -121,8 +126,9 @@ static void reverse(int16_t *weight, uint32_t count) {
     }
 }
 
-/* ---- all of them ----------------------------------------------------------------------------- */
+/* ---- the whole axis -------------------------------------------------------------------------- */
 
+/* Returns whether the two axes need the same weights. */
 static bool same(const fl_axis *a, const fl_axis *b) {
     return a->kind == b->kind && a->in_size == b->in_size && a->out_size == b->out_size &&
            a->low == b->low && a->length == b->length && a->reversed == b->reversed;
@@ -133,7 +139,7 @@ bool fl_filter_set(fl_filter *filter, const fl_axis *axis, int max_precision) {
         return true;
     fl_filter_clear(filter);
 
-    /* Pillow's window, ceil(support) * 2 + 1 samples, but never more than there are. */
+    /* Pillow's window, ceil(support) * 2 + 1 samples, but never more than the axis has. */
     const double step = axis->length / (double)axis->out_size;
     double window = ceil(kinds[axis->kind].support * (step < 1.0 ? 1.0 : step)) * 2.0 + 1.0;
     if (window > (double)axis->in_size)
@@ -148,8 +154,8 @@ bool fl_filter_set(fl_filter *filter, const fl_axis *axis, int max_precision) {
     double largest = 0.0;
     for (uint32_t i = 0; i < axis->out_size; i++) {
         double *weight = exact + i * most;
-        filter->count[i] =
-            sample(axis, axis->reversed ? axis->out_size - 1 - i : i, weight, &filter->first[i]);
+        const uint32_t number = axis->reversed ? axis->out_size - 1 - i : i;
+        filter->count[i] = sample_weights(axis, number, weight, &filter->first[i]);
         if (axis->reversed)
             filter->first[i] = axis->in_size - filter->first[i] - filter->count[i];
         for (uint32_t t = 0; t < filter->count[i]; t++)
@@ -166,7 +172,7 @@ bool fl_filter_set(fl_filter *filter, const fl_axis *axis, int max_precision) {
         goto no_memory;
     for (uint32_t i = 0; i < axis->out_size; i++) {
         int16_t *weight = filter->weight + i * (size_t)filter->taps;
-        quantise(exact + i * most, filter->count[i], filter->precision, weight);
+        quantize(exact + i * most, filter->count[i], filter->precision, weight);
         if (axis->reversed)
             reverse(weight, filter->count[i]);
     }

@@ -2,9 +2,9 @@
 
 #include <string.h>
 
-/* Figures C.1 and C.2: codes of a length count upwards, from twice the next of the length before.
- * No code is all ones. What is left of another table is never looked at: a length without codes has
- * the limit of the one before it. */
+/* Figures C.1 and C.2: the codes of a length are consecutive and start at twice the code that would
+ * follow the last one of the length before. No code is all ones. Entries of an earlier table need
+ * no clearing, except in `first`: a length without codes gets the limit of the one before it. */
 bool fl_huffman_set(fl_huffman *h, const uint8_t counts[FL_CODE_BITS], const uint8_t *symbols,
                     size_t size) {
     memset(h->first, 0, sizeof h->first);
@@ -54,7 +54,7 @@ void fl_bits_start(fl_bits *b) {
     fl_bits_fill(b);
 }
 
-/* Unless b->ended, cursor.at is not beyond b->limit: an MCU takes fewer than FL_MCU_BYTES. */
+/* Unless b->ended, cursor.at is not past b->limit, because an MCU takes fewer than FL_MCU_BYTES. */
 void fl_bits_fill(fl_bits *b) {
     if (b->ended || b->limit - b->cursor.at >= FL_MCU_BYTES)
         return;

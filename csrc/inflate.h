@@ -1,4 +1,4 @@
-/* Inflating zlib streams a piece at a time, out of pieces: what PNG needs. */
+/* Inflates zlib streams piece by piece, from input that comes in pieces, as PNG needs it. */
 #ifndef FL_INFLATE_H
 #define FL_INFLATE_H
 
@@ -8,22 +8,25 @@
 typedef struct fl_inflate fl_inflate;
 
 typedef enum {
-    FL_INFLATE_FULL = 0, /* all that was asked for came */
-    FL_INFLATE_HUNGRY,   /* it takes more input to go on */
+    FL_INFLATE_FULL = 0, /* all requested bytes are written */
+    FL_INFLATE_HUNGRY,   /* more input is needed */
     FL_INFLATE_END,      /* the stream is complete */
-    FL_INFLATE_BAD       /* no zlib stream, or a broken one */
+    FL_INFLATE_BAD       /* not a zlib stream, or a broken one */
 } fl_inflate_status;
 
+/* "ISA-L 2.30.0" */
 extern const char fl_inflate_library[];
 
-/* NULL without memory. */
+/* Returns a state that the caller frees, or NULL without memory. */
 fl_inflate *fl_inflate_new(void);
-void fl_inflate_free(fl_inflate *state); /* NULL is allowed */
 
-/* Another stream begins. */
+/* NULL is allowed. */
+void fl_inflate_free(fl_inflate *state);
+
+/* Starts another stream. */
 void fl_inflate_start(fl_inflate *state);
 
-/* The next piece of it, borrowed until FL_INFLATE_HUNGRY. */
+/* Adds the next piece of the stream, which is borrowed until FL_INFLATE_HUNGRY. */
 void fl_inflate_feed(fl_inflate *state, const uint8_t *piece, size_t size);
 
 /* Writes up to `size` bytes and adds their number to *got. */

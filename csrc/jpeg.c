@@ -1,5 +1,5 @@
-/* libjpeg's defaults are what "exact" means here, and what Pillow uses: accurate integer DCT,
- * fancy upsampling. Both libjpeg-turbo 2.1 and 3.x serve; only the classic 8-bit calls are used. */
+/* "Exact" means libjpeg's defaults here, which Pillow uses too: accurate integer DCT and fancy
+ * upsampling. libjpeg-turbo 2.1 and 3.x both serve: only the classic 8-bit calls are used. */
 #include "jpeg.h"
 
 #include "color.h"
@@ -31,16 +31,17 @@ struct fl_jpeg {
     struct jpeg_source_mgr source;
     struct jpeg_progress_mgr progress;
     fl_eighth eighth;
-    const uint8_t *blob;
+    const uint8_t *blob; /* borrowed for the call */
     size_t size;
     jmp_buf stop;
-    fl_status status; /* why `stop` was jumped to */
+    fl_status status; /* why libjpeg's callbacks jumped to `stop` */
     uint32_t max_scans;
     fl_jpeg_damage damage;
 };
 
 /* ---- libjpeg's callbacks --------------------------------------------------------------------- */
 
+/* Returns the status for an error code of libjpeg's. */
 static fl_status status_of(int msg_code) {
     switch (msg_code) {
     case JERR_OUT_OF_MEMORY:
@@ -59,6 +60,7 @@ static fl_status status_of(int msg_code) {
     }
 }
 
+/* Does not return: jumps to jpeg->stop. */
 static void error_exit(j_common_ptr cinfo) {
     fl_jpeg *jpeg = cinfo->client_data;
     if (jpeg->status == FL_OK)
@@ -66,6 +68,7 @@ static void error_exit(j_common_ptr cinfo) {
     longjmp(jpeg->stop, 1);
 }
 
+/* Notes warnings, whose level is negative, and ignores traces. */
 static void emit_message(j_common_ptr cinfo, int level) {
     fl_jpeg *jpeg = cinfo->client_data;
     if (level < 0)
@@ -76,7 +79,7 @@ static void output_message(j_common_ptr cinfo) { (void)cinfo; }
 
 static void init_source(j_decompress_ptr cinfo) { (void)cinfo; }
 
-/* Past the end of the blob libjpeg is fed end-of-image markers, so that it comes to an end. */
+/* Past the end of the blob, gives libjpeg end-of-image markers, so that it finishes. */
 static boolean fill_input_buffer(j_decompress_ptr cinfo) {
     static const JOCTET end[2] = {0xFF, JPEG_EOI};
     fl_jpeg *jpeg = cinfo->client_data;
@@ -99,7 +102,7 @@ static void skip_input_data(j_decompress_ptr cinfo, long count) {
 
 static void term_source(j_decompress_ptr cinfo) { (void)cinfo; }
 
-/* Called by libjpeg for every few rows of every scan. */
+/* libjpeg calls this for every few rows of every scan. Jumps to jpeg->stop after too many scans. */
 static void progress_monitor(j_common_ptr cinfo) {
     fl_jpeg *jpeg = cinfo->client_data;
     fl_jpeg_damage_look(&jpeg->damage, &jpeg->cinfo);
@@ -134,8 +137,8 @@ void fl_jpeg_free(fl_jpeg *jpeg) {
     free(jpeg);
 }
 
-/* A decompressor of its own for each picture, which costs 2 us: one that is used again keeps its
- * tables, and a picture without any would be decoded with those of the picture before it. */
+/* Creates a decompressor for one image, which costs 2 us. A reused one would keep its tables, and
+ * an image without tables would be decoded with those of the image before it. */
 static void create_decompress(fl_jpeg *jpeg) {
     memset(&jpeg->cinfo, 0, sizeof jpeg->cinfo);
     jpeg->cinfo.err = &jpeg->errors;
@@ -162,17 +165,18 @@ bool fl_jpeg_fits(char message[FL_MESSAGE_BYTES]) {
     return true;
 }
 
-bool fl_jpeg_recognises(const uint8_t *blob, size_t size) {
+bool fl_jpeg_recognizes(const uint8_t *blob, size_t size) {
     return size >= 3 && blob[0] == 0xFF && blob[1] == 0xD8 && blob[2] == 0xFF;
 }
 
 /* ---- header ---------------------------------------------------------------------------------- */
 
-/* All scans together may visit so many pixels for each that max_pixels allows: a picture of that
- * size has 16 scans, a smaller one up to max_scans. */
+/* All scans together may visit this many times max_pixels: an image of that size may have 16 scans,
+ * a smaller one up to max_scans. */
 #define MAX_VISITS 16
 
-/* Checks what the header asks for, and says how its colours are to come. */
+/* Reads the header, checks its size, and sets max_scans and the color space to decode to. Writes
+ * `message` unless it returns FL_OK. May jump to jpeg->stop. */
 static fl_status read_jpeg_header(fl_jpeg *jpeg, const fl_options *options, char *message) {
     struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
     jpeg_read_header(cinfo, TRUE);
@@ -194,7 +198,7 @@ static fl_status read_jpeg_header(fl_jpeg *jpeg, const fl_options *options, char
         cinfo->out_color_space = JCS_CMYK;
         return FL_OK;
     default:
-        snprintf(message, FL_MESSAGE_BYTES, "JPEG of %d components in an unknown colour space",
+        snprintf(message, FL_MESSAGE_BYTES, "JPEG of %d components in an unknown color space",
                  cinfo->num_components);
         return FL_UNSUPPORTED;
     }
@@ -202,11 +206,11 @@ static fl_status read_jpeg_header(fl_jpeg *jpeg, const fl_options *options, char
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-/* Columns on either side of what is needed. Fancy upsampling looks at the next sample of chroma,
- * which is up to two columns away. */
+/* Extra columns on either side of the needed ones. Fancy upsampling looks at the next sample of
+ * chroma, which is up to two columns away. */
 #define MARGIN 2
 
-/* Whether a progressive picture's scans have not said all bits of all coefficients. */
+/* Returns whether the scans of a progressive image lack bits of any coefficient. */
 static bool lacks_bits(const struct jpeg_decompress_struct *cinfo) {
     for (int component = 0; component < cinfo->num_components; component++)
         for (int k = 0; k < DCTSIZE2; k++)
@@ -215,8 +219,9 @@ static bool lacks_bits(const struct jpeg_decompress_struct *cinfo) {
     return false;
 }
 
-/* Leaves out the columns and rows that are not needed, as far as libjpeg can. Where it smooths the
- * blocks of an incomplete picture, it would take the first column for the picture's edge. */
+/* Opens the sink, and leaves out columns and rows that are not needed as far as libjpeg can. All
+ * columns are decoded if libjpeg will smooth the blocks of an incomplete image, because it would
+ * take the first decoded column for the edge of the image. May jump to jpeg->stop. */
 static fl_status open_sink(struct jpeg_decompress_struct *cinfo, fl_sink *sink) {
     const fl_region *needed = &sink->needed;
     JDIMENSION left = needed->left > MARGIN ? needed->left - MARGIN : 0;
@@ -236,6 +241,7 @@ static fl_status open_sink(struct jpeg_decompress_struct *cinfo, fl_sink *sink) 
     return status;
 }
 
+/* Decodes the next few rows into the sink. May jump to jpeg->stop. */
 static void push_rows(struct jpeg_decompress_struct *cinfo, fl_sink *sink) {
     if (cinfo->out_color_space == JCS_CMYK) {
         uint8_t *row = fl_sink_rgba(sink);
@@ -249,9 +255,10 @@ static void push_rows(struct jpeg_decompress_struct *cinfo, fl_sink *sink) {
     }
 }
 
-/* Everything that may jump to jpeg->stop. */
+/* Decodes the blob that is set; the caller has set jpeg->stop, where libjpeg's errors jump to, and
+ * destroys the decompressor. Returns FL_OK also for an image that libjpeg has filled up. */
 static fl_status decode_jpeg(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink, fl_draw draw,
-                             void *picture, char *message) {
+                             void *output, char *message) {
     struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
     const fl_options *options = sink->options;
     create_decompress(jpeg);
@@ -264,8 +271,8 @@ static fl_status decode_jpeg(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink,
         const uint32_t reduction = fl_jpeg_reduction(&view);
         fl_view_scale(&view, 1.0 / reduction, 1.0 / reduction);
         if (reduction == 8 && !jpeg->damage.exhausted) {
-            status = fl_eighth_decode(&jpeg->eighth, cinfo, jpeg->blob, jpeg->size, &view, sink,
-                                      picture);
+            status =
+                fl_eighth_decode(&jpeg->eighth, cinfo, jpeg->blob, jpeg->size, &view, sink, output);
             if (status != FL_UNSUPPORTED)
                 return status;
         }
@@ -273,16 +280,16 @@ static fl_status decode_jpeg(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink,
     } else {
         jpeg_start_decompress(cinfo);
     }
-    status = fl_sink_begin(sink, &view, cinfo->output_height, cinfo->output_width, picture);
+    status = fl_sink_begin(sink, &view, cinfo->output_height, cinfo->output_width, output);
     if (status == FL_OK)
         status = open_sink(cinfo, sink);
     if (status != FL_OK)
         return status;
-    /* Once the data has ended the decoder would make up the rest, however much that is. */
+    /* Once the data has ended, libjpeg would make up the rest, however large it is. */
     const uint32_t block_rows = DCTSIZE * cinfo->scale_num / cinfo->scale_denom;
     const uint32_t mcu_rows = (uint32_t)cinfo->max_v_samp_factor * block_rows;
     while (!fl_sink_done(sink) && !(jpeg->damage.starved && !jpeg_has_multiple_scans(cinfo) &&
-                                    cinfo->output_scanline >= jpeg->damage.grey_from * mcu_rows))
+                                    cinfo->output_scanline >= jpeg->damage.gray_from * mcu_rows))
         push_rows(cinfo, sink);
     fl_sink_end_early(sink);
     return FL_OK;
@@ -290,17 +297,19 @@ static fl_status decode_jpeg(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink,
 
 /* ---- the end --------------------------------------------------------------------------------- */
 
-/* A blob that only lacks its end-of-image marker has all its pixels. One of several scans may lack
- * the later ones, which only progressive ones tell. */
+/* Returns whether the blob ended before all scans. A blob that only lacks its end-of-image marker
+ * has all its pixels. An image of several scans may lack the later ones, and only a progressive
+ * image tells which bits are missing. */
 static bool lacks_scans(const fl_jpeg *jpeg) {
     const struct jpeg_decompress_struct *cinfo = &jpeg->cinfo;
     return jpeg->damage.exhausted && jpeg_has_multiple_scans((j_decompress_ptr)cinfo) &&
            (!cinfo->progressive_mode || lacks_bits(cinfo));
 }
 
-/* FL_CORRUPT and FL_UNSUPPORTED may come of damage, or of the blob's end. */
+/* Decodes the first `size` bytes of the blob. FL_CORRUPT and FL_UNSUPPORTED may be consequences of
+ * damage, or of the end of the blob. */
 static fl_status decode_bytes(fl_jpeg *jpeg, const uint8_t *blob, size_t size, unsigned orientation,
-                              fl_sink *sink, fl_draw draw, void *picture, char *message) {
+                              fl_sink *sink, fl_draw draw, void *output, char *message) {
     jpeg->blob = blob;
     jpeg->size = size;
     jpeg->source.next_input_byte = blob;
@@ -309,7 +318,7 @@ static fl_status decode_bytes(fl_jpeg *jpeg, const uint8_t *blob, size_t size, u
 
     fl_status status;
     if (setjmp(jpeg->stop) == 0) {
-        status = decode_jpeg(jpeg, orientation, sink, draw, picture, message);
+        status = decode_jpeg(jpeg, orientation, sink, draw, output, message);
         fl_jpeg_damage_look(&jpeg->damage, &jpeg->cinfo);
         if (status == FL_OK && (jpeg->damage.found || lacks_scans(jpeg)))
             status = jpeg->damage.displayable && !sink->options->strict ? FL_PARTIAL : FL_TRUNCATED;
@@ -325,19 +334,20 @@ static fl_status decode_bytes(fl_jpeg *jpeg, const uint8_t *blob, size_t size, u
 }
 
 fl_status fl_jpeg_decode(fl_jpeg *jpeg, const uint8_t *blob, size_t size, fl_sink *sink,
-                         fl_draw draw, void *picture, char message[FL_MESSAGE_BYTES]) {
+                         fl_draw draw, void *output, char message[FL_MESSAGE_BYTES]) {
     const unsigned orientation = sink->options->orientation ? fl_jpeg_orientation(blob, size) : 1;
     fl_jpeg_damage *damage = &jpeg->damage;
     fl_jpeg_damage_start(damage, size);
-    fl_status status = decode_bytes(jpeg, blob, size, orientation, sink, draw, picture, message);
-    /* Behind damage libjpeg takes anything for a segment, and within half a segment our
-     * end-of-image markers for its contents: it gives up a picture whose scans so far are good. */
+    fl_status status = decode_bytes(jpeg, blob, size, orientation, sink, draw, output, message);
+    /* Behind damage, libjpeg takes anything for a segment; and if the blob ends within a segment,
+     * it takes our end-of-image markers for the contents. It then gives up an image whose scans so
+     * far are good, so these are decoded alone. */
     if ((status == FL_CORRUPT || status == FL_UNSUPPORTED) &&
         (damage->found || damage->exhausted)) {
         const size_t good = damage->found ? damage->at : fl_jpeg_whole_segments(blob, size);
         if (good < size) {
             damage->starved = damage->exhausted = false;
-            status = decode_bytes(jpeg, blob, good, orientation, sink, draw, picture, message);
+            status = decode_bytes(jpeg, blob, good, orientation, sink, draw, output, message);
         }
         if (status == FL_OK)
             message[0] = '\0';

@@ -6,17 +6,21 @@
 
 /* ---- blocks ---------------------------------------------------------------------------------- */
 
+/* Returns the value, limited to 0 to 255. */
 static uint8_t level(int64_t value) { return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value); }
 
-/* For the means of a block's halves and quarters, where the lowest cosine counts 0.906 of what the
- * constant does. The higher ones count a third of it or less, and are left out. */
-#define HALF 928    /* in 1/1024 */
-#define QUARTER 841 /* 0.906 squared */
+/* How much the lowest cosine counts in the mean of a block's half, and of its quarter, where the
+ * constant counts 1: 0.906, and 0.906 squared. The higher cosines count a third of it or less and
+ * are left out. */
+#define HALF 928 /* in 1/1024 */
+#define QUARTER 841
 
+/* Reads a block of component `c` and writes its samples to `to`, whose rows are `stride` bytes
+ * apart. Returns false if the data is broken. */
 static bool read_block(fl_cursor *cursor, fl_eighth_component *c, uint8_t *to, size_t stride) {
     if (!fl_read_dc(cursor, c->dc, &c->constant))
         return false;
-    /* The bits left out were cut off, not rounded: half of what they can be is the mean. */
+    /* The missing bits were cut off, not rounded: on average, half of their range is missing. */
     const int32_t twice = 2 * (int16_t)(c->constant << c->shift) + (1 << c->shift) - 1;
     const int64_t constant = (int64_t)twice * c->quanta[0] / 2;
     to[0] = level(((constant + 4) >> 3) + 128);
@@ -28,18 +32,18 @@ static bool read_block(fl_cursor *cursor, fl_eighth_component *c, uint8_t *to, s
     if (c->ac && !fl_read_ac(cursor, c->ac, wanted, k))
         return false;
     if (c->columns == 1)
-        k[1] = 0; /* it was on the way to k[2] */
+        k[1] = 0; /* read only on the way to k[2] */
     const int64_t x = (int64_t)k[1] * c->quanta[1] * HALF;
     const int64_t y = (int64_t)k[2] * c->quanta[8] * HALF;
     const int64_t xy = (int64_t)k[4] * c->quanta[9] * QUARTER;
-    const int64_t centre = (constant + 1024 + 4) * 1024;
-    to[0] = level((centre + x + y + xy) >> 13);
+    const int64_t center = (constant + 1024 + 4) * 1024;
+    to[0] = level((center + x + y + xy) >> 13);
     if (c->columns == 2)
-        to[1] = level((centre - x + y - xy) >> 13);
+        to[1] = level((center - x + y - xy) >> 13);
     if (c->rows == 2)
-        to[stride] = level((centre + x - y - xy) >> 13);
+        to[stride] = level((center + x - y - xy) >> 13);
     if (c->columns == 2 && c->rows == 2)
-        to[stride + 1] = level((centre - x - y + xy) >> 13);
+        to[stride + 1] = level((center - x - y + xy) >> 13);
     return true;
 }
 
@@ -47,6 +51,8 @@ static bool read_block(fl_cursor *cursor, fl_eighth_component *c, uint8_t *to, s
 
 enum { DC, AC };
 
+/* Sets a table from the counts and symbols of a DHT segment, which are borrowed; `size` is the
+ * bytes of the symbols. */
 static void define(fl_eighth_table *t, const uint8_t *counts, const uint8_t *symbols, size_t size) {
     t->counts = counts;
     t->symbols = symbols;
@@ -54,7 +60,7 @@ static void define(fl_eighth_table *t, const uint8_t *counts, const uint8_t *sym
     t->is_set = false;
 }
 
-/* NULL where there is none, or it is none. */
+/* Returns the table of a kind and number, built if necessary; NULL if there is no valid one. */
 static const fl_huffman *table(fl_eighth *e, int kind, uint32_t number) {
     fl_eighth_table *t = &e->tables[kind][number];
     if (!t->counts)
@@ -75,7 +81,8 @@ static const fl_huffman *table(fl_eighth *e, int kind, uint32_t number) {
     return &t->huffman;
 }
 
-/* Figure B.7: a segment may have several. */
+/* Takes the tables of a DHT segment (figure B.7), which may have several. Returns false if it is
+ * broken. */
 static bool define_tables(fl_eighth *e, const uint8_t *contents, size_t size) {
     while (size >= 1 + FL_CODE_BITS) {
         const uint32_t kind = contents[0] >> 4, number = contents[0] & 15;
@@ -97,12 +104,13 @@ static bool define_tables(fl_eighth *e, const uint8_t *contents, size_t size) {
 
 typedef struct {
     fl_eighth_component *component[FL_EIGHTH_COMPONENTS];
-    uint32_t dc[FL_EIGHTH_COMPONENTS], ac[FL_EIGHTH_COMPONENTS]; /* numbers of its tables */
+    uint32_t dc[FL_EIGHTH_COMPONENTS], ac[FL_EIGHTH_COMPONENTS]; /* the numbers of their tables */
     uint32_t count;
-    uint32_t first, last, high, low; /* coefficients, and which of their bits */
+    uint32_t first, last, high, low; /* which coefficients, and which of their bits */
 } scan;
 
-/* Figure B.3 of T.81. False where it is none, or of components that are not there. */
+/* Reads the header of a scan (figure B.3). Returns false if it is broken, or names components that
+ * the image does not have. */
 static bool set_scan(fl_eighth *e, scan *s, const uint8_t *contents, size_t size) {
     s->count = size > 0 ? contents[0] : 0;
     if (s->count < 1 || s->count > e->components || size != 4 + 2 * (size_t)s->count)
@@ -131,13 +139,13 @@ static bool set_scan(fl_eighth *e, scan *s, const uint8_t *contents, size_t size
     return true;
 }
 
-/* More than one bit left out would be seen: by half of what they can be the picture is off. */
+/* With more than one bit left out, the error would be visible: it is half of their range. */
 #define MOST_SHIFT 1
 
-/* Whether the scan has the constant coefficients of components that have not come yet, all of a
- * baseline picture's and as good as all bits of a progressive one's; then it is ready to be read.
- */
-static bool prepare(fl_eighth *e, const scan *s) {
+/* Prepares the components of a scan that has their constant coefficients: all of the scan's data in
+ * a baseline image, all bits but MOST_SHIFT in a progressive one. Returns false if the scan is
+ * another one, or its components have been read already. */
+static bool prepare_scan(fl_eighth *e, const scan *s) {
     if (e->progressive ? s->last != 0 || s->low > MOST_SHIFT
                        : s->last != DCTSIZE2 - 1 || s->low != 0)
         return false;
@@ -159,8 +167,8 @@ static bool prepare(fl_eighth *e, const scan *s) {
     return s->count == 1 || blocks <= FL_MCU_BLOCKS;
 }
 
-/* The markers count from 0 to 7. What is left of the interval before one is passed over, as libjpeg
- * does. */
+/* Starts the interval behind restart number `number`; the markers count from 0 to 7. Skips what is
+ * left of the interval before it, as libjpeg does. Returns false if there is no such marker. */
 static bool restart(fl_bits *b, const scan *s, uint32_t number) {
     if (!b->ended || b->end - b->next < 2 || b->next[1] != (FL_JPEG_RST0 | (number & 7)))
         return false;
@@ -171,7 +179,8 @@ static bool restart(fl_bits *b, const scan *s, uint32_t number) {
     return true;
 }
 
-/* Block (v, h) of MCU (y, x). The MCU of a single component is one block (A.2.2). */
+/* Reads the blocks (v, h) of MCU (y, x). The MCU of a single component is one block (A.2.2).
+ * Returns false if the data is broken or ends. */
 static bool read_mcu(fl_eighth *e, const scan *s, size_t y, size_t x) {
     fl_bits_fill(&e->bits);
     fl_cursor cursor = e->bits.cursor;
@@ -189,6 +198,8 @@ static bool read_mcu(fl_eighth *e, const scan *s, size_t y, size_t x) {
     return !fl_bits_overdrawn(&e->bits);
 }
 
+/* Reads the entropy-coded data of a prepared scan, down to row `bottom` of the reduced image.
+ * Returns false if it is broken or ends. */
 static bool read_scan(fl_eighth *e, const scan *s, const uint8_t *data, const uint8_t *end,
                       uint32_t bottom) {
     const fl_eighth_component *c = s->component[0];
@@ -213,14 +224,15 @@ static bool read_scan(fl_eighth *e, const scan *s, const uint8_t *data, const ui
     return true;
 }
 
-/* ---- the picture ----------------------------------------------------------------------------- */
+/* ---- the image ----------------------------------------------------------------------------- */
 
-/* What libjpeg has read of the header. */
+/* Takes what libjpeg has read of the headers, and reserves the samples down to row `bottom`.
+ * Returns false if the image is of another kind than is read here, or without memory. */
 static bool set_header(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, uint32_t bottom) {
     const int count = cinfo->num_components;
     const bool gray = count == 1 && cinfo->jpeg_color_space == JCS_GRAYSCALE;
-    const bool colour = count == 3 && cinfo->jpeg_color_space == JCS_YCbCr;
-    if (!(gray || colour) || cinfo->arith_code || cinfo->data_precision != 8)
+    const bool color = count == 3 && cinfo->jpeg_color_space == JCS_YCbCr;
+    if (!(gray || color) || cinfo->arith_code || cinfo->data_precision != 8)
         return false;
     const uint32_t most_across = (uint32_t)cinfo->max_h_samp_factor;
     const uint32_t most_down = (uint32_t)cinfo->max_v_samp_factor;
@@ -263,7 +275,7 @@ bool fl_eighth_read(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, co
     if (!set_header(e, cinfo, bottom))
         return false;
     /* jpeg_read_header() stopped behind the first SOS segment, which has 8 bytes and 2 for each
-     * component: back to its beginning. */
+     * component. Go back to its start. */
     const size_t behind = cinfo->src->bytes_in_buffer + 8 + 2 * (size_t)cinfo->comps_in_scan;
     size_t at = behind <= size ? size - behind : size;
     while (e->to_read > 0) {
@@ -285,8 +297,9 @@ bool fl_eighth_read(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, co
                 return false;
             const bool constants = s.first == 0 && s.high == 0;
             const bool others = e->progressive && s.first > 0;
-            if (constants ? !prepare(e, &s) || !read_scan(e, &s, blob + at, blob + size, bottom)
-                          : !others) /* more bits of a constant, say, which are wanted */
+            if (constants
+                    ? !prepare_scan(e, &s) || !read_scan(e, &s, blob + at, blob + size, bottom)
+                    : !others) /* for example, more bits of a constant, which are needed */
                 return false;
             if (e->to_read > 0)
                 at = fl_jpeg_scan_end(blob, size, at);
@@ -304,18 +317,20 @@ bool fl_eighth_read(fl_eighth *e, const struct jpeg_decompress_struct *cinfo, co
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
+/* Writes columns left to right - 1 of row y to `row`, as luma. */
 static void write_luma(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t right,
                        uint8_t *row) {
     memcpy(row, e->component[0].samples + y * e->stride + left, right - left);
 }
 
-/* JFIF's equations, as libjpeg rounds them. */
+/* Writes columns left to right - 1 of row y to `row`, four bytes for each pixel: JFIF's equations,
+ * as libjpeg rounds them. */
 static void write_rgbx(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t right,
                        uint8_t *row) {
     const uint8_t *luma = e->component[0].samples + y * e->stride;
     if (e->components == 1) {
         for (uint32_t x = left; x < right; x++, row += 4)
-            memset(row, luma[x], 4); /* the fourth is any */
+            memset(row, luma[x], 4); /* the fourth byte is arbitrary */
         return;
     }
     const uint8_t *cb = e->component[1].samples + y * e->stride;
@@ -329,18 +344,19 @@ static void write_rgbx(const fl_eighth *e, uint32_t y, uint32_t left, uint32_t r
     }
 }
 
-/* The tables take 70 us, in which libjpeg decodes so many pixels of a baseline picture. */
+/* Building the tables takes 70 us. libjpeg decodes this many pixels of a baseline image in that
+ * time. */
 #define WORTH_ITS_TABLES ((uint64_t)1 << 16)
 
 fl_status fl_eighth_decode(fl_eighth *e, const struct jpeg_decompress_struct *cinfo,
                            const uint8_t *blob, size_t size, const fl_view *view, fl_sink *sink,
-                           void *picture) {
+                           void *output) {
     if (!cinfo->progressive_mode &&
         (uint64_t)cinfo->image_width * cinfo->image_height < WORTH_ITS_TABLES)
         return FL_UNSUPPORTED;
     const uint32_t height = (cinfo->image_height + DCTSIZE - 1) / DCTSIZE;
     const uint32_t width = (cinfo->image_width + DCTSIZE - 1) / DCTSIZE;
-    fl_status status = fl_sink_begin(sink, view, height, width, picture);
+    fl_status status = fl_sink_begin(sink, view, height, width, output);
     if (status != FL_OK)
         return status;
     const fl_region needed = sink->needed;

@@ -16,10 +16,11 @@ struct fl_decoder {
     fl_jpeg *jpeg;
     fl_png *png;
     fl_webp *webp;
-    fl_pictures pictures[FL_FORMATS];
+    fl_images images[FL_FORMATS];
     char message[FL_MESSAGE_BYTES];
 };
 
+/* Returns whether all options are in their ranges. */
 static bool usable(const fl_options *o) {
     if (o->height < 1 || o->height > 65535 || o->width < 1 || o->width > 65535 ||
         (o->channels != 1 && o->channels != 3) || o->max_pixels < 1)
@@ -62,57 +63,58 @@ void fl_decoder_free(fl_decoder *decoder) {
     free(decoder);
 }
 
-size_t fl_picture_bytes(const fl_decoder *decoder) {
+size_t fl_image_bytes(const fl_decoder *decoder) {
     const fl_options *o = &decoder->options;
     return (size_t)o->height * o->width * o->channels * decoder->sink.writer.item_bytes;
 }
 
-/* The first bytes of a blob, for a person who wonders what is in the column. */
+/* Writes the first bytes of a blob, for a user who wonders what is in the column. */
 static void describe_start(const uint8_t *blob, size_t size, char *message) {
     int n = snprintf(message, FL_MESSAGE_BYTES, "it starts with");
     for (size_t i = 0; i < size && i < 8; i++)
         n += snprintf(message + n, FL_MESSAGE_BYTES - (size_t)n, " %02x", blob[i]);
 }
 
-/* The format is written where it is found. */
+/* Decodes with the decoder of the blob's format, and sets *format if there is one. */
 static fl_status decode_blob(fl_decoder *d, const uint8_t *blob, size_t size, fl_draw draw,
-                             void *picture, fl_format *format) {
+                             void *output, fl_format *format) {
     if (size == 0) {
         snprintf(d->message, FL_MESSAGE_BYTES, "the blob is empty");
         return FL_EMPTY;
     }
-    if (fl_jpeg_recognises(blob, size)) {
+    if (fl_jpeg_recognizes(blob, size)) {
         *format = FL_JPEG;
-        return fl_jpeg_decode(d->jpeg, blob, size, &d->sink, draw, picture, d->message);
+        return fl_jpeg_decode(d->jpeg, blob, size, &d->sink, draw, output, d->message);
     }
-    if (fl_png_recognises(blob, size)) {
+    if (fl_png_recognizes(blob, size)) {
         *format = FL_PNG;
-        return fl_png_decode(d->png, blob, size, &d->sink, draw, picture, d->message);
+        return fl_png_decode(d->png, blob, size, &d->sink, draw, output, d->message);
     }
-    if (fl_webp_recognises(blob, size)) {
+    if (fl_webp_recognizes(blob, size)) {
         *format = FL_WEBP;
-        return fl_webp_decode(d->webp, blob, size, &d->sink, draw, picture, d->message);
+        return fl_webp_decode(d->webp, blob, size, &d->sink, draw, output, d->message);
     }
     describe_start(blob, size, d->message);
     return FL_UNKNOWN_FORMAT;
 }
 
-static void count(fl_pictures *pictures, size_t size, const fl_view *view) {
-    pictures->decoded++;
-    pictures->bytes += size;
-    pictures->pixels += view->pixels;
-    if (pictures->largest < view->pixels)
-        pictures->largest = view->pixels;
+/* Adds a decoded image, whose blob has `size` bytes. */
+static void count(fl_images *images, size_t size, const fl_view *view) {
+    images->decoded++;
+    images->bytes += size;
+    images->pixels += view->pixels;
+    if (images->largest < view->pixels)
+        images->largest = view->pixels;
 }
 
 fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_draw draw,
-                    void *picture) {
+                    void *output) {
     const uint64_t start = fl_clock(decoder->options.timed);
     decoder->message[0] = '\0';
     fl_format format = FL_FORMATS;
-    const fl_status status = decode_blob(decoder, blob, size, draw, picture, &format);
+    const fl_status status = decode_blob(decoder, blob, size, draw, output, &format);
     if (status == FL_OK || status == FL_PARTIAL)
-        count(&decoder->pictures[format], size, &decoder->sink.view);
+        count(&decoder->images[format], size, &decoder->sink.view);
     if (status == FL_NO_MEMORY && decoder->message[0] == '\0')
         snprintf(decoder->message, FL_MESSAGE_BYTES, "not enough memory to decode it");
     fl_sink_trim(&decoder->sink);
@@ -120,7 +122,7 @@ fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_dr
     return status;
 }
 
-fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw, void *picture) {
+fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw, void *output) {
     fl_sink *sink = &decoder->sink;
     decoder->message[0] = '\0';
     fl_status status = fl_check_size(raw->height, raw->width, &decoder->options, decoder->message);
@@ -134,7 +136,7 @@ fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw, void *
     } else {
         fl_view_set(&view, &decoder->options, raw->height, raw->width, raw->orientation, draw);
     }
-    status = fl_sink_begin(sink, &view, raw->height, raw->width, picture);
+    status = fl_sink_begin(sink, &view, raw->height, raw->width, output);
     if (status == FL_OK)
         status = fl_sink_open(sink, sink->needed.left, sink->needed.right);
     if (status != FL_OK) {
@@ -164,9 +166,9 @@ const char *fl_decoder_message(const fl_decoder *decoder) { return decoder->mess
 
 fl_times fl_decoder_times(const fl_decoder *decoder) { return decoder->sink.times; }
 
-fl_pictures fl_decoder_take_pictures(fl_decoder *decoder, fl_format format) {
-    const fl_pictures taken = decoder->pictures[format];
-    decoder->pictures[format] = (fl_pictures){0};
+fl_images fl_decoder_take_images(fl_decoder *decoder, fl_format format) {
+    const fl_images taken = decoder->images[format];
+    decoder->images[format] = (fl_images){0};
     return taken;
 }
 

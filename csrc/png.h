@@ -1,4 +1,4 @@
-/* PNG in, rows into the sink. */
+/* Decodes PNG into a sink. */
 #ifndef FL_PNG_H
 #define FL_PNG_H
 
@@ -7,17 +7,21 @@
 
 typedef struct fl_png fl_png;
 
-/* NULL without memory. */
+/* Returns a decoder that the caller frees, or NULL without memory. */
 fl_png *fl_png_new(void);
-void fl_png_free(fl_png *png); /* NULL is allowed */
 
-bool fl_png_recognises(const uint8_t *blob, size_t size);
+/* NULL is allowed. */
+void fl_png_free(fl_png *png);
 
-/* Decodes `blob` into the sink, whose options say how. The message is left alone after FL_OK. */
+/* Returns whether the blob starts with PNG's signature. */
+bool fl_png_recognizes(const uint8_t *blob, size_t size);
+
+/* Decodes the blob into `sink`, whose options say how and which writes the finished image to
+ * `output`. Leaves `message` alone if the status is FL_OK. The sink stays the caller's. */
 fl_status fl_png_decode(fl_png *png, const uint8_t *blob, size_t size, fl_sink *sink, fl_draw draw,
-                        void *picture, char message[FL_MESSAGE_BYTES]);
+                        void *output, char message[FL_MESSAGE_BYTES]);
 
-/* The library that inflates: "ISA-L 2.30.0". */
+/* Returns the library that inflates: "ISA-L 2.30.0". */
 const char *fl_png_library(void);
 
 #endif

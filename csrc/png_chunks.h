@@ -1,4 +1,4 @@
-/* The chunks that a PNG file consists of. */
+/* Reads the chunks that a PNG file consists of. */
 #ifndef FL_PNG_CHUNKS_H
 #define FL_PNG_CHUNKS_H
 
@@ -16,21 +16,24 @@
 
 typedef struct {
     uint32_t type;
-    const uint8_t *data;
-    size_t size; /* that is in the blob */
-    bool whole;  /* all of it is, with its checksum */
+    const uint8_t *data; /* borrowed from the blob */
+    size_t size;         /* as far as the blob has the data */
+    bool whole;          /* the blob has all of the data, and the checksum */
 } fl_png_chunk;
 
 typedef enum { FL_PNG_CHUNK = 0, FL_PNG_NO_CHUNK, FL_PNG_BLOB_ENDS } fl_png_found;
 
+/* Returns the big-endian number in four bytes. */
 uint32_t fl_png_number(const uint8_t *bytes);
 
+/* Returns whether the blob starts with PNG's signature. */
 bool fl_png_is_signed(const uint8_t *blob, size_t size);
 
-/* Reads the chunk at *next, which is at most `size`, and moves *next behind it. */
+/* Reads the chunk at *next, which is at most `size`, and moves *next behind it. Does not check the
+ * checksum. Unless it returns FL_PNG_CHUNK, *c and *next are left alone. */
 fl_png_found fl_png_chunk_read(const uint8_t *blob, size_t size, size_t *next, fl_png_chunk *c);
 
-/* Whether it is whole, and its checksum right. */
+/* Returns whether the chunk is whole and its checksum right. */
 bool fl_png_chunk_is_intact(const fl_png_chunk *c);
 
 #endif

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* So many bytes of rows are inflated at once, or one row where that is more. 4 to 256 KiB take the
+/* How many bytes of rows are inflated at once, or one row if that is more. 4 to 256 KiB take the
  * same time. */
 #define BATCH_BYTES ((size_t)32 << 10)
 
@@ -41,12 +41,12 @@ void fl_png_rows_trim(fl_png_rows *r) {
 
 /* ---- bytes ----------------------------------------------------------------------------------- */
 
-/* FL_TRUNCATED: no more comes. */
+/* Feeds the next IDAT chunk to the inflater. Returns FL_TRUNCATED if there are no more. */
 static fl_status feed_chunk(fl_png_rows *r) {
     fl_png_chunk c;
     const fl_png_found status = fl_png_chunk_read(r->blob, r->size, &r->next, &c);
     if (status == FL_PNG_NO_CHUNK)
-        return fl_png_fail(r->message, FL_CORRUPT, "PNG: no chunk at byte %zu", r->next);
+        return fl_png_fail(r->message, FL_CORRUPT, "PNG: an invalid chunk at byte %zu", r->next);
     if (status == FL_PNG_BLOB_ENDS)
         return fl_png_fail(r->message, FL_TRUNCATED, "the blob of %zu bytes ends", r->size);
     if (c.type != FL_PNG_IDAT)
@@ -57,7 +57,8 @@ static fl_status feed_chunk(fl_png_rows *r) {
     return FL_OK;
 }
 
-/* Adds to *got what came, whatever the status. */
+/* Inflates `size` bytes, from as many chunks as it takes. Adds to *got what came, whatever the
+ * status. */
 static fl_status inflate_bytes(fl_png_rows *r, uint8_t *to, size_t size, size_t *got) {
     for (;;) {
         const size_t before = *got;
@@ -83,6 +84,7 @@ static fl_status inflate_bytes(fl_png_rows *r, uint8_t *to, size_t size, size_t 
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
+/* Returns the bytes of a row of so many pixels. */
 static size_t bytes_of(const fl_png_rows *r, uint32_t pixels) {
     return (size_t)(((uint64_t)pixels * r->pixel_bits + 7) / 8);
 }
@@ -96,7 +98,8 @@ fl_status fl_png_rows_open(fl_png_rows *r, uint32_t width) {
         !fl_memory_reserve(&r->rows[1], row + FL_UNFILTER_SLACK) ||
         !fl_memory_reserve(&r->batch,
                            (filtered > BATCH_BYTES ? filtered : BATCH_BYTES) + FL_UNFILTER_SLACK))
-        return fl_png_fail(r->message, FL_NO_MEMORY, "no memory for rows of %u pixels", width);
+        return fl_png_fail(r->message, FL_NO_MEMORY, "not enough memory for rows of %u pixels",
+                           width);
     return FL_OK;
 }
 
@@ -108,7 +111,8 @@ void fl_png_rows_begin(fl_png_rows *r, uint32_t width, uint32_t useful, uint32_t
     r->first = true;
 }
 
-/* Inflates some more rows, never beyond those that are needed. */
+/* Inflates some more rows, never past those that are needed. Returns FL_OK if there is at least
+ * one. */
 static fl_status inflate_rows(fl_png_rows *r) {
     const size_t stride = 1 + r->row_bytes;
     const size_t most = stride < BATCH_BYTES ? BATCH_BYTES / stride : 1;
@@ -128,7 +132,7 @@ fl_status fl_png_rows_next(fl_png_rows *r, const uint8_t **row) {
         return status;
     const unsigned filter = r->filtered[0];
     if (filter > 4)
-        return fl_png_fail(r->message, FL_CORRUPT, "PNG: filter %u of row %llu", filter,
+        return fl_png_fail(r->message, FL_CORRUPT, "PNG: unknown filter %u of row %llu", filter,
                            (unsigned long long)r->read);
     uint8_t *const above = r->rows[r->read % 2].bytes;
     uint8_t *const to = r->rows[(r->read + 1) % 2].bytes;

@@ -1,12 +1,13 @@
-/* The row sink: decoders push rows of pixels as they come, finished rows of the resized picture are
- * written where they will be read. There is no full-size picture in memory, only the few rows that
- * the filter needs.
+/* The row sink: decoders push rows of the source image as they come, and the sink writes finished
+ * rows of the output image where they will be read. The source image is never in memory as a whole,
+ * only the few rows that the filter needs.
  *
- * A decoder that knows the size of its picture says fl_sink_begin(), which tells it what part is
- * needed; fl_sink_open() with the columns that it will really deliver; and then, row by row from
- * `needed.top` until fl_sink_done(),
- *   either fl_sink_rows() and fl_sink_push(), for rows that are in the sink's own form,
- *   or fl_sink_rgba() and fl_sink_push_rgba(). */
+ * A decoder that knows the size of its image calls
+ *   fl_sink_begin(), which tells it what part is needed;
+ *   fl_sink_open(), with the columns that it will deliver;
+ *   and then for each row from `needed.top` on, until fl_sink_done(),
+ *     either fl_sink_rows() and fl_sink_push(), for rows in the sink's own form,
+ *     or fl_sink_rgba() and fl_sink_push_rgba(). */
 #ifndef FL_SINK_H
 #define FL_SINK_H
 
@@ -17,74 +18,77 @@
 #include "view.h"
 #include "writer.h"
 
-/* A decoder may fill this many rows before it has to push them. libjpeg hands out at most four
- * at once (max_v_samp_factor). */
+/* A decoder may fill this many rows before it pushes them. libjpeg hands out at most four at once
+ * (max_v_samp_factor). */
 #define FL_SINK_ROWS 4
 
-/* Half open: top to bottom - 1. */
+/* Rows top to bottom - 1 and columns left to right - 1. */
 typedef struct {
     uint32_t top, bottom, left, right;
 } fl_region;
 
 typedef struct {
-    const fl_options *options;
+    const fl_options *options; /* borrowed */
     const fl_passes *passes;
     fl_writer writer;
 
-    fl_view view; /* of the picture being pushed, as all below */
+    fl_view view; /* of the image that is being pushed, as all below */
     fl_filter vertical, horizontal;
-    void *picture;
+    void *output; /* borrowed */
     fl_region needed;
-    uint32_t left, columns; /* that are delivered: contains needed.left to needed.right */
-    uint32_t pushed;        /* rows, counted from the picture's top */
-    uint32_t narrowed;      /* output rows through the vertical pass */
-    uint32_t finished;      /* output rows written: two at a time, so it may lag by one */
+    uint32_t left, columns; /* what is delivered; contains needed.left to needed.right */
+    uint32_t pushed;        /* rows, counted from the top of the source image */
+    uint32_t narrowed;      /* output rows that are through the vertical pass */
+    uint32_t finished;      /* output rows that are written: two at a time, so it may lag by one */
     int fraction_bits;
 
     fl_memory ring; /* ring_rows rows of stride bytes: row y is at y % ring_rows */
     uint32_t ring_rows;
     size_t stride;
-    fl_memory taps;    /* pointers to the rows of the ring under the filter */
+    fl_memory taps;    /* pointers to the rows of the ring that are under the filter */
     fl_memory between; /* two rows after the vertical pass, `stride` int16_t apart */
-    fl_memory levels;  /* two rows after the horizontal pass, where they are not written directly */
-    fl_memory rgba;    /* one row, where the sink's own have one channel */
+    fl_memory levels;  /* two rows after the horizontal pass, unless they are written directly */
+    fl_memory rgba;    /* one RGBA row, if the sink's own rows have one channel */
 
     fl_times times;
 } fl_sink;
 
-/* The options are borrowed for as long as the sink lives. */
+/* Initializes a sink that fl_sink_clear() frees. Borrows the options until then. */
 void fl_sink_init(fl_sink *sink, const fl_options *options);
 void fl_sink_clear(fl_sink *sink);
 
-/* After each picture: gives large scratch memory back. */
+/* Frees large scratch memory. Call it after each image. */
 void fl_sink_trim(fl_sink *sink);
 
-/* Starts a picture of height x width, stored as it will be pushed, of which `view` is wanted.
- * Sets `needed`. FL_OK or FL_NO_MEMORY. */
+/* Starts a source image that is pushed as height x width, of which `view` is wanted, and sets
+ * `needed`. Borrows `output` until the last row is pushed. Returns FL_OK or FL_NO_MEMORY. */
 fl_status fl_sink_begin(fl_sink *sink, const fl_view *view, uint32_t height, uint32_t width,
-                        void *picture);
+                        void *output);
 
-/* The rows that are pushed will hold columns left to right - 1. FL_OK or FL_NO_MEMORY. */
+/* Prepares for rows that hold columns left to right - 1. Returns FL_OK or FL_NO_MEMORY. */
 fl_status fl_sink_open(fl_sink *sink, uint32_t left, uint32_t right);
 
-/* Where the next FL_SINK_ROWS rows go, in the sink's form: four bytes a pixel (red, green, blue and
- * any), or with options->channels == 1 one of luma. Returns how many of them are still needed. */
+/* Sets `rows` to where the next FL_SINK_ROWS rows go, in the sink's own form: four bytes for each
+ * pixel (red, green, blue and any), or one byte of luma if options->channels is 1. Returns how many
+ * of these rows are still needed. */
 uint32_t fl_sink_rows(fl_sink *sink, uint8_t *rows[FL_SINK_ROWS]);
 
 /* Takes the first `count` of those rows and writes every output row that they complete. */
 void fl_sink_push(fl_sink *sink, uint32_t count);
 
-/* Where the next row may be put as red, green, blue, alpha. */
+/* Returns where to put the next row as red, green, blue, alpha. */
 uint8_t *fl_sink_rgba(fl_sink *sink);
 
-/* Takes that row. alpha: whether its fourth byte is one. */
+/* Takes that row. `alpha`: whether the fourth byte of a pixel is alpha. */
 void fl_sink_push_rgba(fl_sink *sink, bool alpha);
 
+/* Returns whether the output image is complete. */
 static inline bool fl_sink_done(const fl_sink *sink) {
     return sink->finished == sink->view.out_height;
 }
 
-/* No more rows come: those that are still needed are mid-grey, as libjpeg has them too. */
+/* Completes the output image when no more rows come: the missing ones are mid-gray, as they are in
+ * libjpeg. */
 void fl_sink_end_early(fl_sink *sink);
 
 #endif

@@ -6,14 +6,15 @@ enum { NONE = 0, SUB, UP, AVERAGE, PAETH };
 
 /* ---- any pixel, any processor ---------------------------------------------------------------- */
 
-/* The neighbour nearest to a + b - c, first a, then b, then c. With a and b in order and
- * t = 3c - (a + b) this is the lower one where t reaches the upper, the upper one where the lower
- * reaches t, and c between them: no absolute values (Fabian Giesen's form, as in stb_image). */
+/* Returns the neighbor nearest to a + b - c: a, if not that b, if not that c. Let low and high be a
+ * and b in order, and t = 3c - (a + b). The result is low if t >= high, high if t <= low, and c
+ * otherwise. This needs no absolute values (Fabian Giesen's form, as in stb_image). */
 static uint8_t paeth(int a, int b, int c) {
     const int low = a < b ? a : b, high = a < b ? b : a, t = 3 * c - (a + b);
     return (uint8_t)(t >= high ? low : t <= low ? high : c);
 }
 
+/* As fl_unfilter(), for any size of a pixel. */
 static void unfilter_any(unsigned filter, size_t pixel, size_t size, const uint8_t *from,
                          const uint8_t *above, uint8_t *to) {
     const size_t first = pixel < size ? pixel : size;
@@ -54,7 +55,7 @@ static void unfilter_any(unsigned filter, size_t pixel, size_t size, const uint8
 #include <emmintrin.h>
 
 /* `pixel` is a constant wherever these are inlined. A pixel of 3 or 6 bytes is read and written as
- * one of 4 or 8: what is too much is overwritten by the next, or is in the slack. */
+ * one of 4 or 8. The surplus bytes are overwritten by the next pixel, or are in the slack. */
 static inline __m128i load(const uint8_t *from, size_t pixel) {
     if (pixel > 4)
         return _mm_loadl_epi64((const __m128i *)(const void *)from);
@@ -94,14 +95,15 @@ static inline void average(size_t pixel, size_t size, const uint8_t *from, const
     __m128i a = _mm_setzero_si128();
     for (size_t i = 0; i < size; i += pixel) {
         const __m128i b = load(above + i, pixel);
-        /* The instruction rounds up, the filter down. */
+        /* The instruction rounds up, but the filter rounds down. */
         const __m128i up_by = _mm_and_si128(_mm_xor_si128(a, b), one);
         a = _mm_add_epi8(_mm_sub_epi8(_mm_avg_epu8(a, b), up_by), load(from + i, pixel));
         store(to + i, a, pixel);
     }
 }
 
-/* Each pixel waits for the one before it, so what counts is the way from `a` to the next `a`. */
+/* Each pixel depends on the one before it, so the time is that of the chain from `a` to the next
+ * `a`. */
 static inline void paeths(size_t pixel, size_t size, const uint8_t *from, const uint8_t *above,
                           uint8_t *to) {
     const __m128i zero = _mm_setzero_si128();
@@ -110,11 +112,11 @@ static inline void paeths(size_t pixel, size_t size, const uint8_t *from, const 
         const __m128i b = _mm_unpacklo_epi8(load(above + i, pixel), zero);
         const __m128i x = _mm_unpacklo_epi8(load(from + i, pixel), zero);
         const __m128i c3_b = _mm_sub_epi16(_mm_add_epi16(_mm_add_epi16(c, c), c), b);
-        /* Saturating only so that compilers leave this last and do not subtract `a` + b. */
+        /* Saturates only to keep compilers from subtracting a + b, which lengthens the chain. */
         const __m128i t = _mm_subs_epi16(c3_b, a);
         const __m128i low = _mm_min_epi16(a, b), high = _mm_max_epi16(a, b);
         const __m128i below = _mm_cmpgt_epi16(high, t), over = _mm_cmpgt_epi16(t, low);
-        /* Where neither holds, low and high are the same. */
+        /* If neither holds, low and high are equal. */
         const __m128i nearest =
             _mm_or_si128(_mm_or_si128(_mm_andnot_si128(below, low), _mm_andnot_si128(over, high)),
                          _mm_and_si128(_mm_and_si128(below, c), over));
@@ -124,6 +126,7 @@ static inline void paeths(size_t pixel, size_t size, const uint8_t *from, const 
     }
 }
 
+/* As fl_unfilter(), for pixels of 3, 4, 6 or 8 bytes. */
 static inline void unfilter_pixels(unsigned filter, size_t pixel, size_t size, const uint8_t *from,
                                    const uint8_t *above, uint8_t *to) {
     switch (filter) {

@@ -22,9 +22,9 @@ fl_status fl_check_size(uint32_t height, uint32_t width, const fl_options *optio
 
 /* ---- random numbers -------------------------------------------------------------------------- */
 
-/* Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011): four random
- * words that are a function of a key and a counter alone, so that a row's crop does not depend on
- * who decodes it, or after what. */
+/* Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011). Writes four
+ * random words that are a function of a key and a counter alone, so that the crop of a row does not
+ * depend on who decodes it, or after what. */
 static void philox(uint64_t key, uint64_t row, uint64_t epoch, uint32_t number, uint32_t words[4]) {
     uint32_t c[4] = {(uint32_t)row, (uint32_t)(row >> 32), (uint32_t)epoch, number};
     uint32_t k[2] = {(uint32_t)key, (uint32_t)(key >> 32)};
@@ -41,34 +41,37 @@ static void philox(uint64_t key, uint64_t row, uint64_t epoch, uint32_t number, 
         words[i] = c[i];
 }
 
+/* Returns the word scaled to [low, high). */
 static double uniform(uint32_t word, double low, double high) {
     return low + (high - low) * ((double)word / 4294967296.0);
 }
 
-/* ---- fits: a box in the picture as a person sees it ------------------------------------------ */
+/* ---- fits: a box in the image as a viewer sees it ------------------------------------------ */
 
 typedef struct {
     double top, left, height, width;
 } box;
 
-static box centred(double height, double width, double box_height, double box_width) {
+/* Returns a box of a size in the middle of an image of another size. */
+static box centered(double height, double width, double box_height, double box_width) {
     const box b = {(height - box_height) / 2.0, (width - box_width) / 2.0, box_height, box_width};
     return b;
 }
 
-/* The largest box with the proportions of the wanted picture, times crop_fraction: the same as
- * resizing until all is covered and cutting what sticks out. */
+/* Returns the largest box with the proportions of the output image, times crop_fraction. This is
+ * the same as resizing until the output is covered and cutting off what sticks out. */
 static box crop(const fl_options *o, double height, double width) {
     const double across = width / (double)o->width, down = height / (double)o->height;
     const double step = (across < down ? across : down) * o->crop_fraction;
-    return centred(height, width, (double)o->height * step, (double)o->width * step);
+    return centered(height, width, (double)o->height * step, (double)o->width * step);
 }
 
-/* The random resized crop of Szegedy et al., "Going deeper with convolutions", 2015, as
- * torchvision's RandomResizedCrop.get_params() has it: ten tries, then the largest centred box
- * whose proportions are allowed. Boxes are whole pixels. */
+/* How often a random box is tried. */
 #define TRIES 10
 
+/* Returns the random resized crop of Szegedy et al., "Going deeper with convolutions", 2015, as
+ * torchvision's RandomResizedCrop.get_params() computes it: after TRIES boxes that do not fit, the
+ * largest centered box whose proportions are allowed. Boxes are whole pixels. */
 static box random_crop(const fl_options *o, double height, double width, fl_draw draw) {
     for (uint32_t i = 0; i < TRIES; i++) {
         uint32_t words[4];
@@ -89,12 +92,13 @@ static box random_crop(const fl_options *o, double height, double width, fl_draw
         w = floor(h * o->ratio[1] + 0.5);
     h = h < 1.0 ? 1.0 : h > height ? height : h;
     w = w < 1.0 ? 1.0 : w > width ? width : w;
-    box b = centred(height, width, h, w);
+    box b = centered(height, width, h, w);
     b.top = floor(b.top);
     b.left = floor(b.left);
     return b;
 }
 
+/* Returns the size rounded to nearest, within 1 and `most`. */
 static uint32_t at_least_one(double size, uint32_t most) {
     const double rounded = floor(size + 0.5);
     return rounded<1.0 ? 1 : rounded>(double) most ? most : (uint32_t)rounded;
@@ -102,12 +106,13 @@ static uint32_t at_least_one(double size, uint32_t most) {
 
 /* ---- orientation ----------------------------------------------------------------------------- */
 
-/* How a stored picture becomes the one that a person should see: rows and columns are swapped
- * first, then the order of either may be reversed. EXIF 2.32, tag 0x0112. */
+/* How a stored image becomes the one that a viewer should see: rows and columns are swapped first,
+ * then the order of either may be reversed. EXIF 2.32, tag 0x0112. */
 typedef struct {
     bool swap, reverse_rows, reverse_columns;
 } turn;
 
+/* Returns the turn for an EXIF orientation; none for a value that is not 1 to 8. */
 static turn turn_of(unsigned orientation) {
     static const turn turns[9] = {
         {false, false, false}, {false, false, false}, {false, false, true},
@@ -123,7 +128,7 @@ void fl_view_set(fl_view *view, const fl_options *o, uint32_t height, uint32_t w
     const double seen_height = t.swap ? (double)width : (double)height;
     const double seen_width = t.swap ? (double)height : (double)width;
 
-    /* Where in the wanted picture the box goes: all of it, unless it is padded. */
+    /* Where the box goes in the output image: all of it, unless it is padded. */
     uint32_t top = 0, left = 0, out_height = o->height, out_width = o->width;
     box b = {0.0, 0.0, seen_height, seen_width};
     switch (o->fit) {
@@ -163,7 +168,7 @@ void fl_view_set(fl_view *view, const fl_options *o, uint32_t height, uint32_t w
     if (o->flip) {
         uint32_t words[4];
         philox(o->seed, draw.row, draw.epoch, TRIES, words);
-        if (words[0] >> 31) { /* the mirror image of all of it, of the padding too */
+        if (words[0] >> 31) { /* mirror the whole output image, padding included */
             t.reverse_columns = !t.reverse_columns;
             left = o->width - left - out_width;
         }

@@ -9,11 +9,12 @@
 #include <string.h>
 
 /* libwebp wants memory for all rows that it may hand out, but each WebPIUpdate() fills only as many
- * as its bytes are good for. So pictures come in slices, and between two of them the buffer is
- * moved down by the rows that came (as webp/decode.h allows): the next are written over them, where
- * the cache still has them.
- * Zen 4, 4096x4096 to 224x224: 221 ms through 64 MiB of fresh memory, whose pages have to be
- * cleared, 182 ms through the same again and again, 179 ms so, with 64 MiB less in the process.
+ * as its bytes are good for. So the blob is fed in slices, and between two slices the buffer is
+ * moved down by the rows that came, as webp/decode.h allows. The next rows are then written over
+ * them, where the cache still has them.
+ *
+ * From 4096x4096 to 224x224 on Zen 4, this takes 179 ms. 64 MiB of fresh memory, whose pages have
+ * to be cleared, take 221 ms; the same memory again and again takes 182 ms and keeps the 64 MiB.
  * Slices of 32 or 128 rows are as good. */
 #define SLICE_ROWS 64
 #define MAX_SLICES 256
@@ -34,26 +35,28 @@ void fl_webp_free(fl_webp *webp) {
 
 int fl_webp_version(void) { return WebPGetDecoderVersion(); }
 
-bool fl_webp_recognises(const uint8_t *blob, size_t size) {
+bool fl_webp_recognizes(const uint8_t *blob, size_t size) {
     return size >= FL_WEBP_HEADER_BYTES && memcmp(blob, "RIFF", 4) == 0 &&
            memcmp(blob + 8, "WEBP", 4) == 0;
 }
 
 /* ---- what to decode -------------------------------------------------------------------------- */
 
-/* Of the frame; what libwebp crops to. */
+/* The part of the frame that libwebp crops to. */
 typedef struct {
     uint32_t top, left, height, width;
 } part;
 
-/* libwebp rounds top and left down to even, and takes the chroma of the outermost pixels for that
- * beyond them: with one pixel more on each side, the wanted ones are as in the whole picture. */
+/* Widens a range by a pixel on each side, within `size`. libwebp rounds top and left down to even,
+ * and at the edges of a crop it repeats the chroma of the outermost pixels. With this, the wanted
+ * pixels are the same as in the whole image. */
 static void widen(uint32_t *begin, uint32_t *end, uint32_t size) {
     *begin = *begin ? (*begin - 1) & ~(uint32_t)1 : 0;
     *end = *end < size ? *end + 1 : size;
 }
 
-/* What the frame has of region r of the canvas; false if that is nothing. */
+/* Sets *p to the part of the frame that covers region r of the canvas. Returns false if there is
+ * none. */
 static bool frame_part(const fl_webp_still *s, const fl_region *r, part *p) {
     uint32_t top = r->top > s->top ? r->top - s->top : 0;
     uint32_t left = r->left > s->left ? r->left - s->left : 0;
@@ -69,18 +72,21 @@ static bool frame_part(const fl_webp_still *s, const fl_region *r, part *p) {
     return true;
 }
 
-/* By how much the picture has to shrink before fl_options.fast leaves steps out. PSNR of the result
- * against the exact one, 32 photographs at quality 50, 80 and 95, the worst and the mean of each:
- * shrunk by 1.5 without the loop filter 41.0 (43.8), 45.4 (48.3), 62.8 (71.6) dB, by 3 with chroma
- * not interpolated either 42.4 (45.1), 43.7 (48.8), 43.9 (55.3). At quality 30, where the filter
- * has most to do, they are 37.7 (41.4) and 39.2 (43.0). libwebp's own scaler, to twice the wanted
- * size, is not faster than this (4096x4096: as fast; 500x375: 0.7 of the speed) and further off
- * (36.2 dB at worst; straight to the wanted size 30.7). */
+/* By how much an image has to shrink before fl_options.fast leaves steps out: first the loop
+ * filter, then the interpolation of chroma. The PSNR against the exact result, worst and mean of 32
+ * photographs at qualities 50, 80 and 95:
+ * - shrunk by 1.5, without the loop filter: 41.0 (43.8), 45.4 (48.3), 62.8 (71.6) dB;
+ * - shrunk by 3, without either: 42.4 (45.1), 43.7 (48.8), 43.9 (55.3) dB.
+ * At quality 30, where the filter has most to do, they are 37.7 (41.4) and 39.2 (43.0).
+ *
+ * libwebp's own scaler, to twice the wanted size, is no faster (as fast for 4096x4096, 0.7 of the
+ * speed for 500x375) and less accurate: 36.2 dB at worst, and 30.7 straight to the wanted size. */
 #define UNFILTERED_REDUCTION 1.5
 #define FLAT_CHROMA_REDUCTION 3.0
 
+/* Returns by how much the image shrinks, along the axis where that is less. */
 static double reduction(const fl_sink *sink) {
-    if (sink->options->filter == FL_NEAREST) /* nothing is averaged */
+    if (sink->options->filter == FL_NEAREST) /* it averages nothing that could hide an error */
         return 1.0;
     const fl_view *v = &sink->view;
     const double down = v->height / (double)v->out_height, across = v->width / (double)v->out_width;
@@ -91,11 +97,12 @@ static double reduction(const fl_sink *sink) {
 
 typedef struct {
     fl_sink *sink;
-    const fl_webp_still *picture;
-    uint32_t top, left, height, width; /* of what libwebp hands out, on the canvas */
+    const fl_webp_still *still;
+    uint32_t top, left, height, width; /* on the canvas, of what libwebp hands out */
 } pusher;
 
-/* One row, of which `pixels` may be NULL: there is nothing of the frame in it. */
+/* Pushes one row of the canvas. `pixels` are those that libwebp hands out of it, or NULL if the
+ * frame does not cover the row. */
 static void push(const pusher *p, const uint8_t *pixels) {
     fl_sink *sink = p->sink;
     uint8_t *row = fl_sink_rgba(sink);
@@ -104,8 +111,8 @@ static void push(const pusher *p, const uint8_t *pixels) {
     uint32_t to = p->left + p->width < end ? p->left + p->width : end;
     if (!pixels || from >= to)
         from = to = end;
-    /* Where an animation's first frame is not, the canvas is transparent black, whatever background
-     * colour it asks for: so do WebPAnimDecoder and Pillow. */
+    /* Around the first frame of an animation, the canvas is transparent black, whatever background
+     * color it asks for, as in WebPAnimDecoder and Pillow. */
     if (from - sink->left)
         memset(row, 0, (size_t)(from - sink->left) * 4);
     if (to > from)
@@ -113,28 +120,31 @@ static void push(const pusher *p, const uint8_t *pixels) {
                (size_t)(to - from) * 4);
     if (end - to)
         memset(row + (size_t)(to - sink->left) * 4, 0, (size_t)(end - to) * 4);
-    fl_sink_push_rgba(sink, p->picture->alpha);
+    fl_sink_push_rgba(sink, p->still->alpha);
 }
 
+/* Pushes rows without pixels up to row y of the canvas. */
 static void push_empty_until(const pusher *p, uint32_t y) {
     fl_sink *sink = p->sink;
     while (!fl_sink_done(sink) && sink->pushed < y && sink->pushed < sink->needed.bottom)
         push(p, NULL);
 }
 
-/* Memory for `rows` of `stride` bytes, and as much before them again if it is to be moved, so that
- * even a row that libwebp would write a second time is written inside. The half that is never
- * touched is addresses only. */
+/* Memory for the rows that libwebp hands out. If the buffer moves, there is as much memory again
+ * before the rows, so that even a row that libwebp writes a second time is inside. The half that is
+ * never touched costs addresses only. */
 typedef struct {
     uint8_t *rows;
-    uint8_t *owned; /* to be freed */
+    uint8_t *owned; /* the caller frees it; NULL: the memory is the decoder's */
     bool moves;
 } window;
 
+/* Opens a window for `rows` of `stride` bytes. Returns false without memory. */
 static bool window_open(window *w, fl_webp *webp, size_t rows, size_t stride) {
     const size_t bytes = rows * stride; /* neither side has more than 16384 pixels */
     *w = (window){0};
-    if (bytes <= FL_KEPT_BYTES) { /* kept whole: there is nothing to gain by moving it */
+    if (bytes <=
+        FL_KEPT_BYTES) { /* so little is kept for all images, and moving it would gain nothing */
         const bool enough = fl_memory_reserve(&webp->pixels, bytes);
         w->rows = webp->pixels.bytes;
         return enough;
@@ -147,10 +157,11 @@ static bool window_open(window *w, fl_webp *webp, size_t rows, size_t stride) {
     return w->owned != NULL;
 }
 
-/* Feeds the decoder slice by slice, and pushes the rows that come of each. */
+/* Feeds the decoder slice by slice and pushes the rows that come of each, until the sink is done or
+ * the data ends. Sets *came to the number of rows. */
 static VP8StatusCode feed_slices(WebPIDecoder *decoder, WebPDecoderConfig *config, const window *w,
                                  const pusher *p, uint32_t *came) {
-    const fl_webp_still *s = p->picture;
+    const fl_webp_still *s = p->still;
     fl_sink *sink = p->sink;
     const size_t stride = (size_t)config->output.u.RGBA.stride;
     const size_t slices = p->height / SLICE_ROWS + 1;
@@ -175,7 +186,8 @@ static VP8StatusCode feed_slices(WebPIDecoder *decoder, WebPDecoderConfig *confi
         if (w->moves)
             config->output.u.RGBA.rgba = w->rows - *came * stride;
         /* Headers and all partitions but the last have to be there before the first row comes, and
-         * a lossless picture's header is read again until it is whole; doubled, that is linear. */
+         * the header of a lossless image is read again until it is whole. Doubling the slice keeps
+         * the time linear. */
         if (new_rows < SLICE_ROWS / 2)
             slice *= 2;
         else if (new_rows > SLICE_ROWS * 2)
@@ -184,10 +196,12 @@ static VP8StatusCode feed_slices(WebPIDecoder *decoder, WebPDecoderConfig *confi
     return status;
 }
 
+/* Turns the last status of libwebp, after `came` rows, into ours. Completes the output image if it
+ * is FL_OK or FL_PARTIAL; otherwise writes `message`. `size` is that of the blob. */
 static fl_status finish(VP8StatusCode code, const pusher *p, uint32_t came, size_t size,
                         char message[FL_MESSAGE_BYTES]) {
     fl_sink *sink = p->sink;
-    const fl_webp_still *s = p->picture;
+    const fl_webp_still *s = p->still;
     if (fl_sink_done(sink))
         return FL_OK;
     switch (code) {
@@ -197,20 +211,20 @@ static fl_status finish(VP8StatusCode code, const pusher *p, uint32_t came, size
     case VP8_STATUS_OUT_OF_MEMORY:
         return fl_webp_say(message, FL_NO_MEMORY, "not enough memory");
     case VP8_STATUS_UNSUPPORTED_FEATURE:
-        return fl_webp_say(message, FL_UNSUPPORTED,
-                           "a kind of picture that libwebp does not decode");
+        return fl_webp_say(message, FL_UNSUPPORTED, "a kind of image that libwebp does not decode");
     case VP8_STATUS_SUSPENDED:
     case VP8_STATUS_NOT_ENOUGH_DATA:
         break;
     default:
-        return fl_webp_say(message, FL_CORRUPT, "libwebp cannot decode the picture");
+        return fl_webp_say(message, FL_CORRUPT, "libwebp cannot decode the image");
     }
     if (!s->cut)
-        return fl_webp_say(message, FL_CORRUPT, "the picture's chunk ends before the picture does");
+        return fl_webp_say(message, FL_CORRUPT,
+                           "the chunk of the image ends before the image does");
     if (!came)
         return fl_webp_ends_early(message, size);
     snprintf(message, FL_MESSAGE_BYTES,
-             "the blob of %zu bytes ends before the picture does; %u of %u rows came", size, came,
+             "the blob of %zu bytes ends before the image does; %u of %u rows came", size, came,
              p->height);
     if (sink->options->strict)
         return FL_TRUNCATED;
@@ -218,13 +232,15 @@ static fl_status finish(VP8StatusCode code, const pusher *p, uint32_t came, size
     return FL_PARTIAL;
 }
 
+/* Decodes the part `crop` of the frame into the sink. `size` is that of the blob. */
 static fl_status decode_part(fl_webp *webp, const pusher *p, const part *crop, size_t size,
                              char message[FL_MESSAGE_BYTES]) {
-    const fl_webp_still *s = p->picture;
+    const fl_webp_still *s = p->still;
     WebPDecoderConfig config;
     if (!WebPInitDecoderConfig(&config))
-        return fl_webp_say(message, FL_UNSUPPORTED,
-                           "libwebp is older than what it was compiled for");
+        return fl_webp_say(
+            message, FL_UNSUPPORTED,
+            "the loaded libwebp is older than the one that fastloader was compiled for");
     WebPDecoderOptions *o = &config.options;
     if (crop->height != s->height || crop->width != s->width) {
         o->use_cropping = 1;
@@ -262,7 +278,7 @@ static fl_status decode_part(fl_webp *webp, const pusher *p, const part *crop, s
 }
 
 fl_status fl_webp_decode(fl_webp *webp, const uint8_t *blob, size_t size, fl_sink *sink,
-                         fl_draw draw, void *picture, char message[FL_MESSAGE_BYTES]) {
+                         fl_draw draw, void *output, char message[FL_MESSAGE_BYTES]) {
     const fl_options *o = sink->options;
     fl_webp_still s;
     fl_status status = fl_webp_find(&s, o, blob, size, message);
@@ -270,13 +286,14 @@ fl_status fl_webp_decode(fl_webp *webp, const uint8_t *blob, size_t size, fl_sin
         return status;
     fl_view view;
     fl_view_set(&view, o, s.canvas_height, s.canvas_width, s.orientation, draw);
-    if (fl_sink_begin(sink, &view, s.canvas_height, s.canvas_width, picture) != FL_OK)
+    if (fl_sink_begin(sink, &view, s.canvas_height, s.canvas_width, output) != FL_OK)
         return fl_webp_say(message, FL_NO_MEMORY, "not enough memory");
 
     part crop = {0, 0, 0, 0};
     const bool any = frame_part(&s, &sink->needed, &crop);
-    /* From the top, so that what came does not depend on the crop; and because libwebp 1.2 undoes
-     * the filter of an alpha plane wrongly where it leaves rows out. */
+    /* Start at the top if the blob is cut, so that what came does not depend on the crop. Also if
+     * there is alpha: libwebp 1.2 undoes the filter of an alpha plane wrongly if it leaves out
+     * rows. */
     if (s.cut || (s.alpha && o->compose)) {
         crop.height += crop.top;
         crop.top = 0;

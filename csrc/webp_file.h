@@ -1,4 +1,4 @@
-/* The container of a WebP picture: finds the picture, or the first frame, in a file's chunks. */
+/* Finds the still image, or the first frame of an animation, in the chunks of a WebP file. */
 #ifndef FL_WEBP_FILE_H
 #define FL_WEBP_FILE_H
 
@@ -8,23 +8,24 @@
 
 typedef struct {
     uint32_t canvas_height, canvas_width;
-    uint32_t top, left, height, width; /* of the picture, or first frame, on the canvas */
+    uint32_t top, left, height, width; /* of the still image or first frame, on the canvas */
     bool alpha;
-    unsigned orientation;
-    const uint8_t *data; /* the chunks ALPH, if there is one, and VP8 or VP8L */
+    unsigned orientation; /* EXIF's, 1 to 8 */
+    const uint8_t *data;  /* the chunks ALPH, if there is one, and VP8 or VP8L; borrowed */
     size_t size;
-    bool cut; /* the blob ends before these do */
+    bool cut; /* the blob ends before these chunks do */
 } fl_webp_still;
 
-/* Of a blob that begins with the header. Checks the options' limits, and that the picture is as
- * large as libwebp will find it; allocates nothing. Writes `message` unless FL_OK. */
+/* Reads a blob that starts with the header. Checks the limits of the options, and that the image
+ * has the size that libwebp will find. Allocates nothing. Writes `message` unless the status is
+ * FL_OK. */
 fl_status fl_webp_find(fl_webp_still *s, const fl_options *options, const uint8_t *blob,
                        size_t size, char message[FL_MESSAGE_BYTES]);
 
 /* Writes the words and returns the status. */
 fl_status fl_webp_say(char message[FL_MESSAGE_BYTES], fl_status status, const char *words);
 
-/* FL_TRUNCATED: no row of the picture came. */
+/* Says that the blob ends before any row of the image. Returns FL_TRUNCATED. */
 fl_status fl_webp_ends_early(char message[FL_MESSAGE_BYTES], size_t size);
 
 #endif

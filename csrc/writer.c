@@ -5,7 +5,9 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- the float types, rounded to nearest, ties to even --------------------------------------- */
+/* ---- float types, rounded to nearest, ties to even --------------------------------------- */
+
+/* Return the bits of a value in each type. */
 
 static uint32_t bits_of(float value) {
     uint32_t bits;
@@ -21,7 +23,7 @@ static uint16_t bfloat16_of(float value) {
 static uint16_t float16_of(float value) {
     const uint16_t sign = (uint16_t)(bits_of(value) >> 16 & 0x8000);
     const double magnitude = fabs((double)value);
-    if (magnitude >= 65520.0) /* half way from the largest to what would be the next */
+    if (magnitude >= 65520.0) /* halfway between the largest value and the one that would follow */
         return sign | 0x7C00;
     if (magnitude == 0.0)
         return sign;
@@ -30,7 +32,7 @@ static uint16_t float16_of(float value) {
     if (exponent < -13)
         exponent = -13; /* subnormal: the step stays 2^-24 */
     const double steps = nearbyint(ldexp(magnitude, 11 - exponent));
-    /* 1024 to 2048 steps; where rounding reaches 2048 the carry is the next exponent. */
+    /* There are 1024 to 2048 steps. If rounding reaches 2048, it carries into the exponent. */
     return (uint16_t)(sign | (uint16_t)((exponent + 13) * 1024 + (int)steps));
 }
 
@@ -71,7 +73,7 @@ void fl_writer_init(fl_writer *writer, const fl_options *options) {
 
 /* ---- rows ------------------------------------------------------------------------------------ */
 
-/* Elements between neighbouring pixels and between the channels of a pixel. */
+/* Return the elements from one pixel to the next, and from one channel of a pixel to the next. */
 static ptrdiff_t pixel_step(const fl_writer *w) {
     return w->layout == FL_NHWC ? (ptrdiff_t)w->channels : 1;
 }
@@ -80,27 +82,28 @@ static ptrdiff_t channel_step(const fl_writer *w) {
     return w->layout == FL_NHWC ? 1 : (ptrdiff_t)(w->height * w->width);
 }
 
-uint8_t *fl_writer_direct(const fl_writer *w, const fl_view *view, uint32_t y, void *picture) {
+uint8_t *fl_writer_direct(const fl_writer *w, const fl_view *view, uint32_t y, void *output) {
     if (w->dtype != FL_UINT8 || view->column_step != 1 || (w->layout == FL_NCHW && w->channels > 1))
         return NULL;
     const ptrdiff_t first = view->origin + (ptrdiff_t)y * view->row_step;
-    return (uint8_t *)picture + first * (ptrdiff_t)w->channels;
+    return (uint8_t *)output + first * (ptrdiff_t)w->channels;
 }
 
-/* `count` pixels of one type: `from_step` bytes apart in the row, `step` elements in the picture.
- */
+/* The body of put() for one type. */
 #define PUT_ROW(type, table)                                                                       \
     do {                                                                                           \
         for (uint32_t c = 0; c < w->channels; c++) {                                               \
-            type *to = (type *)picture + first * pixel_step(w) + (ptrdiff_t)c * channel_step(w);   \
+            type *to = (type *)output + first * pixel_step(w) + (ptrdiff_t)c * channel_step(w);    \
             const uint8_t *from = row + c;                                                         \
             for (size_t i = 0; i < count; i++, from += from_step, to += step)                      \
                 *to = (table)[c][*from];                                                           \
         }                                                                                          \
     } while (0)
 
+/* Writes `count` pixels to the output image, `step` pixels apart, from pixel number `first` on. In
+ * the row they are `from_step` bytes apart; 0 repeats one pixel. */
 static void put(const fl_writer *w, const uint8_t *row, size_t from_step, size_t count,
-                ptrdiff_t first, ptrdiff_t step, void *picture) {
+                ptrdiff_t first, ptrdiff_t step, void *output) {
     step *= pixel_step(w);
     switch (w->item_bytes) {
     case 1:
@@ -116,12 +119,12 @@ static void put(const fl_writer *w, const uint8_t *row, size_t from_step, size_t
 }
 
 void fl_writer_row(const fl_writer *w, const fl_view *view, uint32_t y, const uint8_t *row,
-                   void *picture) {
+                   void *output) {
     put(w, row, w->channels, view->out_width, view->origin + (ptrdiff_t)y * view->row_step,
-        view->column_step, picture);
+        view->column_step, output);
 }
 
-void fl_writer_fill(const fl_writer *w, const uint8_t colour[3], void *picture) {
-    const uint8_t luma = fl_luma_of(colour);
-    put(w, w->channels == 1 ? &luma : colour, 0, w->height * w->width, 0, 1, picture);
+void fl_writer_fill(const fl_writer *w, const uint8_t color[3], void *output) {
+    const uint8_t luma = fl_luma_of(color);
+    put(w, w->channels == 1 ? &luma : color, 0, w->height * w->width, 0, 1, output);
 }

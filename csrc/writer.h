@@ -1,5 +1,4 @@
-/* The last step: rows of finished levels become the picture's type and layout, where it is wanted.
- */
+/* The last step: writes rows of finished levels to the output image, in its type and layout. */
 #ifndef FL_WRITER_H
 #define FL_WRITER_H
 
@@ -12,8 +11,7 @@ typedef struct {
     uint32_t channels;
     size_t height, width;
     size_t item_bytes;
-    /* What each level of each channel becomes. A table rounds as it is told to once, whatever the
-     * processor; looking up 224 x 224 x 3 of them takes 0.05 ms. */
+    /* What each level of each channel becomes. A table rounds the same way on every processor. */
     union {
         uint32_t as32[3][256];
         uint16_t as16[3][256];
@@ -21,16 +19,18 @@ typedef struct {
     } table;
 } fl_writer;
 
+/* Sets the writer up for all images with these options. */
 void fl_writer_init(fl_writer *writer, const fl_options *options);
 
-/* Where row y may be written as it is, channels side by side; NULL if it needs fl_writer_row(). */
-uint8_t *fl_writer_direct(const fl_writer *writer, const fl_view *view, uint32_t y, void *picture);
+/* Returns where the levels of row y may be written as they are, with the channels of a pixel next
+ * to each other; NULL if they have to go through fl_writer_row(). */
+uint8_t *fl_writer_direct(const fl_writer *writer, const fl_view *view, uint32_t y, void *output);
 
-/* Writes row y, view->out_width pixels with the channels side by side. */
+/* Writes row y: view->out_width pixels with their channels next to each other. */
 void fl_writer_row(const fl_writer *writer, const fl_view *view, uint32_t y, const uint8_t *row,
-                   void *picture);
+                   void *output);
 
-/* Writes the colour, or its luma, to every pixel. */
-void fl_writer_fill(const fl_writer *writer, const uint8_t colour[3], void *picture);
+/* Writes the color, or its luma, to every pixel of the output image. */
+void fl_writer_fill(const fl_writer *writer, const uint8_t color[3], void *output);
 
 #endif

@@ -1,10 +1,10 @@
-/* Runs the fuzzers' body without a fuzzer: every file of a folder as it is, and so many mutations
- * of them, reproducibly. Prints how many inputs there were.
+/* Runs the body of the fuzzers without a fuzzer: every file as it is, and a number of mutations of
+ * the files, reproducibly. Prints the number of inputs.
  *
  * driver MUTATIONS SEED FILE...
  *
- * PNG's checksums are set right after a mutation, every other time: a fuzzer would take ages to
- * find them, and everything behind them would stay untouched. */
+ * After every second mutation, the checksums of a PNG are corrected. A fuzzer would take ages to
+ * find them, and the code behind their check would not run. */
 #include "../tests/below.h"
 
 #include <stdio.h>
@@ -12,15 +12,16 @@
 #include <string.h>
 
 #define CHOICES 8
-#define LARGEST (256u << 10) /* files; the big ones only cost time */
+#define LARGEST (256u << 10) /* bytes of a file that are used; more only costs time */
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 typedef struct {
-    uint8_t *bytes; /* CHOICES of them, and the file */
+    uint8_t *bytes; /* CHOICES bytes, then the file */
     size_t size;
 } input;
 
+/* Returns the CRC-32 that PNG uses. */
 static uint32_t crc32_of(const uint8_t *bytes, size_t size) {
     uint32_t crc = 0xFFFFFFFF;
     for (size_t i = 0; i < size; i++) {
@@ -31,7 +32,8 @@ static uint32_t crc32_of(const uint8_t *bytes, size_t size) {
     return ~crc;
 }
 
-static void set_checksums_right(uint8_t *blob, size_t size) {
+/* Corrects the checksums of all whole chunks, if the blob is a PNG. */
+static void correct_checksums(uint8_t *blob, size_t size) {
     if (size < 8 || memcmp(blob, "\x89PNG", 4) != 0)
         return;
     size_t at = 8;
@@ -47,6 +49,7 @@ static void set_checksums_right(uint8_t *blob, size_t size) {
     }
 }
 
+/* Reads a file behind random choices. The caller frees `bytes`, which is NULL if that fails. */
 static input read_file(const char *path) {
     input in = {NULL, 0};
     FILE *file = fopen(path, "rb");
@@ -62,6 +65,7 @@ static input read_file(const char *path) {
     return in;
 }
 
+/* Runs one random mutation of the input, made in `scratch`. Returns the number of runs. */
 static size_t run_mutation(const input *in, uint8_t *scratch) {
     size_t size = in->size;
     memcpy(scratch, in->bytes, size);
@@ -93,7 +97,7 @@ static size_t run_mutation(const input *in, uint8_t *scratch) {
         }
     }
     if (below(2))
-        set_checksums_right(scratch + CHOICES, size - CHOICES);
+        correct_checksums(scratch + CHOICES, size - CHOICES);
     LLVMFuzzerTestOneInput(scratch, size);
     return 1;
 }

@@ -1,4 +1,4 @@
-/* One picture, options and all, from bytes that somebody made up: the body of every fuzzer.
+/* The body of every fuzzer: decodes one image, with any options, from bytes that somebody made up.
  *
  * The first bytes choose the options, so that a fuzzer finds its way to all of them; the rest is
  * the blob. libFuzzer calls this (make fuzz), and so does driver.c in the ordinary suite. */
@@ -11,6 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
+/* Returns the options that CHOICES bytes stand for. */
 static fl_options options_from(const uint8_t choice[CHOICES]) {
     fl_options o = {
         .height = 1 + choice[0] % 48,
@@ -40,10 +41,10 @@ static fl_options options_from(const uint8_t choice[CHOICES]) {
 
 #define MOST_PIXELS_COMPARED (1u << 16)
 
-/* What is resized, cropped and padded while it is decoded has to be what comes of the whole
- * picture, decoded at its own size first. */
+/* Aborts if `output`, which was resized, cropped and padded while it was decoded, differs from what
+ * comes of the whole source image, decoded at its own size first. */
 static void compare_with_whole(fl_decoder *decoder, const fl_options *options, const uint8_t *blob,
-                               size_t size, fl_draw draw, const uint8_t *picture) {
+                               size_t size, fl_draw draw, const uint8_t *output) {
     uint32_t seen[2];
     fl_decoder_seen(decoder, seen);
     if (options->fast || options->orientation || seen[0] * seen[1] > MOST_PIXELS_COMPARED)
@@ -56,7 +57,7 @@ static void compare_with_whole(fl_decoder *decoder, const fl_options *options, c
     plain.layout = FL_NHWC;
     plain.dtype = FL_UINT8;
     plain.flip = plain.strict = false;
-    const size_t pixels = (size_t)seen[0] * seen[1], bytes = fl_picture_bytes(decoder);
+    const size_t pixels = (size_t)seen[0] * seen[1], bytes = fl_image_bytes(decoder);
     fl_decoder *whole = fl_decoder_new(&plain);
     uint8_t *levels = malloc(pixels * 3), *again = malloc(bytes);
     if (!whole || !levels || !again)
@@ -66,7 +67,7 @@ static void compare_with_whole(fl_decoder *decoder, const fl_options *options, c
         for (size_t i = pixels; options->channels == 1 && i-- > 0;)
             memset(levels + 3 * i, levels[i], 3);
         const fl_raw raw = {.height = seen[0], .width = seen[1], .pixels = levels, .channels = 3};
-        if (fl_resize(decoder, &raw, draw, again) != FL_OK || memcmp(picture, again, bytes) != 0)
+        if (fl_resize(decoder, &raw, draw, again) != FL_OK || memcmp(output, again, bytes) != 0)
             abort();
     }
     free(again);
@@ -81,31 +82,31 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     fl_decoder *decoder = fl_decoder_new(&options);
     if (!decoder)
         abort();
-    const size_t bytes = fl_picture_bytes(decoder);
-    uint8_t *picture = malloc(bytes);
-    /* Exactly as large as it is, so that a read past the end of it is seen. */
+    const size_t bytes = fl_image_bytes(decoder);
+    uint8_t *output = malloc(bytes);
+    /* Exactly as large as the blob, so that a sanitizer sees a read past its end. */
     uint8_t *blob = malloc(size - CHOICES + 1);
-    if (!picture || !blob)
+    if (!output || !blob)
         abort();
     memcpy(blob, data + CHOICES, size - CHOICES);
     blob = realloc(blob, size > CHOICES ? size - CHOICES : 1);
     const fl_draw draw = {data[6], data[7]};
-    /* Twice: what the first left in the decoder must not matter to the second, and every byte of
-     * the picture has to be written. */
-    fl_status first = fl_decode(decoder, blob, size - CHOICES, draw, picture);
+    /* Decode it twice: what the first run left in the decoder must not matter to the second, and
+     * every byte of the output image has to be written. */
+    fl_status first = fl_decode(decoder, blob, size - CHOICES, draw, output);
     if ((first == FL_OK) == (fl_decoder_message(decoder)[0] != '\0'))
         abort();
     uint8_t *again = malloc(bytes);
     if (!again || fl_decode(decoder, blob, size - CHOICES, draw, again) != first)
         abort();
     if (first == FL_OK || first == FL_PARTIAL) {
-        if (memcmp(picture, again, bytes) != 0)
+        if (memcmp(output, again, bytes) != 0)
             abort();
-        compare_with_whole(decoder, &options, blob, size - CHOICES, draw, picture);
+        compare_with_whole(decoder, &options, blob, size - CHOICES, draw, output);
     }
     free(again);
     free(blob);
-    free(picture);
+    free(output);
     fl_decoder_free(decoder);
     return 0;
 }

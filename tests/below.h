@@ -1,9 +1,9 @@
-/* Random numbers, the same in every run: xorshift64*, Marsaglia and Vigna. */
+/* Random numbers that are the same in every run: xorshift64*, Marsaglia and Vigna. */
 #include <stdint.h>
 
 static uint64_t state = 1;
 
-/* 0 to limit - 1 */
+/* Returns a number from 0 to limit - 1. */
 static uint32_t below(uint32_t limit) {
     state ^= state >> 12;
     state ^= state << 25;

@@ -1,31 +1,32 @@
-/* Encodes random pictures in every way that jpeg_eighth.c reads, and compares what it makes of them
- * with the means of 8 x 8 pixels of libjpeg's full decode. Prints how many there were. */
+/* Encodes random images in every way that jpeg_eighth.c reads, and compares what it decodes with
+ * the means of 8 x 8 pixels of libjpeg's full decode. Prints the number of images. */
 #include "below.h"
 #include "jpeg_eighth.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+/* Exits, and says what is wrong with image `number`, unless `right`. */
 static void check(bool right, const char *what, int number) {
     if (right)
         return;
-    printf("picture %d: %s\n", number, what);
+    printf("image %d: %s\n", number, what);
     exit(1);
 }
 
 typedef struct {
     uint32_t width, height;
     int components, across, down; /* the factors of luma; chroma has 1 and 1 */
-    bool progressive, apart;      /* apart: a scan for luma, one for chroma */
-    bool refined;                 /* the scan that completes luma's constants is before chroma's */
+    bool progressive, apart;      /* apart: luma and chroma have scans of their own */
+    bool refined;                 /* the scan that completes luma's constants precedes chroma's */
     unsigned interval;
     int quality;
 } kind;
 
-/* The scans of a progressive picture; those of more bits, and of the other coefficients, come in
- * between so that they have to be stepped over. */
+/* Sets the scans of an image and returns their number. Scans of further bits and of the other
+ * coefficients come in between, so that they have to be stepped over. */
 static int set_scans(const kind *k, jpeg_scan_info scans[8]) {
-    // clang-format off: a table a script
+    // clang-format off: one table for each script
     static const jpeg_scan_info together[] = {{3, {0, 1, 2}, 0, 0, 0, 1}, {1, {0}, 1, 63, 0, 0},
                                               {3, {0, 1, 2}, 0, 0, 1, 0}, {1, {1}, 1, 63, 0, 0},
                                               {1, {2}, 1, 63, 0, 0}};
@@ -49,7 +50,7 @@ static int set_scans(const kind *k, jpeg_scan_info scans[8]) {
     return count;
 }
 
-/* Smooth, with noise as high as `noise`. */
+/* Encodes a smooth image with noise of up to `noise`. The caller frees *blob. Returns its size. */
 static size_t encode(const kind *k, uint32_t noise, uint8_t **blob) {
     struct jpeg_compress_struct cinfo;
     struct jpeg_error_mgr errors;
@@ -93,6 +94,7 @@ static size_t encode(const kind *k, uint32_t noise, uint8_t **blob) {
     return size;
 }
 
+/* Creates a decompressor and reads the header; the caller destroys it. */
 static void start(struct jpeg_decompress_struct *cinfo, struct jpeg_error_mgr *errors,
                   const uint8_t *blob, size_t size) {
     memset(cinfo, 0, sizeof *cinfo);
@@ -102,7 +104,7 @@ static void start(struct jpeg_decompress_struct *cinfo, struct jpeg_error_mgr *e
     jpeg_read_header(cinfo, TRUE);
 }
 
-/* Rows of components, one after the other. */
+/* Returns the pixels of libjpeg's full decode, which the caller frees. */
 static uint8_t *decode(const kind *k, const uint8_t *blob, size_t size) {
     struct jpeg_decompress_struct cinfo;
     struct jpeg_error_mgr errors;
@@ -122,6 +124,7 @@ static uint8_t *decode(const kind *k, const uint8_t *blob, size_t size) {
     return pixels;
 }
 
+/* Returns whether jpeg_eighth.c reads the image, down to row `bottom`. */
 static bool read_eighth(fl_eighth *e, const uint8_t *blob, size_t size, uint32_t bottom) {
     struct jpeg_decompress_struct cinfo;
     struct jpeg_error_mgr errors;
@@ -131,7 +134,7 @@ static bool read_eighth(fl_eighth *e, const uint8_t *blob, size_t size, uint32_t
     return read;
 }
 
-/* Of a component, the largest difference to the means of whole blocks. */
+/* Returns the largest difference of component `c` from the means of whole blocks. */
 static double worst(const fl_eighth *e, const kind *k, const uint8_t *pixels, uint32_t bottom,
                     uint32_t c) {
     double most = 0;
@@ -148,14 +151,15 @@ static double worst(const fl_eighth *e, const kind *k, const uint8_t *pixels, ui
     return most;
 }
 
+/* Checks what jpeg_eighth.c decodes down to row `bottom`. */
 static void check_rows(fl_eighth *e, const kind *k, const uint8_t *blob, size_t size,
                        const uint8_t *pixels, uint32_t bottom, int number) {
     check(read_eighth(e, blob, size, bottom), "it was not read", number);
     for (uint32_t c = 0; c < e->components; c++) {
-        /* The first scan of a progressive picture's chroma has no more than the constants: half of
-         * a block's ramp is missing where it has a block for two of luma's. */
+        /* The first scan of a progressive image's chroma has only the constants. If a chroma block
+         * covers two luma blocks, half of its ramp is missing. */
         const bool flat = k->progressive && c > 0 && k->across * k->down > 1;
-        check(worst(e, k, pixels, bottom, c) <= (flat ? 18 : 2.5), "the means are others", number);
+        check(worst(e, k, pixels, bottom, c) <= (flat ? 18 : 2.5), "the means differ", number);
     }
 }
 
@@ -184,15 +188,16 @@ int main(void) {
         uint8_t *blob;
         const size_t size = encode(&k, below(2) * 20, &blob);
         if (k.refined) {
-            check(!read_eighth(e, blob, size, rows), "its completion was passed over", number);
+            check(!read_eighth(e, blob, size, rows), "the scan that completes luma was skipped",
+                  number);
             free(blob);
             continue;
         }
         uint8_t *pixels = decode(&k, blob, size);
         check_rows(e, &k, blob, size, pixels, rows, number);
         check_rows(e, &k, blob, size, pixels, below(rows + 1), number);
-        /* Cut anywhere in the scans of a baseline picture: there is not enough of it. The copy is
-         * so small that a read past its end is seen. */
+        /* Cut anywhere in the scans of a baseline image, it must not be read. The copy is just as
+         * large as its bytes, so that a sanitizer sees a read past its end. */
         if (!k.progressive) {
             struct jpeg_decompress_struct cinfo;
             struct jpeg_error_mgr errors;
@@ -204,7 +209,7 @@ int main(void) {
             if (!cut)
                 return 2;
             memcpy(cut, blob, less);
-            check(!read_eighth(e, cut, less, rows), "a part of it was enough", number);
+            check(!read_eighth(e, cut, less, rows), "it was read from a part of the data", number);
             free(cut);
         }
         free(pixels);

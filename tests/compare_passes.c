@@ -1,6 +1,6 @@
-/* Resizes random pictures with the processor's vector instructions and without; the bytes have to
- * be the same. For processors that the test suite does not run on, under an emulator: test_simd.py.
- */
+/* Resizes random images with the processor's vector instructions and without, and checks that the
+ * bytes are the same. Prints the instructions. test_simd.py also runs it under an emulator, for
+ * processors that the test suite does not run on. */
 #include "below.h"
 #include "sink.h"
 
@@ -8,13 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Resizes RGBA pixels into `output`, through the sink. */
 static void resize(const fl_options *options, const uint8_t *rgba, uint32_t height, uint32_t width,
-                   uint8_t *picture) {
+                   uint8_t *output) {
     fl_sink sink;
     fl_view view;
     fl_sink_init(&sink, options);
     fl_view_set(&view, options, height, width, 1, (fl_draw){3, 1});
-    if (fl_sink_begin(&sink, &view, height, width, picture) != FL_OK ||
+    if (fl_sink_begin(&sink, &view, height, width, output) != FL_OK ||
         fl_sink_open(&sink, sink.needed.left, sink.needed.right) != FL_OK)
         exit(2);
     for (uint32_t y = sink.needed.top; !fl_sink_done(&sink); y++) {
@@ -50,7 +51,7 @@ int main(void) {
         options.portable = true;
         resize(&options, rgba, height, width, portable);
         if (memcmp(vector, portable, bytes) != 0) {
-            printf("picture %d differs\n", i);
+            printf("image %d differs\n", i);
             return 1;
         }
         free(rgba);

@@ -23,7 +23,7 @@ from fastloader.fields.image import ImageDecoder
 from fastloader.options.config import Config
 from fastloader.options.url import DatabaseUrl
 
-from .small_images import SMALL_PICTURES
+from .small_images import SMALL_IMAGES
 from .support import DATA, needs_data, resized
 
 LIMITS = {"max_pixels": 50_000_000, "max_scans": 100}
@@ -45,7 +45,7 @@ KNOWN = {
 
 
 def pillow(blob: bytes) -> NDArray[np.uint8] | None:
-    """Pillow's pixels, upright and without alpha, or None where it refuses."""
+    """Return Pillow's pixels, upright and without alpha; None if Pillow refuses the file."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -66,7 +66,7 @@ def pillow(blob: bytes) -> NDArray[np.uint8] | None:
 
 
 def difference(ours: NDArray[np.uint8], expected: NDArray[np.uint8]) -> float:
-    """In levels, at most."""
+    """Return the largest difference, in levels."""
     if expected.size < 1_000_000:
         return float(np.abs(ours - resized(expected, SIZE, SIZE)).max())
     # Pillow's own resize, which is much faster than the reference and rounds twice.
@@ -75,7 +75,10 @@ def difference(ours: NDArray[np.uint8], expected: NDArray[np.uint8]) -> float:
 
 
 def tolerance(blob: bytes) -> float:
-    """Of a PNG with 16 bits Pillow takes the upper 8, we round: half a level more."""
+    """Return the largest difference allowed: half a level more for a PNG of 16 bits.
+
+    Of these, Pillow takes the upper 8 bits, and the kernel rounds.
+    """
     return 1.5 if kind_of(blob) == "PNG" and blob[24:25] == b"\x10" else 1.0
 
 
@@ -134,15 +137,15 @@ def test_every_file_gives_pillows_pixels_or_a_reason(
         assert {d.split(":")[0] for d in disagreements} == set(KNOWN)
 
 
-@pytest.mark.parametrize("name", SMALL_PICTURES)
-def test_no_mutation_of_a_picture_does_harm(name: str) -> None:
-    """Bytes changed, cut and repeated. Whatever comes of it, it comes back."""
+@pytest.mark.parametrize("name", SMALL_IMAGES)
+def test_no_mutation_of_an_image_does_harm(name: str) -> None:
+    """Bytes are changed, cut and repeated. Whatever the result is, decoding returns."""
     rng = random.Random(name)
     decoder = Decoder(16, 16, **LIMITS)
     pixels = np.empty((1, 16, 16, 3), np.uint8)
     outcomes = Counter()
     for _ in range(500):
-        blob = bytearray(SMALL_PICTURES[name])
+        blob = bytearray(SMALL_IMAGES[name])
         for _ in range(rng.randint(1, 4)):
             at = rng.randrange(len(blob))
             match rng.randrange(3):
@@ -160,8 +163,8 @@ def test_no_mutation_of_a_picture_does_harm(name: str) -> None:
 
 
 def claims_to_be_huge(name: str) -> bytes:
-    """A small file whose header says 65,500 x 65,500, or as much as its format can."""
-    blob = bytearray(SMALL_PICTURES[name])
+    """Return a small file whose header claims 65,500 x 65,500 pixels, or the most of its format."""
+    blob = bytearray(SMALL_IMAGES[name])
     if name.endswith(".jpg"):
         at = blob.index(b"\xff\xc0")  # marker, length (2), precision, height (2), width (2)
         blob[at + 5 : at + 9] = b"\xff\xdc\xff\xdc"

@@ -1,4 +1,4 @@
-"""JPEGs that are damaged in the middle are partial, or bad where nothing came before."""
+"""JPEGs that are damaged in the middle are partial, or bad if nothing came before the damage."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def encoded(mode: str = "RGB", **options: Any) -> bytes:
 def decode(
     blob: bytes, height: int = HEIGHT, width: int = WIDTH, *, row: int = 0, **options: Any
 ) -> tuple[str, NDArray[np.uint8], str]:
-    """What kind of failure, the pixels, and the message."""
+    """Return the kind of failure, the pixels, and the message."""
     pixels = np.full((1, height, width, options.get("channels", 3)), 77, np.uint8)
     decoder = Decoder(height, width, **{"max_pixels": 10**8, **options})
     failures = decoder.decode([blob], pixels, np.array([row], np.uint64))
@@ -51,13 +51,13 @@ def decode(
 
 
 def scan(blob: bytes) -> int:
-    """Where the data of the last scan begins."""
+    """Return where the data of the last scan begins."""
     at = blob.rindex(b"\xff\xda")
     return at + 2 + int.from_bytes(blob[at + 2 : at + 4], "big")
 
 
 def broken(blob: bytes, marker: int, share: float = 0.5) -> bytes:
-    """With this marker within the data of the last scan."""
+    """Return the blob with this marker inside the data of the last scan."""
     at = scan(blob) + int((len(blob) - scan(blob)) * share)
     while 0xFF in blob[at - 1 : at + 3]:
         at += 1
@@ -66,7 +66,7 @@ def broken(blob: bytes, marker: int, share: float = 0.5) -> bytes:
 
 @pytest.mark.parametrize("marker", MARKERS, ids=hex)
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_marker_in_the_middle_of_the_data_makes_a_picture_partial(kind: str, marker: int) -> None:
+def test_a_marker_in_the_middle_of_the_data_makes_an_image_partial(kind: str, marker: int) -> None:
     blob = broken(encoded(**KINDS[kind]), marker)
     status, pixels, message = decode(blob)
     assert status == "partial image"
@@ -86,7 +86,7 @@ def test_a_marker_in_the_middle_of_the_data_makes_a_picture_partial(kind: str, m
 
 @pytest.mark.parametrize("marker", MARKERS, ids=hex)
 @pytest.mark.parametrize("interval", [0, 1, 65535])
-def test_a_header_alone_is_no_picture(interval: int, marker: int) -> None:
+def test_a_header_alone_is_no_image(interval: int, marker: int) -> None:
     blob = encoded()
     at = blob.rindex(b"\xff\xda")
     define = b"\xff\xdd\x00\x04" + interval.to_bytes(2, "big")
@@ -143,8 +143,8 @@ def test_photographs_with_random_bytes_are_not_whole_where_pillow_refuses_them()
 
 @pytest.mark.parametrize("channels", [3, 1])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_crop_of_an_incomplete_picture_is_that_of_the_whole(kind: str, channels: int) -> None:
-    """Also where libjpeg smooths the blocks of a progressive one."""
+def test_a_crop_of_an_incomplete_image_is_that_of_the_whole(kind: str, channels: int) -> None:
+    """Even if libjpeg smooths the blocks of a progressive image."""
     blob = encoded(**KINDS[kind])
     outcomes = set()
     for torn in (*(blob[: int(len(blob) * n / 8)] for n in range(2, 8)), broken(blob, 0xC5)):

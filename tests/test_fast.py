@@ -33,7 +33,7 @@ LIMITS = {"max_pixels": 10**8, "max_scans": 100}
 
 @needs_sources
 def test_an_eighth_is_made_of_the_means_of_blocks(tmp_path: Path) -> None:
-    """csrc/jpeg_eighth.c by itself, so that no other decoder steps in where it gives up."""
+    """Test csrc/jpeg_eighth.c alone, so that no other decoder steps in when it gives up."""
     sources = [ROOT / "tests" / "compare_eighth.c", *(ROOT / "csrc").glob("*.c")]
     program = compiled(tmp_path / "compare", sources, *SANITIZERS, *LIBRARIES)
     done = subprocess.run(
@@ -42,8 +42,8 @@ def test_an_eighth_is_made_of_the_means_of_blocks(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr, done.returncode) == ("400\n", "", 0)
 
 
-def picture(width: int, height: int) -> Image.Image:
-    """Waves, and a sharp edge."""
+def drawing(width: int, height: int) -> Image.Image:
+    """Return an image of waves and a sharp edge."""
     y, x = np.mgrid[:height, :width].astype(float)
     waves = [np.sin(x / 37) * 60 + np.cos(y / 29 + n) * 50 + 125 for n in range(3)]
     pixels = np.stack(waves, axis=2)
@@ -58,14 +58,14 @@ def encoded(image: Image.Image, mode: str = "RGB", **options: Any) -> bytes:
 
 
 def decode(blob: bytes, size: int, **options: Any) -> tuple[str, NDArray[np.uint8]]:
-    """ "", "partial", or what kind of failure; and the pixels."""
+    """Return the kind of failure, empty if there is none, and the pixels."""
     pixels = np.full((1, size, size, options.get("channels", 3)), 77, np.uint8)
     failures = Decoder(size, size, **{**LIMITS, **options}).decode([blob], pixels)
     return (KERNEL_STATUS[failures[0][1]][0] if failures else ""), pixels[0]
 
 
 def psnr(ours: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Decibels."""
+    """Return the PSNR in decibels."""
     error = np.mean((ours.astype(float) - other) ** 2)
     return float(10 * np.log10(255**2 / max(error, 1e-9)))
 
@@ -94,7 +94,7 @@ VIEWS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("size", [12, 30, 60, 120, 250])  # reduced by 8 and by less, down to 1
 @pytest.mark.parametrize("kind", KINDS)
 def test_fast_is_near_exact(kind: str, size: int, view: str) -> None:
-    blob = encoded(picture(517, 389), **KINDS[kind])
+    blob = encoded(drawing(517, 389), **KINDS[kind])
     exact, expected = decode(blob, size, **VIEWS[view])
     fast, pixels = decode(blob, size, quality="fast", **VIEWS[view])
     assert (exact, fast) == ("", "")
@@ -111,9 +111,9 @@ def test_fast_is_near_exact_in_webp(name: str) -> None:
 
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_part_of_a_picture_is_the_same_as_when_exact(kind: str, strict: bool) -> None:
-    """A progressive one may have all that "fast" takes, and only that."""
-    blob = encoded(picture(800, 640), **KINDS[kind])
+def test_a_part_of_an_image_is_the_same_as_when_exact(kind: str, strict: bool) -> None:
+    """A progressive image may have exactly the scans that "fast" needs."""
+    blob = encoded(drawing(800, 640), **KINDS[kind])
     for share in (0.02, 0.3, 0.6, 0.9):
         cut = blob[: int(len(blob) * share)]
         exact, expected = decode(cut, 60, strict=strict)
@@ -128,7 +128,7 @@ def test_a_part_of_a_picture_is_the_same_as_when_exact(kind: str, strict: bool) 
 
 
 def huffman_table(blob: bytes, kind: int) -> int:
-    """Where the DHT segment of this table alone begins."""
+    """Return where the DHT segment that has this table alone begins."""
     at = 2
     while not (blob[at + 1] == 0xC4 and blob[at + 4] == kind):
         at += 2 + int.from_bytes(blob[at + 2 : at + 4], "big")
@@ -149,7 +149,7 @@ def segment(marker: int, contents: bytes) -> bytes:
     ids=["all ones", "symbol", "too many"],
 )
 def test_a_table_that_is_none_is_refused_as_when_exact(table: bytes) -> None:
-    blob = encoded(picture(517, 389))
+    blob = encoded(drawing(517, 389))
     at = huffman_table(blob, 0)
     behind = at + 2 + int.from_bytes(blob[at + 2 : at + 4], "big")
     blob = blob[:at] + segment(0xC4, table) + blob[behind:]
@@ -158,14 +158,14 @@ def test_a_table_that_is_none_is_refused_as_when_exact(table: bytes) -> None:
 
 @pytest.mark.timeout(20)  # before, 2.6 s a MB
 def test_tables_that_nobody_reads_take_no_time() -> None:
-    """24 MB of them between the first scan of a picture and its second."""
-    luma, colour = (encoded(picture(264, 256), mode=mode, subsampling=0) for mode in ("L", "RGB"))
-    header, scan = colour.index(b"\xff\xda"), luma.index(b"\xff\xda")
+    """There are 24 MB of them between the first scan of an image and its second."""
+    luma, color = (encoded(drawing(264, 256), mode=mode, subsampling=0) for mode in ("L", "RGB"))
+    header, scan = color.index(b"\xff\xda"), luma.index(b"\xff\xda")
     table = bytes([0x11, 1, 1, *[0] * 14, 1, 0xF0])
     first = segment(0xDA, bytes([1, 1, 0x00, 0, 63, 0])) + luma[scan + 10 : -2]
     tables = segment(0xC4, table * 3400) * 370
     second = segment(0xDA, bytes([2, 2, 0x11, 3, 0x11, 0, 63, 0]))
-    blob = colour[:header] + first + tables + second + bytes(8000) + b"\xff\xd9"
+    blob = color[:header] + first + tables + second + bytes(8000) + b"\xff\xd9"
     assert decode(blob, 16, quality="fast")[0] == decode(blob, 16)[0]
 
 
@@ -179,8 +179,8 @@ def test_what_is_broken_is_so_when_exact() -> None:
 
 
 def test_photographs_are_near_exact_at_every_size() -> None:
-    """Small ones of our own where there are none."""
-    blobs = [path.read_bytes() for path in photos(20)] or [encoded(picture(500, 375))]
+    """If there are no photographs, small images of our own take their place."""
+    blobs = [path.read_bytes() for path in photos(20)] or [encoded(drawing(500, 375))]
     for size in (40, 100, 224):
         for blob in blobs:
             (_, exact), (_, fast) = decode(blob, size), decode(blob, size, quality="fast")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from .small_images import SMALL_PICTURES
+from .small_images import SMALL_IMAGES
 from .support import (
     DATA,
     LIBRARIES,
@@ -28,7 +28,7 @@ pytestmark = needs_sources
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The kernel's C alone, without Python, compiled with the sanitizers."""
+    """Compile the kernel's C alone, without Python, with the sanitizers."""
     program = tmp_path_factory.mktemp("fuzz") / "driver"
     sources = [*(ROOT / "fuzz").glob("*.c"), *(ROOT / "csrc").glob("*.c")]
     compiler = os.environ.get("CC", "cc")
@@ -36,7 +36,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def fuzz(driver: Path, mutations: int, seed: int, files: list[Path]) -> int:
-    """Inputs tried. Fails where a sanitizer or the body itself has something to report."""
+    """Return how many inputs were tried. Fail if a sanitizer or the body reports something."""
     done = subprocess.run(
         [driver, str(mutations), str(seed), *map(str, files)],
         env=unsanitized_environment(), capture_output=True, text=True, timeout=110, check=False,
@@ -47,7 +47,7 @@ def fuzz(driver: Path, mutations: int, seed: int, files: list[Path]) -> int:
 
 
 def test_the_driver_sees_what_the_sanitizers_see(driver: Path) -> None:
-    """That it was compiled with them; and no file, no input."""
+    """The driver is compiled with the sanitizers; without a file, it tries no input."""
     symbols = subprocess.check_output(["nm", str(driver)], text=True)
     assert "__asan_init" in symbols
     assert "__ubsan_handle" in symbols
@@ -55,9 +55,9 @@ def test_the_driver_sees_what_the_sanitizers_see(driver: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_no_mutation_of_a_small_picture_does_harm(driver: Path, seed: int, tmp_path: Path) -> None:
+def test_no_mutation_of_a_small_image_does_harm(driver: Path, seed: int, tmp_path: Path) -> None:
     files = []
-    for name, blob in SMALL_PICTURES.items():
+    for name, blob in SMALL_IMAGES.items():
         files.append(tmp_path / name)
         files[-1].write_bytes(blob)
     assert fuzz(driver, 8_000, seed, files) == 8_000 + len(files)

@@ -1,4 +1,4 @@
-"""Fits, filters, orientation, channels, types and layouts: what becomes of a decoded picture."""
+"""Fits, filters, orientation, channels, types and layouts of decoded images."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ LIMITS = {"max_pixels": 10**8}
 SIMD = pytest.mark.parametrize("portable", [False, True], ids=["simd", "portable"])
 
 
-def picture(
+def kernel_image(
     blob: bytes, height: int, width: int, *, row: int = 0, epoch: int = 0, **options: Any
 ) -> NDArray[Any]:
-    """One picture as the kernel makes it, in the shape and type of the options."""
+    """Decode one image with the kernel, to the shape and type of the options."""
     decoder = Decoder(height, width, **LIMITS, **options)
-    pictures = np.zeros((1, *decoder.shape), decoder.dtype)
+    images = np.zeros((1, *decoder.shape), decoder.dtype)
     rows = np.array([row], np.uint64)
-    assert decoder.decode([blob], pictures, rows, epoch) == []
-    return pictures[0]
+    assert decoder.decode([blob], images, rows, epoch) == []
+    return images[0]
 
 
 def raw(image: NDArray[np.uint8], height: int, width: int, **options: Any) -> NDArray[Any]:
-    """The same of pixels that are decoded already, (h, w, 4)."""
+    """Resize decoded RGBA pixels with the kernel."""
     decoder = Decoder(height, width, **LIMITS, **options)
-    pictures = np.zeros((1, *decoder.shape), decoder.dtype)
-    assert decoder.resize(image, pictures, alpha=True) is None
-    return pictures[0]
+    images = np.zeros((1, *decoder.shape), decoder.dtype)
+    assert decoder.resize(image, images, alpha=True) is None
+    return images[0]
 
 
 def close(ours: NDArray[Any], reference: NDArray[np.float64]) -> bool:
-    """Within one level of the rounded reference."""
+    """Check that the levels are within one of the rounded reference."""
     return bool(np.abs(ours.astype(int) - np.floor(reference + 0.5)).max() <= 1)
 
 
 def noise(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
-    """Independent levels: what a filter with negative weights likes least."""
+    """Return independent levels, the worst case for a filter with negative weights."""
     return np.random.default_rng(seed).integers(0, 256, (height, width, 4), np.uint8)
 
 
@@ -68,7 +68,9 @@ def test_every_filter_is_within_one_level_of_its_definition(
 def test_every_filter_is_pillows(filter: str) -> None:
     blob = jpeg(301, 217, quality=95)
     expected = Image.fromarray(decoded(blob)).resize((64, 90), getattr(Image, filter.upper()))
-    difference = np.abs(picture(blob, 90, 64, filter=filter).astype(int) - np.asarray(expected))
+    difference = np.abs(
+        kernel_image(blob, 90, 64, filter=filter).astype(int) - np.asarray(expected)
+    )
     # Pillow clips to 0..255 between its two passes, too; with negative weights that shows.
     assert difference.max() <= (4 if filter in ("bicubic", "lanczos") else 1)
     assert difference.mean() < 0.5
@@ -91,40 +93,40 @@ SHAPES = [(97, 61), (61, 97), (64, 64), (200, 31), (5, 300)]
 @pytest.mark.parametrize("source", SHAPES)
 @pytest.mark.parametrize("fraction", [1.0, 0.875])
 @pytest.mark.parametrize("target", [(32, 32), (24, 40)])
-def test_crop_is_the_largest_centred_box_of_the_targets_proportions(
+def test_crop_is_the_largest_centered_box_of_the_targets_proportions(
     source: tuple[int, int], fraction: float, target: tuple[int, int], portable: bool
 ) -> None:
     (width, height), blob = source, jpeg(*source, quality=95)
     step = min(width / target[1], height / target[0]) * fraction
     across, down = target[1] * step, target[0] * step
     box = (width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2
-    ours = picture(blob, *target, fit="crop", crop_fraction=fraction, portable=portable)
+    ours = kernel_image(blob, *target, fit="crop", crop_fraction=fraction, portable=portable)
     assert close(ours, resized(decoded(blob), *target, box=box))
 
 
 @pytest.mark.parametrize("source", SHAPES)
 @pytest.mark.parametrize("target", [(32, 32), (24, 40)])
 def test_pad_is_pillows_letterbox(source: tuple[int, int], target: tuple[int, int]) -> None:
-    blob, colour = jpeg(*source, quality=95), (10, 200, 30)
-    ours = picture(blob, *target, fit="pad", background=colour)
+    blob, color = jpeg(*source, quality=95), (10, 200, 30)
+    ours = kernel_image(blob, *target, fit="pad", background=color)
     factor = min(target[1] / source[0], target[0] / source[1])
     width = max(1, int(source[0] * factor + 0.5))
     height = max(1, int(source[1] * factor + 0.5))
     expected = np.empty((*target, 3))
-    expected[:] = colour
+    expected[:] = color
     top, left = (target[0] - height) // 2, (target[1] - width) // 2
     expected[top : top + height, left : left + width] = resized(decoded(blob), height, width)
     assert close(ours, expected)
 
 
-def test_pad_is_black_unless_a_colour_is_given() -> None:
-    assert (picture(jpeg(20, 10), 16, 16, fit="pad")[:4] == 0).all()
-    grey = picture(jpeg(20, 10), 16, 16, fit="pad", background=(255, 0, 0), channels=1)
-    assert (grey[:4] == 76).all()  # red's luma
+def test_pad_is_black_unless_a_color_is_given() -> None:
+    assert (kernel_image(jpeg(20, 10), 16, 16, fit="pad")[:4] == 0).all()
+    gray = kernel_image(jpeg(20, 10), 16, 16, fit="pad", background=(255, 0, 0), channels=1)
+    assert (gray[:4] == 76).all()  # red's luma
 
 
 def philox(key: int, counter: tuple[int, int, int, int]) -> tuple[int, ...]:
-    """Philox4x32-10, as its paper has it."""
+    """Return the words of Philox4x32-10, as its paper defines it."""
     c, (k0, k1) = list(counter), (key & 0xFFFFFFFF, key >> 32)
     for _ in range(10):
         p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
@@ -141,7 +143,7 @@ def test_philox_gives_its_authors_known_answers() -> None:
 def random_box(
     seed: int, epoch: int, row: int, size: tuple[int, int], scale: tuple[float, float]
 ) -> tuple[int, int, int, int]:
-    """torchvision's RandomResizedCrop.get_params on Philox: (left, top, width, height)."""
+    """Return (left, top, width, height) as torchvision's RandomResizedCrop does, on Philox."""
     for number in range(10):
         words = philox(seed, (row & 0xFFFFFFFF, row >> 32, epoch, number))
         area, log_ratio, down, across = (word / 2**32 for word in words)
@@ -164,7 +166,7 @@ def test_a_random_crop_is_torchvisions(scale: tuple[float, float], portable: boo
     for seed, epoch, row in itertools.product((1, 2**64 - 2), (0, 9), (0, 77, 2**63, 2**64 - 1)):
         left, top, width, height = box = random_box(seed, epoch, row, (160, 120), scale)
         boxes.add(box)
-        ours = picture(
+        ours = kernel_image(
             blob, 24, 24, fit="random_crop", scale=scale, seed=seed, epoch=epoch, row=row,
             portable=portable,
         )  # fmt: skip
@@ -177,7 +179,7 @@ def test_a_random_crop_depends_on_seed_epoch_and_row_and_on_nothing_else() -> No
     blob = jpeg(120, 90, quality=95)
     options: dict[str, Any] = {"fit": "random_crop", "flip": True}
     crops = {
-        (seed, epoch, row): picture(blob, 24, 24, seed=seed, epoch=epoch, row=row, **options)
+        (seed, epoch, row): kernel_image(blob, 24, 24, seed=seed, epoch=epoch, row=row, **options)
         for seed in (0, 1, 2**64 - 1)
         for epoch in (0, 1)
         for row in (0, 1, 2**64 - 1)
@@ -193,16 +195,16 @@ def test_a_random_crop_depends_on_seed_epoch_and_row_and_on_nothing_else() -> No
 
 def test_a_crop_whose_proportions_do_not_fit_is_the_largest_that_does() -> None:
     blob = jpeg(400, 10, quality=95)
-    ours = picture(blob, 24, 24, fit="random_crop", scale=(0.9, 1.0), ratio=(0.75, 4 / 3))
+    ours = kernel_image(blob, 24, 24, fit="random_crop", scale=(0.9, 1.0), ratio=(0.75, 4 / 3))
     assert close(ours, resized(decoded(blob), 24, 24, box=(193, 0, 206, 10)))
 
 
-def test_flip_mirrors_every_second_picture() -> None:
+def test_flip_mirrors_every_second_image() -> None:
     blob = jpeg(60, 40, quality=95)
-    plain = picture(blob, 16, 24)
+    plain = kernel_image(blob, 16, 24)
     flipped = 0
     for row in range(200):
-        ours = picture(blob, 16, 24, flip=True, row=row)
+        ours = kernel_image(blob, 16, 24, flip=True, row=row)
         is_flipped = not np.array_equal(ours, plain)
         np.testing.assert_array_equal(ours, plain[:, ::-1] if is_flipped else plain)
         flipped += is_flipped
@@ -211,12 +213,12 @@ def test_flip_mirrors_every_second_picture() -> None:
 
 @needs_data
 @pytest.mark.parametrize("channels", [3, 1])
-def test_crops_of_photographs_are_those_of_the_whole_picture(channels: int) -> None:
-    """What the decoder leaves out, rows, columns and their chroma, must not show."""
+def test_crops_of_photographs_are_those_of_the_whole_image(channels: int) -> None:
+    """Rows, columns and chroma that the decoder leaves out must not show."""
     for path in photos()[::13]:
         blob = path.read_bytes()
         whole = Image.open(io.BytesIO(blob)).size
-        full = picture(blob, whole[1], whole[0], channels=channels)
+        full = kernel_image(blob, whole[1], whole[0], channels=channels)
         rgba = np.full((whole[1], whole[0], 4), 255, np.uint8)
         rgba[:, :, :3] = full
         for row in range(4):
@@ -232,7 +234,7 @@ def test_crops_of_photographs_are_those_of_the_whole_picture(channels: int) -> N
 
 
 def exif(orientation: int, order: str = "<") -> bytes:
-    """EXIF data that says nothing else."""
+    """Return EXIF data with an orientation and nothing else."""
     head = b"II*\0" if order == "<" else b"MM\0*"
     little = "little" if order == "<" else "big"
     entry = b"".join(
@@ -264,12 +266,12 @@ FIT_OPTIONS: list[dict[str, Any]] = [
 @SIMD
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("options", FIT_OPTIONS, ids=lambda o: o.get("fit", o.get("layout")))
-def test_a_picture_is_turned_as_its_exif_data_asks(
+def test_an_image_is_turned_as_its_exif_data_asks(
     orientation: int, options: dict[str, Any], portable: bool
 ) -> None:
     blob = turned(orientation)
     upright = ImageOps.exif_transpose(Image.open(io.BytesIO(blob))).convert("RGBA")
-    ours = picture(blob, 30, 44, portable=portable, row=5, **options)
+    ours = kernel_image(blob, 30, 44, portable=portable, row=5, **options)
     expected = raw_of(np.asarray(upright), options)
     assert np.abs(ours.astype(float) - expected).max() <= (1.01 / 255 if "dtype" in options else 1)
 
@@ -283,7 +285,7 @@ def raw_of(rgba: NDArray[np.uint8], options: dict[str, Any]) -> NDArray[np.float
 
 def test_orientation_can_be_left_alone() -> None:
     blob = turned(6)
-    ours = picture(blob, 45, 61, orientation=False)
+    ours = kernel_image(blob, 45, 61, orientation=False)
     np.testing.assert_array_equal(ours, decoded(blob))
 
 
@@ -291,13 +293,13 @@ def test_orientation_can_be_left_alone() -> None:
 def test_exif_of_both_byte_orders_is_read(order: str) -> None:
     blob = turned(8, order)
     expected = np.rot90(decoded(blob))
-    np.testing.assert_array_equal(picture(blob, 61, 45), expected)
+    np.testing.assert_array_equal(kernel_image(blob, 61, 45), expected)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_an_orientation_that_is_none_is_passed_over(orientation: int) -> None:
     blob = turned(orientation)
-    np.testing.assert_array_equal(picture(blob, 45, 61), decoded(blob))
+    np.testing.assert_array_equal(kernel_image(blob, 45, 61), decoded(blob))
 
 
 # ---- channels, alpha -----------------------------------------------------------------------------
@@ -310,7 +312,7 @@ def test_one_channel_is_luma() -> None:
     assert np.abs(ours - expected).max() <= 1  # pillow-simd and Pillow round differently
     blob = jpeg(101, 67, quality=95)
     reference = np.asarray(Image.open(io.BytesIO(blob)).convert("L")).astype(int)
-    difference = np.abs(picture(blob, 67, 101, channels=1)[:, :, 0].astype(int) - reference)
+    difference = np.abs(kernel_image(blob, 67, 101, channels=1)[:, :, 0].astype(int) - reference)
     assert difference.mean() < 1  # the JPEG's own luma, without the detour over RGB
 
 
@@ -342,18 +344,18 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 @pytest.mark.parametrize("channels", [3, 1])
-def test_float_types_are_the_levels_normalised(
+def test_float_types_are_the_levels_normalized(
     dtype: str, layout: str, channels: int, portable: bool
 ) -> None:
     import ml_dtypes  # noqa: F401  # gives NumPy bfloat16
 
     blob = jpeg(120, 90)
-    levels = picture(blob, 31, 44, channels=channels).astype(np.float64)
+    levels = kernel_image(blob, 31, 44, channels=channels).astype(np.float64)
     mean, std = np.array(MEAN[:channels]), np.array(STD[:channels])
     expected = ((levels / 255 - mean) / std).astype(np.float32).astype(np.dtype(dtype))
     if layout == "NCHW":
         expected = expected.transpose(2, 0, 1)
-    ours = picture(
+    ours = kernel_image(
         blob, 31, 44, channels=channels, dtype=dtype, layout=layout, mean=MEAN, std=STD,
         portable=portable,
     )  # fmt: skip
@@ -369,7 +371,7 @@ def test_float_types_go_from_0_to_1_unless_told_otherwise() -> None:
 
 @pytest.mark.parametrize("std", [1.0, 1e-3, 1e-5, 2e-6])
 def test_halves_are_rounded_as_numpy_rounds_them(std: float) -> None:
-    """Subnormal, ordinary and too large ones."""
+    """Subnormal, normal and too large numbers."""
     levels = np.arange(256, dtype=np.uint8).repeat(4).reshape(16, 16, 4)
     for mean in (0.0, 0.5, 128 / 255 - 1e-7):
         with np.errstate(over="ignore"):
@@ -379,10 +381,10 @@ def test_halves_are_rounded_as_numpy_rounds_them(std: float) -> None:
         np.testing.assert_array_equal(ours, expected)
 
 
-def test_nchw_of_bytes_is_the_transposed_picture() -> None:
+def test_nchw_of_bytes_is_the_transposed_image() -> None:
     blob = jpeg(120, 90)
     np.testing.assert_array_equal(
-        picture(blob, 31, 44, layout="NCHW"), picture(blob, 31, 44).transpose(2, 0, 1)
+        kernel_image(blob, 31, 44, layout="NCHW"), kernel_image(blob, 31, 44).transpose(2, 0, 1)
     )
 
 
@@ -404,14 +406,16 @@ def test_vector_and_portable_code_give_the_same_bytes_whatever_the_options(seed:
     )
 
 
-# ---- pictures that are decoded already -----------------------------------------------------------
+# ---- images that are decoded already -------------------------------------------------------------
 
 
 @SIMD
 @pytest.mark.parametrize("filter", FILTERS)
-def test_crops_of_kept_pictures_stay_inside_them(filter: str, portable: bool) -> None:
-    """Of any size, kept at any other: each crop is made of pixels that are there. On one side of a
-    border there is nothing but 10, on the other nothing but 200."""
+def test_crops_of_kept_images_stay_inside_them(filter: str, portable: bool) -> None:
+    """Images of any size, kept at any other: each crop consists of existing pixels.
+
+    On one side of a border all levels are 10, on the other all are 200.
+    """
     rng = np.random.default_rng(7)
     for case in range(150):
         height, width, out_height, out_width = (int(n) for n in rng.integers(1, 40, 4))
@@ -422,18 +426,20 @@ def test_crops_of_kept_pictures_stay_inside_them(filter: str, portable: bool) ->
         )  # fmt: skip
         kept = np.full((3, height, width, 3), 10, np.uint8)
         kept[:, : height // 2] = 200
-        pictures = np.zeros((3, *decoder.shape), np.uint8)
-        decoder.crop(kept, pictures, np.arange(3, dtype=np.uint64), case, original)
+        images = np.zeros((3, *decoder.shape), np.uint8)
+        decoder.crop(kept, images, np.arange(3, dtype=np.uint64), case, original)
         if filter in ("nearest", "box", "bilinear"):  # whose weights are not negative
-            assert pictures.min() >= 9
-            assert pictures.max() <= 201
+            assert images.min() >= 9
+            assert images.max() <= 201
         else:
-            assert pictures.max() > 0
+            assert images.max() > 0
 
 
-def test_a_kept_picture_is_cropped_where_the_original_would_be() -> None:
-    """Of a slope, enlarged by other factors down and across: a level tells where a pixel is from,
-    to a quarter of one."""
+def test_a_kept_image_is_cropped_where_the_original_would_be() -> None:
+    """The image is a slope, enlarged by other factors down and across.
+
+    So a level tells where a pixel is from, to a quarter of a pixel.
+    """
     image = np.zeros((20, 30, 4), np.uint8)
     image[..., 0], image[..., 1] = 12 * np.arange(20)[:, None], 8 * np.arange(30)
     large = image[..., :3].repeat(4, axis=0).repeat(2, axis=1)
@@ -456,26 +462,26 @@ def test_a_kept_picture_is_cropped_where_the_original_would_be() -> None:
 def test_crops_say_what_does_not_fit() -> None:
     decoder = Decoder(4, 4, **LIMITS)
     kept, rows = np.zeros((2, 5, 5, 3), np.uint8), np.zeros(2, np.uint64)
-    pictures, sizes = np.zeros((2, 4, 4, 3), np.uint8), np.ones((2, 2), np.uint32)
-    decoder.crop(kept, pictures, rows, 0, sizes)
+    images, sizes = np.zeros((2, 4, 4, 3), np.uint8), np.ones((2, 2), np.uint32)
+    decoder.crop(kept, images, rows, 0, sizes)
     for wrong in (
-        (np.zeros((2, 5, 5, 4), np.uint8), pictures, rows, 0, sizes),
-        (np.zeros((2, 0, 5, 3), np.uint8), pictures, rows, 0, sizes),
-        (kept, pictures[:1], rows, 0, sizes),
-        (kept, pictures, rows[:1], 0, sizes),
-        (kept, pictures, rows, 0, sizes[:1]),
-        (kept, pictures, rows, 0, np.ones((2, 3), np.uint32)),
+        (np.zeros((2, 5, 5, 4), np.uint8), images, rows, 0, sizes),
+        (np.zeros((2, 0, 5, 3), np.uint8), images, rows, 0, sizes),
+        (kept, images[:1], rows, 0, sizes),
+        (kept, images, rows[:1], 0, sizes),
+        (kept, images, rows, 0, sizes[:1]),
+        (kept, images, rows, 0, np.ones((2, 3), np.uint32)),
     ):
-        with pytest.raises(ValueError, match="need|at least one row"):
+        with pytest.raises(ValueError, match="need|do not fit|at least one row"):
             decoder.crop(*wrong)
-    with pytest.raises(ValueError, match="2 pictures need as many sizes"):
-        decoder.decode([jpeg(), jpeg()], pictures, rows, 0, sizes[:1])
+    with pytest.raises(ValueError, match="2 images need 2 sizes"):
+        decoder.decode([jpeg(), jpeg()], images, rows, 0, sizes[:1])
 
 
-def test_the_mirror_image_of_a_padded_picture_is_padded_on_the_other_side() -> None:
-    """Where the padding is odd, one side has a column more."""
+def test_the_mirror_image_of_a_padded_image_is_padded_on_the_other_side() -> None:
+    """If the padding is odd, one side has one column more."""
     blob = jpeg(20, 20)
-    plain = picture(blob, 10, 17, fit="pad")
-    flipped = [picture(blob, 10, 17, fit="pad", flip=True, row=row) for row in range(20)]
+    plain = kernel_image(blob, 10, 17, fit="pad")
+    flipped = [kernel_image(blob, 10, 17, fit="pad", flip=True, row=row) for row in range(20)]
     kinds = {image.tobytes() for image in flipped}
     assert kinds == {plain.tobytes(), plain[:, ::-1].tobytes()}

@@ -1,4 +1,4 @@
-"""Images through the whole loader: formats, columns, types, crops, pictures that end early."""
+"""Images through the whole loader: formats, columns, types, crops, images that end early."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from fastloader.options.config import Config
 from fastloader.options.url import DatabaseUrl
 from fastloader.plan.keys import key_numbers
 
-from .small_images import SMALL_PICTURES, encoded
+from .small_images import SMALL_IMAGES, encoded
 from .support import decoded, jpeg, table, unpacked
 
 Make = Callable[..., FastLoader]
 
 
 def _whole(format: str, **options: Any) -> bytes:
-    """Large enough for rows, scans and slices to come one after the other."""
+    """Return an image that is large enough to be decoded in several scans or slices."""
     file = io.BytesIO()
     noisy = np.random.default_rng(5).integers(0, 256, (30, 40, 3), np.uint8)
     Image.fromarray(noisy).resize((200, 150)).save(file, format, **options)
     return file.getvalue()
 
 
-WHOLE_PICTURES = {
+WHOLE_IMAGES = {
     "JPEG": _whole("JPEG"),
     "progressive": _whole("JPEG", progressive=True),
     "PNG": _whole("PNG"),
 }
 if features.check("webp"):
-    WHOLE_PICTURES["WEBP"] = _whole("WEBP")
-    WHOLE_PICTURES["lossless"] = _whole("WEBP", lossless=True)
-CUT_PICTURES = {name: blob[: len(blob) * 6 // 10] for name, blob in WHOLE_PICTURES.items()}
+    WHOLE_IMAGES["WEBP"] = _whole("WEBP")
+    WHOLE_IMAGES["lossless"] = _whole("WEBP", lossless=True)
+CUT_IMAGES = {name: blob[: len(blob) * 6 // 10] for name, blob in WHOLE_IMAGES.items()}
 TWO = "id INTEGER PRIMARY KEY, left BLOB, right BLOB, label INTEGER"
 
 
@@ -77,8 +77,8 @@ def test_each_of_several_image_columns_has_its_own_options(make: Make, tmp_path:
             expected = decoded(rows[label][1]).transpose(2, 0, 1)
             np.testing.assert_array_equal(left, (expected / 255).astype(np.float32))
             assert right.shape == (26, 20, 1)
-            grey = np.asarray(Image.open(io.BytesIO(rows[label][2])).convert("L"), int)
-            assert np.abs(right[:, :, 0] - grey).mean() < 1
+            gray = np.asarray(Image.open(io.BytesIO(rows[label][2])).convert("L"), int)
+            assert np.abs(right[:, :, 0] - gray).mean() < 1
             seen += 1
     assert seen == 6
 
@@ -99,11 +99,11 @@ def test_a_row_with_one_bad_image_of_several_is_bad_and_says_which(
     assert why_three.startswith("column 'left': unknown image format (it starts with 6a 75 6e 6b")
 
 
-@pytest.mark.parametrize("name", SMALL_PICTURES)
+@pytest.mark.parametrize("name", SMALL_IMAGES)
 def test_every_format_comes_through(make: Make, tmp_path: Path, name: str) -> None:
-    if name.startswith("grey_16"):
+    if name.startswith("gray_16"):
         pytest.skip("Pillow clips these; the corpora compare them")
-    blob = SMALL_PICTURES[name]
+    blob = SMALL_IMAGES[name]
     try:
         image = Image.open(io.BytesIO(blob))
     except Image.UnidentifiedImageError:
@@ -124,7 +124,7 @@ def test_other_formats_come_through_pillow(make: Make, tmp_path: Path, format: s
     np.testing.assert_array_equal(images[2], expected)
 
 
-def test_pillows_pictures_are_turned_composed_and_cropped_as_all_are(tmp_path: Path) -> None:
+def test_pillows_images_are_turned_composed_and_cropped_as_all_are(tmp_path: Path) -> None:
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (20, 31, 3), np.uint8))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -143,7 +143,7 @@ def test_pillows_pictures_are_turned_composed_and_cropped_as_all_are(tmp_path: P
     assert np.abs(turned_later - turned_first).max() <= 1  # the passes of the resize swap places
 
 
-def test_a_picture_in_no_format_says_how_it_starts(make: Make, tmp_path: Path) -> None:
+def test_an_image_in_no_format_says_how_it_starts(make: Make, tmp_path: Path) -> None:
     with pytest.raises(RowError, match=r"it starts with 68 65 6c 6c 6f; Pillow does not know it"):
         list(make(one_column(tmp_path, [b"hello"])))
 
@@ -181,7 +181,7 @@ def test_pixels_without_a_stated_white_are_refused(make: Make, tmp_path: Path) -
         list(make(one_column(tmp_path, [file.getvalue()])))
 
 
-def test_16_bit_grey_becomes_8_by_rounding(make: Make, tmp_path: Path) -> None:
+def test_16_bit_gray_becomes_8_by_rounding(make: Make, tmp_path: Path) -> None:
     levels = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
     ppm = b"P5 8 8 65535\n" + levels.astype(">u2").tobytes()
     files = [ppm]
@@ -200,10 +200,10 @@ def test_limits_hold_for_pillows_formats_too(make: Make, tmp_path: Path) -> None
         list(loader)
 
 
-# ---- pictures that end early ---------------------------------------------------------------------
+# ---- images that end early -----------------------------------------------------------------------
 
 
-def test_a_picture_that_ends_early_is_delivered_counted_and_listed(
+def test_an_image_that_ends_early_is_delivered_counted_and_listed(
     make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     blob = jpeg(64, 64, quality=95)
@@ -217,7 +217,7 @@ def test_a_picture_that_ends_early_is_delivered_counted_and_listed(
     assert (images[1][-8:] == 128).all()
     [(key, why)] = loader.partial_rows
     assert key == 1
-    assert f"the blob of {len(blob) // 2} bytes ends before the picture does" in why
+    assert f"the blob of {len(blob) // 2} bytes ends before the image does" in why
     assert (loader.stats().partial_rows, loader.bad_rows) == (2, [])
     [record] = [r for r in caplog.records if "end early" in r.message]
     assert "the first is key 1" in record.message
@@ -231,12 +231,12 @@ def test_strict_makes_it_a_bad_row(make: Make, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["420.jpg", "444.jpg", "420_progressive.jpg", *(
-    name for name in SMALL_PICTURES if name.endswith((".png", ".webp")) and name != "grey_1.png"
+    name for name in SMALL_IMAGES if name.endswith((".png", ".webp")) and name != "gray_1.png"
 )])  # fmt: skip
-def test_wherever_a_picture_is_cut_what_came_is_right_and_the_rest_grey_or_it_is_bad(
+def test_wherever_an_image_is_cut_what_came_is_right_and_the_rest_gray_or_it_is_bad(
     name: str,
 ) -> None:
-    blob = SMALL_PICTURES[name]
+    blob = SMALL_IMAGES[name]
     decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", size=(17, 23)))
     whole = np.zeros((1, 17, 23, 3), np.uint8)
     keys = np.zeros(1, np.int64)
@@ -247,7 +247,7 @@ def test_wherever_a_picture_is_cut_what_came_is_right_and_the_rest_grey_or_it_is
         bad, partial = decoder.decode([blob[:end]], pixels, keys, 0)
         outcomes.add("bad" if bad else "partial" if partial else "whole")
         if partial:
-            assert "ends before the picture does" in partial[0]
+            assert "ends before the image does" in partial[0]
             if "progressive" not in name and "jpg" not in name and name != "interlaced.png":
                 rows = [bool((pixels[0, y] == whole[0, y]).all()) for y in range(17)]
                 came = rows.index(False) if False in rows else 17
@@ -278,7 +278,7 @@ def test_a_rows_crop_is_the_same_whatever_worker_decodes_it(tmp_path: Path) -> N
     assert len({*first.values(), *second.values()}) == 40
 
 
-def test_keys_of_every_type_have_numbers_that_do_not_depend_on_their_neighbours() -> None:
+def test_keys_of_every_type_have_numbers_that_do_not_depend_on_their_neighbors() -> None:
     integers = np.array([-1, 0, 2**62], np.int64)
     assert key_numbers(integers).tolist() == [2**64 - 1, 0, 2**62]
     for dtype, keys in (("V16", [bytes(range(16)), bytes(16)]), ("S5", [b"abcde", b"a"])):
@@ -301,10 +301,10 @@ def test_vector_instructions_can_be_done_without(
     assert ImageDecoder("image_data", loader.config).simd == "portable"
 
 
-@pytest.mark.parametrize("format", WHOLE_PICTURES)
-def test_whether_a_cut_picture_can_be_shown_does_not_depend_on_the_crop(format: str) -> None:
-    """Or else an epoch would fail over a row that went well in the one before."""
-    blob = CUT_PICTURES[format]
+@pytest.mark.parametrize("format", WHOLE_IMAGES)
+def test_whether_a_cut_image_can_be_shown_does_not_depend_on_the_crop(format: str) -> None:
+    """Otherwise an epoch could fail at a row that was fine in the epoch before."""
+    blob = CUT_IMAGES[format]
     options = {"fit": "random_crop", "scale": (0.05, 0.3), "size": (8, 8)}
     decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", **options))
     pixels = np.zeros((1, 8, 8, 3), np.uint8)
@@ -314,10 +314,10 @@ def test_whether_a_cut_picture_can_be_shown_does_not_depend_on_the_crop(format: 
     assert sum(bool(partial) for _, partial in outcomes) > 50
 
 
-@pytest.mark.parametrize("format", WHOLE_PICTURES)
-def test_the_more_of_a_picture_came_the_better_it_is(format: str) -> None:
-    """Bad, then partial, then whole: no going back."""
-    blob = WHOLE_PICTURES[format]
+@pytest.mark.parametrize("format", WHOLE_IMAGES)
+def test_the_more_of_an_image_came_the_better_it_is(format: str) -> None:
+    """It is bad at first, then partial, then whole."""
+    blob = WHOLE_IMAGES[format]
     decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", size=(8, 8)))
     pixels = np.zeros((1, 8, 8, 3), np.uint8)
     ranks = []
@@ -328,9 +328,9 @@ def test_the_more_of_a_picture_came_the_better_it_is(format: str) -> None:
     assert {0, 1} <= set(ranks)
 
 
-def test_a_picture_whose_data_ends_before_its_end_marker_is_partial_too() -> None:
-    """What repair tools make of half a file."""
-    blob = CUT_PICTURES["JPEG"] + b"\xff\xd9"
+def test_an_image_whose_data_ends_before_its_end_marker_is_partial_too() -> None:
+    """Repair tools write such files."""
+    blob = CUT_IMAGES["JPEG"] + b"\xff\xd9"
     decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", size=(8, 8)))
     bad, partial = decoder.decode([blob], np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, int), 0)
     assert (bad, list(partial)) == ({}, [0])

@@ -1,4 +1,4 @@
-"""The kernel decodes what JPEG allows, to the pixels of the reference."""
+"""The kernel decodes everything that JPEG allows, to the pixels of the reference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastloader.errors import KERNEL_STATUS
 from fastloader.fields import _kernel
 from fastloader.fields._kernel import Decoder
 
-from .small_images import SMALL_PICTURES
+from .small_images import SMALL_IMAGES
 from .small_jpegs import HEIGHT, SMALL_JPEGS, WIDTH
 from .support import DATA, compiled, decoded, jpeg, needs_data, needs_sources, photos, resized
 
@@ -54,7 +54,7 @@ def failure(blob: bytes, **limits: int) -> tuple[str, str]:
 
 
 def worst(ours: NDArray[np.uint8], reference: NDArray[np.float64]) -> int:
-    """The largest difference from the rounded reference, in levels."""
+    """Return the largest difference from the rounded reference, in levels."""
     return int(np.abs(ours.astype(int) - np.floor(reference + 0.5)).max())
 
 
@@ -76,12 +76,12 @@ def test_every_size_becomes_every_other_within_one_level(
     assert worst(ours, resized(decoded(blob), *target)) <= 1
 
 
-def test_one_pixel_of_a_large_picture_is_its_mean_under_the_filter() -> None:
+def test_one_pixel_of_a_large_image_is_its_mean_under_the_filter() -> None:
     blob = jpeg(3000, 2000, seed=5)
     assert worst(decode(blob, 1, 1), resized(decoded(blob), 1, 1)) <= 1
 
 
-def test_the_same_size_is_the_decoded_picture_itself() -> None:
+def test_the_same_size_is_the_decoded_image_itself() -> None:
     blob = jpeg(101, 67, quality=98)
     np.testing.assert_array_equal(decode(blob, 67, 101), decoded(blob))
 
@@ -126,7 +126,7 @@ def test_a_decoder_goes_on_after_a_bad_blob() -> None:
     np.testing.assert_array_equal(pixels[4], pixels[0])
 
 
-def test_a_decoder_leaves_the_bytes_around_its_picture_alone() -> None:
+def test_a_decoder_leaves_the_bytes_around_its_image_alone() -> None:
     pixels = np.full((3, 5, 7, 3), 77, np.uint8)
     assert Decoder(5, 7, **LIMITS).decode([SMALL_JPEGS["444"]], pixels[1:2]) == []
     assert (pixels[0] == 77).all()
@@ -142,7 +142,7 @@ def test_failures_have_a_status_and_say_what_is_wrong() -> None:
     )
     assert failure(good[:-40]) == (
         "truncated image",
-        f"the blob of {len(good) - 40} bytes ends before the picture does",
+        f"the blob of {len(good) - 40} bytes ends before the image does",
     )
     assert failure(good[:30])[0] == "truncated image"
     assert failure(b"\xff\xd8\xff\xd9" * 10)[0] == "corrupt image"
@@ -159,7 +159,7 @@ def test_a_missing_end_marker_is_no_failure() -> None:
     np.testing.assert_array_equal(decode(blob[:-2], HEIGHT, WIDTH), decoded(blob))
 
 
-def test_a_progressive_picture_without_its_last_scans_is_truncated() -> None:
+def test_a_progressive_image_without_its_last_scans_is_truncated() -> None:
     blob = SMALL_JPEGS["420_progressive"]
     last_scan = blob.rindex(b"\xff\xda")
     assert failure(blob[:last_scan])[0] == "truncated image"
@@ -167,17 +167,17 @@ def test_a_progressive_picture_without_its_last_scans_is_truncated() -> None:
 
 def test_arguments_that_do_not_fit_are_refused() -> None:
     decoder = Decoder(8, 8, **LIMITS)
-    with pytest.raises(ValueError, match=r"2 pictures of \(8, 8, 3\) uint8 need another array"):
+    with pytest.raises(ValueError, match=r"2 images of \(8, 8, 3\) uint8 do not fit"):
         decoder.decode([b"", b""], np.zeros((1, 8, 8, 3), np.uint8))
-    with pytest.raises(ValueError, match="need another array"):
+    with pytest.raises(ValueError, match="do not fit into an array"):
         decoder.decode([b""], np.zeros((1, 8, 9, 3), np.uint8))
     with pytest.raises(TypeError):
         decoder.decode(["text"], np.zeros((1, 8, 8, 3), np.uint8))
-    with pytest.raises(ValueError, match="need another array"):
+    with pytest.raises(ValueError, match="do not fit into an array"):
         decoder.decode([b""], np.zeros((1, 8, 8, 3), np.float32))
     with pytest.raises(ValueError, match="not C-contiguous"):
         decoder.decode([b""], np.zeros((1, 8, 8, 6), np.uint8)[..., ::2])
-    with pytest.raises(ValueError, match="as many rows"):
+    with pytest.raises(ValueError, match="2 images need 2 rows"):
         decoder.decode([b"", b""], np.zeros((2, 8, 8, 3), np.uint8), np.zeros(1, np.uint64))
     with pytest.raises(ValueError, match="out of its range"):
         Decoder(8, 8, channels=2, **LIMITS)
@@ -186,7 +186,7 @@ def test_arguments_that_do_not_fit_are_refused() -> None:
 
 
 class MallInfo(ctypes.Structure):
-    """struct mallinfo2 of glibc."""
+    """The struct mallinfo2 of glibc."""
 
     _fields_ = (
         *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
@@ -196,7 +196,7 @@ class MallInfo(ctypes.Structure):
 
 
 def allocated() -> int:
-    """Bytes that malloc has handed out: exact, where pages would count what the allocator keeps."""
+    """Return the bytes that malloc has handed out; pages would also count what it keeps."""
     if _kernel.sanitized:
         LIBC.__sanitizer_get_current_allocated_bytes.restype = ctypes.c_size_t
         return int(LIBC.__sanitizer_get_current_allocated_bytes())
@@ -208,7 +208,7 @@ def allocated() -> int:
 def test_decoding_keeps_no_memory() -> None:
     decoder = Decoder(64, 64, **LIMITS)
     pixels = np.empty((40, 64, 64, 3), np.uint8)
-    blobs = [jpeg(400, 300), jpeg(400, 300)[:500], b"no", *SMALL_PICTURES.values()]
+    blobs = [jpeg(400, 300), jpeg(400, 300)[:500], b"no", *SMALL_IMAGES.values()]
 
     def work() -> None:
         for _ in range(100):
@@ -247,7 +247,7 @@ void jpeg_CreateDecompress(j_decompress_ptr cinfo, int version, size_t size) {
 
 @needs_sources  # a wheel has a libjpeg of its own
 @pytest.mark.skipif(_kernel.sanitized, reason="the sanitizers have to be loaded first")
-def test_another_libjpeg_than_the_one_it_was_built_for_is_no_corrupt_picture(
+def test_a_libjpeg_that_it_was_not_built_for_is_not_a_corrupt_image(
     tmp_path: Path,
 ) -> None:
     source, library = tmp_path / "other.c", tmp_path / "libother.so"
@@ -272,11 +272,11 @@ def test_a_decoder_counts_what_it_has_decoded_at_its_own_size(quality: str) -> N
     blobs = [small, b"none", large, small[:300], png, cut]
     failures = decoder.decode(blobs, np.zeros((len(blobs), 8, 8, 3), np.uint8))
     assert [i for i, _, _ in failures] == [1, 3, 5]
-    assert decoder.take_pictures() == {
+    assert decoder.take_images() == {
         "JPEG": (3, len(small) + len(large) + len(cut), 1200 + 2 * 120_000, 120_000),
         "PNG": (1, len(png), 1000, 1000),
     }
-    assert decoder.take_pictures() == {}
+    assert decoder.take_images() == {}
 
 
 def test_compressed_data_that_comes_to_nothing_is_given_up() -> None:
@@ -310,7 +310,7 @@ def test_a_side_has_a_limit_of_its_own(size: tuple[int, int]) -> None:
     assert failure(png_of_zeros(*size)) == ("unsupported image", shown)
 
 
-def test_a_large_picture_does_not_make_a_decoder_large_for_ever() -> None:
+def test_a_large_image_does_not_make_a_decoder_large_forever() -> None:
     decoder = Decoder(8, 8, **LIMITS)
     pixels = np.empty((1, 8, 8, 3), np.uint8)
 
@@ -320,4 +320,4 @@ def test_a_large_picture_does_not_make_a_decoder_large_for_ever() -> None:
     decoder.decode([png_of_zeros(50, 50, interlaced=True)], pixels)
     before = resident()
     assert decoder.decode([png_of_zeros(5000, 5000, interlaced=True)], pixels) == []
-    assert resident() - before < 5120  # pages: 20 MiB; the picture has 100
+    assert resident() - before < 5120  # pages: 20 MiB; the image has 100

@@ -1,4 +1,4 @@
-"""Class numbers: filter="nearest" keeps the values that are stored, or says that it cannot."""
+"""Masks: filter="nearest" keeps the stored class numbers, or says that it cannot."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def png(image: Image.Image) -> bytes:
 
 
 def palette() -> Image.Image:
-    """Whose classes 1 and 2 have the same luma, nearly."""
+    """Return a mask with a palette in which classes 1 and 2 have nearly the same luma."""
     image = Image.fromarray(CLASSES).convert("P")
     image.putpalette([0, 0, 0, 255, 0, 0, 0, 130, 0, *range(27)])
     return image

@@ -1,4 +1,4 @@
-"""What Pillow decodes for the kernel: what is let in, what it may take, and whose settings hold."""
+"""What Pillow decodes for the kernel: which formats, within which limits, with whose settings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ DEFAULT_MAX_PIXELS = 178_956_970
 
 @pytest.fixture(params=[0, 2], ids=["in process", "2 workers"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
-    """A loader of one blob."""
+    """Make a loader of one blob."""
     made: list[FastLoader] = []
 
     def maker(blob: bytes, **options: Any) -> FastLoader:
@@ -47,7 +47,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
 
 
 def reason(blob: bytes, **options: Any) -> str:
-    """Why the image is bad, or nothing."""
+    """Return why the image is bad, or an empty string."""
     config = make_config({"url": "x.db", "image": "i", "size": (8, 8), **options}, {})
     images = np.zeros((1, 8, 8, 3), np.uint8)
     bad, _ = ImageDecoder("i", config).decode([blob], images, np.zeros(1, np.int64), 0)
@@ -83,7 +83,7 @@ print(peak() - before, bad.get(0, ""))
 
 
 def taken(path: Path, blob: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[float, str]:
-    """The MiB that a process takes for an image, and why it is bad."""
+    """Return the MiB that a process takes for an image, and why the image is bad."""
     file = path / "blob"
     file.write_bytes(blob)
     command = [sys.executable, "-c", PEAK, str(file), str(max_pixels)]
@@ -93,7 +93,7 @@ def taken(path: Path, blob: bytes, max_pixels: int = DEFAULT_MAX_PIXELS) -> tupl
 
 
 def hollow_jpeg(width: int, height: int) -> bytes:
-    """A progressive JPEG of this size without pixels."""
+    """Return a progressive JPEG of this size without pixels."""
     blob = saved(Image.new("RGB", (16, 16)), "JPEG", progressive=True)
     at = blob.index(b"\xff\xc2") + 5
     size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
@@ -138,7 +138,7 @@ def test_a_tiffs_tile_is_held_to_max_pixels(deflate: bool, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("frame", [(0, 0, 3000, 2000), (2990, 1990, 10, 10)])
 def test_a_gifs_frame_is_held_to_max_pixels(frame: tuple[int, ...], tmp_path: Path) -> None:
-    """One that is larger than the GIF makes the GIF larger."""
+    """A frame that is larger than the GIF makes the GIF larger."""
     blob = bytearray(empty_gif(1, 1))
     at = blob.index(b",") + 1
     blob[at : at + 8] = b"".join(number.to_bytes(2, "little") for number in frame)
@@ -189,7 +189,7 @@ def test_the_programs_limit_does_not_count_and_is_left_alone(
 
 
 def test_more_than_pillows_own_limit_may_be_allowed(make: Make) -> None:
-    """179 million. It is not whole, so it ends with another error, and little memory is taken."""
+    """It has 179 million pixels. It is not whole, so another error ends it, early."""
     blob = b"P4 13500 13500\n" + bytes(1000)
     with pytest.raises(RowError, match="image too large .13500 x 13500 pixels, the limit is 17895"):
         list(make(blob))
@@ -230,7 +230,7 @@ def test_ctrl_c_anywhere_leaves_the_programs_settings_alone() -> None:
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
     assert reason(blob) == ""
     interrupted = 0
-    for interrupter in each_place(["pillow"]):
+    for interrupter in each_place(["fields/pillow"]):
         interrupted += interrupter.run(lambda: pillow.decode(blob, 1000))
         after = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
         assert after == before, interrupter.where
@@ -293,7 +293,7 @@ Image.register_open("TOY", ToyImageFile, lambda prefix: prefix.startswith(b"TOY"
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The name of a module that adds a format to Pillow's."""
+    """Write a module that adds a format to Pillow's, and give its name."""
     (tmp_path / "toy_plugin.py").write_text(TOY)
     monkeypatch.syspath_prepend(tmp_path)
     yield "toy_plugin"

@@ -1,4 +1,4 @@
-"""Orientation in a PNG where ImageMagick used to put it, and of every type that Pillow takes."""
+"""The orientation in a PNG's text, where ImageMagick put it, in every type that Pillow accepts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def png(profile: str | None = None, *, zip: bool = False, data: bytes = b"") -> 
 
 
 def agrees(blob: bytes) -> bool:
-    """With Pillow's ImageOps.exif_transpose()."""
+    """Return whether the pixels are those of Pillow's ImageOps.exif_transpose()."""
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(blob))))
     pixels = np.zeros((1, *expected.shape), np.uint8)
     decoder = Decoder(*expected.shape[:2], max_pixels=100)

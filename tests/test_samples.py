@@ -21,7 +21,7 @@ needs_jpeg_2000 = pytest.mark.skipif(not features.check("jpg_2000"), reason="not
 
 
 def decoded(blob: bytes, height: int, width: int, **options: Any) -> NDArray[np.uint8] | str:
-    """The image at its own size, or why not."""
+    """Return the image at its own size, or why it is bad."""
     config = make_config({"url": "x.db", "image": "i", "size": (height, width), **options}, {})
     decoder = ImageDecoder("i", config)
     images = np.zeros((1, *image_column(config, "i").shape), np.uint8)
@@ -66,8 +66,11 @@ def test_a_gray_map_of_any_maximum_has_its_own_white() -> None:
 
 
 def jpeg_2000(samples: list[int], bits: int, mode: str = "L", **options: Any) -> bytes:
-    """Lossless, of one row. Pillow writes 8 or 16 bits, and what it writes is the samples less half
-    of white: the header says later of which depth they are."""
+    """Return a lossless JPEG 2000 of one row of samples of any depth.
+
+    Pillow writes 8 or 16 bits, and stores the samples less half of white. So the samples are
+    shifted first, and the depth in the header is changed afterwards.
+    """
     written = 16 if bits > 8 else 8
     shifted = np.array(samples) + (1 << (written - 1)) - (1 << (bits - 1))
     pixels = np.tile(shifted.astype(np.uint16 if bits > 8 else np.uint8), (8, 1))

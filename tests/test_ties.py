@@ -1,4 +1,4 @@
-"""Pixels that lie exactly between two samples, where "nearest" and "box" have to take a side."""
+"""Pixels exactly between two samples, where "nearest" and "box" have to take a side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILTERS = ("nearest", "box", "bilinear", "bicubic", "lanczos")
 
 
 def resized(blob: bytes, height: int, width: int, **options: Any) -> NDArray[np.uint8]:
-    """Gray, (height, width)."""
+    """Return gray levels of shape (height, width)."""
     decoder = Decoder(height, width, max_pixels=10**6, channels=1, **options)
     pixels = np.zeros((1, height, width, 1), np.uint8)
     assert decoder.decode([blob], pixels) == []
@@ -36,7 +36,7 @@ def noise(height: int, width: int) -> NDArray[np.uint8]:
 
 
 def pairs(count: int) -> list[tuple[int, int]]:
-    """(pixels, samples), half of them small: those have the most ties."""
+    """Return pairs of (pixels, samples), half of them small: those have the most ties."""
     rng = np.random.default_rng(27)
     small = {(int(a), int(b)) for a, b in rng.integers(1, 60, (count // 2, 2))}
     large = {(int(a), int(b)) for a, b in rng.integers(1, 700, (count // 2, 2))}
@@ -78,7 +78,7 @@ def test_a_row_of_three_pixels_that_is_mirrored() -> None:
 def test_turning_and_resizing_is_resizing_what_was_turned(
     orientation: int, filter: str, fit: str
 ) -> None:
-    """To the bit where rows stay rows; where they become columns, the passes round once more."""
+    """It is equal to the bit if rows stay rows; otherwise the passes round once more."""
     rng = np.random.default_rng(orientation)
     most = 0
     for height, width, out_height, out_width in rng.integers(1, 40, (25, 4)).tolist():

@@ -1,4 +1,4 @@
-"""Foreign declarations only: csrc/kernel.h, whose comments are the contract."""
+"""Declare csrc/kernel.h, whose comments are the contract, and nothing else."""
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -81,7 +81,7 @@ cdef extern from "kernel.h" nogil:
         FL_PNG
         FL_WEBP
 
-    ctypedef struct fl_pictures:
+    ctypedef struct fl_images:
         uint64_t decoded
         uint64_t bytes
         uint64_t pixels
@@ -92,15 +92,15 @@ cdef extern from "kernel.h" nogil:
 
     fl_decoder *fl_decoder_new(const fl_options *options) noexcept
     void fl_decoder_free(fl_decoder *decoder) noexcept
-    size_t fl_picture_bytes(const fl_decoder *decoder) noexcept
+    size_t fl_image_bytes(const fl_decoder *decoder) noexcept
     fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_draw draw,
-                        void *picture) noexcept
+                        void *output) noexcept
     fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw,
-                        void *picture) noexcept
+                        void *output) noexcept
     void fl_decoder_seen(const fl_decoder *decoder, uint32_t *size) noexcept
     const char *fl_decoder_message(const fl_decoder *decoder) noexcept
     fl_times fl_decoder_times(const fl_decoder *decoder) noexcept
-    fl_pictures fl_decoder_take_pictures(fl_decoder *decoder, fl_format format) noexcept
+    fl_images fl_decoder_take_images(fl_decoder *decoder, fl_format format) noexcept
     const char *fl_decoder_simd(const fl_decoder *decoder) noexcept
     enum:
         FL_MESSAGE_BYTES

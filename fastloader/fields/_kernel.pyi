@@ -1,3 +1,5 @@
+"""The types of the kernel: Cython over csrc/, which decodes and resizes images."""
+
 from collections.abc import Sequence
 from typing import Any
 
@@ -6,9 +8,9 @@ from numpy.typing import NDArray
 from typing_extensions import disjoint_base
 
 version: str
-"""Of the package that it was compiled for."""
+"""The version of the package that the kernel was compiled for."""
 libraries: str
-"""What decodes, e.g. ``"libjpeg-turbo 2.1.5, ..."``."""
+"""The libraries that decode and their versions, for example ``"libjpeg-turbo 2.1.5, ..."``."""
 sanitized: bool
 """Whether the kernel was compiled with AddressSanitizer."""
 
@@ -19,42 +21,85 @@ DTYPES: dict[str, int]
 FORMATS: dict[str, int]
 
 def crc32(buffers: Sequence[Any]) -> int:
-    """The checksum of gzip (zlib.crc32) of buffers one after the other, without the GIL: 150 KB in
-    0.01 ms, where zlib's own takes 0.1."""
+    """Return the CRC-32 of zlib and gzip of several buffers, one after the other.
+
+    This runs without the GIL, and ten times as fast as ``zlib.crc32()``.
+    """
 
 @disjoint_base
 class Decoder:
-    """Decodes JPEG, PNG and WebP, and makes each picture ``height`` x ``width``.
+    """Decode JPEG, PNG and WebP, and resize each image to ``height`` x ``width``.
 
-    channels: 3 for RGB, 1 for luma. luma_later: the caller makes luma of the RGB.
-    fit: "stretch"; "crop", the largest centred box of the wanted proportions times
-        ``crop_fraction``; "pad", all of the picture with ``background`` around it; "random_crop", a
-        box with a share of the area from ``scale`` and width / height from ``ratio``.
-    flip: mirror one picture in two. ``seed``, epoch and row decide, for the crops too.
-    filter: a key of FILTERS, as Pillow defines them.
-    orientation: turn pictures as their EXIF data asks.
-    quality: "exact", or "fast" for a reduced decode with cheaper arithmetic.
-    background: levels (red, green, blue) for pictures with alpha to be composed over; None drops
-        alpha.
-    layout, dtype: keys of LAYOUTS and DTYPES. The float types hold (level / 255 - mean) / std.
-    strict: refuse a blob that ends early or is damaged, rather than fill up with grey.
-    max_pixels, max_scans, max_chunks: of an encoded picture.
-    portable: no vector instructions; the pixels are the same.
-    timed: keep ``times``.
+    A decoder keeps its scratch memory between calls and belongs to one thread at a time.
 
-    Keeps its scratch memory between calls. One thread at a time. Raises ValueError for an option
-    out of its range.
+    Parameters
+    ----------
+    height, width
+        The size of the output images in pixels, 1 to 65,535.
+    max_pixels, max_scans, max_chunks
+        Limits of an encoded image: its pixels, the scans of a JPEG, the chunks of a PNG or WebP.
+    channels
+        3 for RGB, 1 for luma.
+    luma_later
+        Whether the caller converts the RGB to luma. With ``filter="nearest"``, images whose values
+        would change are then refused, as with ``channels=1``.
+    fit
+        ``"stretch"``; ``"crop"``, the largest centered box with the proportions of the output,
+        times `crop_fraction`; ``"pad"``, the whole image with `background` around it; or
+        ``"random_crop"``, a box with a share of the area from `scale` and a width / height from
+        `ratio`.
+    crop_fraction
+        The share of the sides of the largest centered box that ``"crop"`` takes.
+    scale, ratio
+        The least and the greatest value of a random crop's share of the area, and of its
+        width / height.
+    flip
+        Whether to mirror half of the images, left to right.
+    seed
+        Decides, with the epoch and the row, on random crops and flips.
+    filter
+        A key of FILTERS. The filters are those of Pillow.
+    orientation
+        Whether to turn images as their EXIF data asks.
+    quality
+        ``"exact"``, or ``"fast"`` for decoding at a reduced size with cheaper arithmetic.
+    background
+        The red, green and blue levels that images with alpha are composed over. None drops alpha.
+    layout, dtype
+        Keys of LAYOUTS and DTYPES.
+    mean, std
+        The float types hold (level / 255 - mean) / std, by channel.
+    strict
+        Whether to refuse a blob that ends early or is damaged instead of filling it up with gray.
+    portable
+        Whether to use no vector instructions. The pixels are the same.
+    timed
+        Whether to keep `times`.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range.
+
+    Attributes
+    ----------
+    shape
+        The shape of one output image, in the order of `layout`.
+    dtype
+        The type of its elements, a key of DTYPES.
+    simd
+        The vector instructions in use: ``"avx2"``, ``"neon"`` or ``"portable"``.
+    seen
+        The height and width of the last source image, turned as EXIF asks.
+    times
+        Seconds spent so far: ``"total"``, and its parts ``"resize"`` and ``"write"``.
     """
 
     shape: tuple[int, int, int]
-    """Of one picture."""
     dtype: str
     simd: str
-    """The vector instructions in use: ``"avx2"``, ``"neon"`` or ``"portable"``."""
     seen: tuple[int, int]
-    """Height and width of the last picture, turned as it is to be seen."""
     times: dict[str, float]
-    """Seconds so far: "total", and of these "resize" and "write"."""
 
     def __init__(
         self,
@@ -86,57 +131,114 @@ class Decoder:
     ) -> None: ...
     def decode(
         self,
-        # bytes, memoryview, ...: whatever exports a contiguous buffer
         blobs: Sequence[Any] | NDArray[np.intp],
-        pictures: NDArray[Any],
+        images: NDArray[Any],
         rows: NDArray[np.uint64] | None = None,
         epoch: int = 0,
         seen: NDArray[np.uint32] | None = None,
     ) -> list[tuple[int, int, str]]:
-        """Makes blob ``i`` into ``pictures[i]``, without the GIL.
+        """Decode ``blobs[i]`` into ``images[i]``, without the GIL.
 
-        blobs: a list of buffers, or intp (n, 2): the address and size of memory that the caller
-        keeps alive. pictures: (n or more, *shape) of ``dtype``, C-contiguous. rows: for each blob
-        the number that its crop is a function of, with ``epoch``. seen: (n or more, 2), is given
-        the heights and widths of the pictures, turned as they are to be seen.
+        Parameters
+        ----------
+        blobs
+            A list of n contiguous buffers; or their addresses and sizes, intp of shape (n, 2), in
+            memory that the caller keeps alive.
+        images
+            Receives the output images: C-contiguous and of type `dtype`. The first dimension is n
+            or more, the others are `shape`.
+        rows
+            The numbers that random crops and flips are a function of, with `epoch`; n or more.
+        epoch
+            The number of the epoch.
+        seen
+            Receives the heights and widths of the source images, turned as EXIF asks; of shape
+            (n or more, 2).
 
-        Returns ``(i, status, message)`` for each blob that is not all right; the statuses are
-        named in :data:`fastloader.errors.KERNEL_STATUS`. Unless it is PARTIAL, what such a blob
-        left in ``pictures[i]`` is undefined. Raises ValueError where the arrays do not fit.
+        Returns
+        -------
+        list of (i, status, message)
+            One entry for each blob that is not entirely right. The statuses are the keys of
+            :data:`fastloader.errors.KERNEL_STATUS`. Unless the status is PARTIAL, the contents of
+            ``images[i]`` are undefined.
+
+        Raises
+        ------
+        ValueError
+            If an array has another shape or type.
         """
 
-    def take_pictures(self) -> dict[str, tuple[int, int, int, int]]:
-        """What has been decoded since the last call: for each format in FORMATS that there was the
-        number of pictures, the bytes of their blobs, their pixels before the resize, and those of
-        the largest."""
+    def take_images(self) -> dict[str, tuple[int, int, int, int]]:
+        """Return what has been decoded since the last call.
+
+        Returns
+        -------
+        dict
+            For each format in FORMATS that occurred: the number of images, the bytes of their
+            blobs, their pixels before the resize, and the pixels of the largest image.
+        """
 
     def crop(
         self,
         stored: NDArray[np.uint8],
-        pictures: NDArray[Any],
+        images: NDArray[Any],
         rows: NDArray[np.uint64],
         epoch: int,
         original: NDArray[np.uint32] | None = None,
     ) -> None:
-        """Makes decoded pictures, (n, h, w, 3), into ``pictures``, without the GIL.
+        """Crop, flip and resize RGB images into ``images``, without the GIL.
 
-        rows: as of :meth:`decode`. original: (n, 2), the sizes that the pictures had before they
-        were made h x w; random crops are the boxes that :meth:`decode` would take of those, and not
-        of what they are now. Raises MemoryError.
+        Parameters
+        ----------
+        stored
+            n images, of shape (n, height, width, 3).
+        images, rows, epoch
+            As for :meth:`decode`.
+        original
+            The heights and widths that the images had before they were resized to those of
+            `stored`, of shape (n, 2). Random crops are then the boxes that :meth:`decode` takes of
+            images of that size.
+
+        Raises
+        ------
+        ValueError
+            If an array has another shape or type.
+        MemoryError
+            If there is not enough memory.
         """
 
     def resize(
         self,
         pixels: NDArray[np.uint8],
-        picture: NDArray[Any],
+        image: NDArray[Any],
         *,
         alpha: bool = False,
         orientation: int = 1,
         row: int = 0,
         epoch: int = 0,
     ) -> tuple[int, str] | None:
-        """Makes decoded pixels, RGB (h, w, 3) or RGBA (h, w, 4), into ``picture[0]``.
+        """Resize one decoded image into ``image[0]``.
 
-        alpha: whether there is one in the fourth byte of a pixel. orientation: EXIF's. Returns
-        None, or ``(status, message)``.
+        Parameters
+        ----------
+        pixels
+            RGB or RGBA, of shape (height, width, 3) or (height, width, 4).
+        image
+            Receives the output image, as for :meth:`decode`.
+        alpha
+            Whether the fourth channel is alpha; otherwise it is ignored.
+        orientation
+            The EXIF orientation, 1 to 8.
+        row, epoch
+            As for :meth:`decode`.
+
+        Returns
+        -------
+        tuple of (status, message), or None
+            None if the image is entirely right.
+
+        Raises
+        ------
+        ValueError
+            If an array has another shape or type.
         """

@@ -1,5 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The thin skin over csrc/: it translates arguments and results, and decides nothing."""
+"""Make csrc/ callable from Python: translate arguments and results, and decide nothing.
+
+The stub, _kernel.pyi, has the docstrings of what is public.
+"""
 
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS,
@@ -14,23 +17,27 @@ from libc.stdlib cimport calloc, free
 from ._kernel cimport *
 
 cdef extern from *:
-    const char *FASTLOADER_VERSION  # setup.py says it to the compiler
+    const char *FASTLOADER_VERSION  # a macro that setup.py defines
 
 
 def _libraries():
+    """Return the names and versions of the libraries in use."""
     cdef char text[FL_MESSAGE_BYTES]
     fl_libraries(text)
     return text.decode()
 
 
 def _check_libraries():
-    """Else every JPEG would be a corrupt one, and with on_error="skip" the table an empty one."""
+    """Raise ImportError if the loaded libraries are not those that this was compiled for.
+
+    Otherwise every JPEG would look corrupt, and with on_error="skip" the table would look empty.
+    """
     cdef char text[FL_MESSAGE_BYTES]
     if not fl_libraries_fit(text):
         raise ImportError(
-            f"fastloader was built for {libraries}, and another library is loaded in its place "
-            f"({text.decode()}). Build it again on this machine, with the headers of what is there: "
-            f"pip install --force-reinstall --no-cache-dir"
+            f"fastloader was built for {libraries}, but another library is loaded instead "
+            f"({text.decode()}). Build it again on this machine, with the headers of the installed "
+            f"libraries: pip install --force-reinstall --no-cache-dir"
         )
 
 
@@ -50,8 +57,10 @@ DTYPES = {"uint8": FL_UINT8, "float32": FL_FLOAT32, "float16": FL_FLOAT16,
 
 
 cdef class _Blobs:
-    """Borrows the bytes of a sequence of buffers for as long as it lives; ``where`` is a table of
-    their addresses and sizes."""
+    """Borrow the bytes of a sequence of buffers for as long as this object lives.
+
+    ``where`` is a table of their addresses and sizes.
+    """
 
     cdef Py_buffer *views
     cdef Py_ssize_t *where
@@ -87,8 +96,8 @@ def crc32(buffers):
     return crc
 
 
-cdef class _Pictures:
-    """Borrows an array for as long as it lives."""
+cdef class _Output:
+    """Borrow a writable, C-contiguous array for as long as this object lives."""
 
     cdef Py_buffer view
 
@@ -100,9 +109,9 @@ cdef class _Pictures:
 
 
 cdef class Decoder:
-    """Decodes encoded pictures and makes each the wanted size; see the stub for the options.
+    """Decode images and resize them; the stub documents the options.
 
-    Keeps its scratch memory between calls. One thread at a time.
+    A decoder keeps its scratch memory between calls and belongs to one thread at a time.
     """
 
     cdef fl_decoder *decoder
@@ -137,7 +146,7 @@ cdef class Decoder:
         options.portable, options.timed = portable, timed
         self.decoder = fl_decoder_new(&options)
         if self.decoder is NULL:
-            raise ValueError("an option is out of its range, or there is no memory")
+            raise ValueError("an option is out of its range, or there is not enough memory")
         self.shape = (height, width, channels) if layout == "NHWC" else (channels, height, width)
         self.dtype = dtype
 
@@ -154,29 +163,30 @@ cdef class Decoder:
         return {"total": times.total * 1e-9, "resize": times.resize * 1e-9,
                 "write": times.write * 1e-9}
 
-    def take_pictures(self):
-        cdef fl_pictures found
+    def take_images(self):
+        cdef fl_images found
         taken = {}
         for name, number in FORMATS.items():
-            found = fl_decoder_take_pictures(self.decoder, <fl_format><int>number)
+            found = fl_decoder_take_images(self.decoder, <fl_format><int>number)
             if found.decoded:
                 taken[name] = (found.decoded, found.bytes, found.pixels, found.largest)
         return taken
 
-    cdef _Pictures _borrow(self, array, Py_ssize_t count):
+    cdef _Output _borrow(self, array, Py_ssize_t count):
+        """Borrow an array that must hold at least ``count`` output images."""
         if array.shape[1:] != self.shape or array.shape[0] < count or array.dtype != self.dtype:
-            raise ValueError(f"{count} pictures of {self.shape} {self.dtype} need another array "
-                             f"than {array.shape} {array.dtype}")
-        return _Pictures(array)
+            raise ValueError(f"{count} images of {self.shape} {self.dtype} do not fit into an array "
+                             f"of {array.shape} {array.dtype}")
+        return _Output(array)
 
-    def decode(self, blobs, pictures, rows=None, epoch=0, uint32_t[:, ::1] seen=None):
+    def decode(self, blobs, images, rows=None, epoch=0, uint32_t[:, ::1] seen=None):
         cdef _Blobs borrowed
-        cdef _Pictures target
+        cdef _Output output
         cdef const Py_ssize_t[:, ::1] table
         cdef const uint64_t[::1] numbers
         cdef const Py_ssize_t *where
         cdef Py_ssize_t i, count
-        cdef size_t picture_bytes = fl_picture_bytes(self.decoder)
+        cdef size_t image_bytes = fl_image_bytes(self.decoder)
         cdef fl_draw draw
         cdef fl_status status
         if isinstance(blobs, (list, tuple)):
@@ -191,11 +201,11 @@ cdef class Decoder:
         if rows is not None:
             numbers = rows
             if numbers.shape[0] < count:
-                raise ValueError(f"{count} pictures need as many rows, not {numbers.shape[0]}")
+                raise ValueError(f"{count} images need {count} rows, not {numbers.shape[0]}")
         cdef bint numbered = rows is not None, sized = seen is not None
         if sized and (seen.shape[0] < count or seen.shape[1] != 2):
-            raise ValueError(f"{count} pictures need as many sizes, not {seen.shape[0]}")
-        target = self._borrow(pictures, count)
+            raise ValueError(f"{count} images need {count} sizes, not {seen.shape[0]}")
+        output = self._borrow(images, count)
         draw.row, draw.epoch = 0, epoch
         failures = []
         with nogil:
@@ -204,7 +214,7 @@ cdef class Decoder:
                     draw.row = numbers[i]
                 status = fl_decode(self.decoder, <const uint8_t *>where[2 * i],
                                    <size_t>max(where[2 * i + 1], 0), draw,
-                                   <uint8_t *>target.view.buf + <size_t>i * picture_bytes)
+                                   <uint8_t *>output.view.buf + <size_t>i * image_bytes)
                 if sized:
                     fl_decoder_seen(self.decoder, &seen[i, 0])
                 if status != FL_OK:
@@ -212,13 +222,13 @@ cdef class Decoder:
                         failures.append((i, <int>status, self._message()))
         return failures
 
-    def resize(self, const uint8_t[:, :, ::1] pixels not None, picture, *, alpha=False,
+    def resize(self, const uint8_t[:, :, ::1] pixels not None, image, *, alpha=False,
                orientation=1, row=0, epoch=0):
         cdef fl_raw raw
         cdef fl_draw draw
         if pixels.shape[0] < 1 or pixels.shape[1] < 1 or not 3 <= pixels.shape[2] <= 4:
             raise ValueError("a decoded image has at least one row of RGB or RGBA pixels")
-        cdef _Pictures target = self._borrow(picture, 1)
+        cdef _Output output = self._borrow(image, 1)
         raw.height, raw.width = pixels.shape[0], pixels.shape[1]
         raw.pixels, raw.channels = &pixels[0, 0, 0], <unsigned int>pixels.shape[2]
         raw.alpha, raw.orientation = alpha, orientation
@@ -226,23 +236,23 @@ cdef class Decoder:
         draw.row, draw.epoch = row, epoch
         cdef fl_status status
         with nogil:
-            status = fl_resize(self.decoder, &raw, draw, target.view.buf)
+            status = fl_resize(self.decoder, &raw, draw, output.view.buf)
         return (<int>status, self._message()) if status != FL_OK else None
 
-    def crop(self, const uint8_t[:, :, :, ::1] stored not None, pictures,
+    def crop(self, const uint8_t[:, :, :, ::1] stored not None, images,
              const uint64_t[::1] rows not None, epoch, const uint32_t[:, ::1] original=None):
         cdef fl_raw raw
         cdef fl_draw draw
         cdef fl_status status = FL_OK
         cdef Py_ssize_t i, count = stored.shape[0]
-        cdef size_t picture_bytes = fl_picture_bytes(self.decoder)
+        cdef size_t image_bytes = fl_image_bytes(self.decoder)
         cdef bint sized = original is not None
         if stored.shape[1] < 1 or stored.shape[2] < 1 or stored.shape[3] != 3:
-            raise ValueError("a stored picture has at least one row of red, green, blue")
+            raise ValueError("a stored image has at least one row of RGB pixels")
         if rows.shape[0] < count or (sized and (original.shape[0] < count or
                                                 original.shape[1] != 2)):
-            raise ValueError(f"{count} pictures need as many rows and sizes")
-        cdef _Pictures target = self._borrow(pictures, count)
+            raise ValueError(f"{count} images need {count} rows and sizes")
+        cdef _Output output = self._borrow(images, count)
         raw.height, raw.width = stored.shape[1], stored.shape[2]
         raw.channels, raw.alpha, raw.orientation = 3, False, 1
         raw.original_height = raw.original_width = 0
@@ -253,7 +263,7 @@ cdef class Decoder:
                 if sized:
                     raw.original_height, raw.original_width = original[i, 0], original[i, 1]
                 status = fl_resize(self.decoder, &raw, draw,
-                                   <uint8_t *>target.view.buf + <size_t>i * picture_bytes)
+                                   <uint8_t *>output.view.buf + <size_t>i * image_bytes)
                 if status != FL_OK:
                     break
         if status != FL_OK:
@@ -266,6 +276,7 @@ cdef class Decoder:
         return size[0], size[1]
 
     cdef str _message(self):
+        """Return what the kernel says about the last image."""
         return fl_decoder_message(self.decoder).decode("utf-8", "replace")
 
     def __repr__(self):

@@ -1,4 +1,8 @@
-"""The images of one column: the kernel makes them, Pillow those that the kernel does not know."""
+"""Make the images of one column: the kernel decodes most formats, Pillow the others.
+
+This runs where batches are built: in a worker process or, with ``workers=0``, in the training
+process.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +23,31 @@ from .imports import import_all
 
 
 class ImageDecoder:
-    """Decodes the blobs of one image column into what the configuration asks for.
+    """Decode the blobs of one image column into arrays as the configuration asks for.
 
-    Keeps its scratch memory between calls. One thread at a time.
+    A decoder keeps its scratch memory between calls and belongs to one thread at a time.
 
-    Raises ConfigError if a module of ``worker_imports`` cannot be imported.
+    Parameters
+    ----------
+    column
+        The name of the image column.
+    config
+        The options of the loader. The modules of ``worker_imports`` are imported here.
+
+    Raises
+    ------
+    ConfigError
+        If a module of ``worker_imports`` cannot be imported.
     """
 
-    def __init__(self, image: str, config: Config) -> None:
+    def __init__(self, column: str, config: Config) -> None:
         import_all(config.worker_imports)
-        its = config.decoder_options(image)
+        its = config.decoder_options(column)
         height, width = its.pop("size")
         self._decoder = Decoder(
             height, width, seed=config.seed, portable=config.simd == "portable", **its
         )
-        self._pictures: dict[str, Pictures] = {}  # that Pillow has decoded
+        self._by_pillow: dict[str, Pictures] = {}
         self._for_pillow: dict[str, Any] = {
             "max_pixels": its["max_pixels"],
             "nearest": its["filter"] == "nearest",
@@ -41,35 +55,48 @@ class ImageDecoder:
             "plugins": bool(config.worker_imports),
         }
         self._is_random = its["flip"] or its["fit"] == "random_crop"
-        # Where there are several, a reason says which one it is about.
-        self._prefix = f"column {image!r}: " if len(config.images) > 1 else ""
+        # With several image columns, a reason has to name the one that it is about.
+        self._prefix = f"column {column!r}: " if len(config.images) > 1 else ""
 
     @property
     def simd(self) -> str:
-        """The vector instructions in use."""
+        """The vector instructions in use: ``"avx2"``, ``"neon"`` or ``"portable"``."""
         return self._decoder.simd
 
     def decode(
         self,
         blobs: Sequence[Any] | NDArray[np.intp],
-        pictures: NDArray[Any],
+        images: NDArray[Any],
         keys: Keys,
         epoch: int,
         seen: NDArray[np.uint32] | None = None,
     ) -> tuple[dict[int, str], dict[int, str]]:
-        """Makes blob ``i``, of the row with key ``i``, into ``pictures[i]``. seen: as of
-        :meth:`fastloader.fields._kernel.Decoder.decode`.
+        """Decode ``blobs[i]``, of the row with the key ``keys[i]``, into ``images[i]``.
 
-        Returns the reasons for those that cannot be made, and for those that end early and were
-        filled up with grey, by number.
+        Parameters
+        ----------
+        blobs, images, seen
+            As for :meth:`fastloader.fields._kernel.Decoder.decode`.
+        keys
+            The keys of the rows, which with `epoch` decide on random crops and flips.
+        epoch
+            The number of the epoch.
+
+        Returns
+        -------
+        bad
+            The reason for each image that cannot be decoded, by its index.
+        partial
+            The reason for each image that ends early or is damaged and was filled up with gray,
+            by its index.
         """
         bad: dict[int, str] = {}
         partial: dict[int, str] = {}
         numbers = key_numbers(keys) if self._is_random else None
-        for i, status, message in self._decoder.decode(blobs, pictures, numbers, epoch, seen):
+        for i, status, message in self._decoder.decode(blobs, images, numbers, epoch, seen):
             if status == UNKNOWN_FORMAT:
                 row = 0 if numbers is None else int(numbers[i])
-                reason = self._with_pillow(blobs[i], pictures[i : i + 1], row, epoch, message)
+                reason = self._with_pillow(blobs[i], images[i : i + 1], row, epoch, message)
                 if seen is not None:
                     seen[i] = self._decoder.seen
             else:
@@ -78,16 +105,29 @@ class ImageDecoder:
                 (partial if status == PARTIAL else bad)[i] = self._prefix + reason
         return bad, partial
 
-    def take_pictures(self) -> dict[str, Pictures]:
-        """What has been decoded since the last call, by format."""
-        taken, self._pictures = self._pictures, {}
-        own = {name: Pictures(*found) for name, found in self._decoder.take_pictures().items()}
+    def take_images(self) -> dict[str, Pictures]:
+        """Return what has been decoded since the last call, by format."""
+        taken, self._by_pillow = self._by_pillow, {}
+        own = {name: Pictures(*found) for name, found in self._decoder.take_images().items()}
         return together(own, taken)
 
     def _with_pillow(
-        self, blob: Any, picture: NDArray[Any], row: int, epoch: int, message: str
+        self, blob: Any, image: NDArray[Any], row: int, epoch: int, message: str
     ) -> str:
-        """The reason why not, or nothing."""
+        """Decode a blob with Pillow into ``image[0]``.
+
+        Parameters
+        ----------
+        blob
+            A buffer, or an address and a size as in a table of blobs.
+        message
+            What the kernel says about the blob.
+
+        Returns
+        -------
+        str
+            The reason why it cannot be decoded, or an empty string.
+        """
         if isinstance(blob, np.ndarray):
             blob = ctypes.string_at(*blob.tolist())
         try:
@@ -97,28 +137,42 @@ class ImageDecoder:
         except pillow.CannotDecode as error:
             return str(error)
         failure = self._decoder.resize(
-            found.pixels, picture, alpha=found.alpha, orientation=found.orientation, row=row,
+            found.pixels, image, alpha=found.alpha, orientation=found.orientation, row=row,
             epoch=epoch,
         )  # fmt: skip
         if failure:
             return kernel_reason(*failure)
         pixels = found.pixels.shape[0] * found.pixels.shape[1]
         one = {found.format: Pictures(1, len(blob), pixels, pixels)}
-        self._pictures = together(self._pictures, one)
+        self._by_pillow = together(self._by_pillow, one)
         return ""
 
 
 class StoredImages:
-    """What a cache keeps of an image column whose pictures are others in each epoch, for the batch
-    that is being made, and how the batch's pictures are made of it.
+    """The images that a cache keeps of a column whose images change from epoch to epoch.
 
-    pictures: uint8 (batch_size, height, width, 3). seen: uint32 (batch_size, 2), the sizes that
-    they had.
+    The cache keeps each image as it is before the random crop or flip. An object holds those of the
+    batch that is being built, and makes the batch's images from them.
+
+    Parameters
+    ----------
+    column
+        The name of the image column.
+    config
+        The options of the loader.
+
+    Attributes
+    ----------
+    images
+        The kept images, uint8 of shape (batch_size, height, width, 3).
+    seen
+        The heights and widths that they had before they were resized to this, uint32 of shape
+        (batch_size, 2).
     """
 
-    def __init__(self, image: str, config: Config) -> None:
-        its, stored = config.image_options(image), config.decoder_options(image)
-        self.pictures = np.empty((config.batch_size, *stored["size"], 3), np.uint8)
+    def __init__(self, column: str, config: Config) -> None:
+        its, stored = config.image_options(column), config.decoder_options(column)
+        self.images = np.empty((config.batch_size, *stored["size"], 3), np.uint8)
         self.seen = np.ones((config.batch_size, 2), np.uint32)
         # The limits are for encoded images. These are the cache's own, of whatever size.
         for name in ("cache_size", "max_pixels", "max_scans", "max_chunks"):
@@ -126,14 +180,14 @@ class StoredImages:
         height, width = its.pop("size")
         self._is_crop = its["fit"] == "random_crop"
         if not self._is_crop:
-            its["fit"] = "stretch"  # which it is already: what is left is the flip
+            its["fit"] = "stretch"  # the kept image has its final size: only the flip is left to do
         self._decoder = Decoder(
             height, width, max_pixels=2**32, seed=config.seed, portable=config.simd == "portable",
             **its,
         )  # fmt: skip
 
-    def finish(self, pictures: NDArray[Any], keys: Keys, epoch: int) -> None:
-        """Makes the batch's pictures, of the rows with these keys."""
+    def finish(self, images: NDArray[Any], keys: Keys, epoch: int) -> None:
+        """Crop and flip the kept images of the rows with these keys into ``images``."""
         rows = len(keys)
         original = self.seen[:rows] if self._is_crop else None
-        self._decoder.crop(self.pictures[:rows], pictures, key_numbers(keys), epoch, original)
+        self._decoder.crop(self.images[:rows], images, key_numbers(keys), epoch, original)

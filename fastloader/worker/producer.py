@@ -193,7 +193,7 @@ class Producer:
             filled.reconnects = self._source.reconnects - self._reconnects
             self._reconnects += filled.reconnects
         for _, decoder in self._decoders:
-            filled.pictures = together(filled.pictures, decoder.take_pictures())
+            filled.pictures = together(filled.pictures, decoder.take_images())
         self.clock.settle()
         filled.times = Times(**self._lap.end(), cpu_s=self._cpu_s() - cpu_start_s)
         if self._is_traced:
@@ -214,7 +214,7 @@ class Producer:
         }
         stored: Arrays = {}
         for image, its in self._stored.items():
-            stored.update(zip(stored_image(image), (its.pictures, its.seen), strict=True))
+            stored.update(zip(stored_image(image), (its.images, its.seen), strict=True))
         targets = {**slot, **text, **stored}
         return _Batch(positions, fetched.tolist(), self._keys[missing], targets)
 
