@@ -1,8 +1,7 @@
-"""Two extensions: the kernel, Cython over csrc/ against its codecs' libraries, and libpq's calls.
+"""Build the two extensions: the kernel (Cython, csrc/ and the codecs' libraries) and libpq's calls.
 
-The rest is in pyproject.toml.
-
-FASTLOADER_SANITIZE=1 compiles them with AddressSanitizer and UndefinedBehaviorSanitizer.
+Everything else about the package is in pyproject.toml. FASTLOADER_SANITIZE=1 compiles the
+extensions with AddressSanitizer and UndefinedBehaviorSanitizer.
 """
 
 import os
@@ -22,14 +21,14 @@ fastloader needs the headers of {library}, and the compiler found no usable <{he
 
   {error}
 
-Install them and try again, together with those of the others:
+Install the headers of all three libraries and try again:
   Debian, Ubuntu   apt-get install libjpeg-dev libwebp-dev libisal-dev
   Fedora           dnf install libjpeg-turbo-devel libwebp-devel isa-l-devel
   Homebrew         brew install jpeg-turbo webp isa-l    (and add its prefix to CPATH, LIBRARY_PATH)
 """
 
-# What has to compile for each library, and what it is linked as. JCS_EXT_RGBX is libjpeg-turbo's
-# own: the check refuses the other libjpegs in words.
+# What each library is linked as, and what has to compile. Only libjpeg-turbo has JCS_EXT_RGBX, so
+# any other libjpeg is refused with an explanation instead of a compiler error.
 LIBRARIES = {
     "jpeg": ("libjpeg-turbo", "jpeglib.h", "JCS_EXT_RGBX"),
     "webp": ("libwebp", "webp/decode.h", "VP8_STATUS_OK"),
@@ -50,11 +49,15 @@ sanitize = os.environ.get("FASTLOADER_SANITIZE", "0") not in ("", "0")
 
 
 class BuildKernel(build_ext):
+    """Check for the headers, then build, with more warnings for csrc/ than for Cython's output."""
+
     def build_extensions(self):
+        """Build all extensions, if the headers are there."""
         self.check_headers()
         super().build_extensions()
 
     def check_headers(self):
+        """Exit with instructions if a library has no usable headers."""
         with tempfile.TemporaryDirectory() as folder:
             for library, header, name in LIBRARIES.values():
                 probe = Path(folder, "probe.c")
@@ -66,11 +69,12 @@ class BuildKernel(build_ext):
                     raise SystemExit(message) from None
 
     def build_extension(self, ext):
+        """Build one extension, the kernel with csrc/."""
         if ext.name != KERNEL:
             super().build_extension(ext)
             return
-        # The warnings are for our own C; what Cython generates is not held to them. So csrc/ is
-        # compiled first and handed to the linker.
+        # The warnings are for our own C, not for what Cython generates. So csrc/ is compiled first,
+        # and its objects are passed to the linker.
         objects = self.compiler.compile(
             sorted(glob("csrc/*.c")),
             output_dir=self.build_temp,
@@ -81,8 +85,8 @@ class BuildKernel(build_ext):
         super().build_extension(ext)
 
 
-# Python's stable ABI, which has buffers since 3.11: one wheel for all later versions. It costs
-# 0.0 ms of a photograph's 1.1, and 0.15 us of a call. (Free-threaded Pythons have none yet.)
+# Python's stable ABI has included buffers since 3.11, so one wheel serves all later versions, at a
+# cost of 0.15 us for each call. Free-threaded Pythons do not have a stable ABI yet.
 stable = sys.version_info >= (3, 11) and not sysconfig.get_config_var("Py_GIL_DISABLED")
 macros = [("FASTLOADER_VERSION", f'"{VERSION}"')]
 if stable:

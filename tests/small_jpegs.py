@@ -1,6 +1,6 @@
-"""JPEGs of 23 x 17 pixels of every kind, made with libjpeg-turbo's cjpeg API: gradients in x and y.
+"""JPEGs of 23 x 17 pixels, one of every kind: gradients in x and y.
 
-Pillow cannot write most of these.
+They were made with libjpeg-turbo's API, because Pillow cannot write most of these kinds.
 """
 
 from base64 import b64decode

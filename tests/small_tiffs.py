@@ -1,4 +1,4 @@
-"""TIFFs that Pillow cannot write, and other files made by hand for what Pillow decodes."""
+"""Make TIFFs that Pillow cannot write, and other files that Pillow opens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tiff(
     tile: tuple[int, int] | None = None,
     tags: dict[int, int] | None = None,
 ) -> bytes:
-    """A TIFF of one strip or tile with these samples."""
+    """Return a TIFF of one strip or tile with these samples."""
     order = ">" if big_endian else "<"
     data = zlib.compress(data, 9) if deflate else data
     found: dict[int, tuple[int, ...]] = {
@@ -57,34 +57,35 @@ def tiff(
 
 
 def saved(image: Image.Image, format: str, **options: Any) -> bytes:
+    """Return the file that Pillow makes of an image."""
     file = io.BytesIO()
     image.save(file, format, **options)
     return file.getvalue()
 
 
 def empty_gif(width: int, height: int) -> bytes:
-    """35 bytes that claim to be an image of any size: one pixel is there."""
+    """Return 35 bytes that claim to be an image of any size and hold one pixel."""
     start = b"GIF89a" + struct.pack("<HH", width, height) + b"\x80\0\0\0\0\0\xff\xff\xff"
     return start + b"," + struct.pack("<HHHH", 0, 0, 1, 1) + b"\0\x02\x02\x44\x01\0;"
 
 
 def ico(frame: bytes) -> bytes:
-    """An icon of 8 x 8 pixels, as its directory says."""
+    """Return an icon whose directory claims 8 x 8 pixels."""
     return struct.pack("<HHHBBBBHHII", 0, 1, 1, 8, 8, 0, 0, 1, 8, len(frame), 22) + frame
 
 
 def icns(frame: bytes) -> bytes:
-    """An icon of 128 x 128 pixels, as its directory says."""
+    """Return an icon whose directory claims 128 x 128 pixels."""
     return struct.pack(">4sI4sI", b"icns", 16 + len(frame), b"ic07", 8 + len(frame)) + frame
 
 
 def blp(frame: bytes) -> bytes:
-    """A texture of 8 x 8 pixels, as its header says, around a JPEG."""
+    """Return a texture around a JPEG whose header claims 8 x 8 pixels."""
     header = b"BLP1" + struct.pack("<iIIIii", 0, 0, 8, 8, 0, 0)
     at = struct.pack("<16I", len(header) + 132, *[0] * 15)
     return header + at + struct.pack("<16I", len(frame), *[0] * 15) + bytes(4) + frame
 
 
 def dcx(frame: bytes) -> bytes:
-    """A fax of one page, a PCX."""
+    """Return a fax of one page, which is a PCX."""
     return struct.pack("<III", 0x3ADE68B1, 12, 0) + frame

@@ -1,4 +1,4 @@
-"""WebPs of 23 x 17 pixels of every kind, for machines whose Pillow cannot write them."""
+"""WebPs of 23 x 17 pixels, one of every kind, for machines whose Pillow cannot write them."""
 
 from base64 import b64decode
 

@@ -1,4 +1,4 @@
-"""The modules that a user names to be imported where images are decoded."""
+"""Import the modules of ``worker_imports`` in every process that decodes images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from ..errors import ConfigError
 def import_all(modules: Iterable[str]) -> None:
     """Import the modules of ``worker_imports``.
 
-    Raises ConfigError with the name of one that cannot be imported.
+    Raises
+    ------
+    ConfigError
+        If a module cannot be imported; the message names it.
     """
     for name in modules:
         try:

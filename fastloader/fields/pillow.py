@@ -1,6 +1,7 @@
-"""The formats that the kernel does not decode: GIF, BMP, TIFF, AVIF, JPEG 2000, ... through Pillow.
+"""Decode, with Pillow, the formats that the kernel does not know: GIF, BMP, TIFF, AVIF, and others.
 
-Pillow is imported when the first such image comes, and not before.
+This runs where batches are built: in a worker process or, with ``workers=0``, in the training
+process. Pillow is imported when the first such image arrives.
 """
 
 from __future__ import annotations
@@ -23,32 +24,43 @@ from ..errors import OTHER_VALUES, kernel_reason
 from .samples import NotDefined, depths_of, levels_of, write_rows
 
 ORIENTATION = 0x0112
-"""EXIF's tag."""
+"""The EXIF tag of the orientation."""
 
 MOST_SIDE = 65_535
-"""Pixels of a side, as for the kernel's own formats."""
+"""The most pixels that a side may have, as for the kernel's own formats."""
 
 BAND_PIXELS = 1 << 18
-"""Pixels that are converted at a time, in whole rows. What a band takes is gone before the next."""
+"""How many pixels are converted at a time, in whole rows, so that temporary memory stays small."""
 
 FORMATS = (
     "AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG2000", "PCX", "PPM", "PSD", "QOI", "SGI", "SUN",
     "TGA", "TIFF",
 )  # fmt: skip
-"""Pillow's own formats that are let in: those of images whose header says how large they are.
+"""Pillow's own formats that are accepted: those whose header gives the size of the image.
 
-JPEG, PNG and WebP the kernel has refused already, with a reason. EPS is a program, which Pillow
-gives to Ghostscript; BUFR, GRIB, HDF5 and WMF go to whatever the program has registered for them.
-BLP, DCX, ICNS and IPTC hold files of other formats, of other sizes than their own header's, EPS
-among them. The rest is for icons, cursors, fonts and instruments, and no set of images is in it.
+JPEG, PNG and WebP are not among them, because the kernel has already refused such a blob and said
+why. The others are left out for these reasons:
+
+* EPS is a program, which Pillow passes to Ghostscript.
+* BUFR, GRIB, HDF5 and WMF are passed to whatever handler the program has registered.
+* BLP, DCX, ICNS and IPTC contain files of other formats, EPS among them, whose size may differ
+  from the one in their header.
+* The rest is for icons, cursors, fonts and instruments. Datasets do not use them.
 """
 
 
 @dataclass(frozen=True)
-class Picture:
-    """Decoded pixels.
+class DecodedImage:
+    """An image that Pillow has decoded.
 
-    format: Pillow's name. pixels: uint8 (h, w, 3), or (h, w, 4) with alpha. orientation: EXIF's.
+    Attributes
+    ----------
+    format
+        Pillow's name of the format.
+    pixels
+        RGB or RGBA, uint8 of shape (height, width, 3) or (height, width, 4).
+    orientation
+        The EXIF orientation, 1 to 8. The pixels are not turned yet.
     """
 
     format: str
@@ -57,16 +69,16 @@ class Picture:
 
     @property
     def alpha(self) -> bool:
-        """Whether there is a fourth channel."""
+        """Whether the pixels have an alpha channel."""
         return bool(self.pixels.shape[2] == 4)
 
 
 class CannotDecode(Exception):
-    """Why an image cannot be decoded, in words."""
+    """Raised when an image cannot be decoded; the message is the reason that users see."""
 
 
 class UnknownFormat(CannotDecode):
-    """Pillow does not know it either, or is not there."""
+    """Raised when Pillow does not know the format either, or is not installed."""
 
 
 def decode(
@@ -76,16 +88,29 @@ def decode(
     nearest: bool = False,
     is_luma: bool = False,
     plugins: bool = False,
-) -> Picture:
-    """The first frame of an image in one of Pillow's formats.
+) -> DecodedImage:
+    """Decode the first frame of an image in one of Pillow's formats.
 
-    blob: bytes, or whatever exports a buffer.
-    max_pixels: larger images are refused before they take memory.
-    nearest, is_luma: how it will be resized, and whether to one channel. Of a mask, whose pixels
-        are numbers of classes, nothing may be lost.
-    plugins: let in the formats of other packages, too.
+    Parameters
+    ----------
+    blob
+        Bytes, or anything else that exports a buffer.
+    max_pixels
+        Larger images are refused before memory is allocated for them.
+    nearest
+        Whether the image will be resized with ``filter="nearest"``. It may then be a mask, whose
+        pixels are class numbers that must not change.
+    is_luma
+        Whether it will be converted to one channel.
+    plugins
+        Whether to accept formats that other packages add to Pillow.
 
-    Raises CannotDecode.
+    Raises
+    ------
+    UnknownFormat
+        If Pillow is not installed or does not recognize the format.
+    CannotDecode
+        If the image is corrupt, too large or of an unsupported kind.
     """
     try:
         from PIL import Image
@@ -112,21 +137,24 @@ def decode(
         raise CannotDecode(f"unsupported image ({error})") from None
     except (MemoryError, CannotDecode):
         raise
-    except Exception as error:  # whatever its many decoders raise
+    except Exception as error:  # Pillow's decoders may raise anything
         reason = f"{type(error).__name__}: {error}"
         raise CannotDecode(f"corrupt image (Pillow says {reason[:200]})") from None
-    return Picture(name, pixels, orientation if orientation in range(1, 9) else 1)
+    return DecodedImage(name, pixels, orientation if orientation in range(1, 9) else 1)
 
 
-# ---- what is let in ------------------------------------------------------------------------------
+# ---- which formats are accepted ------------------------------------------------------------------
 
 _lock = threading.Lock()
-"""Held while Pillow's settings are ours. They belong to the process, as warnings' filters do, so
-loaders in several threads of one process take turns."""
+"""Held while Pillow has our settings.
+
+Those settings and the filters of warnings belong to the process, so the loaders of several threads
+must not change them at the same time.
+"""
 
 
 def _renew_lock() -> None:
-    """In a fork there is nobody who would release it."""
+    """Replace the lock in a forked child, where the thread that may hold it does not exist."""
     global _lock  # noqa: PLW0603 # a lock cannot be reset
     _lock = threading.Lock()
 
@@ -136,15 +164,15 @@ os.register_at_fork(after_in_child=_renew_lock)
 
 @contextlib.contextmanager
 def _settings(max_pixels: int) -> Iterator[None]:
-    """Pillow's settings as they are in every worker, whatever the program's are.
+    """Give Pillow the same settings in every process, whatever the program has set.
 
-    With ``workers=0`` the program's are put back afterwards.
+    The program's settings are restored afterwards: with ``workers=0`` this is its own process.
     """
     from PIL import GifImagePlugin, Image, ImageFile
 
     ours: list[tuple[Any, dict[str, Any]]] = [
-        # Over twice this it raises an error, in all places where a size comes to light: also in an
-        # icon's frames, and where a frame of a GIF is larger than the GIF.
+        # Pillow raises an error above twice this number, wherever it learns a size: also for the
+        # frames of an icon, and for a frame of a GIF that is larger than the GIF.
         (Image, {"MAX_IMAGE_PIXELS": max_pixels / 2}),
         (ImageFile, {"LOAD_TRUNCATED_IMAGES": False}),
         (
@@ -154,7 +182,7 @@ def _settings(max_pixels: int) -> Iterator[None]:
     ]
     modules = [vars(module) for module, _ in ours]
     with _lock, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of metadata that is not quite right
+        warnings.simplefilter("ignore")  # Pillow warns about slightly wrong metadata
         theirs = [{name: vars(module)[name] for name in values} for module, values in ours]
         put_back = map(dict.update, modules, theirs)
         try:
@@ -166,9 +194,12 @@ def _settings(max_pixels: int) -> Iterator[None]:
 
 
 def _opened(file: io.BytesIO, plugins: bool) -> Any:
-    """The image, whose header has been read, and maybe more. Raises UnknownFormat.
+    """Open an image as ``Image.open()`` does, but say which format something is wrong with.
 
-    As ``Image.open()``, which does not say in which format something is wrong.
+    Raises
+    ------
+    UnknownFormat
+        If no accepted format recognizes the file.
     """
     from PIL import Image
 
@@ -180,12 +211,12 @@ def _opened(file: io.BytesIO, plugins: bool) -> Any:
         factory, accept = Image.OPEN[name]
         is_pillows = getattr(factory, "__module__", "").partition(".")[0] == "PIL"
         known = accept(prefix) if accept else True
-        if isinstance(known, str):  # what this Pillow was built without
+        if isinstance(known, str):  # names the library that this Pillow was built without
             said = known
         elif not known:
             pass
         elif not is_pillows and not plugins:
-            if accept:  # or it says nothing of this image
+            if accept:  # a plugin without this check claims every file
                 said = (
                     f"this program has a plugin of Pillow for {name}, which workers do not have: "
                     f"name the module that registers it in worker_imports"
@@ -195,30 +226,32 @@ def _opened(file: io.BytesIO, plugins: bool) -> Any:
             try:
                 return factory(file, "")
             except (SyntaxError, IndexError, TypeError, struct.error) as error:
-                if accept:  # or it is tried with everything
+                if accept:  # a plugin without this check is tried on every file
                     said = f"Pillow's plugin for {name} says: {str(error)[:200]}"
     raise UnknownFormat(said)
 
 
 def _check_size(image: Any, max_pixels: int) -> None:
+    """Raise CannotDecode if the image, or a tile of it, is too large."""
     width, height = image.size
     if width * height > max_pixels or max(width, height) > MOST_SIDE:
         most = max_pixels if width * height > max_pixels else 0
         raise CannotDecode(_too_large(f"{width} x {height} pixels", most))
     if image.format == "TIFF":
-        # A tile is decoded whole, of whatever size it is.
+        # A tile is decoded as a whole, even if it is much larger than the image.
         width, height = (image.tag_v2.get(tag, 0) for tag in (322, 323))
         if isinstance(width, int) and isinstance(height, int) and width * height > max_pixels:
             raise CannotDecode(_too_large(f"tiles of {width} x {height} pixels", max_pixels))
 
 
 def _too_large(what: str, most: int) -> str:
+    """Return the reason for refusing a size; ``most=0`` stands for the limit of a side."""
     limit = f"{most}; raise max_pixels to allow it" if most else f"{MOST_SIDE} for a side"
     return f"image too large ({what}, the limit is {limit})"
 
 
 def _check_classes(image: Any, depth: int, *, is_luma: bool) -> None:
-    """Raise CannotDecode if something is lost of an image that may be a mask."""
+    """Raise CannotDecode if decoding would change the values of an image that may be a mask."""
     lost = None
     if depth > 8:
         lost = f"{image.format}: {depth} bits would become 8"
@@ -229,10 +262,10 @@ def _check_classes(image: Any, depth: int, *, is_luma: bool) -> None:
 
 
 def _load(image: Any) -> None:
-    """Decode it as it lies."""
+    """Decode the pixels in the order they are stored in, without turning the image."""
     if image.format == "TIFF":
-        image.getexif()  # which is read from a file that is let go of
-        image.load_end = _nothing  # it would turn the image and delete the tag
+        image.getexif()  # must be read before load() closes the file
+        image.load_end = _nothing  # Pillow's would turn the image and delete the tag
         image.load()
         image._size = image.im.size
     else:
@@ -240,11 +273,14 @@ def _load(image: Any) -> None:
 
 
 def _nothing() -> None:
-    pass
+    """Stand in for the method that turns a TIFF after it is loaded."""
 
 
 def _pixels(image: Any, depths: tuple[int, ...]) -> NDArray[np.uint8]:
-    """The pixels of a loaded image, made band by band: there is no third copy."""
+    """Return the pixels of a loaded image as RGB or RGBA.
+
+    They are converted band by band, so that there is no third copy of the whole image.
+    """
     levels = levels_of(image, depths)
     width, height = image.size
     alpha = image.has_transparency_data
