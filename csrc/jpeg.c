@@ -89,6 +89,7 @@ static boolean fill_input_buffer(j_decompress_ptr cinfo) {
     return TRUE;
 }
 
+/* Skips `count` bytes; past the end of the blob, as fill_input_buffer() does. */
 static void skip_input_data(j_decompress_ptr cinfo, long count) {
     if (count <= 0)
         return;

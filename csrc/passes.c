@@ -6,6 +6,8 @@
  * at least in the first-level cache, for all taps. */
 #define BLOCK 32
 
+/* Each version of a pass does what its member of fl_passes says. */
+
 /* ---- portable -------------------------------------------------------------------------------- */
 
 static int16_t saturated(int32_t value) {

@@ -78,10 +78,12 @@ static fl_png_found read_chunk(const fl_png *png, size_t *next, fl_png_chunk *c)
     return fl_png_chunk_read(png->rows.blob, png->rows.size, next, c);
 }
 
+/* Says that the blob ends before the pixels. Returns FL_TRUNCATED. */
 static fl_status blob_ends(const fl_png *png) {
     return FAIL(FL_TRUNCATED, "the blob of %zu bytes ends before the image begins", png->rows.size);
 }
 
+/* Says which chunk is broken. Returns FL_CORRUPT. */
 static fl_status bad_checksum(const fl_png *png, const char *type) {
     return FAIL(FL_CORRUPT, "PNG: the checksum of %s is wrong", type);
 }

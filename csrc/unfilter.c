@@ -73,6 +73,8 @@ static inline void store(uint8_t *to, __m128i value, size_t pixel) {
     }
 }
 
+/* Each of these undoes the filter of its name on `size` bytes. */
+
 static inline void sub(size_t pixel, size_t size, const uint8_t *from, uint8_t *to) {
     __m128i a = _mm_setzero_si128();
     for (size_t i = 0; i < size; i += pixel) {

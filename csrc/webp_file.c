@@ -73,6 +73,7 @@ fl_status fl_webp_ends_early(char message[FL_MESSAGE_BYTES], size_t size) {
     return FL_TRUNCATED;
 }
 
+/* Says that max_chunks is exceeded. Returns FL_TOO_COMPLEX. */
 static fl_status too_many_chunks(const fl_options *o, char message[FL_MESSAGE_BYTES]) {
     snprintf(message, FL_MESSAGE_BYTES, "more than %u chunks", o->max_chunks);
     return FL_TOO_COMPLEX;
