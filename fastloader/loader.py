@@ -12,7 +12,8 @@ from .consumer.progress import fingerprint
 from .errors import ConfigError, CopyError
 from .fields.columns import Column
 from .observe.stats import Stats
-from .options.config import UNSET, Config, PerColumn, make_config
+from .options.config import UNSET, Config, make_config
+from .options.table import PerColumn
 from .plan.keys import Key
 
 if TYPE_CHECKING:
@@ -22,110 +23,187 @@ if TYPE_CHECKING:
 
 
 class FastLoader:
-    """Batches of decoded images and labels from a table, in the order of its keys or shuffled.
+    """Batches of decoded images and labels from a database table, epoch after epoch.
 
-    Iterating, and calling, begins the next epoch: every row once. A batch is ``(images, labels)``,
-    with ``sample_weight`` ``(images, labels, weights)``, and without labels ``images``.
+    Each iteration is the next epoch: it delivers every row once, in the order of the keys or
+    shuffled. A batch is ``(images, labels)``, or ``(images, labels, weights)`` with
+    `sample_weight`, or ``images`` alone with ``label=None``.
 
-    * ``images``: (n, height, width, channels), or (n, channels, height, width) with
-      ``layout="NCHW"``, of type ``dtype``; a dict of them where ``image`` names several columns.
-      n is ``batch_size``, in the last batch and with ``on_error="skip"`` maybe less. With
-      ``with_keys`` it is always a dict, ``{"image_data": images, "id": keys}``, under the names of
-      the columns.
-    * ``labels``: an array of n values, or a dict of them where ``label`` names several columns.
-      int64, float64, bool, ``str`` objects, or for blobs (n, length).
+    * ``images``: an array of `dtype` with shape (n, height, width, channels), or (n, channels,
+      height, width) with ``layout="NCHW"``; or a dict of such arrays if `image` is a list. n is
+      `batch_size`; the last batch may have fewer rows, and so may any batch with
+      ``on_error="skip"``.
+    * ``labels``: an array of n values, int64, float64, bool or ``str`` objects, or uint8 with shape
+      (n, length) for blobs; or a dict of such arrays if `label` is a list.
     * ``weights``: an array of n numbers.
-    * ``keys``: int64 (n,), or ``str`` objects for keys that are uuids or text. They are never in
-      second or third place, which Keras reads as targets and sample weights.
+    * With `with_keys`, ``images`` is always a dict by column and also holds the keys,
+      ``{"image_data": images, "id": keys}``: int64 with shape (n,), or ``str`` objects for UUIDs
+      and text. Keys are never an element of their own, because Keras takes a second element for
+      targets and a third one for sample weights.
 
-    The arrays alias shared memory and stay valid as long as anything refers to them. They are
-    writable; they are yours.
+    The arrays lie in shared memory. They stay valid as long as anything refers to them, and you may
+    write to them.
 
     Every option can also be set by an environment variable, ``FASTLOADER_`` and its name in
-    capitals; an argument wins.
+    capitals, such as ``FASTLOADER_BATCH_SIZE``; an argument overrides it. An option of images,
+    "or dict" below, takes one value for all image columns, or a dict from columns to values;
+    columns that are missing from the dict have the default.
 
-    Args:
-        url: of the database: ``"sqlite:///photos.db"``, or a path, or
-            ``"postgresql://user@host/database"``, or libpq's ``"host=... dbname=..."``.
-        table: or view to read from ("images"), maybe with its schema, or
-        query: a SELECT to read from instead.
-        key: column of unique integers, in PostgreSQL also uuids or text ("id").
-        image: column of encoded images ("image_data"), or a list of columns.
-        label: column ("label"), list of columns or None. ``"name:dtype"`` asks for a type.
-        sample_weight: column of the rows' weights in the loss, as Keras takes them (None).
-        batch_size: rows (64).
-        workers: processes; None for the cores that this process may use, 0 for none.
-        slots: batches that each worker's ring holds, at least 2; None for 8, more of small ones,
-            less where memory is short.
-        on_error: what happens to a row that cannot be delivered: "raise" (RowError), "skip" (drop
-            it from its batch) or "fill" (deliver zeros in its place). A batch that "skip" leaves
-            without rows is left out, but with a shard it is delivered empty.
-        max_restarts: workers that may die in one epoch (3).
-        drop_remainder: leave out a last batch of fewer than ``batch_size`` rows (False).
-        shuffle: another random order in each epoch, a function of seed and epoch (False).
-        shuffle_block: consecutive rows that stay together when shuffled; 1 for none (1).
-        seed: of the order, and of crops and flips (0).
-        shard: (index, count), this loader's part of each epoch; or what knows it: a
-            ``tf.distribute.InputContext``, or the module ``torch.distributed`` or ``jax``. All
-            shards have the same number of batches ((0, 1)).
-        deterministic: hand over batches in their order, or, if False, as they come (True).
-        with_keys: deliver keys too, in the dict of images (False).
-        prefetch: batches that :meth:`as_dataset` keeps ready (2).
-        max_blob_bytes: refuse encoded pictures of more, before they are fetched (64 MiB).
-        fetch_bytes: of blobs to fetch at once, about; None for what suits the database: 4 MiB from
-            PostgreSQL, 1 MiB from SQLite.
-        consistency: "snapshot", all epochs see the table as it was when the loader was made, or
-            "latest", every fetch sees it as it is ("snapshot"). For PostgreSQL.
-        stall_timeout_s: give up a server that sends nothing for so many seconds (60).
-        reconnect_timeout_s: try for so many seconds to get a lost connection back (30).
-        simd: "auto", or "portable" to do without vector instructions; the pixels are the same.
-        worker_imports: modules to import in each worker, such as "pillow_heif.HeifImagePlugin",
-            which adds a format to Pillow's (none).
-        trace: a file to write where the time goes to, for ui.perfetto.dev; ``%p`` in its name
-            stands for the process (None).
-        cache: keep decoded pictures and labels, so that it is done once: "ram", in this loader's
-            memory, or a folder, which other loaders and later runs share (None).
-        cache_bytes: that they may take; rows that do not fit are decoded as ever. None for half of
-            the memory that is available, or of the disk's free space.
+    Parameters
+    ----------
+    url : str or path
+        The database. A path or `sqlite:///photos.db` opens a SQLite file
+        (`sqlite:////data/photos.db` with an absolute path); `postgresql://user@host/database` or
+        libpq's `host=... dbname=...` connects to PostgreSQL.
+    table : str or None, default "images"
+        The table or view to read. In PostgreSQL the name may include the schema: `schema.images`.
+    query : str or None, default None
+        A `SELECT` statement to read from instead of a table.
+    key : str, default "id"
+        The column of unique keys: integers, and in PostgreSQL also UUIDs or text. Use the primary
+        key if you can; the `rowid` of an ordinary SQLite table works as well.
+    image : str or list of str, default "image_data"
+        The column of encoded images, or a list of such columns.
+    label : str, list of str or None, default "label"
+        The column of labels, a list of columns, or None for no labels. `"label:int32"` asks for a
+        type; a value that does not fit it exactly makes its row a bad row.
+    sample_weight : str or None, default None
+        The column of each row's weight in the loss. A batch is then `(images, labels, weights)`, as
+        Keras takes it.
+    batch_size : int, default 64
+        Rows in a batch. The last batch of an epoch may have fewer.
+    drop_remainder : bool, default False
+        Leave out the last batch of an epoch if it has fewer than `batch_size` rows.
+    with_keys : bool, default False
+        Deliver the keys as well. The images of a batch are then a dict with the names of the
+        columns: `{"image_data": images, "id": keys}`.
+    on_error : {"raise", "skip", "fill"}, default "raise"
+        What to do with a bad row, one that cannot be delivered as the options ask: `"raise"` raises
+        RowError, `"skip"` drops the row from its batch, and `"fill"` delivers zeros in its place. A
+        batch that has lost all of its rows is left out, but with a `shard` it is delivered empty,
+        so that all shards take the same number of steps.
+    shuffle : bool, default False
+        Deliver the rows in a new random order in each epoch. The order is a function of `seed` and
+        the epoch's number.
+    shuffle_block : int, default 1
+        Number of consecutive rows that stay together when shuffled. Larger blocks need fewer seeks
+        where the table does not fit into memory.
+    seed : int, default 0
+        Seed of the random order, and of random crops and flips.
+    shard : (int, int), tf.distribute.InputContext, module or None, default (0, 1)
+        This loader's part of each epoch as `(index, count)`: `(0, 8)` to `(7, 8)` on eight hosts.
+        It can also be the object that knows: a `tf.distribute.InputContext`, or the module
+        `torch.distributed` or `jax`. All shards have the same number of batches.
+    deterministic : bool, default True
+        Deliver the batches in their order. False delivers each batch as soon as it is ready, which
+        helps where single images take very long, but then the loader cannot be resumed.
+    workers : int or None, default None
+        Number of worker processes. None starts one for each core that this process may use by its
+        CPU affinity and control groups; 0 decodes in the calling process.
+    slots : int or None, default None
+        Number of batches in each worker's ring, at least 2. None takes 8, up to 32 for small
+        batches, and fewer where memory is short. The rings take `workers` x `slots` batches of
+        shared memory.
+    prefetch : int, default 2
+        Number of batches that the dataset of `as_dataset` keeps ready.
+    max_restarts : int, default 3
+        Number of worker processes that may die in one epoch and are replaced. The next one that
+        dies raises WorkerDied.
+    worker_imports : str, list of str or None, default ()
+        A module, or a list of modules, to import wherever images are decoded: for example
+        `"pillow_heif.HeifImagePlugin"`, which adds a format to Pillow.
+    simd : {"auto", "portable"}, default "auto"
+        `"portable"` does without vector instructions. The pixels are the same.
+    max_blob_bytes : int, default 67108864 (64 MiB)
+        Largest encoded image, in bytes. A larger one is a bad row, and is refused before it is
+        fetched.
+    fetch_bytes : int or None, default None
+        Approximate number of bytes of encoded images to fetch at once. None takes 4 MiB from
+        PostgreSQL and 1 MiB from SQLite.
+    consistency : {"snapshot", "latest"}, default "snapshot"
+        For PostgreSQL. With `"snapshot"` all epochs see the table as it was when the loader was
+        made; with `"latest"` every fetch sees it as it is at that moment.
+    stall_timeout_s : float, default 60.0
+        For PostgreSQL. A server that sends nothing for this many seconds counts as lost.
+    reconnect_timeout_s : float, default 30.0
+        For PostgreSQL. How long to try to restore a lost connection, in seconds.
+    cache : str, path or None, default None
+        Where to keep decoded images and labels, so that later epochs copy them instead: `"ram"` for
+        the memory of this loader, or a folder, which other loaders and later runs share. None keeps
+        nothing.
+    cache_bytes : int or None, default None
+        The most that the cache may take, in bytes. Rows that do not fit are decoded in each epoch.
+        None takes half of the available memory, or half of the disk's free space.
+    trace : str, path or None, default None
+        A file to write a timeline of all processes to, for https://ui.perfetto.dev. `%p` in the
+        name stands for the process ID.
+    size : (int, int) or dict, default (224, 224)
+        Height and width of the delivered images, in pixels.
+    channels : {3, 1} or dict, default 3
+        3 for RGB, 1 for luma (grayscale).
+    fit : {"stretch", "crop", "pad", "random_crop"} or dict, default "stretch"
+        How an image is made to fit `size`. `"stretch"` ignores its proportions; `"crop"` takes the
+        largest centered box that has the wanted proportions; `"pad"` takes the whole image and puts
+        `background` around it; `"random_crop"` takes a different random box in each epoch.
+    crop_fraction : float or dict, default 1.0
+        With `fit="crop"`, the sides of the box as a fraction of the largest one. 0.875 stands for
+        the usual resize to 256 and crop to 224.
+    scale : (float, float) or dict, default (0.08, 1.0)
+        With `fit="random_crop"`, the least and the greatest share of the image's area that a box
+        takes.
+    ratio : (float, float) or dict, default (3/4, 4/3)
+        With `fit="random_crop"`, the least and the greatest width / height of a box.
+    flip : bool or dict, default False
+        Mirror half of the rows from left to right, different ones in each epoch. Flips and random
+        crops depend on nothing but `seed`, the epoch and the row's key.
+    cache_size : (int, int), None or dict, default None
+        With a `cache` and `fit="random_crop"`, height and width in pixels of the images that are
+        kept. The boxes are taken from these, in the first epoch as well. None takes 8/7 of `size`:
+        256 x 256 for 224 x 224.
+    filter : {"nearest", "box", "bilinear", "bicubic", "lanczos"} or dict, default "bilinear"
+        The filter of the resize, as Pillow defines it. `"nearest"` is for masks: it keeps the
+        numbers of classes.
+    orientation : bool or dict, default True
+        Rotate and mirror images as the orientation in their EXIF data asks.
+    quality : {"exact", "fast"} or dict, default "exact"
+        `"fast"` takes less time for images that become much smaller, and changes their pixels
+        slightly: JPEGs are decoded at a reduced size, and WebPs without their smoothing filters.
+    background : int, (int, int, int), None or dict, default None
+        The color that shows behind transparent images and around padded ones: red, green and blue,
+        each from 0 to 255. None drops the alpha channel and pads with black.
+    layout : {"NHWC", "NCHW"} or dict, default "NHWC"
+        The axes of an array of images. `"NHWC"` is (n, height, width, channels), `"NCHW"` is (n,
+        channels, height, width).
+    dtype : {"uint8", "float32", "float16", "bfloat16"}, dtype or dict, default "uint8"
+        The type of an array of images. `uint8` holds levels from 0 to 255; the float types hold
+        `(level / 255 - mean) / std`. `bfloat16` needs the package ml_dtypes.
+    mean : float, (float, float, float) or dict, default (0.0, 0.0, 0.0)
+        For the float types: what is subtracted from a level, on the scale from 0 to 1. One number,
+        or one for each of red, green and blue.
+    std : float, (float, float, float) or dict, default (1.0, 1.0, 1.0)
+        For the float types: what the difference is then divided by, on the same scale. One number,
+        or one for each of red, green and blue.
+    strict : bool or dict, default False
+        Make an image that ends early or is damaged a bad row. Otherwise the missing part is gray,
+        and `partial_rows` lists the row.
+    max_pixels : int or dict, default 178956970
+        Most pixels, width x height, of an encoded image. A larger one is a bad row, and is refused
+        before it takes memory. Decoding takes up to 25 bytes for each pixel.
+    max_scans : int or dict, default 100
+        Most scans of a progressive JPEG. One that has more is a bad row.
+    max_chunks : int or dict, default 100000
+        Most chunks of a PNG or WebP file. One that has more is a bad row.
 
-    Each of the others may be a dict from image columns to values; columns that it does not name
-    have the default.
-
-    Args:
-        size: (height, width) of the delivered images in pixels ((224, 224)).
-        channels: 3 for RGB, 1 for luma (3).
-        fit: "stretch" to the size; "crop" to the largest centred box with its proportions; "pad"
-            with ``background`` around; or "random_crop", another box each epoch ("stretch").
-        crop_fraction: for "crop", of the box's sides (1.0).
-        scale: for "random_crop", the least and the greatest share of the picture's area
-            ((0.08, 1.0)).
-        ratio: for "random_crop", the least and the greatest width / height ((3/4, 4/3)).
-        flip: mirror one row in two, others in each epoch (False). Crops and flips depend on
-            nothing but the seed, the epoch and the key.
-        cache_size: with a cache, (height, width) of the pictures that are kept for "random_crop";
-            the crops are taken of these, in the first epoch, too. None for 8/7 of ``size``.
-        filter: of the resize, as Pillow defines it: "nearest", "box", "bilinear", "bicubic" or
-            "lanczos" ("bilinear").
-        orientation: turn pictures as their EXIF data asks (True).
-        quality: "exact", or "fast" to decode large JPEGs and WebPs at a reduced size ("exact").
-        background: (red, green, blue) to compose pictures with alpha over, and to pad with; None
-            drops alpha and pads in black (None).
-        layout: "NHWC" or "NCHW" ("NHWC").
-        dtype: "uint8"; "float32", "float16" or "bfloat16" for (level / 255 - mean) / std ("uint8").
-        mean: of the float types; a number, or one for each channel, for levels from 0 to 1 (0).
-        std: likewise (1).
-        strict: treat an image that ends early or is damaged as a bad row, not fill what is missing
-            with grey (False).
-        max_pixels: refuse encoded pictures of more (178,956,970).
-        max_scans: refuse progressive JPEGs of more (100).
-        max_chunks: refuse PNG and WebP files of more (100,000).
-
-    Raises:
-        ConfigError: an option cannot be used, a module of ``worker_imports`` cannot be imported, or
-            there is no memory for the rings.
-        SourceError: no such file, server, table or column.
-        PlanError: no rows, too few of them for a batch or for the shards, or keys that are NULL,
-            not unique or of no usable type.
+    Raises
+    ------
+    ConfigError
+        An option cannot be used, a module of `worker_imports` cannot be imported, or there is not
+        enough memory for the rings.
+    SourceError
+        The database cannot be used: no such file, server, table or column.
+    PlanError
+        The table has no rows, too few of them for a batch or for the shards, or keys that are NULL,
+        not unique or of an unsupported type.
     """
 
     def __init__(
@@ -139,28 +217,28 @@ class FastLoader:
         label: str | Sequence[str] | None = UNSET,
         sample_weight: str | None = UNSET,
         batch_size: int = UNSET,
-        workers: int | None = UNSET,
-        slots: int | None = UNSET,
-        on_error: str = UNSET,
-        max_restarts: int = UNSET,
         drop_remainder: bool = UNSET,
+        with_keys: bool = UNSET,
+        on_error: str = UNSET,
         shuffle: bool = UNSET,
         shuffle_block: int = UNSET,
         seed: int = UNSET,
         shard: Any = UNSET,
         deterministic: bool = UNSET,
-        with_keys: bool = UNSET,
+        workers: int | None = UNSET,
+        slots: int | None = UNSET,
         prefetch: int = UNSET,
+        max_restarts: int = UNSET,
+        worker_imports: str | Sequence[str] | None = UNSET,
+        simd: str = UNSET,
         max_blob_bytes: int = UNSET,
         fetch_bytes: int | None = UNSET,
         consistency: str = UNSET,
         stall_timeout_s: float = UNSET,
         reconnect_timeout_s: float = UNSET,
-        simd: str = UNSET,
-        worker_imports: str | Sequence[str] = UNSET,
-        trace: str | os.PathLike[str] | None = UNSET,
         cache: str | os.PathLike[str] | None = UNSET,
         cache_bytes: int | None = UNSET,
+        trace: str | os.PathLike[str] | None = UNSET,
         size: PerColumn[tuple[int, int]] = UNSET,
         channels: PerColumn[int] = UNSET,
         fit: PerColumn[str] = UNSET,

@@ -131,7 +131,7 @@ def test_every_option_of_the_loader_is_an_argument_with_its_meaning(
         if option.name not in ("url", "mean"):
             assert f"  --{option.name.replace('_', '-')} " in text, option.name
     assert "--mean" not in text
-    assert "mirror one row in two" in text
+    assert "Mirror half of the rows" in text
     assert "What it tries is up to the test." in text
 
 

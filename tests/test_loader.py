@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import pickle
-import re
 import sqlite3
 import subprocess
 import sys
@@ -18,7 +16,6 @@ import pytest
 
 import fastloader
 from fastloader import FastLoader
-from fastloader.options.config import Config
 from fastloader.transport.ring import ALIGNMENT
 
 from .support import decoded, jpeg, resized, simple_rows, table, unpacked
@@ -246,13 +243,6 @@ def test_options_come_from_the_environment(
     monkeypatch.setenv("FASTLOADER_LABEL", "none")
     images = next(iter(make(small)))
     assert len(images["image_data"]) == len(images["id"]) == 8
-
-
-def test_the_signature_of_the_class_is_its_configuration() -> None:
-    parameters = list(inspect.signature(FastLoader).parameters)
-    assert parameters == list(Config.__dataclass_fields__)
-    for name in parameters:
-        assert re.search(rf"^ *{name}: ", str(FastLoader.__doc__), re.MULTILINE), name
 
 
 def test_a_forked_copy_says_that_it_is_one(make: Make, small: str) -> None:

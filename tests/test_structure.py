@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import subprocess
 import sys
 from pathlib import Path
-
-from fastloader.options.config import Config
 
 from .support import ROOT, needs_sources
 
@@ -99,12 +96,6 @@ def modules_in(folder: Path) -> set[str]:
 
 def is_package(path: Path) -> bool:
     return (path / "__init__.py").exists()
-
-
-def test_the_documents_list_every_option_with_its_variable() -> None:
-    text = (ROOT / "docs" / "options.md").read_text()
-    rows = dict(re.findall(r"^\| `(\w+)` \| `(FASTLOADER_\w+)` \|", text, re.MULTILINE))
-    assert rows == {f.name: f"FASTLOADER_{f.name.upper()}" for f in dataclasses.fields(Config)}
 
 
 def test_nobody_reads_the_environment_but_config() -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import inspect
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from ..errors import FastloaderError
-from ..options.config import Config, parse_option
+from ..options.option import Group, Option
+from ..options.table import OPTIONS
 
 T = TypeVar("T")
 
@@ -99,63 +98,59 @@ class Command(Protocol):
 
 
 def add_loader_arguments(parser: argparse.ArgumentParser, *, but: Iterable[str] = ()) -> None:
-    """Add ``url`` and the options of the loader, for example ``--batch-size`` for ``batch_size``.
-
-    Values are written as in the environment variables.
+    """Add ``url`` and an argument for each other option, such as ``--batch-size``.
 
     Parameters
     ----------
+    parser
+        The command's own.
     but
-        Options that the command does not need, or sets itself.
+        Names of options that the command has no use for, or sets itself.
     """
-    parser.add_argument(
-        "url",
-        nargs="?",
-        help="of the database: sqlite:///photos.db, a path, or postgresql://user@host/database; "
-        "default: FASTLOADER_URL",
-    )
-    group = parser.add_argument_group(
+    url = OPTIONS["url"]
+    parser.add_argument("url", nargs="?", help=_help(url, url.variable))
+    parser.add_argument_group(
         "options of the loader",
-        "The arguments of FastLoader. Values are written as in the environment variables "
-        "FASTLOADER_..., which they override.",
+        "The arguments of FastLoader. They override the environment variables FASTLOADER_..., and\n"
+        "are written as there: 1 and 0 for True and False, none for None, a,b for a list,\n"
+        "224x224 for a size, 0.25,1 for other pairs of numbers, 0/8 for a shard.",
     )
-    meanings = _meanings()
-    for option in fields(Config):
-        if option.name == "url" or option.name in but:
+    groups: dict[Group, argparse._ArgumentGroup] = {}
+    for option in OPTIONS.values():
+        if option is url or option.name in but:
             continue
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group.title.lower())
         is_flag = isinstance(option.default, bool)
-        group.add_argument(
-            "--" + option.name.replace("_", "-"),
+        groups[option.group].add_argument(
+            option.argument,
             dest=f"option_{option.name}",
             metavar="1|0" if is_flag else "X",
-            help=meanings[option.name].replace("%", "%%"),
+            help=_help(option, option.default_text),
             **({"nargs": "?", "const": "1"} if is_flag else {}),  # type: ignore[arg-type]
         )
 
 
 def loader_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the options that :func:`add_loader_arguments` has parsed, for FastLoader.
+    """Return the options that :func:`add_loader_arguments` has read, for FastLoader.
 
     Raises
     ------
     ConfigError
-        If a value cannot be used. The message names the argument.
+        A text does not stand for a value of its option.
     """
     options = {
-        name: parse_option(name, text, "--" + name.replace("_", "-"))
-        for option in fields(Config)
-        if (text := getattr(arguments, f"option_{(name := option.name)}", None)) is not None
+        option.name: option.parse(text, source=option.argument)
+        for option in OPTIONS.values()
+        if (text := getattr(arguments, f"option_{option.name}", None)) is not None
     }
     return options if arguments.url is None else {"url": arguments.url, **options}
 
 
-def _meanings() -> dict[str, str]:
-    """Return the description of each option from Config's docstring."""
-    found: dict[str, str] = {}
-    entry = r"^((?:\w+, )*\w+): (.*?)(?=^(?:\w+, )*\w+: |^$|\Z)"
-    for names, text in re.findall(entry, inspect.getdoc(Config) or "", re.MULTILINE | re.DOTALL):
-        found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
-    return found
+def _help(option: Option, default: str) -> str:
+    """Return the meaning of an option, its type and its default, for argparse."""
+    text = f"{option.doc} [{option.kind.type}; default: {default}]"
+    return text.replace("`", "").replace("%", "%%")
 
 
 # ---- files and progress --------------------------------------------------------------------------

@@ -1,1 +1,1 @@
-"""The options of a loader: their defaults, their checks and the environment variables."""
+"""The options of a loader: their table, their checks and the environment variables."""

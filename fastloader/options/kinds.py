@@ -1,4 +1,7 @@
-"""The kinds of options: what each takes as an argument, and how it is written in a variable."""
+"""Kinds of values that options have: how each is checked, and how it is written in a variable.
+
+A kind knows nothing of particular options; :mod:`.table` gives each option its kind.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +12,47 @@ from dataclasses import dataclass
 from typing import Any
 
 from .labels import TEXT, split_label
+from .url import parse_url
 
 
 @dataclass(frozen=True)
 class Kind:
-    """How the values of an option are checked and read.
+    """How the values of an option are checked, read and named.
 
-    check: returns the value as the configuration keeps it; raises ValueError or TypeError with the
-        end of a sentence that begins with the option's name.
-    parse: a variable's text to what an argument would be.
-    wanted: what the text has to be, for the error.
-    optional: whether "none" and "auto" in a variable stand for None.
+    Attributes
+    ----------
+    check
+        Returns the value as the configuration keeps it. Raises ValueError or TypeError with the end
+        of a sentence that begins with the option's name: "must be True or False".
+    type
+        The values in documentation, as NumPy's docstrings write them: "int or None".
+    parse
+        Turns a variable's text into what an argument would be. Raises ValueError or KeyError.
+    written
+        What the text must be, for the error: "an integer".
+    optional
+        Whether the texts "none" and "auto" stand for None.
     """
 
     check: Callable[[Any], Any]
+    type: str = "str"
     parse: Callable[[str], Any] = str
-    wanted: str = "text"
+    written: str = "text"
     optional: bool = False
 
 
 def optional(kind: Kind, default: Any = None) -> Kind:
-    """The kind, or None, which stands for ``default``."""
+    """Return a kind that also takes None and keeps ``default`` in its place."""
 
     def check(value: Any) -> Any:
         return default if value is None else kind.check(value)
 
-    return Kind(check, kind.parse, kind.wanted, optional=True)
+    return Kind(check, either(kind.type, "None"), kind.parse, kind.written, optional=True)
+
+
+def either(types: str, another: str) -> str:
+    """Add a type to a list in words: "str or path" and "None" make "str, path or None"."""
+    return f"{types.replace(' or ', ', ')} or {another}"
 
 
 # ---- text ----------------------------------------------------------------------------------------
@@ -51,15 +69,18 @@ def _names(value: Any) -> str | tuple[str, ...]:
         return _name(value)
     names = tuple(_name(item) for item in value)
     if not names or len(set(names)) != len(names):
-        raise ValueError("must name at least one column and none of them twice")
+        raise ValueError(_COLUMNS)
     return names
+
+
+_COLUMNS = "must name at least one column, and none of them twice"
 
 
 def _label(value: Any) -> str | tuple[str, ...]:
     labels = _names(value)
     columns = [split_label(name)[0] for name in ([labels] if isinstance(labels, str) else labels)]
     if len(set(columns)) != len(columns):
-        raise ValueError("must name at least one column and none of them twice")
+        raise ValueError(_COLUMNS)
     return labels
 
 
@@ -82,7 +103,7 @@ def _modules(value: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-_MODULES = 'must be the name of a module, such as "package.module", or a list of them'
+_MODULES = 'must be the name of a module, such as "package.module", or a list of such names'
 
 
 def _split_names(text: str) -> str | list[str]:
@@ -94,29 +115,34 @@ def _path(value: Any) -> str:
     return _name(os.fspath(value))
 
 
+URL = Kind(parse_url, "str or path")
 NAME = Kind(_name)
-PATH = Kind(_path)
-NAMES = Kind(_names, _split_names)
-MODULES = optional(Kind(_modules, _split_names, "names of modules"), ())
-LABEL = optional(Kind(_label, _split_names))
+PATH = Kind(_path, "str or path")
+NAMES = Kind(_names, "str or list of str", _split_names)
+MODULES = optional(Kind(_modules, NAMES.type, _split_names, "names of modules"), ())
+LABEL = optional(Kind(_label, NAMES.type, _split_names))
 WEIGHT = optional(Kind(_weight))
 
 
 def choice(*values: str) -> Kind:
-    shown = ", ".join(f'"{value}"' for value in values[:-1]) + f' or "{values[-1]}"'
+    """Return the kind of strings that are one of ``values``."""
+    quoted = [f'"{value}"' for value in values]
+    message = f"must be {', '.join(quoted[:-1])} or {quoted[-1]}"
 
     def check(value: Any) -> str:
         if value not in values:
-            raise ValueError(f"must be {shown}")
+            raise ValueError(message)
         return str(value)
 
-    return Kind(check)
+    return Kind(check, f"{{{', '.join(quoted)}}}")
 
 
 # ---- numbers -------------------------------------------------------------------------------------
 
 
 def integer(low: int, high: int, message: str = "") -> Kind:
+    """Return the kind of integers from ``low`` to ``high``, both included."""
+
     def check(value: Any) -> int:
         if isinstance(value, bool) or not hasattr(value, "__index__"):
             raise ValueError(message or f"must be an integer from {low} to {high}")
@@ -124,20 +150,20 @@ def integer(low: int, high: int, message: str = "") -> Kind:
             raise ValueError(message or f"must be from {low} to {high}")
         return int(value.__index__())
 
-    return Kind(check, int, "an integer")
+    return Kind(check, "int", int, "an integer")
 
 
-def number(least: float, most: float, message: str) -> Kind:
-    """Reals above ``least``, up to ``most``."""
+def number(above: float, most: float, message: str) -> Kind:
+    """Return the kind of real numbers greater than ``above`` and up to ``most``."""
 
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(message)
-        if not least < value <= most:
+        if not above < value <= most:
             raise ValueError(message)
         return float(value)
 
-    return Kind(check, float, "a number")
+    return Kind(check, "float", float, "a number")
 
 
 def _channels(value: Any) -> int:
@@ -146,37 +172,65 @@ def _channels(value: Any) -> int:
     return value
 
 
-CHANNELS = Kind(_channels, int, "3 or 1")
-
+CHANNELS = Kind(_channels, "{3, 1}", int, "3 or 1")
+FRACTION = number(0, 1, "must be more than 0 and up to 1")
 SECONDS = number(0, 1e6, "must be a number of seconds, more than 0")
 
 
-def numbers(count: int, kind: Kind, message: str, *, ascending: bool = False) -> Kind:
-    """So many of them as a tuple; a single one stands for all, unless they are a range."""
+def numbers(count: int, kind: Kind, message: str) -> Kind:
+    """Return the kind of tuples of ``count`` numbers; a single number stands for all of them."""
 
     def check(value: Any) -> tuple[Any, ...]:
         value = _plain(value)
-        try:
-            if not ascending and isinstance(value, (int, float)):
-                return (kind.check(value),) * count
-            values = tuple(kind.check(_plain(item)) for item in value)
-        except (ValueError, TypeError):
-            raise ValueError(message) from None
-        if isinstance(value, str) or len(values) != count:
-            raise ValueError(message)
-        if ascending and list(values) != sorted(values):
-            raise ValueError(message)
-        return values
+        values = [value] * count if isinstance(value, (int, float)) else value
+        return _tuple_of(count, kind, values, message)
 
+    return Kind(
+        check,
+        f"{kind.type} or {_tuple_type(count, kind)}",
+        _parse_numbers(kind),
+        f"{count} numbers with commas between them",
+    )
+
+
+def interval(kind: Kind, message: str) -> Kind:
+    """Return the kind of pairs of numbers of which the first is not greater than the second."""
+
+    def check(value: Any) -> tuple[Any, ...]:
+        low, high = _tuple_of(2, kind, _plain(value), message)
+        if low > high:
+            raise ValueError(message)
+        return low, high
+
+    return Kind(
+        check, _tuple_type(2, kind), _parse_numbers(kind), "2 numbers with commas between them"
+    )
+
+
+def _tuple_of(count: int, kind: Kind, values: Any, message: str) -> tuple[Any, ...]:
+    try:
+        checked = tuple(kind.check(_plain(item)) for item in values)
+    except (ValueError, TypeError):
+        raise ValueError(message) from None
+    if isinstance(values, str) or len(checked) != count:
+        raise ValueError(message)
+    return checked
+
+
+def _tuple_type(count: int, kind: Kind) -> str:
+    return f"({', '.join([kind.type] * count)})"
+
+
+def _parse_numbers(kind: Kind) -> Callable[[str], Any]:
     def parse(text: str) -> Any:
         parts = [kind.parse(part) for part in text.split(",")]
         return parts[0] if len(parts) == 1 else parts
 
-    return Kind(check, parse, f"{count} numbers with commas between them")
+    return parse
 
 
 def _plain(value: Any) -> Any:
-    """A NumPy array's numbers, or the value itself."""
+    """Return the numbers of a NumPy array, or the value itself."""
     return value.tolist() if hasattr(value, "tolist") else value
 
 
@@ -194,22 +248,15 @@ def _parse_size(text: str) -> tuple[int, ...]:
     return tuple(int(side) for side in text.lower().replace("x", ",").split(","))
 
 
-SIZE = Kind(_size, _parse_size, "HEIGHTxWIDTH")
+SIZE = Kind(_size, "(int, int)", _parse_size, "HEIGHTxWIDTH")
+COLOR = numbers(3, integer(0, 255), "must be (red, green, blue), each from 0 to 255")
 
-_LEVELS = "must be (red, green, blue), each from 0 to 255"
-COLOUR = numbers(3, integer(0, 255), _LEVELS)
-
-SHARES = numbers(
-    2,
-    number(0, 1, ""),
-    "must be (least, greatest) share of the picture's area, more than 0 and up to 1",
-    ascending=True,
+SHARES = interval(
+    FRACTION, "must be (least, greatest) share of the image's area, more than 0 and up to 1"
 )
-PROPORTIONS = numbers(
-    2,
+PROPORTIONS = interval(
     number(math.nextafter(1e-3, 0), 1e3, ""),
     "must be (least, greatest) width / height, from 0.001 to 1000",
-    ascending=True,
 )
 MEAN = numbers(
     3,
@@ -233,7 +280,7 @@ _SHARD = (
 
 
 def _shard(value: Any) -> tuple[int, int]:
-    """Which part, of how many. Whoever knows may be given in place of the numbers."""
+    """Return index and count, asking the framework's object where one is given."""
     if hasattr(value, "input_pipeline_id"):
         value = value.input_pipeline_id, value.num_input_pipelines
     elif hasattr(value, "process_index"):
@@ -253,9 +300,17 @@ def _parse_shard(text: str) -> tuple[int, int]:
     return index, count
 
 
-SHARD = optional(Kind(_shard, _parse_shard, "INDEX/COUNT, from 0/COUNT on"), (0, 1))
+SHARD = optional(
+    Kind(
+        _shard,
+        "(int, int), tf.distribute.InputContext or module",
+        _parse_shard,
+        "INDEX/COUNT, with INDEX from 0 to COUNT - 1",
+    ),
+    (0, 1),
+)
 
-# ---- flags ---------------------------------------------------------------------------------------
+# ---- flags and types -----------------------------------------------------------------------------
 
 
 def _flag(value: Any) -> bool:
@@ -266,15 +321,15 @@ def _flag(value: Any) -> bool:
 
 _FLAGS = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
-FLAG = Kind(_flag, lambda text: _FLAGS[text.lower()], "1 or 0")
+FLAG = Kind(_flag, "bool", lambda text: _FLAGS[text.lower()], "1 or 0")
+
+_DTYPES = choice("uint8", "float32", "float16", "bfloat16")
 
 
 def _dtype(value: Any) -> str:
-    """Also what NumPy, TensorFlow and PyTorch call their types, such as ``np.float32``."""
+    """Return the name of a type, which may be NumPy's, TensorFlow's or PyTorch's own object."""
     name = getattr(value, "__name__", None) or getattr(value, "name", None) or str(value)
-    name = name.removeprefix("torch.")
-    if name not in ("uint8", "float32", "float16", "bfloat16"):
-        raise ValueError('must be "uint8", "float32", "float16" or "bfloat16"')
+    name = _DTYPES.check(name.removeprefix("torch."))
     if name == "bfloat16":
         try:
             import ml_dtypes  # noqa: F401
@@ -285,4 +340,4 @@ def _dtype(value: Any) -> str:
     return str(name)
 
 
-DTYPE = Kind(_dtype)
+DTYPE = Kind(_dtype, f"{_DTYPES.type} or dtype")

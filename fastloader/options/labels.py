@@ -1,4 +1,4 @@
-"""How a label option names a column and, where the user asks for one, a type."""
+"""The label option's way to name a column and its type: ``"column:dtype"``."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def split_label(label: str) -> tuple[str, str | None]:
             usable = False
         if not usable:
             raise ConfigError(
-                f"label {label!r}: {dtype!r} is no type for a label; use bool, text or a NumPy "
-                f"integer or float type such as int32 or float32"
+                f"label {label!r}: {dtype!r} cannot be the type of a label; use bool, text or a "
+                f"NumPy integer or float type such as int32 or float32"
             )
     return name, dtype

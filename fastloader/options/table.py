@@ -1,0 +1,381 @@
+"""The table of options: the one place where an option is written.
+
+A row is a field of a dataclass, so that name, type, default, kind, group and description stand
+together, and type checkers know the fields of a configuration. Everything else is made from the
+rows: the checks, the environment variables and the arguments of the command line when the program
+runs; the parameters in the docstring of :class:`fastloader.FastLoader` and the tables of
+docs/options.md by ``python tools/options_table.py``. The signature of ``FastLoader`` is written by
+hand, for type checkers and editors, and a test compares it with the table.
+"""
+
+# ruff: noqa: RUF009 -- what a group's option() returns is a dataclass field
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias, TypeVar
+
+from . import kinds
+from .option import Group, options_of
+from .url import DatabaseUrl
+
+T = TypeVar("T")
+PerColumn: TypeAlias = T | Mapping[str, T]
+"""One value for all image columns, or a value for each of some columns."""
+
+ROWS = Group("Rows and columns")
+BATCHES = Group("Batches")
+ORDER = Group("Order")
+PROCESSES = Group("Processes and memory")
+DATABASE = Group("Database")
+CACHE = Group("Cache")
+OBSERVING = Group("Observing")
+IMAGES = Group("Images", per_column=True)
+LIMITS = Group("Damaged and hostile images", per_column=True)
+
+
+@dataclass(frozen=True, init=False, repr=False, eq=False)  # Config gets these methods
+class Options:
+    """The rows of the table, in the order of the signature and of the documentation."""
+
+    # ---- rows and columns ------------------------------------------------------------------------
+
+    url: DatabaseUrl = field(
+        metadata=ROWS.metadata(
+            kinds.URL,
+            "The database. A path or `sqlite:///photos.db` opens a SQLite file "
+            "(`sqlite:////data/photos.db` with an absolute path); "
+            "`postgresql://user@host/database` or libpq's `host=... dbname=...` connects to "
+            "PostgreSQL.",
+            see="databases.md",
+        )
+    )
+    table: str | None = ROWS.option(
+        "images",
+        kinds.optional(kinds.NAME),
+        "The table or view to read. In PostgreSQL the name may include the schema: "
+        "`schema.images`.",
+    )
+    query: str | None = ROWS.option(
+        None, kinds.optional(kinds.NAME), "A `SELECT` statement to read from instead of a table."
+    )
+    key: str = ROWS.option(
+        "id",
+        kinds.NAME,
+        "The column of unique keys: integers, and in PostgreSQL also UUIDs or text. Use the "
+        "primary key if you can; the `rowid` of an ordinary SQLite table works as well.",
+    )
+    image: str | tuple[str, ...] = ROWS.option(
+        "image_data",
+        kinds.NAMES,
+        "The column of encoded images, or a list of such columns.",
+        see="pixels.md",
+    )
+    label: str | tuple[str, ...] | None = ROWS.option(
+        "label",
+        kinds.LABEL,
+        'The column of labels, a list of columns, or None for no labels. `"label:int32"` asks for '
+        "a type; a value that does not fit it exactly makes its row a bad row.",
+    )
+    sample_weight: str | None = ROWS.option(
+        None,
+        kinds.WEIGHT,
+        "The column of each row's weight in the loss. A batch is then `(images, labels, "
+        "weights)`, as Keras takes it.",
+    )
+
+    # ---- batches ---------------------------------------------------------------------------------
+
+    batch_size: int = BATCHES.option(
+        64,
+        kinds.integer(1, 1_000_000),
+        "Rows in a batch. The last batch of an epoch may have fewer.",
+    )
+    drop_remainder: bool = BATCHES.option(
+        False,
+        kinds.FLAG,
+        "Leave out the last batch of an epoch if it has fewer than `batch_size` rows.",
+    )
+    with_keys: bool = BATCHES.option(
+        False,
+        kinds.FLAG,
+        "Deliver the keys as well. The images of a batch are then a dict with the names of the "
+        'columns: `{"image_data": images, "id": keys}`.',
+        see="pixels.md",
+    )
+    on_error: str = BATCHES.option(
+        "raise",
+        kinds.choice("raise", "skip", "fill"),
+        'What to do with a bad row, one that cannot be delivered as the options ask: `"raise"` '
+        'raises RowError, `"skip"` drops the row from its batch, and `"fill"` delivers zeros in '
+        "its place. A batch that has lost all of its rows is left out, but with a `shard` it is "
+        "delivered empty, so that all shards take the same number of steps.",
+        see="scaling.md#several-training-hosts",
+    )
+
+    # ---- order -----------------------------------------------------------------------------------
+
+    shuffle: bool = ORDER.option(
+        False,
+        kinds.FLAG,
+        "Deliver the rows in a new random order in each epoch. The order is a function of `seed` "
+        "and the epoch's number.",
+        see="order.md",
+    )
+    shuffle_block: int = ORDER.option(
+        1,
+        kinds.integer(1, 2**40),
+        "Number of consecutive rows that stay together when shuffled. Larger blocks need fewer "
+        "seeks where the table does not fit into memory.",
+    )
+    seed: int = ORDER.option(
+        0, kinds.integer(0, 2**64 - 1), "Seed of the random order, and of random crops and flips."
+    )
+    shard: tuple[int, int] = ORDER.option(
+        (0, 1),
+        kinds.SHARD,
+        "This loader's part of each epoch as `(index, count)`: `(0, 8)` to `(7, 8)` on eight "
+        "hosts. It can also be the object that knows: a `tf.distribute.InputContext`, or the "
+        "module `torch.distributed` or `jax`. All shards have the same number of batches.",
+        see="scaling.md#several-training-hosts",
+    )
+    deterministic: bool = ORDER.option(
+        True,
+        kinds.FLAG,
+        "Deliver the batches in their order. False delivers each batch as soon as it is ready, "
+        "which helps where single images take very long, but then the loader cannot be resumed.",
+    )
+
+    # ---- processes and memory --------------------------------------------------------------------
+
+    workers: int = PROCESSES.option(
+        0,
+        kinds.optional(kinds.integer(0, 1024)),
+        "Number of worker processes. None starts one for each core that this process may use by "
+        "its CPU affinity and control groups; 0 decodes in the calling process.",
+        shown="None",
+        see="tuning.md",
+    )
+    slots: int | None = PROCESSES.option(
+        None,
+        kinds.optional(kinds.integer(2, 1024)),
+        "Number of batches in each worker's ring, at least 2. None takes 8, up to 32 for small "
+        "batches, and fewer where memory is short. The rings take `workers` x `slots` batches of "
+        "shared memory.",
+        see="slots.md",
+    )
+    prefetch: int = PROCESSES.option(
+        2, kinds.integer(0, 1024), "Number of batches that the dataset of `as_dataset` keeps ready."
+    )
+    max_restarts: int = PROCESSES.option(
+        3,
+        kinds.integer(0, 1_000_000),
+        "Number of worker processes that may die in one epoch and are replaced. The next one that "
+        "dies raises WorkerDied.",
+    )
+    worker_imports: tuple[str, ...] = PROCESSES.option(
+        (),
+        kinds.MODULES,
+        "A module, or a list of modules, to import wherever images are decoded: for example "
+        '`"pillow_heif.HeifImagePlugin"`, which adds a format to Pillow.',
+        see="pixels.md#formats-of-other-packages",
+    )
+    simd: str = PROCESSES.option(
+        "auto",
+        kinds.choice("auto", "portable"),
+        '`"portable"` does without vector instructions. The pixels are the same.',
+    )
+
+    # ---- database --------------------------------------------------------------------------------
+
+    max_blob_bytes: int = DATABASE.option(
+        64 << 20,
+        kinds.integer(1, 1 << 30),
+        "Largest encoded image, in bytes. A larger one is a bad row, and is refused before it is "
+        "fetched.",
+        shown="67108864 (64 MiB)",
+    )
+    fetch_bytes: int | None = DATABASE.option(
+        None,
+        kinds.optional(kinds.integer(1, 1 << 30)),
+        "Approximate number of bytes of encoded images to fetch at once. None takes 4 MiB from "
+        "PostgreSQL and 1 MiB from SQLite.",
+    )
+    consistency: str = DATABASE.option(
+        "snapshot",
+        kinds.choice("snapshot", "latest"),
+        'For PostgreSQL. With `"snapshot"` all epochs see the table as it was when the loader was '
+        'made; with `"latest"` every fetch sees it as it is at that moment.',
+        see="databases.md",
+    )
+    stall_timeout_s: float = DATABASE.option(
+        60.0,
+        kinds.SECONDS,
+        "For PostgreSQL. A server that sends nothing for this many seconds counts as lost.",
+    )
+    reconnect_timeout_s: float = DATABASE.option(
+        30.0,
+        kinds.SECONDS,
+        "For PostgreSQL. How long to try to restore a lost connection, in seconds.",
+    )
+
+    # ---- cache -----------------------------------------------------------------------------------
+
+    cache: str | None = CACHE.option(
+        None,
+        kinds.optional(kinds.PATH),
+        'Where to keep decoded images and labels, so that later epochs copy them instead: `"ram"` '
+        "for the memory of this loader, or a folder, which other loaders and later runs share. "
+        "None keeps nothing.",
+        see="cache.md",
+    )
+    cache_bytes: int | None = CACHE.option(
+        None,
+        kinds.optional(kinds.integer(1, 2**62)),
+        "The most that the cache may take, in bytes. Rows that do not fit are decoded in each "
+        "epoch. None takes half of the available memory, or half of the disk's free space.",
+    )
+
+    # ---- observing -------------------------------------------------------------------------------
+
+    trace: str | None = OBSERVING.option(
+        None,
+        kinds.optional(kinds.PATH),
+        "A file to write a timeline of all processes to, for https://ui.perfetto.dev. `%p` in the "
+        "name stands for the process ID.",
+    )
+
+    # ---- images ----------------------------------------------------------------------------------
+    # The digest that names a cache file depends on the order of these options and of the limits.
+
+    size: PerColumn[tuple[int, int]] = IMAGES.option(
+        (224, 224), kinds.SIZE, "Height and width of the delivered images, in pixels."
+    )
+    channels: PerColumn[int] = IMAGES.option(
+        3, kinds.CHANNELS, "3 for RGB, 1 for luma (grayscale)."
+    )
+    fit: PerColumn[str] = IMAGES.option(
+        "stretch",
+        kinds.choice("stretch", "crop", "pad", "random_crop"),
+        'How an image is made to fit `size`. `"stretch"` ignores its proportions; `"crop"` takes '
+        'the largest centered box that has the wanted proportions; `"pad"` takes the whole image '
+        'and puts `background` around it; `"random_crop"` takes a different random box in each '
+        "epoch.",
+        see="pixels.md#images",
+    )
+    crop_fraction: PerColumn[float] = IMAGES.option(
+        1.0,
+        kinds.FRACTION,
+        'With `fit="crop"`, the sides of the box as a fraction of the largest one. 0.875 stands '
+        "for the usual resize to 256 and crop to 224.",
+    )
+    scale: PerColumn[tuple[float, float]] = IMAGES.option(
+        (0.08, 1.0),
+        kinds.SHARES,
+        'With `fit="random_crop"`, the least and the greatest share of the image\'s area that a '
+        "box takes.",
+    )
+    ratio: PerColumn[tuple[float, float]] = IMAGES.option(
+        (3 / 4, 4 / 3),
+        kinds.PROPORTIONS,
+        'With `fit="random_crop"`, the least and the greatest width / height of a box.',
+        shown="(3/4, 4/3)",
+    )
+    flip: PerColumn[bool] = IMAGES.option(
+        False,
+        kinds.FLAG,
+        "Mirror half of the rows from left to right, different ones in each epoch. Flips and "
+        "random crops depend on nothing but `seed`, the epoch and the row's key.",
+    )
+    cache_size: PerColumn[tuple[int, int] | None] = IMAGES.option(
+        None,
+        kinds.optional(kinds.SIZE),
+        'With a `cache` and `fit="random_crop"`, height and width in pixels of the images that '
+        "are kept. The boxes are taken from these, in the first epoch as well. None takes 8/7 of "
+        "`size`: 256 x 256 for 224 x 224.",
+        see="cache.md",
+    )
+    filter: PerColumn[str] = IMAGES.option(
+        "bilinear",
+        kinds.choice("nearest", "box", "bilinear", "bicubic", "lanczos"),
+        'The filter of the resize, as Pillow defines it. `"nearest"` is for masks: it keeps the '
+        "numbers of classes.",
+    )
+    orientation: PerColumn[bool] = IMAGES.option(
+        True, kinds.FLAG, "Rotate and mirror images as the orientation in their EXIF data asks."
+    )
+    quality: PerColumn[str] = IMAGES.option(
+        "exact",
+        kinds.choice("exact", "fast"),
+        '`"fast"` takes less time for images that become much smaller, and changes their pixels '
+        "slightly: JPEGs are decoded at a reduced size, and WebPs without their smoothing "
+        "filters.",
+        see="pixels.md#images",
+    )
+    background: PerColumn[tuple[int, int, int] | None] = IMAGES.option(
+        None,
+        kinds.optional(kinds.COLOR),
+        "The color that shows behind transparent images and around padded ones: red, green and "
+        "blue, each from 0 to 255. None drops the alpha channel and pads with black.",
+    )
+    layout: PerColumn[str] = IMAGES.option(
+        "NHWC",
+        kinds.choice("NHWC", "NCHW"),
+        'The axes of an array of images. `"NHWC"` is (n, height, width, channels), `"NCHW"` is '
+        "(n, channels, height, width).",
+    )
+    dtype: PerColumn[str] = IMAGES.option(
+        "uint8",
+        kinds.DTYPE,
+        "The type of an array of images. `uint8` holds levels from 0 to 255; the float types hold "
+        "`(level / 255 - mean) / std`. `bfloat16` needs the package ml_dtypes.",
+    )
+    mean: PerColumn[tuple[float, float, float]] = IMAGES.option(
+        (0.0, 0.0, 0.0),
+        kinds.MEAN,
+        "For the float types: what is subtracted from a level, on the scale from 0 to 1. One "
+        "number, or one for each of red, green and blue.",
+    )
+    std: PerColumn[tuple[float, float, float]] = IMAGES.option(
+        (1.0, 1.0, 1.0),
+        kinds.STD,
+        "For the float types: what the difference is then divided by, on the same scale. One "
+        "number, or one for each of red, green and blue.",
+    )
+
+    # ---- damaged and hostile images --------------------------------------------------------------
+
+    strict: PerColumn[bool] = LIMITS.option(
+        False,
+        kinds.FLAG,
+        "Make an image that ends early or is damaged a bad row. Otherwise the missing part is "
+        "gray, and `partial_rows` lists the row.",
+    )
+    # Pillow's limit. It does not depend on the memory that is free: which rows are bad must be the
+    # same on every machine, or shards and resumed epochs disagree.
+    max_pixels: PerColumn[int] = LIMITS.option(
+        178_956_970,
+        kinds.integer(1, 2**32),
+        "Most pixels, width x height, of an encoded image. A larger one is a bad row, and is "
+        "refused before it takes memory. Decoding takes up to 25 bytes for each pixel.",
+        see="pixels.md#memory-for-one-image",
+    )
+    # Encoders write about ten.
+    max_scans: PerColumn[int] = LIMITS.option(
+        100,
+        kinds.integer(1, 1_000_000),
+        "Most scans of a progressive JPEG. One that has more is a bad row.",
+    )
+    max_chunks: PerColumn[int] = LIMITS.option(
+        100_000,
+        kinds.integer(1, 2**32 - 1),
+        "Most chunks of a PNG or WebP file. One that has more is a bad row.",
+    )
+
+
+OPTIONS = options_of(Options)
+"""The options by name, in the order of the table."""
+
+IMAGE_OPTIONS = tuple(name for name, one in OPTIONS.items() if one.group.per_column)
+"""The names of the options that each image column can have its own value of."""
