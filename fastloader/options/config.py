@@ -66,9 +66,9 @@ class Config(Options):
         if its["fit"] == "random_crop":
             height, width = its["size"]
             plain |= {"fit": "stretch", "size": cache_size or (_larger(height), _larger(width))}
-        if (
-            its["filter"] == "nearest"
-        ):  # luma of a palette's colors is refused, now as without cache
+        if its["filter"] == "nearest":
+            # The numbers of classes in a palette have no luma. RGB is decoded here, so the kernel
+            # must be told to refuse them as it does without a cache.
             plain["luma_later"] = its["channels"] == 1
         return {**its, **plain}
 
