@@ -5,7 +5,8 @@ together, and type checkers know the fields of a configuration. Everything else 
 rows: the checks, the environment variables and the arguments of the command line when the program
 runs; the parameters in the docstring of :class:`fastloader.FastLoader` and the tables of
 docs/options.md by ``python tools/options_table.py``. The signature of ``FastLoader`` is written by
-hand, for type checkers and editors, and a test compares it with the table.
+hand, for type checkers and editors, as are the kernel's own defaults; tests compare both with the
+table.
 """
 
 # ruff: noqa: RUF009 -- what a group's option() returns is a dataclass field
