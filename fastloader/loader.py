@@ -1,4 +1,8 @@
-"""FastLoader: makes the plan, starts the workers, hands batches to whoever iterates."""
+"""FastLoader, the public face of the package.
+
+It runs in the training process. What it does is in :mod:`fastloader.consumer`; here are the names
+and the promises that users rely on.
+"""
 
 from __future__ import annotations
 
@@ -262,127 +266,170 @@ class FastLoader:
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
         self._print: dict[str, Any] | None = None  # the plan's fingerprint, once it was needed
-        self._delivery = delivery = Delivery(make_config(given))
-        self._crew, self._progress, self._tally = delivery.crew, delivery.progress, delivery.tally
-        self._config = self._crew.config  # with what depends on the table
-        self._plan, self._feeders = self._crew.plan, self._crew.feeders
+        self._delivery = Delivery(make_config(given))
 
     # ---- iteration -----------------------------------------------------------------------------
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
-        return len(self._plan)
+        """Return the number of batches in an epoch."""
+        return len(self._delivery.plan)
 
     def __iter__(self) -> Iterator[Any]:
-        """The next epoch. An iterator that is still under way ends with SupersededError at its
-        next pull."""
+        """Begin the next epoch.
+
+        An older iterator that is still under way ends with SupersededError at its next pull.
+        """
         return self._delivery.iterate(ahead=False, keep=self)
 
     def __call__(self) -> Iterator[Any]:
-        """The next epoch, for ``tf.data.Dataset.from_generator``, which pulls batches before they
-        are wanted."""
+        """Begin the next epoch for a consumer that pulls batches before it wants them.
+
+        ``tf.data.Dataset.from_generator(loader, ...)`` is one.
+        """
         return self._delivery.iterate(ahead=True, keep=self)
 
     # ---- resuming --------------------------------------------------------------------------------
 
     def state_dict(self, *, consumed: int | None = None) -> dict[str, Any]:
-        """What :meth:`load_state_dict` needs to go on from here: numbers and texts, fit for JSON.
-
-        consumed: the batches that training has taken; None for all that were handed out, which
-            is refused with :meth:`as_dataset` and under a DataLoader that Accelerate has prepared,
-            since these run ahead. They are counted from the
-            first batch after the loader was made, a state was loaded, or an iteration was begun
-            after another had been left early; they may go on over any number of epochs.
+        """Return what :meth:`load_state_dict` needs to resume from here.
 
         A signal handler may call it.
 
-        Raises ConfigError if that is more than were handed out, or with ``deterministic=False``.
+        Parameters
+        ----------
+        consumed
+            The number of batches that training has taken. None means all that were handed out;
+            this is refused with :meth:`as_dataset` and under a DataLoader that Accelerate has
+            prepared, since these run ahead of training. The count begins with the first batch
+            after the loader was made, after a state was loaded, or after an iteration was left
+            early. It may span any number of epochs.
+
+        Returns
+        -------
+        dict
+            Numbers and strings, ready for JSON.
+
+        Raises
+        ------
+        ConfigError
+            ``consumed`` is more than were handed out, or the loader has ``deterministic=False``.
         """
         self._delivery.check_usable()
-        if not self._config.deterministic:
+        if not self._delivery.config.deterministic:
             raise ConfigError(
-                "with deterministic=False batches come in an order that nobody can go on with; "
-                "resuming needs deterministic=True"
+                "with deterministic=False batches come in an order that cannot be resumed: pass "
+                "deterministic=True"
             )
-        return self._progress.state(consumed, self._fingerprint())
+        return self._delivery.progress.state(consumed, self._fingerprint())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The next iteration goes on where :meth:`state_dict` was asked for the state.
+        """Have the next iteration resume where :meth:`state_dict` was called.
 
-        Raises StateError, which says what is different, for a state of a loader with other batches:
-        other keys, seed, batch size, order, shard, or another table.
+        Parameters
+        ----------
+        state
+            What :meth:`state_dict` returned, of this loader or of one with the same batches.
+
+        Raises
+        ------
+        StateError
+            The state is damaged, or belongs to a loader with other batches: other keys, seed,
+            batch size, order, shard, or another table. The message says what is different.
         """
         self._delivery.check_usable()
         here = self._fingerprint()
         with self._delivery.lock:
-            self._progress.load(state, here)
+            self._delivery.progress.load(state, here)
 
     def _fingerprint(self) -> dict[str, Any]:
         if self._print is None:
-            self._print = fingerprint(self._config, self._plan, self._crew.keys())
+            delivery = self._delivery
+            self._print = fingerprint(delivery.config, delivery.plan, delivery.crew.keys())
         return dict(self._print)
 
-    # ---- what it is and has done -----------------------------------------------------------------
+    # ---- options, columns, counts ----------------------------------------------------------------
 
     @property
     def config(self) -> Config:
-        """The options in force."""
-        return self._config
+        """The options in force, with the defaults and what depends on the table filled in."""
+        return self._delivery.config
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The label columns, with their types."""
-        return self._crew.columns
+        return self._delivery.crew.columns
 
     @property
     def key_column(self) -> Column:
         """The column of keys in a batch: int64, or text for uuids and text."""
-        return self._crew.key_column
+        return self._delivery.crew.key_column
+
+    @property
+    def delivery(self) -> Delivery:
+        """The engine behind the loader. Internal: for the adapters of this package.
+
+        It may change in any release; see :mod:`fastloader.consumer.batch_source`.
+        """
+        return self._delivery
 
     @property
     def bad_rows(self) -> list[tuple[Key, str]]:
-        """(key, reason) of the rows that were dropped or filled so far, each once."""
+        """The rows that were dropped or filled so far, each once, as (key, reason)."""
         self._delivery.check_ours()
-        return list(self._tally.bad.copy().items())
+        return list(self._delivery.tally.bad.copy().items())
 
     @property
     def partial_rows(self) -> list[tuple[Key, str]]:
-        """(key, reason) of the rows whose images end early or are damaged, each once. They were
-        delivered, with grey for what is missing."""
+        """The rows whose images end early or are damaged, each once, as (key, reason).
+
+        They were delivered, with gray in place of the missing pixels.
+        """
         self._delivery.check_ours()
-        return list(self._tally.partial.copy().items())
+        return list(self._delivery.tally.partial.copy().items())
 
     def stats(self) -> Stats:
-        """Return what the loader has done so far. A signal handler may call it."""
+        """Return counts and times of what the loader has done so far.
+
+        A signal handler may call it.
+        """
         return self._delivery.stats()
 
     # ---- TensorFlow ----------------------------------------------------------------------------
 
     @property
     def output_signature(self) -> Any:
-        """For ``tf.data.Dataset.from_generator(loader, output_signature=...)``."""
+        """The structure of a batch as TensorSpecs.
+
+        It is for ``tf.data.Dataset.from_generator(loader, output_signature=...)``.
+        """
         from .adapters import tensorflow
 
         return tensorflow.output_signature(self)
 
     @property
     def output_types(self) -> Any:
-        """For the older form of ``from_generator``, with ``output_shapes``."""
+        """The types of a batch, for the older form of ``from_generator``."""
         from .adapters import tensorflow
 
         return tensorflow.output_types(self)
 
     @property
     def output_shapes(self) -> Any:
-        """For the older form of ``from_generator``, with ``output_types``."""
+        """The shapes of a batch, for the older form of ``from_generator``."""
         from .adapters import tensorflow
 
         return tensorflow.output_shapes(self)
 
     def as_dataset(self, device: str | None = None) -> tf.data.Dataset:
-        """A ``tf.data.Dataset`` of the batches, in the loader's order; each iteration of it is the
-        next epoch. device: such as "/GPU:0", to have them there in time.
-        See :func:`fastloader.adapters.tensorflow.as_dataset`."""
+        """Return the batches as a ``tf.data.Dataset``; each iteration of it is the next epoch.
+
+        See :func:`fastloader.adapters.tensorflow.as_dataset`.
+
+        Parameters
+        ----------
+        device
+            Where batches are copied before they are wanted, for example "/GPU:0".
+        """
         from .adapters import tensorflow
 
         return tensorflow.as_dataset(self, device)
@@ -390,15 +437,28 @@ class FastLoader:
     # ---- PyTorch and JAX -------------------------------------------------------------------------
 
     def as_torch(self, *, pin_memory: bool = False) -> torch.utils.data.IterableDataset[Any]:
-        """A PyTorch dataset of the batches, as tensors over the ring: for ``DataLoader(dataset,
-        batch_size=None, num_workers=0)``. See :func:`fastloader.adapters.torch.as_torch`."""
+        """Return the batches as a PyTorch dataset of tensors that alias the ring.
+
+        Use it with ``DataLoader(dataset, batch_size=None, num_workers=0)``.
+        See :func:`fastloader.adapters.torch.as_torch`.
+
+        Parameters
+        ----------
+        pin_memory
+            Pin the ring, so that CUDA copies from it asynchronously.
+        """
         from .adapters import torch
 
         return torch.as_torch(self, pin_memory=pin_memory)
 
     def as_jax(self, *, sharding: jax.sharding.Sharding | None = None) -> Iterable[Any]:
-        """The batches as JAX arrays, laid out over devices as ``sharding`` says.
-        See :func:`fastloader.adapters.jax.as_jax`."""
+        """Return the batches as JAX arrays. See :func:`fastloader.adapters.jax.as_jax`.
+
+        Parameters
+        ----------
+        sharding
+            How a batch lies on the devices; None for all of it on the default device.
+        """
         from .adapters import jax
 
         return jax.as_jax(self, sharding=sharding)
@@ -406,17 +466,18 @@ class FastLoader:
     # ---- the end -------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End the workers and give all memory back. Batches that were handed out stay valid.
+        """End the workers and release all memory. Batches that were handed out stay valid.
 
         It may be called twice, from any thread, and from a signal handler. A second call finishes
-        what an interrupted first one has left. Workers that are busy have a second to end, all of
-        them together, before they are killed. Processes that have not ended five seconds after
-        that, because they wait for a dead disk, are left to themselves, and the log says so.
+        what an interrupted first call has left. Busy workers have one second to end, all of them
+        together, before they are killed. Processes that have not ended five seconds after that,
+        because they wait for a dead disk, are left alone, and the log says so.
         """
         self._delivery.close()
 
     @property
     def closed(self) -> bool:
+        """Whether the loader is closed."""
         return self._delivery.closed
 
     def __enter__(self) -> FastLoader:
@@ -439,9 +500,10 @@ class FastLoader:
         )
 
     def __repr__(self) -> str:
-        iteration = self._progress.iteration
+        config, plan = self._delivery.config, self._delivery.plan
+        iteration = self._delivery.progress.iteration
         state = "closed" if self.closed else f"epoch {iteration.turn.epoch if iteration else -1}"
         return (
-            f"<FastLoader {self._config.url}: {self._plan.rows} rows in {len(self)} batches, "
-            f"{self._config.workers} workers, {state}>"
+            f"<FastLoader {config.url}: {plan.rows} rows in {len(self)} batches, "
+            f"{config.workers} workers, {state}>"
         )

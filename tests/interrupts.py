@@ -1,13 +1,14 @@
 """Ctrl-C in every place where it can come.
 
 CPython runs signal handlers between two bytecodes: after a call, where a function begins, and where
-a loop goes round (``eval_breaker`` in its ceval.c). That is where a KeyboardInterrupt can appear.
-Signals from outside find such a place by chance; here each of them gets its turn.
+a loop jumps back (``eval_breaker`` in its ceval.c). There a KeyboardInterrupt can appear. Signals
+from outside hit such a place by chance; here a test goes through all of them.
 """
 
 from __future__ import annotations
 
 import dis
+import os
 import sys
 from collections.abc import Callable, Collection, Iterator
 from types import CodeType, FrameType
@@ -21,20 +22,31 @@ PACKAGE = fastloader.__file__.rpartition("/")[0]
 class Interrupter:
     """Raises KeyboardInterrupt at one place of what runs in :meth:`run`.
 
-    modules: of the package, in which places count. at: the number of the place, from 0.
+    Parameters
+    ----------
+    modules
+        The modules in which places count: paths in the package, for example "transport/ring".
+    at
+        The number of the place, from 0.
 
-    seen: places that were passed.
+    Attributes
+    ----------
+    seen
+        How many places were passed.
+    where
+        The function and the line of the place.
     """
 
     def __init__(self, modules: Collection[str], at: int) -> None:
         self._files = {f"{PACKAGE}/{module}.py" for module in modules}
+        assert all(map(os.path.exists, self._files)), "a module that does not exist has no places"
         self._at = at
         self._before: dict[FrameType, int] = {}
         self.seen = 0
         self.where = ""
 
     def run(self, what: Callable[[], object]) -> bool:
-        """Calls it. Returns whether it was interrupted; it may have more to do then."""
+        """Call a function. Return whether it was interrupted; then there may be more places."""
         old = sys.gettrace()
         sys.settrace(self._trace)
         try:
@@ -68,10 +80,10 @@ _cached: dict[CodeType, set[tuple[int | None, int]]] = {}
 
 
 def _places(code: CodeType) -> set[tuple[int | None, int]]:
-    """Pairs of instructions, by their offsets, between which a signal handler may run.
+    """Return pairs of instructions, by their offsets, between which a signal handler may run.
 
-    What it raises counts as raised by the first of them, and here by the second one: so only pairs
-    that have the same ``except`` or ``finally``.
+    CPython attributes what the handler raises to the first instruction, and a trace function to the
+    second one. So only pairs with the same ``except`` or ``finally`` count.
     """
     if code not in _cached:
         handlers = {
@@ -91,7 +103,7 @@ def _places(code: CodeType) -> set[tuple[int | None, int]]:
 
 
 def each_place(modules: Collection[str], *, step: int = 1) -> Iterator[Interrupter]:
-    """One for each place, or each ``step``-th; until one is not reached any more."""
+    """Yield an interrupter for each place, or each ``step``-th, until one is not reached."""
     at = 0
     while True:
         interrupter = Interrupter(modules, at)

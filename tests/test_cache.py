@@ -659,7 +659,7 @@ def test_a_batch_that_is_done_is_not_decided_again(small: str, tmp_path: Path) -
     """By the fetching thread, which may come late: it would fetch what nobody takes."""
     with FastLoader(small, **{**OPTIONS, "workers": 0, "cache": tmp_path}) as loader:
         list(loader)
-        (feeder,) = loader._feeders
+        (feeder,) = loader.delivery.feeders
         cached = feeder._producer._cached  # type: ignore[attr-defined]
         positions = np.arange(8)
         assert not cached.missing(0, 12, positions).any()

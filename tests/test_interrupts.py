@@ -19,14 +19,17 @@ pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="knows the by
 OPTIONS = {"size": (16, 16), "batch_size": 8, "with_keys": True, "shuffle": True, "slots": 3}
 ROWS = 40
 
+KEEPING = (
+    "consumer/supervisor", "consumer/inbox", "consumer/in_process", "consumer/gate",
+    "consumer/restarts", "transport/ring", "transport/process", "transport/pipes",
+    "system/descriptors", "worker/fetch_thread",
+)  # fmt: skip
 TAKING = (
-    "loader", "delivery", "progress", "tally", "clock", "batch", "supervisor", "in_process",
-    "feeder", "ring", "process", "pipes", "descriptors", "producer", "fetch_thread",
+    *KEEPING, "loader", "consumer/delivery", "consumer/progress", "consumer/tally", "fields/batch",
+    "observe/clock", "worker/producer",
 )  # fmt: skip
-MAKING = (
-    "crew", "supervisor", "in_process", "feeder", "ring", "process", "pipes", "descriptors",
-    "survey", "fetch_thread",
-)  # fmt: skip
+MAKING = (*KEEPING, "consumer/crew", "worker/survey")
+CLOSING = (*MAKING, "consumer/delivery", "loader", "worker/producer")
 
 # Without workers all places; with one, which is replaced each time, some.
 workers_and_step = pytest.mark.parametrize(("workers", "step"), [(0, 1), (1, 13)])
@@ -72,11 +75,11 @@ def test_the_next_epoch_is_whole_wherever_the_one_before_was_interrupted(
         for interrupter in each_place(TAKING, step=step):
             interrupter.run(lambda: some(loader))
             keys = keys_of(loader)
-            epoch = loader._progress.iteration.turn.epoch
+            epoch = loader.delivery.progress.iteration.turn.epoch
             assert keys == order(epoch), interrupter.where
-            if loader._feeders[0].ring.leased:
+            if loader.delivery.feeders[0].ring.leased:
                 gc.collect()  # a traceback can be part of a cycle, with the batch of its frame
-            assert len(loader._feeders[0].ring.leased) == 0, interrupter.where
+            assert len(loader.delivery.feeders[0].ring.leased) == 0, interrupter.where
             assert keys_of(loader) == order(epoch + 1), interrupter.where
         assert interrupter.seen > 100
         assert loader.stats().copies == 0, "no slot is lost for the loader's life"
@@ -87,7 +90,7 @@ def test_a_close_that_was_interrupted_is_finished_by_the_next_one(
     path: str, workers: int, step: int
 ) -> None:
     before, others = open_files(), psutil.Process().children()
-    for interrupter in each_place((*MAKING, "delivery", "loader", "producer"), step=step):
+    for interrupter in each_place(CLOSING, step=step):
         loader = FastLoader(path, workers=workers, **OPTIONS)
         iterator = iter(loader)
         next(iterator)

@@ -43,7 +43,7 @@ def labels_of(batches: Any) -> list[int]:
 
 
 def in_ring(loader: FastLoader, array: Any) -> bool:
-    return any(feeder.ring.contains(array.unsafe_buffer_pointer()) for feeder in loader._feeders)
+    return loader.delivery.aliases(array.unsafe_buffer_pointer())
 
 
 # ---- arrays over the ring ------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def test_what_was_dispatched_sees_the_values_although_its_argument_is_gone(small
 
 def test_a_lease_ends_with_the_last_array(small: str) -> None:
     with FastLoader(small, **{**OPTIONS, "workers": 0}) as loader:
-        ring = loader._feeders[0].ring
+        ring = loader.delivery.feeders[0].ring
         images, _ = next(iter(as_jax(loader)))
         seen = np.asarray(images)
         del images, _
@@ -245,7 +245,7 @@ with FastLoader(sys.argv[1], drop_remainder=True, **options) as loader:
     gc.collect()
     images, _ = next(iter(as_jax(loader, sharding=sharding)))
     said["in ring"] = [
-        any(feeder.ring.contains(shard.data.unsafe_buffer_pointer()) for feeder in loader._feeders)
+        loader.delivery.aliases(shard.data.unsafe_buffer_pointer())
         for shard in images.addressable_shards
     ]
     total = jax.jit(lambda x: x.astype("int32").sum())(images)

@@ -78,7 +78,7 @@ def test_fit_with_repeat_and_steps_per_epoch_goes_through_the_epochs_of_the_load
 ) -> None:
     with FastLoader(small, **OPTIONS) as loader:
         fit(model_of(), scaled(loader.as_dataset().repeat()), epochs=4, steps_per_epoch=5)
-        assert loader._progress.iteration.turn.epoch == 1
+        assert loader.delivery.progress.iteration.turn.epoch == 1
         assert loader.state_dict(consumed=20)["batch"] == 7
 
 
@@ -244,7 +244,7 @@ with FastLoader""",
 
 def test_a_device_that_is_not_there_is_an_error_that_lists_those_that_are(small: str) -> None:
     with FastLoader(small, **OPTIONS) as loader:
-        with pytest.raises(ConfigError, match="sees no device '/GPU:7'; there are .*CPU:0"):
+        with pytest.raises(ConfigError, match="sees no device '/GPU:7'; it sees .*CPU:0"):
             loader.as_dataset(device="/GPU:7")
         labels = [int(y) for _, ys in loader.as_dataset(device="/CPU:0") for y in ys]
         assert labels == [*range(0, 1000, 10)]
@@ -461,12 +461,12 @@ def test_what_cannot_be_resumed_is_said_before_training(small: str, tmp_path: Pa
             fit(model_of(), scaled(loader.as_dataset()), callbacks=[Resume(loader, tmp_path)])
     with (
         FastLoader(small, **OPTIONS, deterministic=False) as loader,
-        pytest.raises(ConfigError, match="resuming needs deterministic=True"),
+        pytest.raises(ConfigError, match="cannot be resumed: pass deterministic=True"),
     ):
         Resume(loader, tmp_path)
     with FastLoader(small, **OPTIONS, on_error="skip") as loader:
         Resume(loader, tmp_path)
-        with pytest.raises(ConfigError, match='take save_freq="epoch", or on_error="fill"'):
+        with pytest.raises(ConfigError, match='pass save_freq="epoch" or on_error="fill"'):
             Resume(loader, tmp_path, save_freq=4)
     with FastLoader(small, **OPTIONS, on_error="skip", shard=(0, 2)) as loader:
         Resume(loader, tmp_path, save_freq=4)  # all shards have as many steps

@@ -37,7 +37,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def mapped(loader: FastLoader) -> list[int]:
     """Where this process has mapped the loader's rings."""
-    return [feeder.ring.memory[0] for feeder in loader._feeders]
+    return [feeder.ring.memory[0] for feeder in loader.delivery.feeders]
 
 
 def still_mapped(addresses: list[int]) -> list[str]:
@@ -49,7 +49,7 @@ def still_mapped(addresses: list[int]) -> list[str]:
 @contextlib.contextmanager
 def ring_bytes(loader: FastLoader) -> Iterator[Callable[[], int]]:
     """What the loader's rings take of memory, whoever has them mapped."""
-    mine = {feeder.ring.memory[0] for feeder in loader._feeders}
+    mine = {feeder.ring.memory[0] for feeder in loader.delivery.feeders}
     inodes = {
         int(line.split()[4])
         for line in Path("/proc/self/maps").read_text().splitlines()
@@ -277,7 +277,7 @@ def test_a_fork_of_the_moment_when_a_worker_starts_hides_no_death(path: str) -> 
     try:
         iterator = iter(loader)
         next(iterator)
-        os.kill(loader._feeders[0].process.pid, 9)
+        os.kill(loader.delivery.feeders[0].process.pid, 9)
         assert 4 + sum(len(labels) for _, labels in iterator) == 400
         assert loader.stats().restarts == 1
         loader.close()
@@ -312,7 +312,7 @@ def test_whoever_records_the_warning_of_an_unclosed_loader_does_not_keep_it(
 ) -> None:
     loader = FastLoader(path, workers=1, **OPTIONS)
     rings = mapped(loader)
-    worker = psutil.Process(loader._feeders[0].process.pid)
+    worker = psutil.Process(loader.delivery.feeders[0].process.pid)
     del loader
     gc.collect()
     (of_ours,) = [w for w in recorded if "unclosed <FastLoader" in str(w.message)]

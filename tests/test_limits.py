@@ -111,7 +111,7 @@ def test_too_few_descriptors_for_another_worker_are_an_error_that_says_so(path: 
             iterator = iter(loader)
             next(iterator)
             resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-            os.kill(loader._feeders[0].process.pid, signal.SIGKILL)
+            os.kill(loader.delivery.feeders[0].process.pid, signal.SIGKILL)
             try:
                 for _ in iterator: pass
             except fastloader.ConfigError as error:
@@ -145,7 +145,7 @@ def test_what_workers_write_goes_to_the_log_and_takes_no_memory(
     options = {"size": (8, 8), "batch_size": 4, "slots": 2, "workers": 1, "on_error": "fill"}
     caplog.set_level(logging.DEBUG, "fastloader")
     with FastLoader(path, **options) as loader:
-        process = loader._feeders[0].process
+        process = loader.delivery.feeders[0].process
         largest = 0
         for _ in range(5):
             for _ in loader:
@@ -176,6 +176,6 @@ def test_a_trace_that_cannot_be_written_any_more_ends_and_the_training_goes_on(
             trace.symlink_to("/dev/full")
         for _ in range(10):
             assert sum(len(labels) for _, labels in loader) == 20
-        assert len(loader._delivery._trace._file._events) == 0, "nobody collects for it any more"
+        assert len(loader.delivery._trace._file._events) == 0, "nobody collects for it any more"
     (said,) = [r.message for r in caplog.records if r.levelno == logging.WARNING]
     assert f"trace='{trace}' ends here" in said

@@ -215,7 +215,7 @@ def test_an_unclosed_loader_warns_and_leaves_no_worker(small: str) -> None:
     script = f"""
 import fastloader, os, time
 loader = fastloader.FastLoader({small!r}, workers=1)
-pid = loader._feeders[0].process.pid
+pid = loader.delivery.feeders[0].process.pid
 del loader
 deadline = time.monotonic() + 5
 while os.waitpid(pid, os.WNOHANG) == (0, 0):

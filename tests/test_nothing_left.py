@@ -26,7 +26,7 @@ from fastloader import FastLoader
 loader = FastLoader(sys.argv[1], size=(64, 64), batch_size=8, workers=2)
 iterator = iter(loader)
 kept = [next(iterator) for _ in range(3)]
-print("running", *(feeder.process.pid for feeder in loader._feeders), flush=True)
+print("running", *(feeder.process.pid for feeder in loader.delivery.feeders), flush=True)
 {end}
 """
 

@@ -153,7 +153,12 @@ def test_a_password_is_shown_nowhere(
         for name, value in (*where.items(), ("user", "locked"), ("password", PASSWORD)):
             monkeypatch.setenv("PGDATABASE" if name == "dbname" else f"PG{name.upper()}", value)
     with FastLoader(url, workers=workers, slots=2, **QUICK) as loader:
-        shown = [repr(loader), repr(loader.config), str(loader.config), repr(loader._feeders)]
+        shown = [
+            repr(loader),
+            repr(loader.config),
+            str(loader.config),
+            repr(loader.delivery.feeders),
+        ]
         shown += [" ".join(p.cmdline()) for p in worker_processes() + survey_processes()]
         iterator = iter(loader)
         keys = next(unpacked(iterator))[-1].tolist()

@@ -98,11 +98,12 @@ def has_announced(feeder: Feeder, turn: Turn) -> bool:
 def test_batches_that_came_and_were_not_taken_give_their_slots_back(small: str) -> None:
     """Of an epoch that is left early, all that the workers had announced."""
     with FastLoader(small, **{**OPTIONS, "deterministic": False, "slots": 2}) as loader:
+        feeders = loader.delivery.feeders
         for _ in range(4):
             iterator = iter(loader)
             next(iterator)
-            turn = loader._progress.iteration.turn
-            wait_until(lambda turn=turn: all(has_announced(f, turn) for f in loader._feeders))
+            turn = loader.delivery.progress.iteration.turn
+            wait_until(lambda turn=turn: all(has_announced(f, turn) for f in feeders))
         assert len(batches_of(loader)) == BATCHES
 
 
@@ -408,13 +409,12 @@ def test_postgres_shuffles_and_resumes_keys_of_every_type(
 def test_workers_begin_the_next_epoch_by_themselves(small: str) -> None:
     with FastLoader(small, **{**OPTIONS, "slots": 4}) as loader:
         batches_of(loader)
-        turn = loader._progress.iteration.turn
+        turn = loader.delivery.progress.iteration.turn
         following = turn._replace(epoch=turn.epoch + 1)
-        for feeder in loader._feeders:
-            feeder._turn = following  # as the next iteration will, but nothing is sent
-        wait_until(
-            lambda: all(loader._feeders[i].poll(following, batch) for i in (0, 1) for batch in (i,))
-        )
+        feeders = loader.delivery.feeders
+        for feeder in feeders:
+            feeder.begin(following, 0)  # as the next iteration will; nothing is sent for this run
+        wait_until(lambda: all(feeders[i].poll(following, i) for i in (0, 1)))
 
 
 def test_an_epoch_that_was_left_early_is_not_gone_on_with(small: str) -> None:
@@ -424,6 +424,6 @@ def test_an_epoch_that_was_left_early_is_not_gone_on_with(small: str) -> None:
             for _ in range(taken):
                 next(iterator)
         batches_of(loader)
-        assert loader._progress.iteration.turn == (4, 3)
+        assert loader.delivery.progress.iteration.turn == (4, 3)
         batches_of(loader)
-        assert loader._progress.iteration.turn == (4, 4), "but from a whole one to the next"
+        assert loader.delivery.progress.iteration.turn == (4, 4), "but from a whole one to the next"

@@ -55,7 +55,7 @@ def test_busy_workers_end_by_themselves_all_at_once(slow: str, is_forked: bool) 
             time.sleep(60)
             os._exit(0)
     try:
-        processes = [feeder.process for feeder in loader._feeders]
+        processes = [feeder.process for feeder in loader.delivery.feeders]
         assert next(iterator)
         loader.close()
         assert [process.how for process in processes] == ["ended with exit code 0"] * 4
@@ -79,7 +79,7 @@ def test_one_time_limit_holds_for_all_workers(path: str, monkeypatch: pytest.Mon
     for worker in worker_processes():
         worker.suspend()  # so none of them can end by itself
     monkeypatch.setattr("fastloader.transport.process._wait", noted)
-    processes = [feeder.process for feeder in loader._feeders]
+    processes = [feeder.process for feeder in loader.delivery.feeders]
     loader.close()
     assert waits == [process.CLOSE_TIMEOUT_S]
     assert [process.how for process in processes] == ["was killed by SIGKILL"] * 5
@@ -131,8 +131,8 @@ options = {"batch_size": 4, "slots": 2, "fetch_bytes": 1000, "stall_timeout_s": 
 loader = make(**options)
 iterator = iter(loader)
 next(iterator)
-print(*(feeder.process.pid for feeder in loader._feeders), loader._crew._surveyor.process.pid,
-      flush=True)
+import psutil
+print(*(process.pid for process in psutil.Process().children()), flush=True)
 for _ in iterator:
     pass
 """
@@ -238,7 +238,7 @@ for _ in range(2):
         for _ in range(2):
             iterator = iter(loader)
             next(iterator)
-            for feeder in loader._feeders:
+            for feeder in loader.delivery.feeders:
                 if feeder.process: os.kill(feeder.process.pid, signal.SIGKILL)
             rows.append(4 + sum(len(labels) for _, labels in iterator))
 open(path + ".rows", "w").write(repr(rows))

@@ -107,7 +107,7 @@ def test_a_finalizer_of_the_garbage_collector_takes_no_lock(path: str, workers: 
     trace = path + ".trace"
     gc.disable()
     with make(trace=trace, batch_size=20) as loader:
-        loader._delivery.lock = Lock(loader._delivery.lock)
+        loader.delivery.lock = Lock(loader.delivery.lock)
         for _ in range(3):
             leave_early()
             assert sum(len(labels) for _, labels in loader) == 200
@@ -168,7 +168,7 @@ def test_a_dead_worker_is_no_sigpipe(path: str) -> None:
             taken = 0
             for _, labels in loader:
                 taken += len(labels)
-                for feeder in loader._feeders:
+                for feeder in loader.delivery.feeders:
                     if taken == 40:
                         os.kill(feeder.process.pid, signal.SIGKILL)
             assert taken == 200
@@ -184,9 +184,9 @@ def test_a_stopped_worker_does_not_outlive_its_parent(path: str) -> None:
     script = """
     loader = make()
     next(iter(loader))
-    for feeder in loader._feeders:
+    for feeder in loader.delivery.feeders:
         os.kill(feeder.process.pid, signal.SIGSTOP)
-    print(*(feeder.process.pid for feeder in loader._feeders), flush=True)
+    print(*(feeder.process.pid for feeder in loader.delivery.feeders), flush=True)
     os._exit(0)
     """
     pids = [*map(int, run(script, path, 2).split())]

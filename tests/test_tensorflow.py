@@ -55,7 +55,7 @@ def address(tensor: Any) -> int:
 
 
 def in_ring(loader: FastLoader, tensor: Any) -> bool:
-    return any(feeder.ring.contains(address(tensor)) for feeder in loader._feeders)
+    return loader.delivery.aliases(address(tensor))
 
 
 # ---- aliasing ------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def labels_of(batches: Any) -> list[int]:
 
 
 def in_ring(loader: FastLoader, tensor: Any) -> bool:
-    return any(feeder.ring.contains(tensor.data_ptr()) for feeder in loader._feeders)
+    return loader.delivery.aliases(tensor.data_ptr())
 
 
 # ---- tensors over the ring -----------------------------------------------------------------------
@@ -112,7 +112,7 @@ def test_every_batch_can_be_kept_and_keeps_its_values(small: str, slots: int | N
 
 def test_a_lease_ends_with_the_last_tensor_or_view(small: str) -> None:
     with FastLoader(small, **{**OPTIONS, "workers": 0}) as loader:
-        ring = loader._feeders[0].ring
+        ring = loader.delivery.feeders[0].ring
         images, labels = next(iter(as_torch(loader)))
         part = images[3, 1].numpy()
         del images, labels
@@ -283,7 +283,7 @@ def test_the_rings_are_registered_once_and_until_the_loader_is_closed(
     with FastLoader(small, **OPTIONS) as loader:
         batches = through_data_loader(as_torch(loader, pin_memory=True))
         assert as_torch(loader, pin_memory=True)._pinned is batches.dataset._pinned
-        assert cuda.registered == dict(feeder.ring.memory for feeder in loader._feeders)
+        assert cuda.registered == dict(feeder.ring.memory for feeder in loader.delivery.feeders)
         assert len(cuda.registered) == 2
         images, labels = next(iter(batches))
         start = images.data_ptr()
@@ -299,7 +299,7 @@ def test_a_slot_is_not_freed_before_the_stream_has_done_with_its_tensors(
 ) -> None:
     cuda = FakeCuda(monkeypatch)
     with FastLoader(small, dtype=dtype, **{**OPTIONS, "workers": 0}) as loader:
-        ring = loader._feeders[0].ring
+        ring = loader.delivery.feeders[0].ring
         batches = iter(as_torch(loader, pin_memory=True))
 
         def next_images() -> Any:
@@ -337,7 +337,7 @@ def test_the_last_batches_of_an_epoch_are_kept_too(
         for batch in as_torch(loader, pin_memory=True):
             del batch
         gc.collect()
-        assert len(loader._feeders[0].ring.take_back()) == 0
+        assert len(loader.delivery.feeders[0].ring.take_back()) == 0
         for event in cuda.events:
             event.passed = True
         dataset = as_torch(loader, pin_memory=True)

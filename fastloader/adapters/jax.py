@@ -1,8 +1,10 @@
 """Batches of jax.Arrays, on the CPU without a copy.
 
-On the CPU JAX aliases an array whose address is a multiple of 64, as those of a ring are, and
-keeps what the memory belongs to, thus the lease, as long as its own array lives. It never writes
-there, not even with a donated argument.
+On the CPU, JAX aliases an array whose address is a multiple of 64, as the addresses in a ring are.
+It keeps the owner of the memory, and with it the lease, as long as its own array lives. It never
+writes to that memory, not even with a donated argument.
+
+This module imports JAX. No other module of the package imports it before it is used.
 """
 
 from __future__ import annotations
@@ -24,35 +26,43 @@ except ImportError as error:
     raise ConfigError(f"this needs JAX ({error}). Run: pip install 'fastloader[jax]'") from error
 
 if TYPE_CHECKING:
-    from ..loader import FastLoader
+    from ..consumer.batch_source import BatchSource
 
 
-def as_jax(loader: FastLoader, *, sharding: Any = None) -> Batches:
-    """The loader's batches as ``jax.Array``. Each iteration is the loader's next epoch.
+def as_jax(loader: BatchSource, *, sharding: Any = None) -> Batches:
+    """Return the batches as ``jax.Array``. Each iteration is the loader's next epoch.
 
-    A batch has the loader's structure. Without ``jax_enable_x64`` JAX has no types of 64 bits:
-    integers then become int32 or uint32 if they fit, and real numbers are rounded to float32. Text
-    stays NumPy's arrays of ``str``.
+    A batch has the loader's structure. Without ``jax_enable_x64``, JAX has no 64-bit types:
+    integers become int32 or uint32 if they fit, and real numbers are rounded to float32. Text stays
+    in NumPy arrays of ``str``.
 
-    sharding: how a batch lies on the devices, such as ``NamedSharding(mesh, P("data"))``; None for
-        all of it on the default device. Where it spans several processes, each process's loader
+    Nothing is taken ahead, so ``state_dict()`` counts what training has taken. JAX does not have to
+    wait for a batch anyway: it dispatches its work asynchronously, so the loop reaches the next
+    batch before the last one has been used. If you wrap the batches in a prefetch of your own, for
+    example Flax's, pass ``state_dict(consumed=...)``, the number of batches that training has
+    taken.
+
+    Parameters
+    ----------
+    loader
+        The loader whose batches they are.
+    sharding
+        How a batch lies on the devices, for example ``NamedSharding(mesh, P("data"))``; None for
+        all of it on the default device. If it spans several processes, the loader of each process
         delivers its own part of the batch (``shard=jax``).
 
-    Nothing is taken ahead, so that ``state_dict()`` counts what training has taken. JAX need not
-    wait for a batch either way: it dispatches its work asynchronously, so the loop is at the next
-    batch before the last one has been used. If you wrap the batches in a prefetch of your own, such
-    as Flax's, pass ``state_dict(consumed=...)``, the number of batches that training has taken.
-
-    Raises ConfigError for a sharding that cannot divide every batch; and when iterating, for an
-    integer that does not fit.
+    Raises
+    ------
+    ConfigError
+        The sharding cannot divide every batch. When iterating: an integer does not fit.
     """
     return Batches(loader, sharding)
 
 
 class Batches:
-    """What :func:`as_jax` returns."""
+    """The iterable of batches that :func:`as_jax` returns."""
 
-    def __init__(self, loader: FastLoader, sharding: Any) -> None:
+    def __init__(self, loader: BatchSource, sharding: Any) -> None:
         self._loader = loader
         self._sharding = sharding
         config = loader.config
@@ -68,7 +78,7 @@ class Batches:
                     _check(loader, sharding, column)
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """Return the number of batches in an epoch."""
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
@@ -99,7 +109,10 @@ class Batches:
 
 
 def _in_jax_type(column: Column, array: NDArray[Any]) -> NDArray[Any]:
-    """The integers in the type that JAX would give them, which would cut them without a word."""
+    """Return the integers in the type that JAX has for them.
+
+    JAX would do the same, but drop the upper bits of a number that does not fit without a warning.
+    """
     dtype = jax.dtypes.canonicalize_dtype(array.dtype)
     if dtype == array.dtype:
         return array
@@ -108,15 +121,15 @@ def _in_jax_type(column: Column, array: NDArray[Any]) -> NDArray[Any]:
     if differs.any():
         raise ConfigError(
             f"column {column.name!r} holds {array[differs][0]}, which does not fit into "
-            f"{dtype.name}, all that JAX has for {array.dtype.name} as it is set: call "
-            f'jax.config.update("jax_enable_x64", True). Of a label you can also ask for '
-            f'"{column.name}:{dtype.name}", so that on_error decides about such rows'
+            f"{dtype.name}, the type that JAX uses for {array.dtype.name} unless 64-bit types are "
+            f'enabled: call jax.config.update("jax_enable_x64", True). If it is a label, you can '
+            f'also ask for "{column.name}:{dtype.name}", so that on_error decides about such rows'
         )
     return cut
 
 
-def _check(loader: FastLoader, sharding: Any, column: Column) -> None:
-    """Raises ConfigError unless the sharding can divide this column of every batch."""
+def _check(loader: BatchSource, sharding: Any, column: Column) -> None:
+    """Raise ConfigError unless the sharding can divide this column of every batch."""
     count = len(sharding.device_set)  # a number of rows that any sharding of rows can divide
     try:
         where = sharding.addressable_devices_indices_map((count, *column.shape))
@@ -128,18 +141,19 @@ def _check(loader: FastLoader, sharding: Any, column: Column) -> None:
         return
     if loader.config.on_error == "skip":
         raise ConfigError(
-            'with on_error="skip" batches have any number of rows, which a sharding cannot divide; '
-            'take "fill" or "raise"'
+            'with on_error="skip" batches have any number of rows, which a sharding cannot divide: '
+            'pass on_error="fill" or "raise"'
         )
-    plan = loader._plan
-    for batch in {0, max(0, len(plan) - 2), len(plan) - 1}:  # the others have the first's rows
+    plan = loader.delivery.plan
+    # All batches but the last two have the same number of rows as the first.
+    for batch in {0, max(0, len(plan) - 2), len(plan) - 1}:
         shards = range(plan.shard[1]) if spans else [plan.shard[0]]
         numbers = [replace(plan, shard=(shard, plan.shard[1])).numbers(batch) for shard in shards]
         rows = {its.stop - its.start for its in numbers}
         if any(count % parts for count in rows) or len(rows) > 1:
             raise ConfigError(
                 f"a batch of {' or '.join(map(str, sorted(rows)))} rows cannot be divided into "
-                f"{parts} parts of one size, as the sharding asks"
+                f"{parts} equal parts, as the sharding asks"
                 + (
                     f": make batch_size a multiple of {parts}"
                     if plan.batch_size % parts

@@ -1,7 +1,10 @@
-"""Callbacks for ``model.fit`` over ``loader.as_dataset()``: to go on after a crash, and to see
-whether training waits for data.
+"""Callbacks for ``model.fit`` over ``loader.as_dataset()``.
 
-This module imports Keras, because its classes are Keras's; nothing of ours imports it.
+:class:`Resume` saves training and resumes it after a crash. :class:`Throughput` shows whether
+training waits for data.
+
+This module imports Keras, because its classes are Keras's. No other module of the package imports
+it.
 """
 
 from __future__ import annotations
@@ -25,38 +28,38 @@ from ..errors import ConfigError, StateError
 from ..fields.batch import leaves_out_empty
 
 if TYPE_CHECKING:
-    from ..loader import FastLoader
+    from ..consumer.batch_source import BatchSource
 
 _END_OF_EPOCH = object()
-"""What ``model.stop_training`` is set to, in place of True, where only the epoch is to end."""
+"""The value of ``model.stop_training``, instead of True, that ends only the current epoch."""
 
 
 class _Counting(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Counts the batches that training has taken of the loader since it began."""
+    """Counts the batches of the loader that training has taken since it began."""
 
-    def __init__(self, loader: FastLoader) -> None:
+    def __init__(self, loader: BatchSource) -> None:
         super().__init__()
         self._loader = loader
-        self._before = 0  # the epoch that is under way
+        self._before = 0  # batches taken before the epoch that is under way
         self._taken = 0
-        self._run: int | None = None  # of the loader's epochs, which the count belongs to
+        self._run: int | None = None  # the loader's count of batches that ours belongs to
 
     @property
     def taken(self) -> int:
-        # Keras counts in steps_per_execution, and the last of them may have found less than that.
-        return min(self._taken, self._loader._progress.handed)
+        """The number of batches that training has taken."""
+        # Keras counts in steps_per_execution, and the last execution may have found fewer batches.
+        return min(self._taken, self._loader.delivery.progress.handed)
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
         self._before = self._taken = 0
         self._run = None
-        with self._loader._delivery.lock:
-            self._loader._progress.count_anew()
+        self._loader.delivery.count_anew()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
         self._before = self._taken = self.taken
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
-        run = self._loader._progress.run
+        run = self._loader.delivery.progress.run
         if self._run not in (None, run):
             self._before = 0
             self.epoch_was_left_early()
@@ -64,37 +67,54 @@ class _Counting(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
         self._taken = self._before + batch + 1
 
     def epoch_was_left_early(self) -> None:
-        """The loader's, before the one that has now begun; so its count begins anew."""
+        """Do what the count needs when Keras has left an epoch of the loader before its end.
+
+        The loader then begins its count anew, with the epoch that has now begun.
+        """
 
 
 class Resume(_Counting):
-    """Saves the model, its optimizer and the loader's place, and goes on from there when the same
-    program is started again, with the batches that an uninterrupted one would have seen. What
-    Dropout and its like draw goes on, too.
+    """Saves training and the loader's place, and resumes both.
 
-    Let it be the last of the callbacks, so that it saves what the others have changed. What they
-    remember themselves, EarlyStopping say, is not saved. Validation needs a loader of its own.
+    Start the same program again after a crash, and training resumes where it was saved, with the
+    batches that an uninterrupted program would have seen. Saved are the model, its optimizer, and
+    the random state of Dropout and similar layers.
 
-    It takes the place of ``keras.callbacks.BackupAndRestore``. Beside that the loader's place would
-    be saved a moment before or after the weights, and be wrong for a program that is killed in
-    between; here both are replaced at once, when ``state.json`` in the folder is.
+    Make it the last of the callbacks, so that it saves what the others have changed. Their own
+    memory, for example that of EarlyStopping, is not saved. Validation needs a loader of its own.
 
-    loader: whose ``as_dataset()`` the model is fitted to. folder: of this training alone.
-        Where epochs are to be shorter than the loader's, use ``repeat()`` and ``steps_per_epoch``;
-        ``take()`` would leave each of its epochs early, at no certain place.
-    save_freq: "epoch", or a number of batches; not with ``on_error="skip"``, where nobody knows how
-        many an epoch has.
-    delete_checkpoint: when training is done.
+    Use it instead of ``keras.callbacks.BackupAndRestore``, not alongside it. There the loader's
+    place would be saved a moment before or after the weights, and be wrong for a program that is
+    killed in between. Here both are replaced at once, when ``state.json`` in the folder is.
 
-    The metrics that Keras shows for the epoch that is resumed are those of its rest.
+    If epochs are to be shorter than the loader's, use ``repeat()`` and ``steps_per_epoch``.
+    ``take()`` is not supported: after it, the loader cannot tell where to resume.
 
-    Raises ConfigError for what cannot be resumed, and StateError where the folder holds the state
-    of another table, order or batch size.
+    The metrics that Keras shows for a resumed epoch are those of the rest of it.
+
+    Parameters
+    ----------
+    loader
+        The loader to whose ``as_dataset()`` the model is fitted.
+    folder
+        A folder for this training alone.
+    save_freq
+        "epoch", or a number of batches. A number is refused with ``on_error="skip"``, where the
+        number of batches in an epoch is not known.
+    delete_checkpoint
+        Whether to delete what was saved when training is done.
+
+    Raises
+    ------
+    ConfigError
+        The loader cannot be resumed, or ``save_freq`` cannot be used with it.
+    StateError
+        When training begins: the folder holds the state of another table, order or batch size.
     """
 
     def __init__(
         self,
-        loader: FastLoader,
+        loader: BatchSource,
         folder: str | os.PathLike[str],
         *,
         save_freq: str | int = "epoch",
@@ -104,11 +124,11 @@ class Resume(_Counting):
             raise ConfigError(f'save_freq={save_freq!r} must be "epoch" or a number of batches')
         if save_freq != "epoch" and leaves_out_empty(loader.config):
             raise ConfigError(
-                f"save_freq={save_freq} cannot go on in the middle of an epoch of which nobody "
-                f'knows how many batches on_error="skip" leaves: take save_freq="epoch", or '
+                f"save_freq={save_freq} cannot resume in the middle of an epoch, because "
+                f'on_error="skip" leaves an unknown number of batches: pass save_freq="epoch" or '
                 f'on_error="fill"'
             )
-        loader.state_dict(consumed=0)  # ConfigError where there is no going on
+        loader.state_dict(consumed=0)  # raises ConfigError if the loader cannot be resumed
         super().__init__(loader)
         self._folder = Path(folder)
         self._file = self._folder / "state.json"
@@ -132,7 +152,7 @@ class Resume(_Counting):
             step, seeds = state["step"], state["seeds"]
         except (ValueError, KeyError, TypeError):
             raise StateError(
-                f"{self._file} was not written by Resume; give it a folder of its own"
+                f"{self._file} was not written by Resume: give it a folder of its own"
             ) from None
         self._loader.load_state_dict(place)
         if not self.model.built:
@@ -146,16 +166,16 @@ class Resume(_Counting):
         if len(seeds) != len(self._seeds()):
             raise StateError(
                 f"{self._file} was saved by a model with {len(seeds)} generators of random "
-                f"numbers, and this one has {len(self._seeds())}: make it as it was made then"
+                f"numbers, and this one has {len(self._seeds())}: build the model as it was then"
             )
         for variable, value in zip(self._seeds(), seeds, strict=True):
             variable.assign(value)
-        self.model._initial_epoch = epoch  # how a callback tells fit(), as in BackupAndRestore
+        self.model._initial_epoch = epoch  # how BackupAndRestore, too, tells fit()
         self._skipped = step
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         super().on_epoch_begin(epoch, logs)
-        self.model._initial_epoch = None  # it has been told; another fit() shall not be
+        self.model._initial_epoch = None  # fit() knows it now; another fit() must not see it
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -165,9 +185,9 @@ class Resume(_Counting):
             if self._is_due():
                 self._save(self._epoch, step, self._loader.state_dict(consumed=self.taken))
         elif self._skipped and not self.model.stop_training:
-            # An epoch that is resumed is shorter than Keras thinks. Were it to find that out for
+            # An epoch that is resumed is shorter than Keras thinks. If Keras found that out by
             # itself, the step without a batch would still count as one for the optimizer, and all
-            # epochs that follow might become as short (Keras 3.15).
+            # later epochs might become as short (Keras 3.15).
             self.model.stop_training = _END_OF_EPOCH
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
@@ -178,18 +198,19 @@ class Resume(_Counting):
             self._save(epoch + 1, 0, self._loader.state_dict(consumed=self.taken))
 
     def epoch_was_left_early(self) -> None:
+        """Raise ConfigError."""
         raise ConfigError(
             "an epoch of Keras has left one of the loader before its end, so Resume cannot know "
-            "where training is: in place of take(), use repeat() and steps_per_epoch"
+            "where training is: instead of take(), use repeat() and steps_per_epoch"
         )
 
     def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
-        self.model._initial_epoch = None  # there may have been no epoch left to begin
+        self.model._initial_epoch = None  # perhaps there was no epoch left to begin
         if self._delete:
             self._new.unlink(missing_ok=True)
             self._file.unlink(missing_ok=True)
             self._clear(but=None)
-            with contextlib.suppress(OSError):  # somebody else keeps something there
+            with contextlib.suppress(OSError):  # the folder has other files
                 self._folder.rmdir()
 
     def _is_due(self) -> bool:
@@ -210,7 +231,7 @@ class Resume(_Counting):
         self._saved = self.taken
 
     def _seeds(self) -> list[Any]:
-        """Where the random numbers of Dropout and its like are: what save_weights leaves out."""
+        """Return the random states of Dropout and similar layers, which save_weights leaves out."""
         weights = {id(variable) for variable in self.model.weights}
         return [variable for variable in self.model.variables if id(variable) not in weights]
 
@@ -221,7 +242,7 @@ class Resume(_Counting):
 
 
 def _flush(path: Path) -> None:
-    """To the disk, so that what comes later does not get there earlier."""
+    """Write a file or folder to the disk before anything that is written later."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -230,24 +251,32 @@ def _flush(path: Path) -> None:
 
 
 class Throughput(_Counting):
-    """Adds two numbers to the logs of an epoch, beside the loss. So History, the progress bar and,
-    if they stand behind this in the list, TensorBoard and CSVLogger show them.
+    """Adds two numbers to the logs of an epoch, alongside the loss.
 
-    ``images_per_s``: that training has taken, validation not counted.
-    ``data_wait``: the share of that time, from 0 to 1, in which a step was to begin and its batch
-        was not there yet. Near 0 the model is what takes the time; else more workers, or cores,
-        would help. With ``steps_per_execution`` the time of all but the last step of an execution
-        counts as waiting if their batches come in the meantime: it is an upper bound then.
+    History and the progress bar show them, and so do TensorBoard and CSVLogger if they come after
+    this callback in the list.
+
+    ``images_per_s`` is the number of images per second that training has taken, without validation.
+
+    ``data_wait`` is the share of that time, from 0 to 1, in which a step was due and its batch was
+    not there yet. Near 0, the model is the bottleneck; otherwise more workers, or cores, would
+    help. With ``steps_per_execution`` it is an upper bound: the time of all but the last step of an
+    execution counts as waiting if their batches arrive in the meantime.
+
+    Parameters
+    ----------
+    loader
+        The loader to whose ``as_dataset()`` the model is fitted.
     """
 
-    def __init__(self, loader: FastLoader) -> None:
+    def __init__(self, loader: BatchSource) -> None:
         super().__init__(loader)
         self._arrivals: dict[int, tuple[float, int]] = {}
 
     def on_train_begin(self, logs: Any = None) -> None:
         super().on_train_begin(logs)
         self._arrivals.clear()
-        self._loader._tally.arrivals.clear()
+        self._loader.delivery.tally.arrivals.clear()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         super().on_epoch_begin(epoch, logs)
@@ -260,7 +289,7 @@ class Throughput(_Counting):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         super().on_train_batch_end(batch, logs)
-        arrivals = self._loader._tally.arrivals
+        arrivals = self._loader.delivery.tally.arrivals
         while arrivals:
             number, arrived, rows = arrivals.popleft()
             self._arrivals[number] = (arrived, rows)
@@ -273,6 +302,7 @@ class Throughput(_Counting):
         self._now = time.perf_counter()
 
     def epoch_was_left_early(self) -> None:
+        """Count from 0, as the loader does."""
         self._seen = 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002

@@ -1,6 +1,7 @@
-"""What ``loader.stats()`` says, for Prometheus and whatever else reads OpenMetrics.
+"""``loader.stats()`` as metrics for Prometheus, and whatever else reads OpenMetrics.
 
-This module imports prometheus_client, because its class is a collector; nothing of ours imports it.
+This module imports prometheus_client, because its class is a collector. No other module of the
+package imports it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from ..errors import ClosedError
 from ..observe.stats import Stages, Stats
 
 if TYPE_CHECKING:
-    from ..loader import FastLoader
+    from ..consumer.batch_source import BatchSource
 
 HELP = {
     "epochs": "Iterations begun.",
@@ -47,32 +48,43 @@ HELP = {
 
 
 class LoaderCollector(Collector):  # type: ignore[misc]  # prometheus_client may not be there
-    """``fastloader_rows_total`` and so on, ``fastloader_stage_seconds_total{stage="decode"}``,
-    ``fastloader_pictures_total{format="JPEG"}`` and ``fastloader_leased``, with the label
-    ``loader``. Asks the loaders when it is asked, and costs nothing meanwhile; a loader that is
-    gone is left out.
+    """Collects the metrics of any number of loaders.
 
-    loaders: by the names that they shall have, such as ``train=loader, validation=another``.
-    registry: to register with; None for none.
+    The metrics are ``fastloader_rows_total`` and so on,
+    ``fastloader_stage_seconds_total{stage="decode"}``, ``fastloader_pictures_total{format="JPEG"}``
+    and ``fastloader_leased``, each with the label ``loader``. The collector asks the loaders when
+    Prometheus asks it, and costs nothing in between. It holds no reference to them: a loader that
+    is gone is left out.
+
+    Parameters
+    ----------
+    registry
+        The registry to register with; None for none.
+    **loaders
+        The loaders, by the value of their label.
+
+    Examples
+    --------
+    ::
 
         from prometheus_client import start_http_server
-        LoaderCollector(train=loader)
+        LoaderCollector(train=loader, validation=another)
         start_http_server(9000)
     """
 
     def __init__(
-        self, *, registry: CollectorRegistry | None = REGISTRY, **loaders: FastLoader
+        self, *, registry: CollectorRegistry | None = REGISTRY, **loaders: BatchSource
     ) -> None:
         self._loaders = {name: weakref.ref(loader) for name, loader in loaders.items()}
         if registry is not None:
             registry.register(self)
 
     def describe(self) -> list[Any]:
-        """Names without values, or registering would ask the loaders."""
+        """Return the names without values, so that registering asks no loader."""
         return list(self._metrics({}))
 
     def collect(self) -> Iterator[Any]:
-        """Yield the metrics of the loaders that are still there and belong to this process."""
+        """Yield the metrics of the loaders that still exist and belong to this process."""
         stats = {}
         for name, reference in self._loaders.items():
             loader = reference()

@@ -1,8 +1,8 @@
 """Batches as a tf.data.Dataset, without a copy.
 
-TensorFlow aliases an array that a generator yields if every output has a TensorSpec, the dtype is
-the declared one, the array is C-contiguous and its address is a multiple of 64. Batches are made
-so; a test looks at the addresses.
+TensorFlow aliases an array that a generator yields on four conditions: every output has a
+TensorSpec, the dtype is the declared one, the array is C-contiguous, and its address is a multiple
+of 64. The batches of a loader meet them; a test compares the addresses.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..transport.messages import Turn
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from ..loader import FastLoader
+    from ..consumer.batch_source import BatchSource
 
 
 def _tensorflow() -> Any:
@@ -32,11 +32,11 @@ def _tensorflow() -> Any:
     return tensorflow
 
 
-def output_signature(loader: FastLoader) -> Any:
-    """The structure of a batch as TensorSpecs."""
+def output_signature(loader: BatchSource) -> Any:
+    """Return the structure of a batch as TensorSpecs."""
     tf = _tensorflow()
     config = loader.config
-    # Only then has every batch the same number of rows.
+    # Otherwise the number of rows may differ from batch to batch.
     rows = config.batch_size if config.drop_remainder and config.on_error != "skip" else None
 
     def spec(column: Column, name: str | None = None) -> Any:
@@ -53,13 +53,13 @@ def output_signature(loader: FastLoader) -> Any:
     return arranged(config, images, columns, keys)
 
 
-def output_types(loader: FastLoader) -> Any:
-    """The structure of a batch as dtypes."""
+def output_types(loader: BatchSource) -> Any:
+    """Return the structure of a batch as dtypes."""
     return _mapped(lambda spec: spec.dtype, output_signature(loader))
 
 
-def output_shapes(loader: FastLoader) -> Any:
-    """The structure of a batch as shapes."""
+def output_shapes(loader: BatchSource) -> Any:
+    """Return the structure of a batch as shapes."""
     return _mapped(lambda spec: spec.shape, output_signature(loader))
 
 
@@ -67,26 +67,35 @@ def _mapped(function: Callable[[Any], Any], structure: Any) -> Any:
     return _tensorflow().nest.map_structure(function, structure)
 
 
-def as_dataset(loader: FastLoader, device: str | None = None) -> tf.data.Dataset:
-    """One generator for each worker, interleaved in the loader's order.
+def as_dataset(loader: BatchSource, device: str | None = None) -> tf.data.Dataset:
+    """Return a dataset of the batches: one generator for each worker, interleaved in order.
 
-    Every iteration of the dataset begins a new epoch of the loader, whatever state the last one was
-    left in; an iterator of the older epoch ends with SupersededError at its next pull. The
-    cardinality is known, except with ``on_error="skip"``, which may leave batches without rows;
+    Every iteration of the dataset begins a new epoch of the loader, in whatever state the last one
+    was left. An iterator of the older epoch ends with SupersededError at its next pull.
+
+    The cardinality is known, except with ``on_error="skip"``, which may leave batches without rows;
     those are left out. With a shard they are delivered, so that all hosts take the same number of
-    steps, and the cardinality is known. An epoch that is resumed in its middle ends before the
-    cardinality says so.
+    steps, and the cardinality is known. An epoch that is resumed in its middle has fewer batches
+    than the cardinality.
 
-    device: such as "/GPU:0", where batches are to be before the model wants them. Nothing can be
-        chained behind that.
+    Autotuning is off for the dataset and what is chained behind it; ``AUTOTUNE`` then means all
+    cores. To turn it on, chain ``with_options``. The reason is the end of an epoch: TensorFlow 2.21
+    leaves its tuning thread asleep, for up to as long as the epoch has lasted, and waits for it
+    (measured: 0.5 s after an epoch of 2 s, 2.4 s after one of 2.7 s, with nothing gained in the
+    epoch).
 
-    Raises ConfigError where there is no such device.
+    Parameters
+    ----------
+    loader
+        The loader whose batches they are.
+    device
+        Where to copy batches before the model wants them, for example "/GPU:0". Nothing can be
+        chained behind such a dataset.
 
-    Autotuning is off for the dataset and what is chained behind it; ``AUTOTUNE`` then stands for
-    all cores. To have it back, chain ``with_options``. The reason is the end of an epoch: there
-    TensorFlow 2.21 lets its tuning thread sleep on, for up to as long as the epoch has lasted, and
-    waits for it (measured: 0.5 s after an epoch of 2 s, 2.4 s after one of 2.7 s, with nothing
-    gained in the epoch).
+    Raises
+    ------
+    ConfigError
+        TensorFlow is not installed, or sees no such device.
     """
     tf = _tensorflow()
     signature = output_signature(loader)
@@ -94,12 +103,12 @@ def as_dataset(loader: FastLoader, device: str | None = None) -> tf.data.Dataset
     whose = tf.TensorSpec((3,), tf.int64)
 
     def begin() -> Iterator[tuple[int, int, int]]:
-        iteration = loader._delivery.begin(ahead=True)
+        iteration = loader.delivery.begin(ahead=True)
         return ((*iteration.turn, (iteration.first + i) % feeders) for i in range(feeders))
 
     def batches(turn_and_feeder: Any) -> Iterator[Any]:
         run, epoch, feeder = map(int, turn_and_feeder)
-        return loader._delivery.elements_of(Turn(run, epoch), feeder)
+        return loader.delivery.elements_of(Turn(run, epoch), feeder)
 
     def dataset_of(turn_and_feeder: Any) -> Any:
         return tf.data.Dataset.from_generator(
@@ -126,11 +135,11 @@ def as_dataset(loader: FastLoader, device: str | None = None) -> tf.data.Dataset
 
 
 def _with_cardinality(dataset: Any, batches: int) -> Any:
-    """The dataset, which from now on says that it has so many batches, and may have fewer.
+    """Return the dataset with a known cardinality, which it may fall short of.
 
-    ``assert_cardinality`` would make an error of an epoch that is resumed in its middle. To choose
+    ``assert_cardinality`` would raise an error for an epoch that is resumed in its middle. A choice
     among datasets of which one is infinite counts as infinite, although it ends with the one that
-    is chosen; the other is never asked for anything.
+    is chosen; the other one is never asked for anything.
     """
     tf = _tensorflow()
     first = tf.data.Dataset.from_tensors(tf.constant(0, tf.int64)).repeat()
@@ -147,5 +156,5 @@ def _on_device(dataset: Any, device: str, batches: int) -> Any:
         tf.DeviceSpec.from_string(name).make_merged_spec(wanted).to_string() == name
         for name in there
     ):
-        raise ConfigError(f"TensorFlow sees no device {device!r}; there are {', '.join(there)}")
+        raise ConfigError(f"TensorFlow sees no device {device!r}; it sees {', '.join(there)}")
     return dataset.apply(tf.data.experimental.prefetch_to_device(device, max(1, batches)))

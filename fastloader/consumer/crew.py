@@ -1,12 +1,17 @@
-"""The feeders of a loader and what they share: the keys, the snapshot, the budget of restarts."""
+"""The feeders of a loader and what they share: the keys, the snapshot, the budget of restarts.
+
+It runs in the training process. Making the crew is making the loader: the table is surveyed, the
+epochs are planned, and the workers start.
+"""
 
 from __future__ import annotations
 
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from ..cache.file import CacheFile, Place
 from ..errors import FastloaderWarning
@@ -24,20 +29,36 @@ from ..transport.ring import Layout, automatic_slots
 from ..worker.producer import Producer
 from ..worker.survey import Survey, Surveyor, survey
 from ..worker.worker import specification
-from .feeder import Feeder, RestartBudget
+from .feeder import Feeder
 from .in_process import InProcess
+from .restarts import RestartBudget
 from .supervisor import Supervisor
 
 logger = logging.getLogger("fastloader")
 
 
 class Crew:
-    """Has the table looked at, plans, and starts the workers, or gets ready to do without.
+    """Surveys the table, plans the epochs, and starts the workers or prepares to do without.
 
-    config: with the number of slots, where that was left open.
-    plan: of this loader's shard. columns: of labels and sample weights, with their types.
-    key_column: of the keys in a batch. feeders: batch ``j`` is that of feeder ``j % len(feeders)``.
-    budget: of restarts, for all of them.
+    Parameters
+    ----------
+    config
+        The options of the loader.
+
+    Attributes
+    ----------
+    config
+        The options, with the number of slots, even where that was left open.
+    plan
+        The plan of this loader's shard.
+    columns
+        The columns of labels and sample weights, with their types.
+    key_column
+        The column of keys in a batch.
+    feeders
+        The keepers of the rings. Batch ``j`` comes from feeder ``j % len(feeders)``.
+    budget
+        The restarts of all workers.
     """
 
     def __init__(self, config: Config) -> None:
@@ -61,10 +82,12 @@ class Crew:
             self.close()
             raise
 
+    # ---- the start -------------------------------------------------------------------------------
+
     def _start(self) -> Survey:
         config, memory = self.config, self._memory
         assert memory is not None
-        # The processes start before the keys are read: both take a moment, now the same one.
+        # The processes start before the keys are read, since both take a moment.
         self._surveyor = Surveyor(memory)
         supervisors: list[Supervisor] = []
         for worker in range(config.workers):
@@ -76,10 +99,8 @@ class Crew:
         for worker, supervisor in enumerate(supervisors):
             spec = specification(config, found, layout, place, slots=slots, worker=worker)
             supervisor.configure(spec, layout, slots)
-        if found.snapshot is None:  # which the surveyor would have to hold
-            self._surveyor.stop()
-            end([self._surveyor.process])
-            self._surveyor.close()
+        if found.snapshot is None:  # or the surveyor has to hold it
+            _end([self._surveyor])
         return found
 
     def _start_in_process(self) -> Survey:
@@ -101,7 +122,7 @@ class Crew:
         return found
 
     def _arrange(self, found: Survey) -> tuple[Layout, int]:
-        """Plans; what a slot holds, and how many there are in a ring."""
+        """Plan the epochs. Return what a slot holds, and how many slots a ring has."""
         config = self.config
         for note in found.notes:
             warnings.warn(note, FastloaderWarning, stacklevel=6)
@@ -116,6 +137,7 @@ class Crew:
         return layout, slots
 
     def _cache(self, found: Survey) -> Place | None:
+        """Open or create the cache, if there is one. Return where the workers find it."""
         config = self.config
         if config.cache is None:
             return None
@@ -124,47 +146,68 @@ class Crew:
         self._cache_file = file
         if file.place.kept < found.rows:
             logger.info(
-                "cache=%r has room for %d of %d rows of %d bytes; the others are decoded as ever. "
-                "Raise cache_bytes or make room",
+                "cache=%r has room for %d of %d rows of %d bytes; the others are decoded in every "
+                "epoch. Raise cache_bytes or make room",
                 config.cache, file.place.kept, found.rows, file.place.row_bytes,
             )  # fmt: skip
         return file.place
 
     def keys(self) -> Keys:
-        """The table's, in its order, (rows,)."""
+        """Return the keys of the table in its order, (rows,)."""
         assert self._memory is not None
         return map_keys(self._memory, self._key_dtype)
 
+    # ---- the end ---------------------------------------------------------------------------------
+
     def before_close(self, callback: Callable[[], None]) -> None:
-        """Have ``callback``, which may be called twice, called while the rings are still there."""
+        """Have ``callback`` called on closing, while the rings still exist. It may run twice."""
         self._before_close.append(callback)
 
     def close(self, *, patient: bool = True) -> None:
-        """End the processes and give everything back.
+        """End the processes and release everything.
 
-        All are told first, and have ``CLOSE_TIMEOUT_S`` together before they are killed. Each step
-        may be done twice, so a close that was interrupted is finished by the next one.
+        All of them are told first, and have ``CLOSE_TIMEOUT_S`` together before they are killed.
+        Each step may be done twice, so a close that was interrupted is finished by the next one.
 
-        patient: wait for what is ending; else it is killed and left to another call.
+        Parameters
+        ----------
+        patient
+            Wait for the processes to end; else kill them and leave the waiting to another call.
         """
-        if self._surveyor is not None:
-            self._surveyor.stop()
-        for feeder in self.feeders:
-            feeder.stop()
-        end([*self._processes()], CLOSE_TIMEOUT_S if patient else 0, patient=patient)
+        surveyor = [self._surveyor] if self._surveyor is not None else []
         try:
-            for callback in self._before_close:
-                callback()
+            _end([*self.feeders, *surveyor], before_close=self._before_close, patient=patient)
         finally:
-            for feeder in self.feeders:
-                feeder.close(patient=patient)
-            if self._surveyor is not None:
-                self._surveyor.close(patient=patient)
             for thing in (self._source, self._cache_file, self._memory, self._held):
                 if thing is not None:
                     thing.close()
 
-    def _processes(self) -> Iterator[Process]:
-        for keeper in (*self.feeders, self._surveyor):
-            if keeper is not None and keeper.process is not None:
-                yield keeper.process
+
+class _Owner(Protocol):
+    """The owner of a process: a feeder or the surveyor."""
+
+    @property
+    def process(self) -> Process | None: ...
+
+    def stop(self) -> None: ...
+
+    def close(self, *, patient: bool = True) -> None: ...
+
+
+def _end(
+    owners: Sequence[_Owner],
+    *,
+    before_close: Iterable[Callable[[], None]] = (),
+    patient: bool = True,
+) -> None:
+    """Tell the processes to end, wait for all of them together, and release what they had."""
+    for owner in owners:
+        owner.stop()
+    processes = [owner.process for owner in owners if owner.process is not None]
+    end(processes, CLOSE_TIMEOUT_S if patient else 0, patient=patient)
+    try:
+        for callback in before_close:
+            callback()
+    finally:
+        for owner in owners:
+            owner.close(patient=patient)

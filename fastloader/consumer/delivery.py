@@ -1,4 +1,8 @@
-"""From slots to the consumer: who waits for which batch, and what is counted on the way."""
+"""From slots to the consumer: who waits for which batch, and what is counted on the way.
+
+It runs in the training process. :class:`fastloader.FastLoader` is its public face; adapters use it
+directly (see :mod:`fastloader.consumer.batch_source`).
+"""
 
 from __future__ import annotations
 
@@ -27,29 +31,51 @@ from .progress import Iteration, Progress
 from .tally import Tally, logger
 
 POLL_S = 1.0
-"""How long to wait for some worker before looking at all of them again. One that has something to
-say wakes us at once, unless another thread has listened to it in between."""
+"""How long to wait for any worker before polling all of them again.
+
+A worker that sends something wakes the consumer at once, unless another thread has read it."""
 
 
 class Delivery:
-    """Hands out a loader's batches, to several threads at once if they like.
-
-    crew: whose batches they are. progress: where the loader is. tally: what it has done.
-    lock: guards what changes these two. closed: whether it is; and so is the loader.
+    """Hands out the batches of a loader, to any number of threads at once.
 
     :meth:`stats`, :meth:`close` and the loader's ``state_dict`` take no lock, so that a signal
     handler can call them whatever it has interrupted.
+
+    Parameters
+    ----------
+    config
+        The options of the loader.
+
+    Attributes
+    ----------
+    config
+        The options in force, with what depends on the table.
+    crew
+        The feeders, and what they share.
+    plan
+        The plan of this loader's shard.
+    feeders
+        The keepers of the rings. Batch ``j`` comes from feeder ``j % len(feeders)``.
+    progress
+        Where the loader is in its epochs.
+    tally
+        What the loader has delivered.
+    lock
+        Guards whatever changes ``progress`` and ``tally``.
+    closed
+        Whether the loader is closed.
     """
 
     def __init__(self, config: Config) -> None:
         self._trace = _trace(config)
         self.crew = crew = Crew(config)
-        self._config = crew.config
+        self.config = crew.config
         self._leaves_out_empty = leaves_out_empty(crew.config)
-        self._plan, self._feeders = crew.plan, crew.feeders
+        self.plan, self.feeders = crew.plan, crew.feeders
         self._pid = os.getpid()
         self.closed = False
-        self._closing: int | None = None  # the thread that does it
+        self._closing: int | None = None  # the thread that is closing the loader
         self.lock = threading.RLock()
         self.progress = Progress(crew.plan)
         self.tally = Tally(crew.config, self._trace)
@@ -57,34 +83,58 @@ class Delivery:
     # ---- epochs ----------------------------------------------------------------------------------
 
     def begin(self, *, ahead: bool) -> Iteration:
-        """ahead: whether batches will be pulled before the consumer wants them."""
+        """Begin the next epoch, or the rest of the one that a state was loaded for.
+
+        Parameters
+        ----------
+        ahead
+            Whether batches will be pulled before the consumer wants them.
+        """
         self.check_usable()
         with self.lock:
             iteration = self.progress.begin(ahead=ahead)
             self.tally.begin(iteration.turn.epoch)
             self.crew.budget.begin()
-            for feeder in self._feeders:
+            for feeder in self.feeders:
                 feeder.begin(iteration.turn, iteration.first)
             return iteration
 
     def iterate(self, *, ahead: bool, keep: object) -> Iterator[Any]:
-        """The next epoch, without the batches that :func:`leaves_out_empty` leaves out. keep: what
-        shall live as long as the iterator."""
+        """Begin the next epoch and return an iterator over its batches.
+
+        Batches that :func:`leaves_out_empty` leaves out are not among them.
+
+        Parameters
+        ----------
+        ahead
+            Whether batches will be pulled before the consumer wants them.
+        keep
+            An object that must live as long as the iterator.
+        """
         iteration = self.begin(ahead=ahead)
-        batches: Iterable[int] = range(iteration.first, len(self._plan))
-        if not self._config.deterministic:
+        batches: Iterable[int] = range(iteration.first, len(self.plan))
+        if not self.config.deterministic:
             batches = self._as_they_come(iteration)
         return self._elements(
             iteration, batches, empty=not self._leaves_out_empty, row="consumer", keep=keep
         )
 
     def elements_of(self, turn: Turn, feeder: int) -> Iterator[Any]:
-        """The batches of one feeder, the empty ones too, for adapters that interleave them."""
+        """Return an iterator over the batches of one feeder, for adapters that interleave them.
+
+        Batches without rows are among them. The iterator ends with SupersededError if another turn
+        has begun.
+        """
         iteration = self.progress.iteration
-        if iteration is None or iteration.turn != turn:  # the first pull will say what is wrong
+        if iteration is None or iteration.turn != turn:  # the first pull raises the error
             iteration = Iteration(turn, 0)
-        batches = self._plan.batches_of(feeder, len(self._feeders), iteration.first)
+        batches = self.plan.batches_of(feeder, len(self.feeders), iteration.first)
         return self._elements(iteration, batches, empty=True, row=f"consumer {feeder}")
+
+    def count_anew(self) -> None:
+        """Have the next epoch begin a new count of batches; see :class:`Progress`."""
+        with self.lock:
+            self.progress.count_anew()
 
     # ---- batches ---------------------------------------------------------------------------------
 
@@ -95,24 +145,38 @@ class Delivery:
         *,
         empty: bool,
         row: str,
-        keep: object = None,  # noqa: ARG002 # by being an argument
+        keep: object = None,  # noqa: ARG002 # being an argument keeps it
     ) -> Iterator[Any]:
-        """These batches; those whose rows were all skipped only if ``empty``. row: in a trace."""
+        """Yield batches by their numbers, with what the consumer gets for each.
+
+        Parameters
+        ----------
+        iteration
+            The iteration that the batches belong to.
+        batches
+            Their numbers.
+        empty
+            Whether to yield batches whose rows were all skipped.
+        row
+            The name of the consumer's row in a trace.
+        keep
+            An object that must live as long as the iterator.
+        """
         clock = Clock(traced=self._trace is not None)
         lap = Lap(clock)
         about = {"epoch": iteration.turn.epoch}
         try:
             for batch in batches:
                 clock.enter("wait")
-                if self._trace is not None:  # the batch before
+                if self._trace is not None:  # the previous batch
                     self._trace.spans(row, clock.spans(), **about)
                 about["batch"] = batch
                 taken = [self._take(iteration, batch, lap)]
                 if taken[0].filled.rows or empty:
-                    # Popped, because a batch that only this frame refers to is one kept in vain.
+                    # Popped, or this frame would keep a lease on each batch until the next one.
                     yield self._element(taken.pop(), clock)
         finally:
-            # Perhaps the garbage collector runs this, in the middle of anything: no locks here.
+            # The garbage collector may run this in the middle of anything, so it takes no lock.
             clock.enter(None)
             self.tally.leave_behind(lap.end())
             if self._trace is not None:
@@ -120,8 +184,8 @@ class Delivery:
 
     def _take(self, iteration: Iteration, batch: int, lap: Lap) -> Taken:
         self.check_usable()
-        worker = batch % len(self._feeders)
-        taken = self._feeders[worker].take(iteration.turn, batch)
+        worker = batch % len(self.feeders)
+        taken = self.feeders[worker].take(iteration.turn, batch)
         filled = taken.filled
         with self.lock:
             is_seen = filled.rows > 0 or not self._leaves_out_empty
@@ -139,22 +203,20 @@ class Delivery:
         return taken
 
     def _as_they_come(self, iteration: Iteration) -> Iterator[int]:
-        """The numbers of an epoch's batches, each when its worker has it."""
-        feeders = range(len(self._feeders))
-        left = {
-            f: [*self._plan.batches_of(f, len(feeders), iteration.first)][::-1] for f in feeders
-        }
+        """Yield the numbers of an epoch's batches, each once its worker has made it."""
+        feeders = range(len(self.feeders))
+        left = {f: [*self.plan.batches_of(f, len(feeders), iteration.first)][::-1] for f in feeders}
         while left := {feeder: batches for feeder, batches in left.items() if batches}:
-            ready = [f for f in left if self._feeders[f].poll(iteration.turn, left[f][-1])]
+            ready = [f for f in left if self.feeders[f].poll(iteration.turn, left[f][-1])]
             for feeder in ready:
                 yield left[feeder].pop()
             if not ready:
-                _wait_for_any([self._feeders[feeder] for feeder in left])
+                _wait_for_any([self.feeders[feeder] for feeder in left])
 
     def _element(self, taken: Taken, clock: Clock) -> Any:
-        """What the consumer gets for a batch."""
+        """Return what the consumer gets for a batch."""
         clock.enter("hand_over")
-        config = self._config
+        config = self.config
         images = {image: taken.arrays[slot_image(image)] for image in config.images}
         columns = {column.name: _values(taken, column) for column in self.crew.columns}
         keys = _values(taken, self.crew.key_column) if config.with_keys else None
@@ -162,12 +224,12 @@ class Delivery:
         clock.enter("consumer")
         return element
 
-    # ---- what was done ---------------------------------------------------------------------------
+    # ---- what was delivered ----------------------------------------------------------------------
 
     def stats(self) -> Stats:
         """See :meth:`fastloader.FastLoader.stats`."""
         self.check_ours()
-        rings = [feeder.ring for feeder in self._feeders]
+        rings = [feeder.ring for feeder in self.feeders]
         totals = self.tally.now()
         numbers: dict[str, Any] = {**totals.seconds, **totals.counts}
         return Stats(
@@ -179,6 +241,10 @@ class Delivery:
             **numbers,
         )
 
+    def aliases(self, address: int) -> bool:
+        """Return whether an address lies in a ring, so that what is there was not copied."""
+        return any(feeder.ring.contains(address) for feeder in self.feeders)
+
     # ---- the end ---------------------------------------------------------------------------------
 
     @property
@@ -187,7 +253,7 @@ class Delivery:
         return os.getpid() == self._pid
 
     def check_usable(self) -> None:
-        """Raise ClosedError if the loader is closed, or another process's."""
+        """Raise ClosedError if the loader is closed or belongs to another process."""
         if self.closed:
             raise ClosedError("the loader is closed")
         self.check_ours()
@@ -205,8 +271,8 @@ class Delivery:
         if not self.is_ours:
             return
         self.closed = True
-        # Called by a signal handler that has interrupted another call, it does not wait: signals
-        # may come faster than workers end, each on top of the one before.
+        # A signal handler that has interrupted another call of close() must not wait: signals may
+        # come faster than workers end, each on top of the one before.
         this = threading.get_ident()
         outer, self._closing = self._closing, this
         try:
@@ -230,18 +296,17 @@ def _trace(config: Config) -> Trace | None:
         return Trace(config.trace, config.where)
     except OSError as error:
         raise ConfigError(
-            f"trace={config.trace!r} cannot be written: {error.strerror}; name a file in a folder "
-            f"that is there"
+            f"trace={config.trace!r} cannot be written: {error.strerror}; name a file in an "
+            f"existing folder"
         ) from None
 
 
 def _wait_for_any(feeders: list[Feeder]) -> None:
-    """Until one of them may have something to say. Not with select(), which knows no descriptor
-    from 1024 on."""
-    poll = select.poll()
+    """Wait until one of the feeders may have something to say, for at most ``POLL_S``."""
+    poll = select.poll()  # select.select() fails with descriptors from 1024 on
     for feeder in feeders:
         try:
             poll.register(feeder, select.POLLIN)
-        except ValueError:  # it is being closed, which it will say itself
+        except ValueError:  # it is being closed, and taking from it raises the error
             return
     poll.poll(POLL_S * 1000)

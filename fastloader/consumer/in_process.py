@@ -1,4 +1,4 @@
-"""Keeps a ring filled without a worker: in the thread that asks for a batch."""
+"""Fills a ring without a worker process, in the thread that asks for a batch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from ..transport.messages import Turn
 from ..transport.process import Process
 from ..transport.ring import Layout, Ring
 from ..worker.producer import Producer
-from .feeder import Gate, Taken
+from .feeder import Taken
+from .gate import Gate
 
 
 class InProcess(Gate):
-    """``workers=0``. See :class:`fastloader.consumer.feeder.Feeder`.
+    """The keeper of the ring with ``workers=0``. See :class:`fastloader.consumer.feeder.Feeder`.
 
-    producer: whose batches go into a new ring of so many slots.
+    Parameters
+    ----------
+    producer
+        Makes the batches.
+    layout
+        What a slot of the new ring holds.
+    slots
+        How many slots it has.
     """
 
     process: Process | None = None
@@ -27,12 +35,12 @@ class InProcess(Gate):
             self.ring = Ring(memory, layout, slots, allocate=True)
         self._producer = producer
         # What the producer makes next: run, epoch and batch. None if that is not known, because it
-        # was not told yet or was cut short, as by Ctrl-C.
+        # was not told yet, or was cut short, as by Ctrl-C.
         self._next: tuple[int, int, int] | None = None
 
-    def begin(self, turn: Turn, first_batch: int) -> None:  # noqa: ARG002 # take() will say
+    def begin(self, turn: Turn, first_batch: int) -> None:  # noqa: ARG002 # take() names the batch
         """See :meth:`fastloader.consumer.feeder.Feeder.begin`."""
-        self._turn = turn  # what is being filled notices
+        self._turn = turn  # a batch that is being filled for an older turn notices
 
     def take(self, turn: Turn, batch: int) -> Taken:
         """See :meth:`fastloader.consumer.feeder.Feeder.take`."""
@@ -55,12 +63,12 @@ class InProcess(Gate):
         self._next = (turn.run, *self._producer.following)
         return taken
 
-    def poll(self, turn: Turn, batch: int) -> bool:  # noqa: ARG002 # it never waits for anybody
+    def poll(self, turn: Turn, batch: int) -> bool:  # noqa: ARG002 # take() never waits for others
         """See :meth:`fastloader.consumer.feeder.Feeder.poll`."""
         return True
 
     def fileno(self) -> int:
-        """There is nothing to wait for."""
+        """Return -1: there is nothing to wait for."""
         return -1
 
     def stop(self) -> None:
