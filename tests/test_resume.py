@@ -359,18 +359,18 @@ def test_another_file_with_the_same_keys_is_noticed_and_the_same_file_elsewhere_
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ({"batch": 13}, "the state is damaged: batch 13 of the 13 of an epoch"),
+        ({"batch": 13}, "the state is damaged: batch 13, but an epoch has 13 batches"),
         ({"batch": -1}, "damaged: batch -1"),
         ({"epoch": "1"}, "damaged: epoch '1'"),
-        ({"format": 2}, "has format 2, and this version of fastloader reads 1"),
-        ({"plan": None}, "this is no state of a loader"),
+        ({"format": 2}, "has format 2, and this version of fastloader reads format 1: load it"),
+        ({"plan": None}, "this is not the state of a loader"),
     ],
 )
 def test_what_is_no_state_is_refused(small: str, damage: dict[str, Any], message: str) -> None:
     with FastLoader(small, **OPTIONS) as loader:
         with pytest.raises(StateError, match=message):
             loader.load_state_dict({**loader.state_dict(), **damage})
-        with pytest.raises(StateError, match="this is no state of a loader"):
+        with pytest.raises(StateError, match="this is not the state of a loader"):
             loader.load_state_dict({})
         assert len([*loader]) == BATCHES
 

@@ -51,14 +51,17 @@ class _Counting(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no
         return min(self._taken, self._loader.delivery.progress.handed)
 
     def on_train_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+        """Have the loader begin its count anew, as this one does."""
         self._before = self._taken = 0
         self._run = None
         self._loader.delivery.count_anew()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Begin to count an epoch."""
         self._before = self._taken = self.taken
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Count the batches of a step."""
         run = self._loader.delivery.progress.run
         if self._run not in (None, run):
             self._before = 0
@@ -140,6 +143,7 @@ class Resume(_Counting):
         self._skipped = 0  # steps of the epoch under way that an earlier process has taken
 
     def on_train_begin(self, logs: Any = None) -> None:
+        """Restore what an earlier process has saved, if there is anything."""
         super().on_train_begin(logs)
         self._saved = self._skipped = 0
         if self._file.exists():
@@ -174,11 +178,13 @@ class Resume(_Counting):
         self._skipped = step
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Begin an epoch."""
         super().on_epoch_begin(epoch, logs)
         self.model._initial_epoch = None  # fit() knows it now; another fit() must not see it
         self._epoch = epoch
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Save after a number of batches, and end an epoch that was resumed."""
         super().on_train_batch_end(batch, logs)
         step, steps = self._skipped + batch + 1, self.params.get("steps")
         if steps is None or step < steps:
@@ -191,6 +197,7 @@ class Resume(_Counting):
             self.model.stop_training = _END_OF_EPOCH
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Save after an epoch, if it is time."""
         if self.model.stop_training is _END_OF_EPOCH:
             self.model.stop_training = False
         self._skipped = 0
@@ -205,6 +212,7 @@ class Resume(_Counting):
         )
 
     def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+        """Delete what was saved, unless it is to stay."""
         self.model._initial_epoch = None  # perhaps there was no epoch left to begin
         if self._delete:
             self._new.unlink(missing_ok=True)
@@ -274,20 +282,24 @@ class Throughput(_Counting):
         self._arrivals: dict[int, tuple[float, int]] = {}
 
     def on_train_begin(self, logs: Any = None) -> None:
+        """Forget what arrived before training."""
         super().on_train_begin(logs)
         self._arrivals.clear()
         self._loader.delivery.tally.arrivals.clear()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Begin to measure an epoch."""
         super().on_epoch_begin(epoch, logs)
         self._seen = self._taken
         self._began = self._now = time.perf_counter()
         self._waited_s, self._images = 0.0, 0
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Note when a step was due."""
         self._now = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Add up the wait for the batches of a step."""
         super().on_train_batch_end(batch, logs)
         arrivals = self._loader.delivery.tally.arrivals
         while arrivals:
@@ -306,6 +318,7 @@ class Throughput(_Counting):
         self._seen = 0
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+        """Add the two numbers to the logs."""
         if logs is not None and self._now > self._began:
             logs["images_per_s"] = self._images / (self._now - self._began)
             logs["data_wait"] = self._waited_s / (self._now - self._began)

@@ -1,11 +1,13 @@
 """A table as a ray.data.Dataset: Ray decodes it on the cores of a cluster.
 
-A read task of Ray's is one batch of a plan, and becomes one block. On whatever node Ray puts it, it
-reads its key ranges through a source of its own and has the kernel decode them. A task that Ray has
-to run again, since its node has died, thus makes the same block.
+A read task of Ray is one batch of a plan, and becomes one block. On whatever node Ray puts it, the
+task reads its key ranges through a source of its own and has the kernel decode them. So a task that
+Ray has to run again, because its node has died, makes the same block.
 
-This module imports Ray, because its classes are Ray's; nothing of ours imports it before it is
-used.
+:func:`read` and :class:`Table` run in the driver, :class:`Surveyor` in an actor on the driver's
+node, and :class:`Task` on any node. No loader is involved.
+
+This module imports Ray, because its classes are Ray's. No other module of the package imports it.
 """
 
 from __future__ import annotations
@@ -47,27 +49,30 @@ except ImportError as error:
 logger = logging.getLogger("fastloader")
 
 NOT_HERE = {
-    "batch_size": "say it where the batches are made: dataset.iter_torch_batches(batch_size=...)",
+    "batch_size": "pass it where batches are made: dataset.iter_torch_batches(batch_size=...)",
     "workers": "Ray decides how many tasks run at a time; concurrency= limits them",
     "slots": "blocks are in Ray's object store",
-    "prefetch": "say it where the batches are made: prefetch_batches=...",
+    "prefetch": "pass it where batches are made: prefetch_batches=...",
     "deterministic": "Ray's ExecutionOptions(preserve_order=True) keep the order",
-    "max_restarts": "Ray runs tasks again; max_retries is one of its remote options",
+    "max_restarts": "Ray runs failed tasks again; max_retries is one of its remote options",
     "shard": "Ray divides a dataset: dataset.streaming_split(hosts, equal=True)",
-    "drop_remainder": "say it where the batches are made: drop_last=True",
+    "drop_remainder": "pass it where batches are made: drop_last=True",
     "trace": "Ray has a timeline of its own: dataset.stats(), ray timeline",
     "cache": "dataset.materialize() keeps the decoded rows in Ray's object store",
     "cache_bytes": "there is no cache",
     "cache_size": "there is no cache",
 }
-"""Options of a loader that are Ray's business, and how Ray is told."""
+"""Options of a loader that are Ray's business, and what to do instead."""
 
 EXECUTION_COUNTER = "_execution_idx"
-"""Of Ray's DataContext: how often the dataset has been executed to its end."""
+"""The attribute of Ray's DataContext that counts how often the dataset was executed to its end."""
 
 BLOCKS_PER_CPU = 4
 FEWEST_ROWS = 64
+"""A block has at least so many rows, unless it would be larger than Ray wants."""
+
 MOST_SAID = 10
+"""So many bad rows of a block are in its task's log."""
 
 
 def read(
@@ -79,36 +84,47 @@ def read(
     ray_remote_args: dict[str, Any] | None = None,
     **options: Any,
 ) -> ray.data.Dataset:
-    """The table as a ``ray.data.Dataset``, decoded by Ray's tasks.
+    """Return the table as a ``ray.data.Dataset`` that Ray's tasks decode.
 
-    Columns are called as in the table: the images, tensors of the shape and type that ``size``,
-    ``channels``, ``layout`` and ``dtype`` ask for; the labels, the sample weights and, with
-    ``with_keys``, the keys. Every row is there once. The pixels are a loader's, bit by bit.
+    Columns have the names of the table: the images, tensors of the shape and type that ``size``,
+    ``channels``, ``layout`` and ``dtype`` ask for; the labels; the sample weights; and, with
+    ``with_keys``, the keys. Every row comes once. The pixels are those of a loader, bit by bit.
 
-    Each execution of the dataset that gets to its end is an epoch: the next one has other random
+    Each execution of the dataset that reaches its end is an epoch. The next one has other random
     crops and flips, and with ``shuffle=True`` another order. With Ray's ``preserve_order`` that
     order is the loader's. If this version of Ray does not count executions, a FastloaderWarning
-    says so, and ``epoch`` has to be passed anew for each epoch.
+    says so, and you have to make a dataset with another ``epoch`` for each epoch.
 
-    Every node needs ``fastloader``, and reaches the database by the same URL: a SQLite file is to
-    be at the same path, a server at the same address. Password files and variables of libpq are
-    those of each node; what the URL holds travels with the tasks.
+    Every node needs ``fastloader``, and reaches the database by the same URL: a SQLite file must be
+    at the same path, a server at the same address. Password files and libpq's variables are those
+    of each node; what the URL holds travels with the tasks.
 
-    Args:
-        url: of the database; and the other options of :class:`fastloader.FastLoader`, or their
-            environment variables as they are here, but for those that are Ray's business.
-        epoch: of the first execution.
-        override_num_blocks: how many tasks, and so blocks; None for four a core of the cluster, of
-            at least 64 rows and at most ``DataContext.target_max_block_size`` bytes each.
-        concurrency: how many tasks may run at a time; a connection to the database each.
-        ray_remote_args: for the tasks, such as ``{"num_cpus": 2}``.
+    With ``consistency="snapshot"``, PostgreSQL's rows are those of the moment of this call, for as
+    long as anything refers to the dataset. With ``on_error="skip"`` or ``"fill"``, bad rows are in
+    the log of the tasks.
 
-    With ``consistency="snapshot"``, PostgreSQL's rows are those that there were now, for as long as
-    anything refers to the dataset. With ``on_error="skip"`` or ``"fill"`` bad rows are in the
-    tasks' log.
+    Parameters
+    ----------
+    url
+        The URL of the database.
+    epoch
+        The epoch of the first execution.
+    override_num_blocks
+        The number of tasks, and so of blocks. None for four per core of the cluster, each with at
+        least 64 rows and at most ``DataContext.target_max_block_size`` bytes.
+    concurrency
+        How many tasks may run at a time. Each has a connection to the database.
+    ray_remote_args
+        Options of the tasks, for example ``{"num_cpus": 2}``.
+    **options
+        The other options of :class:`fastloader.FastLoader`, except those that are Ray's business.
+        Their environment variables are read here, in the driver.
 
-    Raises ConfigError, SourceError and PlanError as a loader does. An execution raises RowError or
-    SourceError, as the cause of Ray's exceptions.
+    Raises
+    ------
+    ConfigError, SourceError, PlanError
+        As by a loader. An execution raises RowError or SourceError, as the cause of Ray's own
+        exception.
     """
     config = _config(options if url is None else {"url": url, **options})
     if _epochs_differ(config) and not _executions_are_counted():
@@ -135,7 +151,7 @@ def read(
     holder = surveyor if found.snapshot is not None else None
     table = Table(config, epoch, found, keys, holder)
     blocks = override_num_blocks or table.automatic_blocks()
-    # Ray 2.64 is to have no such argument any more.
+    # Ray 2.64 will no longer have this argument.
     remote = {} if ray_remote_args is None else {"ray_remote_args": ray_remote_args}
     return ray.data.read_datasource(
         table, override_num_blocks=blocks, concurrency=concurrency, **remote
@@ -143,7 +159,7 @@ def read(
 
 
 def _config(given: dict[str, Any]) -> Config:
-    """The configuration of the tasks, but for the number of rows in a block."""
+    """Return the configuration of the tasks, except for the number of rows in a block."""
     for name, instead in NOT_HERE.items():
         if name in given:
             raise ConfigError(f"{name} is not for Ray: {instead}")
@@ -151,8 +167,8 @@ def _config(given: dict[str, Any]) -> Config:
     for image in config.images:
         if config.image_options(image)["dtype"] == "bfloat16":
             raise ConfigError(
-                'dtype="bfloat16" is no type of Arrow\'s, in which Ray keeps its blocks: take '
-                "float16, or uint8 and convert on the GPU"
+                'dtype="bfloat16" is not a type of Arrow, in which Ray keeps its blocks: pass '
+                '"float16", or "uint8" and convert on the GPU'
             )
     plain = {name: getattr(Config, name) for name in NOT_HERE}
     return replace(config, **{**plain, "workers": 1})
@@ -174,10 +190,13 @@ def _executions_are_counted() -> bool:
 
 
 class Surveyor:
-    """An actor that looks at the table, and holds the snapshot for as long as anybody has a handle
-    of it."""
+    """An actor that surveys the table.
+
+    It holds the snapshot for as long as anything has a handle of the actor.
+    """
 
     def survey(self, config: Config) -> tuple[Survey, Keys]:
+        """Return what was found, and the keys."""
         with create_memory("plan") as memory:
             found, keys, source = survey(config, memory)
         self._source: Source = source
@@ -187,10 +206,20 @@ class Surveyor:
 
 
 class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow it
-    """What Ray asks for read tasks.
+    """The datasource that Ray asks for read tasks.
 
-    found: of the table. keys: a reference to its keys, in its order. holder: of the snapshot, if
-    there is one.
+    Parameters
+    ----------
+    config
+        The configuration of the tasks.
+    epoch
+        The epoch of the first execution.
+    found
+        What the survey has found.
+    keys
+        A reference to the keys of the table, in its order.
+    holder
+        The actor that holds the snapshot; None without a snapshot.
     """
 
     def __init__(
@@ -206,13 +235,15 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
         self._row_bytes = sum(column.row_bytes for column in fixed)
 
     def get_name(self) -> str:
+        """Return the name that Ray shows."""
         return "Table"
 
     def estimate_inmemory_data_size(self) -> int:
+        """Return the bytes of the decoded table, without text."""
         return self._found.rows * self._row_bytes
 
     def automatic_blocks(self) -> int:
-        """So many that each core gets several and that none is larger than Ray wants."""
+        """Return a number of blocks that gives each core several, none larger than Ray wants."""
         largest = ray.data.DataContext.get_current().target_max_block_size
         needed = -(-self.estimate_inmemory_data_size() // largest) if largest else 1
         cpus = int(ray.cluster_resources().get("CPU", 1))
@@ -221,7 +252,7 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
     def get_read_tasks(
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ray.data.ReadTask]:
-        """One for each batch of a plan of about so many."""
+        """Return a task for each batch of a plan with about ``parallelism`` batches."""
         rows = self._found.rows
         config = replace(self._config, batch_size=-(-rows // parallelism))
         plan = Plan.of(config, rows)
@@ -244,7 +275,21 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
 
 @dataclass
 class Task:
-    """Reads one batch of the plan, wherever that may be."""
+    """Reads one batch of the plan, on whatever node it runs.
+
+    Attributes
+    ----------
+    config
+        The configuration, with the rows of a block as ``batch_size``.
+    found
+        What the survey has found.
+    keys
+        A reference to the keys.
+    holder
+        The actor that holds the snapshot, which lives as long as the task refers to it.
+    epoch, batch
+        What to read.
+    """
 
     config: Config
     found: Survey
@@ -254,7 +299,7 @@ class Task:
     batch: int
 
     def blocks(self) -> Iterator[pa.Table]:
-        """The block."""
+        """Yield the block."""
         config, found = self.config, self.found
         _check_file(config)
         keys = ray.get(self.keys)
@@ -274,7 +319,7 @@ class Task:
         for key, reason in filled.bad[:MOST_SAID]:
             logger.warning("%s: row with key %s: %s", config.where, key, reason)
         if len(filled.bad) > MOST_SAID:
-            logger.warning("%s: %d bad rows more", config.where, len(filled.bad) - MOST_SAID)
+            logger.warning("%s: %d more bad rows", config.where, len(filled.bad) - MOST_SAID)
         delivered = {name: values[: filled.rows] for name, values in arrays.items()}
         texts = {name: np.array(values, object) for name, values in filled.text.items()}
         yield _block(config, {**delivered, **texts})
@@ -295,7 +340,7 @@ def _arrays(columns: list[Column], rows: int) -> Arrays:
 
 
 def _block(config: Config, arrays: Arrays) -> pa.Table:
-    """The arrays as Arrow has them, without a copy of the pixels, called as in the table."""
+    """Return the arrays as an Arrow table, with the names of the table. Pixels are not copied."""
     names = {**{slot_image(image): image for image in config.images}, KEYS: config.key}
     return pa.table({names.get(name, name): _arrow(array) for name, array in arrays.items()})
 
@@ -307,7 +352,7 @@ def _arrow(array: NDArray[Any]) -> Any:
 
 
 def _check_file(config: Config) -> None:
-    """Raises SourceError where this node does not have the file that the driver's has."""
+    """Raise SourceError if this node does not have the SQLite file of the driver's node."""
     if config.url.is_postgres:
         return
     from ..source.sqlite.file import path_of
@@ -315,6 +360,7 @@ def _check_file(config: Config) -> None:
     if not os.path.exists(path_of(config)):
         raise SourceError(
             f"{config.url}: no such file on node {ray.util.get_node_ip_address()}. Every node that "
-            f"runs tasks needs the file at this path, on a file system that they share or as a "
-            f"copy; or keep the tasks where it is, with ray_remote_args and a scheduling strategy"
+            f"runs tasks needs the file at this path, on a shared file system or as a copy; or "
+            f"keep the tasks on the node that has it, with ray_remote_args and a scheduling "
+            f"strategy"
         )

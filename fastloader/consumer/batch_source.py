@@ -27,25 +27,35 @@ class BatchSource(Protocol):
     """A loader as its adapters see it. The methods are those of :class:`fastloader.FastLoader`."""
 
     @property
-    def config(self) -> Config: ...
+    def config(self) -> Config:
+        """The options in force."""
 
     @property
-    def columns(self) -> tuple[Column, ...]: ...
+    def columns(self) -> tuple[Column, ...]:
+        """The label columns, with their types."""
 
     @property
-    def key_column(self) -> Column: ...
+    def key_column(self) -> Column:
+        """The column of keys in a batch."""
 
     @property
-    def delivery(self) -> Delivery: ...
+    def delivery(self) -> Delivery:
+        """The engine behind the loader."""
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
 
-    def __iter__(self) -> Iterator[Any]: ...
+    def __iter__(self) -> Iterator[Any]:
+        """Begin the next epoch."""
 
-    def __call__(self) -> Iterator[Any]: ...
+    def __call__(self) -> Iterator[Any]:
+        """Begin the next epoch for a consumer that pulls batches before it wants them."""
 
-    def state_dict(self, *, consumed: int | None = None) -> dict[str, Any]: ...
+    def state_dict(self, *, consumed: int | None = None) -> dict[str, Any]:
+        """Return the state that resumes the loader."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Resume from a state."""
 
-    def stats(self) -> Stats: ...
+    def stats(self) -> Stats:
+        """Return what the loader has done so far."""

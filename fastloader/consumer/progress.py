@@ -1,4 +1,7 @@
-"""Where a loader is in its epochs, and the state that brings another loader there."""
+"""Where a loader is in its epochs, and the state that brings another loader there.
+
+It runs in the training process.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,21 @@ from ..plan.plan import Plan
 from ..transport.messages import Turn
 
 FORMAT = 1
-"""Of a state. Another one is refused."""
+"""The format of a state. A state of any other format is refused."""
 
 
 class Iteration(NamedTuple):
     """One pass over an epoch, or over the rest of one.
 
-    turn: its epoch, and the run of iterations that it is part of.
-    first: its first batch.
-    ahead: whether somebody pulls batches before the consumer wants them, as tf.data does, and
-        Accelerate.
+    Attributes
+    ----------
+    turn
+        Its epoch, and the run of iterations that it is part of.
+    first
+        Its first batch.
+    ahead
+        Whether something pulls batches before the consumer wants them, as tf.data and Accelerate
+        do.
     """
 
     turn: Turn
@@ -32,12 +40,29 @@ class Iteration(NamedTuple):
 class _Place(NamedTuple):
     """Where a loader is.
 
-    run: number of the count that is under way, of iterations that each went on to the end.
-    start: epoch and batch that the count begins with. next: where the next iteration begins.
-    is_fresh: whether the next iteration begins a new count.
-    before: batches of this count that were handed out by earlier iterations.
-    empty: numbers in this count of those that were left out; only the first ``empties`` of them.
-    iteration: the one under way. handed: batches of it that were handed out so far.
+    Batches are counted over a run of iterations that each went to its end.
+
+    Attributes
+    ----------
+    run
+        The number of the run, and so of the count, that is under way.
+    start
+        Epoch and batch that the count begins with.
+    next
+        Epoch and batch that the next iteration begins with.
+    is_fresh
+        Whether the next iteration begins a new count.
+    before
+        Batches of this count that earlier iterations have handed out.
+    empty
+        Numbers in this count of the batches that were left out. Only the first ``empties`` of them
+        are valid.
+    empties
+        How many batches of this count were left out.
+    iteration
+        The iteration under way.
+    handed
+        Batches of that iteration that were handed out so far.
     """
 
     run: int = 0
@@ -52,13 +77,16 @@ class _Place(NamedTuple):
 
 
 class Progress:
-    """Counts what is handed out. The loader's lock guards what changes it.
+    """Counts what is handed out.
 
-    All that changes at once changes in one assignment, so whoever reads, as a signal handler does
-    in the middle of anything, sees one state or the next and needs no lock; and Ctrl-C comes before
-    a change or after it.
+    The loader's lock guards the methods that change it. Everything that changes together changes
+    in one assignment. So a reader, for example a signal handler in the middle of a change, sees one
+    state or the next and needs no lock; and Ctrl-C comes before a change or after it.
 
-    plan: of the loader.
+    Parameters
+    ----------
+    plan
+        The plan of the loader.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -69,12 +97,12 @@ class Progress:
 
     @property
     def iteration(self) -> Iteration | None:
-        """The one under way, or the last one."""
+        """The iteration that is under way, or the last one."""
         return self._place.iteration
 
     @property
     def run(self) -> int:
-        """The number of the count that is under way."""
+        """The number of the run, and so of the count, that is under way."""
         return self._place.run
 
     def begin(self, *, ahead: bool) -> Iteration:
@@ -97,8 +125,22 @@ class Progress:
         self._place = self._place._replace(is_fresh=True)
 
     def hand_out(self, iteration: Iteration, batch: int, is_seen: bool) -> tuple[int | None, bool]:
-        """Count a batch, which the consumer gets to see or not. Returns its number in the count,
-        None for an older iteration's, and whether it is the last one of its iteration."""
+        """Count a batch that is handed out.
+
+        Parameters
+        ----------
+        iteration, batch
+            The batch.
+        is_seen
+            Whether the consumer gets to see it. A batch without rows may be left out.
+
+        Returns
+        -------
+        number : int or None
+            The number of the batch in the count; None if its iteration is not the current one.
+        is_last : bool
+            Whether it is the last batch of its iteration.
+        """
         here = self._place
         if iteration is not here.iteration:
             return None, False
@@ -106,7 +148,7 @@ class Progress:
         handed = here.handed + 1
         empties = here.empties
         if not is_seen:
-            # What stands behind the first ``empties`` is of a change that was interrupted.
+            # An entry behind the first ``empties`` was written by a change that was interrupted.
             here.empty[empties:] = [number]
             empties += 1
         self._place = _Place(*here[:6], empties, iteration, handed)
@@ -114,13 +156,21 @@ class Progress:
 
     @property
     def handed(self) -> int:
-        """Batches of this count that the consumer got to see."""
+        """The number of batches in this count that the consumer got to see."""
         return _handed(self._place)
 
     # ---- states --------------------------------------------------------------------------------
 
     def state(self, consumed: int | None, here: dict[str, Any]) -> dict[str, Any]:
-        """See :meth:`fastloader.FastLoader.state_dict`. here: the plan's :func:`fingerprint`."""
+        """Return the state after a number of batches. See :meth:`fastloader.FastLoader.state_dict`.
+
+        Parameters
+        ----------
+        consumed
+            The number of batches of this count that training has taken; None for all.
+        here
+            The :func:`fingerprint` of the plan.
+        """
         place = self._place
         handed = _handed(place)
         if consumed is None:
@@ -137,32 +187,42 @@ class Progress:
                 f"since the loader was made, a state was loaded, or an iteration was left early"
             )
         epoch, batch = place.next if place.is_fresh else place.start
-        for number in sorted(place.empty[: place.empties]):  # which no consumer has seen
+        for number in sorted(place.empty[: place.empties]):  # the consumer has not counted these
             consumed += number <= consumed
         epochs, batch = divmod(batch + consumed, len(self._plan))
         return {"format": FORMAT, "epoch": epoch + epochs, "batch": batch, "plan": here}
 
     def load(self, state: Mapping[str, Any], here: dict[str, Any]) -> None:
-        """See :meth:`fastloader.FastLoader.load_state_dict`. here: the plan's fingerprint."""
+        """Have the next iteration begin where a state says.
+
+        See :meth:`fastloader.FastLoader.load_state_dict`.
+
+        Parameters
+        ----------
+        state
+            What :meth:`state` returned, perhaps of another loader.
+        here
+            The :func:`fingerprint` of this loader's plan.
+        """
         try:
             found, epoch, batch = state["format"], state["epoch"], state["batch"]
             saved = dict(state["plan"])
         except (KeyError, TypeError, ValueError):
             raise StateError(
-                "this is no state of a loader: pass what state_dict() returned"
+                "this is not the state of a loader: pass what state_dict() returned"
             ) from None
         if found != FORMAT:
             raise StateError(
-                f"the state has format {found}, and this version of fastloader reads {FORMAT}; "
-                f"load it with the version that saved it"
+                f"the state has format {found}, and this version of fastloader reads format "
+                f"{FORMAT}: load it with the version that saved it"
             )
         check_same_plan(saved, here)
-        # Other programs that keep states may have made NumPy's integers of ours.
+        # Programs that keep states may have turned the integers into NumPy's.
         if not (hasattr(epoch, "__index__") and 0 <= epoch < 2**63):
             raise StateError(f"the state is damaged: epoch {epoch!r}")
         if not (hasattr(batch, "__index__") and 0 <= batch < len(self._plan)):
             raise StateError(
-                f"the state is damaged: batch {batch!r} of the {len(self._plan)} of an epoch"
+                f"the state is damaged: batch {batch!r}, but an epoch has {len(self._plan)} batches"
             )
         self._place = self._place._replace(next=(int(epoch), int(batch)), is_fresh=True)
 
@@ -174,7 +234,7 @@ def _handed(place: _Place) -> int:
 
 
 def fingerprint(config: Config, plan: Plan, keys: Keys) -> dict[str, Any]:
-    """What the batches of an epoch are a function of, fit for JSON."""
+    """Return everything that decides about the batches of an epoch, ready for JSON."""
     return {
         "database": config.url.database,
         "from": config.table or config.query,
@@ -191,7 +251,7 @@ def fingerprint(config: Config, plan: Plan, keys: Keys) -> dict[str, Any]:
 
 
 def check_same_plan(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raises StateError that names what is different."""
+    """Raise StateError, which names the difference, unless two fingerprints are equal."""
     for name, value in here.items():
         was = saved.get(name)
         if was == value:
@@ -203,8 +263,8 @@ def check_same_plan(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
         else:
             what = f"the state was saved with {name}={was!r}, and this loader has {name}={value!r}"
         advice = (
-            "go on with the table as it was, or begin anew"
+            "resume with the table as it was, or start from the beginning"
             if name in ("rows", "keys")
-            else "make the loader as it was made then"
+            else "make the loader with the same options as then"
         )
-        raise StateError(f"{what}, so its batches are others: {advice}")
+        raise StateError(f"{what}, so its batches are different: {advice}")

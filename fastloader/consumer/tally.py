@@ -1,5 +1,7 @@
-"""What has been delivered so far, in numbers, which rows were not as they should be, and what each
-epoch has shown."""
+"""Counts what a loader has delivered, and says in the log what a user should know.
+
+It runs in the training process.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,22 @@ COUNTS = (
 STAGES = tuple(field.name for field in fields(Stages))
 
 ARRIVALS = 4096
-"""Of these many batches it is known when they were handed out: more than any pipeline holds."""
+"""For how many of the last batches the time of arrival is kept: more than any pipeline holds."""
 
 
 class Totals(NamedTuple):
-    """What has been delivered so far. None of it is ever changed, so that all of it can be.
+    """What has been delivered so far.
 
-    counts: of the same names in :class:`fastloader.Stats`. seconds: likewise.
-    pictures: decoded ones by format.
+    Totals are never changed, only replaced as a whole, so a reader needs no lock.
+
+    Attributes
+    ----------
+    counts
+        The counts of :class:`fastloader.Stats`, by name.
+    seconds
+        The times of :class:`fastloader.Stats`, by stage.
+    pictures
+        The decoded images, by format.
     """
 
     counts: Mapping[str, int]
@@ -44,14 +54,28 @@ class Totals(NamedTuple):
 
 
 class Tally:
-    """Counts batches, and says in the log what a user should know. The loader's lock guards what
-    changes it; whoever reads needs none, see :class:`fastloader.consumer.progress.Progress`.
+    """Counts batches, and reports what is wrong with them.
 
-    config: of the loader. trace: to note the epochs in.
+    The loader's lock guards :meth:`begin` and :meth:`add`. Readers need no lock; see
+    :class:`fastloader.consumer.progress.Progress`.
 
-    totals: without those of :meth:`leave_behind` that nobody has added yet.
-    bad, partial: reasons by key.
-    arrivals: (number in ``progress.py``'s count, time.perf_counter(), rows) of the last batches.
+    Parameters
+    ----------
+    config
+        The options of the loader.
+    trace
+        The trace that the epochs are noted in, if there is one.
+
+    Attributes
+    ----------
+    totals
+        The totals so far, without what :meth:`leave_behind` has left and :meth:`add` has not yet
+        added.
+    bad, partial
+        Reasons by key, of the bad and of the partial rows.
+    arrivals
+        (number, time.perf_counter(), rows) of the last batches; the number is that of the count in
+        :class:`fastloader.consumer.progress.Progress`.
     """
 
     def __init__(self, config: Config, trace: Trace | None) -> None:
@@ -66,7 +90,7 @@ class Tally:
         self._epoch, self._began, self._before = 0, 0.0, self.totals
 
     def begin(self, epoch: int) -> None:
-        """An epoch begins."""
+        """Begin an epoch."""
         self._epoch, self._began, self._before = epoch, time.perf_counter(), self.totals
         counts = self.totals.counts
         self.totals = self.totals._replace(counts={**counts, "epochs": counts["epochs"] + 1})
@@ -74,8 +98,24 @@ class Tally:
     def add(
         self, filled: Filled, number: int | None, now: float, seconds: Mapping[str, float]
     ) -> tuple[list[tuple[Key, str]], list[tuple[Key, str]]]:
-        """Count a batch, and the time that its consumer has spent. Returns the new bad rows and the
-        new partial ones."""
+        """Count a batch, and the time that its consumer has spent.
+
+        Parameters
+        ----------
+        filled
+            The batch.
+        number
+            Its number in the count of ``Progress``; None for a batch of an older iteration.
+        now
+            When it was handed out, by time.perf_counter().
+        seconds
+            What its consumer has spent on the batch before, by stage.
+
+        Returns
+        -------
+        new, cut : list of (key, reason)
+            The bad rows and the partial rows that were not known before.
+        """
         if number is not None:
             self.arrivals.append((number, now, filled.rows))
         new = [row for row in filled.bad if row[0] not in self.bad]
@@ -99,12 +139,14 @@ class Tally:
         return new, cut
 
     def leave_behind(self, seconds: Mapping[str, float]) -> None:
-        """Count the time of stages, from a finalizer: it runs in the middle of anything, so it
-        takes no lock."""
+        """Count the time of stages, from a finalizer.
+
+        A finalizer may run in the middle of anything, so this takes no lock.
+        """
         self._left_behind.append(seconds)
 
     def now(self) -> Totals:
-        """All that has been counted."""
+        """Return everything that has been counted."""
         while True:
             totals = self.totals
             seconds = dict(totals.seconds)
@@ -114,7 +156,7 @@ class Tally:
                 return totals._replace(seconds=seconds)
 
     def end_of_epoch(self) -> str:
-        """What the epoch under way has shown, now that its last batch is there."""
+        """Return the line for the log that sums up the epoch, once its last batch has come."""
         now = time.perf_counter()
         totals, before = self.totals, self._before
         rows, cached = (
@@ -136,15 +178,13 @@ class Tally:
     def report(
         self, batch: int, filled: Filled, new: list[tuple[Key, str]], cut: list[tuple[Key, str]]
     ) -> None:
-        """Says in the log what :meth:`add` found. Needs no lock."""
+        """Say in the log what :meth:`add` found. Needs no lock."""
         for note in filled.notes:
             if note not in self._notes:
                 self._notes.add(note)
                 logger.warning("%s", note)
         if filled.reconnects:
-            logger.warning(
-                "batch %d: the connection to the database was lost and made again", batch
-            )
+            logger.warning("batch %d: the connection to the database was lost and restored", batch)
         if new:
             done = "dropped" if self._config.on_error == "skip" else "filled with zeros"
             logger.warning(
@@ -153,19 +193,20 @@ class Tally:
             )  # fmt: skip
         if new and not filled.rows and not leaves_out_empty(self._config):
             logger.warning(
-                "batch %d has no rows left and is delivered empty, since the other shards take "
+                "batch %d has no rows left and is delivered empty, because the other shards take "
                 "this step too",
                 batch,
             )
         if cut:
             logger.warning(
-                "batch %d: %d images end early or are damaged and were filled up with grey; the "
-                "first is key %s: %s (all: loader.partial_rows; strict=True makes them bad rows)",
+                "batch %d: %d images end early or are damaged, and the missing pixels are gray; "
+                "the first is key %s: %s (all: loader.partial_rows; strict=True makes them bad "
+                "rows)",
                 batch, len(cut), *cut[0],
             )  # fmt: skip
 
 
 def add_to(total: dict[str, float], seconds: Mapping[str, float]) -> None:
-    """Add seconds to those of the same stages."""
+    """Add the seconds of each stage to the total of that stage."""
     for stage, s in seconds.items():
         total[stage] += s
