@@ -1,7 +1,8 @@
 """A training that can be killed at any moment: ``python -m tests.fit_and_resume DATABASE FOLDER``.
 
-Writes a line for every step that it takes: the optimizer's count of steps, and the batch's labels.
-Takes a step for each line that it reads; without any more lines all that are left.
+It writes a line for every step that it takes: the optimizer's count of steps, and the labels of the
+batch. It takes a step for each line that it reads, and all that are left once there are no more
+lines.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ SAVE_FREQ = 4
 
 
 def train(url: str, folder: Path, *, paced: bool = False) -> Any:
-    """Fits a small model, and goes on where an earlier call was; its weights in the end."""
+    """Fit a small model, resuming where an earlier call was. Return its weights."""
     import keras
     import tensorflow as tf
 
@@ -56,7 +57,7 @@ def train(url: str, folder: Path, *, paced: bool = False) -> Any:
     with FastLoader(url, size=(8, 8), batch_size=8, workers=2, shuffle=True, seed=4) as loader:
         dataset = loader.as_dataset()
         resume = Resume(loader, folder / "backup", save_freq=SAVE_FREQ)
-        # fit() says shuffle=True by itself, of which Keras then warns that it means nothing here.
+        # shuffle=True is the default of fit(), and Keras warns that it has no effect on a dataset.
         model.fit(dataset, epochs=EPOCHS, verbose=0, shuffle=False, callbacks=[resume])
     return [weights.tolist() for weights in model.get_weights()]
 

@@ -1,4 +1,4 @@
-"""One contract for all consumers: what NumPy iteration of a loader delivers, each delivers."""
+"""One contract for all consumers: each delivers what iterating the loader delivers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .support import jpeg, simple_rows, table, unpacked
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-# What protobuf and NumPy say of how TensorFlow uses them.
+# protobuf and NumPy warn of how TensorFlow uses them.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 Images = dict[str, bytes]
@@ -48,9 +48,17 @@ CASES: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Consumer:
-    """batches: makes of a loader what can be iterated again and again, each time an epoch.
-    as_numpy: an array of it, as the loader's would lie in memory; the name of its image column.
-    runs_ahead: whether a state needs to be told what was consumed.
+    """A way to take batches from a loader.
+
+    Attributes
+    ----------
+    batches
+        Makes an iterable from a loader; each iteration of it is an epoch.
+    as_numpy
+        Turns an array of a batch into one that lies in memory as the loader's does. It is given the
+        loader, the array, and the name of its image column.
+    runs_ahead
+        Whether ``state_dict()`` has to be told how many batches were consumed.
     """
 
     batches: Callable[[FastLoader], Any]
@@ -69,7 +77,7 @@ class Consumer:
 
     @staticmethod
     def stateful(loader: FastLoader, batches: Any) -> Any:
-        """Whose state_dict() and load_state_dict() the consumer's users call."""
+        """Return the object whose state_dict() and load_state_dict() users call."""
         dataset = getattr(batches, "dataset", batches)  # PyTorch's DataLoader has it
         return dataset if hasattr(dataset, "state_dict") else loader
 
@@ -129,7 +137,7 @@ def consumer(request: pytest.FixtureRequest) -> Consumer:
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """60 rows with two pictures each."""
+    """Return a table of 60 rows with two images each."""
     rows = [(key, image, jpeg(seed=key), n) for key, image, n in simple_rows(60, gap=3)]
     columns = "id INTEGER PRIMARY KEY, image_data BLOB, other BLOB, label INTEGER"
     return table(tmp_path_factory.mktemp("conformance") / "t.db", rows, columns=columns)
@@ -137,7 +145,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """60 rows, among them single ones, a whole batch and the last rows that are bad."""
+    """Return a table of 60 rows, in which single rows, a whole batch and the last rows are bad."""
     broken = {3, 4, *range(16, 24), 59}
     rows = [(k, b"" if i in broken else image, n)
             for i, (k, image, n) in enumerate(simple_rows(60))]  # fmt: skip
@@ -146,7 +154,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """Options, and the three epochs that NumPy iteration delivers with them."""
+    """Options, and the three epochs that the loader delivers with them."""
 
     options: dict[str, Any]
     epochs: list[list[Batch]]
@@ -160,7 +168,7 @@ class Case:
 
 @pytest.fixture(scope="module")
 def cases(url: str, bad: str) -> Callable[[str], Case]:
-    """A case by its name, made once."""
+    """Return a function that makes a case by its name, once."""
 
     def made(name: str) -> Case:
         options = {**OPTIONS, **CASES[name]}
@@ -184,7 +192,7 @@ def test_every_epoch_has_the_same_keys_labels_and_pixels_in_the_same_order(
         assert loader.stats().epochs == 3
 
 
-def test_another_loader_goes_on_in_the_middle_of_an_epoch(consumer: Consumer, case: Case) -> None:
+def test_another_loader_resumes_in_the_middle_of_an_epoch(consumer: Consumer, case: Case) -> None:
     first, second, third = case.epochs
     taken = 2
     with FastLoader(**case.options, workers=0) as loader:

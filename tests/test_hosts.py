@@ -1,4 +1,7 @@
-"""Several training hosts, as real processes: together every row once, in as many steps each."""
+"""Several training hosts, as real processes.
+
+Together they see every row once, and each takes the same number of steps.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,24 @@ KEYS = list(range(3, 301, 3))
 
 
 def check(hosts: list[list[list[int]]], keys: list[int] = KEYS) -> None:
-    """An epoch of each host: keys by batch."""
-    assert len({len(batches) for batches in hosts}) == 1, "as many steps"
+    """Check that all hosts see every key once, in the same number of batches.
+
+    Parameters
+    ----------
+    hosts
+        The keys of each batch, for an epoch of each host.
+    keys
+        All keys.
+    """
+    assert len({len(batches) for batches in hosts}) == 1, "the same number of steps"
     assert sorted(key for batches in hosts for batch in batches for key in batch) == keys
 
 
 def table_with_an_empty_batch(path: Path) -> tuple[str, list[int]]:
-    """36 rows for two hosts of 8, and the keys of those that are not bad: unless shuffled, the
-    second host has none in its second batch."""
+    """Return a table of 36 rows for two hosts with batches of 8, and the keys of its good rows.
+
+    Unless it is shuffled, the second host has no good row in its second batch.
+    """
     bad = range(25, 33)
     rows = [(key, b"" if key in bad else image, key) for key, image, _ in simple_rows(36)]
     return table(path, rows), [key for key in range(1, 37) if key not in bad]
@@ -85,7 +98,7 @@ torch.distributed.destroy_process_group()
 
 
 def in_gloo_group(urls: list[str], folder: Path, **options: Any) -> list[list[list[list[int]]]]:
-    """The epochs of each of two processes: keys by batch."""
+    """Return the keys of each batch, for the epochs of each of two processes."""
     arguments = json.dumps({**OPTIONS, "shuffle": True, **options})
     return on_hosts(
         [
@@ -106,7 +119,7 @@ def test_torch_distributed(small: str, tmp_path: Path) -> None:
 
 
 def test_torch_distributed_where_one_host_has_no_good_row_in_a_step(tmp_path: Path) -> None:
-    """The hosts take as many steps, and the sums of all steps are of the same step."""
+    """The hosts take the same number of steps, and every sum is over the same step."""
     pytest.importorskip("torch", reason="no PyTorch: untested")
     url, good = table_with_an_empty_batch(tmp_path / "t.db")
     found = in_gloo_group([url, url], tmp_path, shuffle=False, on_error="skip")
@@ -125,7 +138,7 @@ def test_each_host_may_read_a_replica_of_its_own(database: Database, tmp_path: P
 
 
 def test_hosts_that_see_other_rows_have_other_prints(database: Database) -> None:
-    """What docs/scaling.md has them compare."""
+    """See docs/scaling.md."""
     url = database.table(simple_rows(100, gap=3))
     prints = []
     for shard in (0, 2), (1, 2):

@@ -1,4 +1,7 @@
-"""Ctrl-C, or any other exception of a signal handler, in every place: the next thing is whole."""
+"""Ctrl-C, or any other exception of a signal handler, comes in every place.
+
+Whatever is done next works.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ TAKING = (
 MAKING = (*KEEPING, "consumer/crew", "worker/survey")
 CLOSING = (*MAKING, "consumer/delivery", "loader", "worker/producer")
 
-# Without workers all places; with one, which is replaced each time, some.
+# All places without workers; some places with a worker, because it is replaced each time.
 workers_and_step = pytest.mark.parametrize(("workers", "step"), [(0, 1), (1, 13)])
 
 
@@ -42,7 +45,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def order(path: str) -> Iterator[Callable[[int], list[int]]]:
-    """The keys of an epoch, in its order."""
+    """Return a function that returns the keys of an epoch, in its order."""
     with FastLoader(path, workers=0, **OPTIONS) as loader:
 
         def order(epoch: int) -> list[int]:
@@ -63,7 +66,7 @@ def keys_of(loader: FastLoader) -> list[int]:
 def test_the_next_epoch_is_whole_wherever_the_one_before_was_interrupted(
     path: str, workers: int, step: int, order: Callable[[int], list[int]]
 ) -> None:
-    """Of an iteration's beginning, of a batch in its middle, and of its end."""
+    """Interrupted are the beginning of an iteration, a batch in its middle, and its end."""
 
     def some(loader: FastLoader) -> None:
         iterator = iter(loader)
@@ -122,5 +125,5 @@ def test_a_loader_whose_making_is_interrupted_leaves_nothing(
         wait_until(lambda: all(p.status() == psutil.STATUS_ZOMBIE for p in ours()))
         assert open_files() == before, interrupter.where
     assert interrupter.seen > 50
-    make()  # which waits for what was left
+    make()  # waits for the processes that are left
     assert ours() == []

@@ -1,4 +1,4 @@
-"""Through JAX: aliased on the CPU, over several devices, and with no integer cut in silence."""
+"""Batches through JAX: aliased on the CPU, over several devices, and no integer cut silently."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def on_the_cpu() -> Any:
 
 
 def with_64_bits() -> Any:
-    """Until it ends, JAX has such types; older releases call it experimental."""
+    """Return a context in which JAX has 64-bit types. Older releases call it experimental."""
     where = jax if hasattr(jax, "enable_x64") else importlib.import_module("jax.experimental")
     return where.enable_x64(True)
 
@@ -109,7 +109,7 @@ def test_every_batch_can_be_kept_and_keeps_its_values(small: str, slots: int | N
 
 
 def test_what_was_dispatched_sees_the_values_although_its_argument_is_gone(small: str) -> None:
-    """JAX is at work on a batch when the loop has dropped it and is given the next ones."""
+    """JAX still works on a batch after the loop has dropped it and takes the next ones."""
 
     @jax.jit
     def slow_sum(images: Any) -> Any:
@@ -195,7 +195,7 @@ def test_a_key_that_does_not_fit_is_an_error_that_names_its_column(tmp_path: Pat
 # ---- resuming ------------------------------------------------------------------------------------
 
 
-def test_it_goes_on_from_a_state(small: str) -> None:
+def test_it_resumes_from_a_state(small: str) -> None:
     with FastLoader(small, shuffle=True, **OPTIONS) as loader:
         whole = labels_of(loader)
         batches = as_jax(loader)

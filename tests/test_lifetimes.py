@@ -36,19 +36,19 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def mapped(loader: FastLoader) -> list[int]:
-    """Where this process has mapped the loader's rings."""
+    """Return where this process has mapped the rings of a loader."""
     return [feeder.ring.memory[0] for feeder in loader.delivery.feeders]
 
 
 def still_mapped(addresses: list[int]) -> list[str]:
-    """What of rings that were mapped there is mapped now."""
+    """Return which of the rings that were mapped at these addresses are still mapped."""
     lines = [line for line in Path("/proc/self/maps").read_text().splitlines() if RING in line]
     return [line for line in lines if int(line.partition("-")[0], 16) in addresses]
 
 
 @contextlib.contextmanager
 def ring_bytes(loader: FastLoader) -> Iterator[Callable[[], int]]:
-    """What the loader's rings take of memory, whoever has them mapped."""
+    """Yield a function that returns the memory of the rings, whoever has them mapped."""
     mine = {feeder.ring.memory[0] for feeder in loader.delivery.feeders}
     inodes = {
         int(line.split()[4])
@@ -70,7 +70,7 @@ def ring_bytes(loader: FastLoader) -> Iterator[Callable[[], int]]:
 
 
 def owned_bytes(array: NDArray[Any]) -> int:
-    """Bytes of what an array keeps alive."""
+    """Return the number of bytes that an array keeps alive."""
     owner: Any = array
     while isinstance(owner.base, np.ndarray):
         owner = owner.base
@@ -83,7 +83,7 @@ def owned_bytes(array: NDArray[Any]) -> int:
 
 @either_way
 def test_kept_labels_cost_what_they_weigh(path: str, workers: int) -> None:
-    """A validation epoch's labels, all of them: images are as they ever were."""
+    """All labels of a validation epoch are kept, and images stay valid as ever."""
     with FastLoader(path, workers=workers, slots=3, **OPTIONS) as loader:
         kept = [(labels, keys) for _ in range(10) for _, labels, keys in unpacked(loader)]
         assert len(kept) == 1000
@@ -220,7 +220,7 @@ def test_a_fork_that_holds_a_batch_keeps_no_pages_of_a_closed_loader(
 def test_a_fork_in_a_thread_can_forget_the_loader_whatever_others_were_doing(
     path: str, workers: int
 ) -> None:
-    """Its other threads do not exist, and hold locks for ever."""
+    """The other threads do not exist in the fork, so their locks stay held forever."""
     script = """
     import warnings; warnings.simplefilter("ignore", ResourceWarning)
     loader, done = make(), threading.Event()
@@ -272,7 +272,7 @@ def test_a_fork_of_the_moment_when_a_worker_starts_hides_no_death(path: str) -> 
             return pid
 
         patch.setattr("os.posix_spawn", spawn_and_fork)
-        # The fork closes what is the loader's, but not what is about to be the worker's.
+        # The fork closes what belongs to the loader, but not what is about to be the worker's.
         loader = FastLoader(path, workers=1, **OPTIONS, max_restarts=3)
     try:
         iterator = iter(loader)
@@ -295,7 +295,7 @@ def test_a_loader_is_neither_copied_nor_pickled(path: str, how: Any) -> None:
     with FastLoader(path, workers=1, **OPTIONS) as loader:
         with pytest.raises(CopyError, match="Make another loader with the same options"):
             how(loader)
-        with pytest.raises(TypeError):  # which is what others expect of it
+        with pytest.raises(TypeError):  # as other libraries expect
             how(loader)
         assert sum(len(labels) for _, labels in loader) == 400
 
@@ -325,7 +325,7 @@ def test_whoever_records_the_warning_of_an_unclosed_loader_does_not_keep_it(
 def test_the_variables_of_a_traceback_can_be_shown_when_the_loader_is_closed(
     tmp_path: Path, workers: int
 ) -> None:
-    """As error trackers, IPython's verbose mode and pytest do."""
+    """Error trackers, IPython's verbose mode and pytest do that."""
     path = table(tmp_path / "t.db", [*simple_rows(20), (99, b"broken", 0)])
     script = """
     shown = []

@@ -25,7 +25,7 @@ Make = Callable[..., FastLoader]
 
 @pytest.fixture(params=[0, 1, 3])
 def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """Makes loaders with 0, 1 and 3 workers, and closes them."""
+    """Yield a function that makes loaders with 0, 1 or 3 workers; close them in the end."""
     loaders = []
 
     def made(url: str, **options: Any) -> FastLoader:
@@ -39,7 +39,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Make]:
 
 
 def keys_of(loader: FastLoader) -> list[int]:
-    """All keys of an epoch, in the order of delivery."""
+    """Return all keys of an epoch, in the order of delivery."""
     key = loader.config.key
     return [k for *_, keys in unpacked(loader, key) for k in keys.tolist()]
 
@@ -182,7 +182,7 @@ def test_rows_that_come_and_go_while_the_loader_runs_are_counted(make: Make, sma
     assert keys_of(loader) == [k for k in range(3, 301, 3) if k not in (3, 48, 150, 300)]
     assert [key for key, _ in loader.bad_rows] == [3, 48, 150, 300]
     assert all("the row is gone" in reason for _, reason in loader.bad_rows)
-    assert loader.stats().passed_over == 4  # 1 and 301 are outside of every batch
+    assert loader.stats().passed_over == 4  # 1 and 301 lie outside of every batch
 
 
 # ---- the object ----------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ def test_a_loader_is_a_context_manager_and_closes_twice(make: Make, small: str) 
 
 
 def test_a_loader_may_be_closed_at_any_moment(make: Make, small: str) -> None:
-    """Also while its source is on its way to be opened."""
+    """It ends even while its source is being opened."""
     for _ in range(5):
         loader = make(small)
         iter(loader)

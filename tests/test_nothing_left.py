@@ -1,4 +1,4 @@
-"""However a program ends, no process, descriptor, shared memory or file of ours remains."""
+"""However a program ends, it leaves no process, descriptor, shared memory or file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ENDS = {
 
 
 def shared_memory() -> set[str]:
-    """What is in /dev/shm, but for the servers of tests beside this one, which come and go."""
+    """Return what is in /dev/shm, except for the servers of other tests, which come and go."""
     return {name for name in os.listdir("/dev/shm") if not name.startswith("PostgreSQL.")}
 
 
@@ -87,7 +87,7 @@ def test_closing_gives_every_descriptor_back(small: str, workers: int) -> None:
     gc.collect()
     assert open_files() == before
     assert [thread.name for thread in threading.enumerate() if "fastloader" in thread.name] == []
-    # Of those of frameworks that other tests have used, some may end meanwhile.
+    # Threads of frameworks that other tests have used may end meanwhile.
     wait_until(lambda: psutil.Process().num_threads() <= threads)
 
 

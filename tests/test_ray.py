@@ -1,4 +1,4 @@
-"""Through Ray Data, on a real cluster of three nodes on this machine."""
+"""A table through Ray Data, on a real cluster of three nodes on this machine."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from benchmarks.on_ray import cluster_of
 from fastloader import ConfigError, FastLoader, FastloaderWarning, PlanError, RowError, SourceError
 
 from .conftest import Either
+from .ray_rows import check_equal, in_order, loaded, rows_of
 from .servers.postgres import PASSWORD, Database, lock
 from .support import jpeg, photos, simple_rows, table, unpacked, wait_until
 
@@ -30,7 +30,7 @@ from fastloader.adapters.ray import NOT_HERE, read  # noqa: E402  # an error wit
 
 pytestmark = [
     pytest.mark.ray,
-    # What Ray and the packages that it brings along have to say is not about us.
+    # Warnings of Ray and of the packages that it brings along are not about this package.
     pytest.mark.filterwarnings("ignore"),
     pytest.mark.filterwarnings("error::fastloader.FastloaderWarning"),
 ]
@@ -42,46 +42,17 @@ NODE = {"num_cpus": 1, "object_store_memory": 200 << 20, "include_dashboard": Fa
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """Three nodes with a core each; this process is on the first."""
+    """Yield a cluster of three nodes with a core each; this process is on the first."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with cluster_of(3, object_store_memory=NODE["object_store_memory"]) as cluster:
-            logging.getLogger("ray").propagate = False  # pages of it, if a test fails
+            logging.getLogger("ray").propagate = False  # or a failure shows pages of it
             yield cluster
 
 
 @pytest.fixture(autouse=True)
 def on_the_cluster(cluster: Cluster) -> None:
-    """Every test of this file runs there."""
-
-
-def in_order(dataset: Any) -> Any:
-    dataset.context.execution_options.preserve_order = True
-    return dataset
-
-
-def rows_of(dataset: Any) -> dict[str, NDArray[Any]]:
-    """All rows of one execution, by column."""
-    batches = list(dataset.iter_batches(batch_size=64, batch_format="numpy"))
-    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-
-
-def loaded(url: str, epoch: int = 0, **options: Any) -> list[NDArray[Any]]:
-    """An epoch of a loader: images, labels, keys."""
-    with FastLoader(url, workers=0, **options) as loader:
-        for _ in range(epoch):
-            list(loader)
-        epochs = [[part.copy() for part in batch] for batch in unpacked(loader)]
-    return [np.concatenate(parts) for parts in zip(*epochs, strict=True)]
-
-
-def check_equal(rows: dict[str, NDArray[Any]], expected: list[NDArray[Any]]) -> None:
-    """In whatever order they are."""
-    images, labels, keys = expected
-    order, wanted = np.argsort(rows["id"], kind="stable"), np.argsort(keys)
-    np.testing.assert_array_equal(rows["id"][order], keys[wanted])
-    np.testing.assert_array_equal(rows["label"][order], labels[wanted])
-    np.testing.assert_array_equal(rows["image_data"][order], images[wanted])
+    """Run every test of this file on the cluster."""
 
 
 # ---- rows ----------------------------------------------------------------------------------------
@@ -158,7 +129,7 @@ def test_each_execution_is_the_loaders_next_epoch(small: str, options: dict[str,
 def test_a_ray_that_does_not_count_executions_is_a_warning(
     small: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], missing: str
 ) -> None:
-    """As if a later version of Ray had no such counter, or did not pass it to a datasource."""
+    """A later version of Ray might have no such counter, or not pass it to a datasource."""
 
     def get_read_tasks(self: Any, parallelism: int) -> Any: ...
 
@@ -171,9 +142,8 @@ def test_a_ray_that_does_not_count_executions_is_a_warning(
     assert caught[0].filename == __file__
     assert ray.__version__ in str(caught[0].message)
     assert dataset.count() == 100
-    read(
-        small, **SMALL
-    )  # each of its epochs is the same anyway: no warning, which would be an error
+    # A warning would be an error: here each epoch is the same anyway.
+    read(small, **SMALL)
 
 
 def test_what_ray_offers_works(small: str) -> None:
@@ -282,7 +252,7 @@ def test_every_execution_sees_the_table_as_it_was(database: Database) -> None:
     del dataset
     check_equal(rows_of(copy), expected)
     del copy, latest
-    gc.collect()  # Ray's datasets refer to themselves
+    gc.collect()  # Ray's datasets are in reference cycles
     wait_until(lambda: connections(database) == 0, timeout_s=30)
 
 
@@ -351,7 +321,7 @@ def test_a_file_that_was_replaced_is_not_read(small: str, tmp_path: Path) -> Non
     assert any(issubclass(kind, SourceError) for kind in causes(caught.value))
 
 
-def test_mistakes_are_said_at_once(small: str, tmp_path: Path) -> None:
+def test_mistakes_are_errors_at_once(small: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such file"):
         read(tmp_path / "nothing.db")
     with pytest.raises(SourceError, match="nothing"):
@@ -401,7 +371,7 @@ def test_the_number_of_blocks_comes_from_the_size(
         )
     assert max(rows["size"]) <= 86  # of 12,288 bytes
     assert len(rows["size"]) >= 8
-    # Small ones: four for each core, but not of fewer than 64 rows.
+    # Small tables have four blocks for each core, but at least 64 rows in each.
     small = read(url, size=(8, 8), label=None).map_batches(_size, batch_size=None)
     assert sorted(rows_of(small)["size"].tolist()) == [64] * 10
     one = read(table(tmp_path / "one.db", simple_rows(1))).map_batches(_size, batch_size=None)

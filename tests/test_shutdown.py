@@ -1,4 +1,4 @@
-"""The end: of a loader, of the training process, of the interpreter."""
+"""How a loader, the training process and the interpreter end."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def path(tmp_path: Path) -> str:
 @pytest.fixture
 def slow(tmp_path: Path) -> str:
     """Rows that take tens of milliseconds each."""
-    picture = jpeg(2000, 1500)
-    return table(tmp_path / "slow.db", [(key, picture, key) for key in range(1, 41)])
+    image = jpeg(2000, 1500)
+    return table(tmp_path / "slow.db", [(key, image, key) for key in range(1, 41)])
 
 
 # ---- of a loader ---------------------------------------------------------------------------------
@@ -42,8 +42,7 @@ def slow(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("is_forked", [False, True])
 def test_busy_workers_end_by_themselves_all_at_once(slow: str, is_forked: bool) -> None:
-    """Whatever has been forked meanwhile: a fork by a library that knows nothing of us, whose
-    descriptors stay open."""
+    """They do so even if a library has forked and the descriptors stay open in the fork."""
     loader = FastLoader(slow, workers=4, batch_size=10, size=(224, 224), max_restarts=0)
     iterator = iter(loader)
     fork = 0
@@ -88,7 +87,7 @@ def test_one_time_limit_holds_for_all_workers(path: str, monkeypatch: pytest.Mon
 def test_a_process_that_cannot_be_killed_is_left_to_itself(
     path: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As one that waits for a dead disk, which is not to be had here: nobody kills it."""
+    """It stands for a process that waits for a dead disk: here nobody kills it."""
     loader = FastLoader(path, workers=1, batch_size=4, size=(8, 8))
     next(iter(loader))
     (worker,) = worker_processes()
@@ -122,7 +121,7 @@ def test_many_loaders_can_be_made_and_closed(path: str, workers: int) -> None:
 def test_workers_of_a_silent_server_do_not_outlive_their_parent(
     database: Database, sent: signal.Signals
 ) -> None:
-    """Nor does the process that holds the snapshot."""
+    """Neither does the process that holds the snapshot."""
     database.table([(key, jpeg(200, 150), key) for key in range(1, 400)])
     with Proxy(database.cluster.port) as proxy:
         url = database.url(host="127.0.0.1", port=proxy.port)
@@ -230,7 +229,7 @@ def test_the_interpreter_may_end_in_any_way(path: str, workers: int, end: str) -
 def test_a_program_may_have_closed_its_standard_files(
     path: str, workers: int, closed: str, tmp_path: Path
 ) -> None:
-    """Otherwise a plan's memory would be its standard input."""
+    """Otherwise the memory of a plan would become its standard input."""
     script = """
 rows = []
 for _ in range(2):

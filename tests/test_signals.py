@@ -1,4 +1,4 @@
-"""Signals: handlers that save and close, signals to the whole job, a pipe that has no reader."""
+"""Handlers that save and close, signals to the whole job, and a pipe without a reader."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_handler_may_ask_for_state_and_statistics_at_any_moment(path: str, wor
 @counts_of_workers
 @pytest.mark.parametrize("then", ["pass", "sys.exit(0)"])
 def test_a_handler_may_save_and_close_at_any_moment(path: str, workers: int, then: str) -> None:
-    """A thousand times a second, so also in the middle of what the one before is doing."""
+    """It runs a thousand times a second, so also in the middle of the call before."""
     script = f"""
     def handler(*_):
         if not loader.closed:
@@ -88,8 +88,10 @@ def test_a_handler_may_save_and_close_at_any_moment(path: str, workers: int, the
 
 @counts_of_workers
 def test_a_finalizer_of_the_garbage_collector_takes_no_lock(path: str, workers: int) -> None:
-    """An iterator that only an exception's traceback keeps alive is put away in the middle of
-    anything, also of what holds the loader's lock."""
+    """The collector may end an iterator in the middle of anything that holds the loader's lock.
+
+    Here only the traceback of an exception keeps the iterator alive.
+    """
     script = """
     class Lock:                 # collects garbage wherever the loader holds its lock
         def __init__(self, lock): self.lock = lock
@@ -135,7 +137,7 @@ def test_signals_for_the_training_process_do_not_end_its_workers(
 
 
 def test_a_signal_to_the_process_group_does_not_reach_the_workers(either: Either) -> None:
-    """torchrun's and Jupyter's killpg, and a terminal's Ctrl-C."""
+    """torchrun and Jupyter call killpg; Ctrl-C in a terminal does the same."""
     url = either.table(simple_rows(100))
     with FastLoader(url, size=(16, 16), batch_size=8, workers=2) as loader:
         next(iter(loader))
@@ -160,7 +162,7 @@ def test_a_program_that_is_interrupted_while_it_makes_a_loader_ends_of_that(path
 
 
 def test_a_dead_worker_is_no_sigpipe(path: str) -> None:
-    """Command-line tools give SIGPIPE its default action back, which is to end the program."""
+    """Command-line tools restore the default action of SIGPIPE, which ends the program."""
     script = """
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     with make(max_restarts=20) as loader:

@@ -1,4 +1,4 @@
-"""What the stages cost, which of them is the bottleneck, and a trace that shows both."""
+"""Times of the stages, the bottleneck among them, and a trace that shows both."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .support import jpeg, simple_rows, table
 
 OPTIONS: dict[str, Any] = {"size": (16, 16), "batch_size": 4, "workers": 1, "slots": 2}
 
-# A few milliseconds of the database's time for each row.
+# The database takes a few milliseconds for each row.
 SLOW_SQLITE = """
 SELECT id, image_data, label + 0 * (
     WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c LIMIT 20000)
@@ -37,7 +37,7 @@ SLOW_POSTGRES = "SELECT id, image_data, label, length(pg_sleep(0.005)::text) AS 
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_pictures_are_counted_by_format_whoever_decodes_them(tmp_path: Path, workers: int) -> None:
+def test_images_are_counted_by_format_whoever_decodes_them(tmp_path: Path, workers: int) -> None:
     rows: list[tuple[Any, ...]] = list(simple_rows(6))
     gifs = [encoded("GIF", width, 10) for width in (20, 30)]
     rows += [(7, gifs[0], 0), (8, gifs[1], 0), (9, b"none", 0)]
@@ -64,7 +64,7 @@ def events_of(path: Path | str) -> list[dict[str, Any]]:
 
 
 def rows_of(events: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """The spans of each row, by the names of its loader and its own."""
+    """Return the spans of each row, by the name of its loader and its own."""
     names = {(e["name"], e["pid"], e["tid"]): e["args"]["name"] for e in events if e["ph"] == "M"}
     rows = defaultdict(list)
     for event in events:

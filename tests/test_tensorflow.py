@@ -1,4 +1,4 @@
-"""Through tf.data: aliased, in order, whatever the pipeline keeps, with the text of its errors."""
+"""Batches through tf.data: aliased, in order, kept or not, and errors with their text."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def labels_of(batches: Any) -> list[int]:
 
 
 def address(tensor: Any) -> int:
-    """Where the tensor's values are; ``tensor.numpy()`` would be a copy."""
-    if tensor.dtype == tf.bfloat16:  # which Python's buffers do not have; this shares its memory
+    """Return the address of the values of a tensor; ``tensor.numpy()`` would be a copy."""
+    if tensor.dtype == tf.bfloat16:  # no type of Python's buffers; this shares the memory
         tensor = tf.bitcast(tensor, tf.uint16)
     return int(np.asarray(memoryview(tensor)).ctypes.data)
 
@@ -145,7 +145,7 @@ def test_keeping_every_batch_of_three_epochs(loader: FastLoader) -> None:
 
 
 def losses(dataset: Any) -> list[float]:
-    """Of three epochs of the same small model over the dataset."""
+    """Return the losses of three epochs of the same small model over a dataset."""
     tf.keras.utils.set_random_seed(1)
     model = tf.keras.Sequential(
         [
@@ -161,7 +161,7 @@ def losses(dataset: Any) -> list[float]:
     return list(history.history["loss"])
 
 
-# Keras says so of every dataset that does not know its length, as from_generator does not.
+# Keras warns of every dataset of unknown length, as one from from_generator is.
 @pytest.mark.filterwarnings("ignore:Your input ran out of data")
 @pytest.mark.parametrize("form", ["from_generator", "as_dataset"])
 def test_model_fit_with_steps_per_execution(loader: FastLoader, form: str) -> None:
@@ -171,8 +171,8 @@ def test_model_fit_with_steps_per_execution(loader: FastLoader, form: str) -> No
     np.testing.assert_allclose(losses(dataset), expected, rtol=1e-5)
 
 
-def test_the_labels_go_with_their_pictures(tmp_path: Path) -> None:
-    """Every row is a flat colour that its label names."""
+def test_the_labels_go_with_their_images(tmp_path: Path) -> None:
+    """Every image has one color, and its label names it."""
     import io
 
     from PIL import Image
@@ -305,7 +305,7 @@ def test_skipping_leaves_no_empty_batch_and_no_cardinality(tmp_path: Path) -> No
 def test_skipping_in_a_shard_leaves_every_step_and_the_cardinality(
     tmp_path: Path, form: str
 ) -> None:
-    """Empty batches as they are, so that no host has fewer steps than another."""
+    """Empty batches are delivered, so that no host has fewer steps than another."""
     rows = [(k, b"" if 25 <= k <= 32 else i, n) for k, i, n in simple_rows(36)]
     path = table(tmp_path / "t.db", rows)
     with FastLoader(path, on_error="skip", shard=(1, 2), **OPTIONS) as loader:

@@ -1,4 +1,4 @@
-"""Through PyTorch: aliased, channels first, through DataLoader, and pinned with care."""
+"""Batches through PyTorch: aliased, channels first, through DataLoader, and pinned."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_batch_has_the_loaders_structure(tmp_path: Path) -> None:
             assert keys.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_images_come_alone_where_there_are_no_labels(small: str) -> None:
+def test_images_come_alone_without_labels(small: str) -> None:
     with FastLoader(small, label=None, **OPTIONS) as loader:
         assert [len(images) for images in as_torch(loader)] == [8] * 12 + [4]
 
@@ -136,7 +136,7 @@ def test_data_loader_knows_the_length_and_begins_the_next_epoch_each_time(small:
         assert loader.stats().epochs == 6
 
 
-def test_data_loader_goes_on_from_a_state(small: str) -> None:
+def test_data_loader_resumes_from_a_state(small: str) -> None:
     with FastLoader(small, shuffle=True, **OPTIONS) as loader:
         dataset = as_torch(loader)
         batches = through_data_loader(dataset)
@@ -151,7 +151,7 @@ def test_data_loader_goes_on_from_a_state(small: str) -> None:
 
 
 def test_an_iterator_that_is_thrown_away_before_its_first_batch_is_no_epoch(small: str) -> None:
-    """torchdata's StatefulDataLoader makes one where it goes on after the end of an epoch."""
+    """torchdata's StatefulDataLoader makes one when it resumes after the end of an epoch."""
     with FastLoader(small, **OPTIONS) as loader:
         dataset = as_torch(loader)
         iter(dataset)
@@ -159,9 +159,9 @@ def test_an_iterator_that_is_thrown_away_before_its_first_batch_is_no_epoch(smal
         assert labels_of(dataset) == LABELS
 
 
-# torchdata 0.11 calls what PyTorch 2.13 has deprecated.
+# torchdata 0.11 calls a function that PyTorch 2.13 has deprecated.
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
-def test_stateful_data_loader_goes_on_in_the_middle_and_at_the_end_of_an_epoch(small: str) -> None:
+def test_stateful_data_loader_resumes_in_the_middle_and_at_the_end_of_an_epoch(small: str) -> None:
     reason = "no torchdata: StatefulDataLoader is not tested"
     stateful = pytest.importorskip("torchdata.stateful_dataloader", reason=reason)
     options = {**OPTIONS, "shuffle": True}
@@ -174,7 +174,7 @@ def test_stateful_data_loader_goes_on_in_the_middle_and_at_the_end_of_an_epoch(s
             while len(first) < stop:
                 for _, labels in batches:
                     first.append(labels.tolist())
-                    if len(first) == stop != 13:  # there the epoch is to end, not to be left
+                    if len(first) == stop != 13:  # 13 ends the epoch instead of leaving it
                         break
             assert first == whole[:stop]
             state = batches.state_dict()
@@ -186,11 +186,11 @@ def test_stateful_data_loader_goes_on_in_the_middle_and_at_the_end_of_an_epoch(s
             assert len(rest) > 13
 
 
-# The fork of a process with threads, as which the interpreter sees this one.
+# Python warns of the fork, because this process has threads.
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:Got pickle error")  # torch says what to expect
+@pytest.mark.filterwarnings("ignore:Got pickle error")  # torch announces the error
 @pytest.mark.parametrize("context", ["fork", "spawn"])
-def test_workers_of_data_loader_are_refused_in_words(small: str, context: str) -> None:
+def test_workers_of_data_loader_are_refused_with_advice(small: str, context: str) -> None:
     with FastLoader(small, **OPTIONS) as loader:
         batches = through_data_loader(
             as_torch(loader), num_workers=1, multiprocessing_context=context
@@ -214,7 +214,7 @@ def test_a_model_learns_from_it(small: str) -> None:
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Tanh())
     model = model.append(torch.nn.Linear(4 * 14 * 22, 1)).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 1e-3)
-    # The same eight pictures come again and again; to each of them belongs a number.
+    # The same eight images come again and again, each with a number of its own.
     options = {**OPTIONS, "dtype": "float32", "shuffle": True}
     with FastLoader(small, **options) as loader:
         epochs = []
@@ -234,7 +234,7 @@ def test_a_model_learns_from_it(small: str) -> None:
 
 
 class FakeCuda:
-    """Stands in for torch.cuda: its stream is a list of events that the test lets pass."""
+    """Stands in for torch.cuda. Its stream is a list of events that the test lets pass."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, refuses: int | None = None) -> None:
         self.registered: dict[int, int] = {}

@@ -1,5 +1,8 @@
-"""What trainers wrap PyTorch's DataLoader with: nothing is batched twice, no shard's rows are lost,
-and a state is that of the batches that training has taken."""
+"""Trainers that wrap PyTorch's DataLoader.
+
+Nothing is batched twice, no shard loses rows, and a state is that of the batches that training has
+taken.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,7 @@ from fastloader.adapters.torch import as_torch  # noqa: E402
 OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "workers": 1, "seed": 3}
 LABELS = list(range(0, 1000, 10))
 
-# torchdata 0.11 calls what PyTorch 2.13 has deprecated; the other two are Lightning's.
+# torchdata 0.11 calls a function that PyTorch 2.13 has deprecated; the others are Lightning's.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -48,7 +51,7 @@ def labels_of(batches: Any) -> list[list[int]]:
 
 
 class Rows(IterableDataset[Any]):
-    """A dataset of a user's own, which takes batches apart."""
+    """A dataset that a user wrote, which takes batches apart."""
 
     def __init__(self, batches: Any) -> None:
         self.batches = batches
@@ -87,7 +90,7 @@ def test_rows_may_be_batched_anew(small: str) -> None:
 
 
 def test_looking_at_callers_keeps_nothing_of_theirs(small: str) -> None:
-    """A batch of the last epoch, say, which is a local variable where the next one begins."""
+    """For example a batch of the last epoch, in a local variable, when the next epoch begins."""
     with FastLoader(small, **OPTIONS) as loader:
         for _ in range(2):
             for images, labels in DataLoader(as_torch(loader), batch_size=None):
@@ -100,7 +103,13 @@ def test_looking_at_callers_keeps_nothing_of_theirs(small: str) -> None:
 
 
 def trainer_of(folder: Path, dataset: Any, own: Any = None, **arguments: Any) -> Any:
-    """Hugging Face's. own: its DataLoader, in place of the one that it makes."""
+    """Return a trainer of Hugging Face.
+
+    Parameters
+    ----------
+    own
+        Its DataLoader, instead of the one that the trainer makes.
+    """
     transformers = pytest.importorskip(
         "transformers", reason="no transformers: Hugging Face's Trainer is not tested"
     )
@@ -156,7 +165,7 @@ def test_hugging_faces_trainer_takes_a_data_loader_from_get_train_dataloader(
 
 
 def test_a_batch_without_rows_adds_nothing_to_a_sum_of_losses(tmp_path: Path) -> None:
-    """What docs/scaling.md says of it."""
+    """See docs/scaling.md."""
     rows = [(key, b"" if 25 <= key <= 32 else image, 1) for key, image, _ in simple_rows(36)]
     url = table(tmp_path / "t.db", rows)
     options = {**OPTIONS, "dtype": "float32", "on_error": "skip", "shard": (1, 2)}
@@ -265,8 +274,13 @@ def test_two_processes_of_accelerate_see_every_row_or_are_told(small: str, how: 
 def lightning_run(
     folder: Path, batches: Any, *, stop: int | None = None, ckpt_path: str | None = None
 ) -> tuple[list[list[int]], str]:
-    """The labels that training has seen in two epochs, or until it has taken some steps and saved
-    a checkpoint; and the path of that."""
+    """Train for two epochs, or until some steps were taken and a checkpoint was saved.
+
+    Returns
+    -------
+    tuple
+        The labels that training has seen, and the path of the checkpoint.
+    """
     lightning = pytest.importorskip("lightning", reason="no Lightning: it is not tested")
     path = str(folder / "saved.ckpt")
 
