@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from numpy.typing import NDArray
 
+from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError
 from ..fields.batch import arranged
 from ..fields.columns import Column
@@ -24,9 +25,6 @@ try:
     import jax
 except ImportError as error:
     raise ConfigError(f"this needs JAX ({error}). Run: pip install 'fastloader[jax]'") from error
-
-if TYPE_CHECKING:
-    from ..consumer.batch_source import BatchSource
 
 
 def as_jax(loader: BatchSource, *, sharding: Any = None) -> Batches:

@@ -14,7 +14,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 try:
     import keras
@@ -24,11 +24,9 @@ except ImportError as error:
         f"'fastloader[tensorflow]'"
     ) from error
 
+from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError, StateError
 from ..fields.batch import leaves_out_empty
-
-if TYPE_CHECKING:
-    from ..consumer.batch_source import BatchSource
 
 _END_OF_EPOCH = object()
 """The value of ``model.stop_training``, instead of True, that ends only the current epoch."""

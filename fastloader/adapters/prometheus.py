@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import weakref
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 try:
     from prometheus_client.core import (
@@ -26,11 +26,9 @@ except ImportError as error:
         f"'fastloader[prometheus]'"
     ) from error
 
+from ..consumer.batch_source import BatchSource
 from ..errors import ClosedError
 from ..observe.stats import Stages, Stats
-
-if TYPE_CHECKING:
-    from ..consumer.batch_source import BatchSource
 
 HELP = {
     "epochs": "Iterations begun.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError
 from ..fields.batch import arranged, leaves_out_empty
 from ..fields.columns import Column
@@ -18,8 +19,6 @@ from ..transport.messages import Turn
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-    from ..consumer.batch_source import BatchSource
 
 
 def _tensorflow() -> Any:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError, CopyError
 from ..fields.batch import arranged
 from ..fields.columns import Column
@@ -27,9 +28,6 @@ except ImportError as error:
     ) from error
 
 from .torch_pinned import Pinned, Views, pinned_rings
-
-if TYPE_CHECKING:
-    from ..consumer.batch_source import BatchSource
 
 BATCHED = (
     "a FastLoader delivers whole batches, and this DataLoader would stack several of them: use "

@@ -11,15 +11,13 @@ import contextlib
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError
 from ..transport.ring import Ring
-
-if TYPE_CHECKING:
-    from ..consumer.batch_source import BatchSource
 
 PORTABLE = 1
 """cudaHostRegisterPortable: the memory is pinned for all GPUs of this process."""

@@ -6,6 +6,7 @@ directly (see :mod:`fastloader.consumer.batch_source`).
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import threading
@@ -28,7 +29,9 @@ from ..transport.messages import Turn
 from .crew import Crew
 from .feeder import Feeder, Taken
 from .progress import Iteration, Progress
-from .tally import Tally, logger
+from .tally import Tally
+
+logger = logging.getLogger("fastloader")
 
 POLL_S = 1.0
 """How long to wait for any worker before polling all of them again.
