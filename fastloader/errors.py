@@ -1,8 +1,7 @@
-"""Everything that fastloader raises: one root, picklable, and able to cross a pipe as JSON."""
+"""Everything that fastloader raises. One root, all of them picklable."""
 
 from __future__ import annotations
 
-import json
 import traceback
 from typing import Any
 
@@ -143,25 +142,8 @@ def kernel_reason(status: int, message: str) -> str:
     return f"{name} ({message}{'; ' + advice if advice else ''})"
 
 
-_BY_NAME: dict[str, type[FastloaderError]] = {
-    cls.__name__: cls
-    for cls in (ConfigError, SourceError, PlanError, RowError, WorkerDied, WorkerError)
-}
-
-
 def unexpected(error: Exception) -> FastloaderError:
     """Return the error itself if it is fastloader's, or else a WorkerError with its traceback."""
     if isinstance(error, FastloaderError):
         return error
     return WorkerError("".join(traceback.format_exception(error)))
-
-
-def to_json(error: FastloaderError) -> bytes:
-    """Return an exception as JSON, to be sent from a worker to the loader."""
-    return json.dumps([type(error).__name__, list(error.args)]).encode()
-
-
-def from_json(payload: bytes) -> FastloaderError:
-    """Return the exception that :func:`to_json` wrote."""
-    name, args = json.loads(payload)
-    return _BY_NAME[name](*args)

@@ -21,7 +21,6 @@ from PIL import Image
 from fastloader import ConfigError, FastLoader, cli
 from fastloader.cache.file import HEADER, SUFFIX, Cache, Place
 from fastloader.fields.columns import Column
-from fastloader.worker.producer import Filled
 
 from .conftest import Either
 from .servers.postgres import Database
@@ -439,11 +438,6 @@ def test_a_mark_is_read_once(small: str, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "pread", counted)
     assert epochs_of(small, workers=0, batch_size=ROWS, cache=tmp_path)[1] == 3 * ROWS
     assert asked == [(ROWS, 0)]
-
-
-def test_notes_travel_with_a_batch() -> None:
-    filled = Filled(3, notes=["the disk is full"])
-    assert Filled.from_payload(3, filled.to_payload()) == filled
 
 
 @pytest.mark.parametrize("broken", ["pread", "preadv", "pwrite", "pwritev"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from fastloader.fields.slots import image_column
 from fastloader.options.config import Config, make_config
 from fastloader.options.url import DatabaseUrl, parse_dsn, parse_url
 from fastloader.system import machine
+from fastloader.transport.serial import pack, unpack
 
 FULL_ENVIRONMENT = {
     "FASTLOADER_URL": "sqlite:////data/e.db",
@@ -85,7 +85,7 @@ def test_image_names_one_column_or_several_in_order() -> None:
     for given in (["right", "left"], ("right", "left")):
         config = make(image=given)
         assert (config.image, config.images) == (("right", "left"), ("right", "left"))
-        assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+        assert unpack(pack(config), Config) == config
     assert make(image=["i"]).images == ("i",)
     assert make({"FASTLOADER_IMAGE": "left, right"}).image == ("left", "right")
     assert make({"FASTLOADER_IMAGE": "none"}).image == "none"  # there is no loader without images
@@ -247,7 +247,7 @@ def test_without_a_database_the_error_says_how_to_name_one() -> None:
 
 def test_a_config_survives_the_pipe() -> None:
     config = make_config({}, FULL_ENVIRONMENT)
-    assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert unpack(pack(config), Config) == config
 
 
 def test_relative_and_absolute_urls_are_paths() -> None:
@@ -284,7 +284,7 @@ def test_a_url_of_postgresql_shows_no_password_and_keeps_it_for_libpq(
     config = make(url=given)
     for text in (repr(config), str(config), f"{config.url}", repr(config.url)):
         assert "hunter2" not in text
-    again = Config.from_dict(json.loads(json.dumps(config.as_dict())))
+    again = unpack(pack(config), Config)
     assert again == config
     assert again.url.secret == config.url.secret
 
@@ -351,7 +351,7 @@ def test_image_options_are_one_for_all_columns_or_one_for_each() -> None:
     assert left["layout"] == depth["layout"] == "NCHW"
     assert image_column(config, "left") == Column("left", "float32", (3, 32, 48))
     assert image_column(config, "depth") == Column("depth", "uint8", (1, 16, 24))
-    assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert unpack(pack(config), Config) == config
 
 
 @pytest.mark.parametrize("dtype", ["float32", np.float32, np.dtype("float32")])
@@ -386,7 +386,7 @@ def test_worker_imports_are_names_of_modules_in_order() -> None:
     assert make(worker_imports="a.b").worker_imports == ("a.b",)
     config = make(worker_imports=["b", "a", "b"])
     assert config.worker_imports == ("b", "a")
-    assert Config.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert unpack(pack(config), Config) == config
     assert make({"FASTLOADER_WORKER_IMPORTS": "a"}).worker_imports == ("a",)
 
 

@@ -9,6 +9,8 @@ import pytest
 
 import fastloader
 from fastloader import errors
+from fastloader.transport.messages import Failure
+from fastloader.transport.serial import pack, unpack
 
 from .support import ROOT
 
@@ -48,7 +50,7 @@ def test_a_row_error_can_be_pickled_whatever_was_added_to_its_args() -> None:
 
 @pytest.mark.parametrize("error", EXAMPLES[:6], ids=lambda e: type(e).__name__)
 def test_exceptions_cross_the_pipe(error: errors.FastloaderError) -> None:
-    again = errors.from_json(errors.to_json(error))
+    again = unpack(pack(Failure.of(error)), Failure).error()
     assert type(again) is type(error)
     assert (str(again), vars(again)) == (str(error), vars(error))
 

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from fastloader import ConfigError, FastLoader, PlanError, RowError, SourceError, WorkerError
-from fastloader.errors import FastloaderError, from_json, to_json, unexpected
+from fastloader.errors import FastloaderError, unexpected
+from fastloader.transport.messages import Failure
+from fastloader.transport.serial import pack, unpack
 
 from .support import jpeg, simple_rows, table, unpacked, worker_processes
 
@@ -192,7 +194,7 @@ def test_what_nobody_expected_comes_with_its_traceback() -> None:
     try:
         raise ZeroDivisionError("boom")
     except ZeroDivisionError as error:
-        ours = from_json(to_json(unexpected(error)))
+        ours = unpack(pack(Failure.of(unexpected(error))), Failure).error()
     assert isinstance(ours, WorkerError)
     assert "ZeroDivisionError: boom" in str(ours)
 

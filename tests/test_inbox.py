@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from fastloader import RowError, SourceError
 from fastloader.consumer.inbox import Inbox
-from fastloader.errors import to_json
-from fastloader.transport.messages import ERROR, FREE, NEVER, READY, Filled, Record
+from fastloader.transport.messages import ERROR, FREE, NEVER, READY, Failure, Filled, Record
 from fastloader.transport.pipes import PipeBroken
+from fastloader.transport.serial import pack
 
 WORKERS = 2
 ROWS = 8
@@ -27,7 +27,7 @@ BATCHES = 5
 def ready(
     run: int = 1, epoch: int = 0, batch: int = 0, *, slot: int = 0, rows: int = ROWS
 ) -> Record:
-    return Record(READY, run, epoch, batch, slot, rows, Filled(rows).to_payload())
+    return Record(READY, run, epoch, batch, slot, pack(Filled(rows)))
 
 
 def inbox_of(leased: Collection[int] = ()) -> Inbox:
@@ -61,7 +61,7 @@ def test_a_batch_that_was_announced_can_be_taken_once() -> None:
 def test_an_error_takes_the_place_of_its_batch_and_no_slot() -> None:
     inbox = inbox_of()
     error = RowError(7, "corrupt image")
-    assert inbox.put(Record(ERROR, 1, 0, 0, payload=to_json(error))) == []
+    assert inbox.put(Record(ERROR, 1, 0, 0, payload=pack(Failure.of(error)))) == []
     assert inbox.slots == set()
     taken = inbox.take((0, 0))
     assert taken is not None
@@ -72,7 +72,7 @@ def test_an_error_takes_the_place_of_its_batch_and_no_slot() -> None:
 def test_the_error_of_a_worker_that_could_not_begin_is_raised() -> None:
     inbox = inbox_of()
     with pytest.raises(SourceError, match="no such file"):
-        inbox.put(Record(ERROR, epoch=NEVER, payload=to_json(SourceError("no such file"))))
+        inbox.put(Record(ERROR, epoch=NEVER, payload=pack(Failure.of(SourceError("no such file")))))
 
 
 def test_a_new_run_frees_what_the_older_one_has_announced_and_will_announce() -> None:
@@ -102,12 +102,17 @@ def test_a_batch_that_a_replaced_worker_announced_too_makes_way_for_the_new_one(
         ready(batch=2, slot=3),  # leased
         ready(batch=2, slot=0),  # announced already
         ready(batch=2, slot=1, rows=ROWS + 1),
+        ready(batch=2, slot=1, rows=-1),
         ready(batch=0, slot=1),  # announced already
         ready(run=9, batch=2, slot=0),  # a slot that is taken, for whatever run
-        ready(batch=2, slot=1)._replace(payload=b"no times"),
-        ready(batch=2, slot=1)._replace(payload=Filled(ROWS).to_payload() + b"{"),
+        ready(batch=2, slot=1)._replace(payload=b"no JSON"),
+        ready(batch=2, slot=1)._replace(payload=pack(Filled(ROWS)) + b"{"),
+        ready(batch=2, slot=1)._replace(payload=pack(Filled(ROWS, text={"a": ["b"]}))),
+        ready(batch=2, slot=1)._replace(payload=b'{"rows": "8"}'),
+        ready(batch=2, slot=1)._replace(payload=b'{"rows": 8, "times": [0.0]}'),
         Record(ERROR, 1, 0, 2, payload=b'["SystemExit", [0]]'),
         Record(ERROR, 1, 0, 2, payload=b'["RowError", []]'),
+        Record(ERROR, 1, 0, 2, payload=b'["SourceError", [{}]]'),
         Record(ERROR, 1, 0, 2, payload=b""),
         Record(FREE, 1, 0, 2, slot=1),
         Record(77, 1, 0, 2),
@@ -150,7 +155,7 @@ class Worker:
         return record
 
     def fail(self) -> Record:
-        payload = to_json(RowError(1, "corrupt image"))
+        payload = pack(Failure.of(RowError(1, "corrupt image")))
         record = Record(ERROR, self.run, self.epoch, self.batch, payload=payload)
         self.advance()
         return record

@@ -137,7 +137,7 @@ def channels() -> Iterator[tuple[Channel, Channel]]:
 def test_records_arrive_whole_and_in_order(channels: tuple[Channel, Channel]) -> None:
     here, there = channels
     records = [
-        Record(messages.READY, epoch=2**40, batch=2**50, slot=7, rows=64, payload=b"x" * 30),
+        Record(messages.READY, epoch=2**40, batch=2**50, slot=7, payload=b"x" * 30),
         Record(messages.FREE, slot=65535),
         Record(messages.ERROR, epoch=-1, payload=b"y" * 1_000_000),  # more than a pipe holds
     ]

@@ -32,7 +32,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +39,7 @@ from numpy.typing import NDArray
 from .._version import __version__
 from ..errors import ConfigError
 from ..fields import _kernel
-from ..fields.columns import Column, columns_from
+from ..fields.columns import Column
 from ..options.config import Config
 from ..plan.keys import Keys, digest
 from ..plan.order import Positions
@@ -126,13 +125,6 @@ class Place:
     def first_row(self) -> int:
         """Bytes before it: the marks."""
         return -(-self.rows // mmap.PAGESIZE) * mmap.PAGESIZE
-
-
-def place_from(values: dict[str, Any] | None) -> Place | None:
-    """The place whose fields went through JSON."""
-    if values is None:
-        return None
-    return Place(**{**values, "columns": columns_from(map(dict.values, values["columns"]))})
 
 
 class Cache:

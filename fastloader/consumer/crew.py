@@ -26,9 +26,10 @@ from ..system.limits import limits_named
 from ..transport.memory import create_memory, map_keys
 from ..transport.process import CLOSE_TIMEOUT_S, Process, end
 from ..transport.ring import Layout, automatic_slots
+from ..transport.serial import pack
 from ..worker.producer import Producer
 from ..worker.survey import Survey, Surveyor, survey
-from ..worker.worker import specification
+from ..worker.worker import Specification
 from .feeder import Feeder
 from .in_process import InProcess
 from .restarts import RestartBudget
@@ -97,7 +98,7 @@ class Crew:
         layout, slots = self._arrange(found)
         place = self._cache(found)
         for worker, supervisor in enumerate(supervisors):
-            spec = specification(config, found, layout, place, slots=slots, worker=worker)
+            spec = pack(Specification(config, found, place, slots, worker))
             supervisor.configure(spec, layout, slots)
         if found.snapshot is None:  # or the surveyor has to hold it
             _end([self._surveyor])

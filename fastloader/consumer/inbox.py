@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from ..errors import FastloaderError, from_json
-from ..transport.messages import ERROR, NEVER, READY, Filled, Record
+from ..errors import FastloaderError
+from ..transport.messages import ERROR, NEVER, READY, Failure, Filled, Record
 from ..transport.pipes import PipeBroken
+from ..transport.serial import unpack
 
 
 class Announced(NamedTuple):
@@ -124,17 +125,18 @@ class Inbox:
         """Return what a record announces, or raise PipeBroken if it makes no sense."""
         try:
             if record.kind == ERROR:
-                return Announced(None, from_json(record.payload))
-            if record.kind == READY and self._may_announce(record.slot, record.rows):
-                return Announced(record.slot, Filled.from_payload(record.rows, record.payload))
+                return Announced(None, unpack(record.payload, Failure).error())
+            if record.kind == READY and self._may_announce(record.slot):
+                filled = unpack(record.payload, Filled)
+                if filled.fits(self._batch_size):
+                    return Announced(record.slot, filled)
         except Exception as error:
             raise PipeBroken from error
         raise PipeBroken
 
-    def _may_announce(self, slot: int, rows: int) -> bool:
-        if rows > self._batch_size or not self._is_the_workers(slot):
-            return False
-        return slot not in [its.slot for its in self._announced.values()]
+    def _may_announce(self, slot: int) -> bool:
+        """Return whether the worker may announce a batch in this slot."""
+        return self._is_the_workers(slot) and slot not in self.slots
 
 
 def _slots_of(announcements: Iterable[Announced]) -> list[int]:

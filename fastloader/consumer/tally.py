@@ -135,7 +135,7 @@ class Tally:
         add_to(total, filled.times._asdict())
         while self._left_behind:
             add_to(total, self._left_behind.popleft())
-        self.totals = Totals(counts, total, together(here.pictures, filled.pictures))
+        self.totals = Totals(counts, total, together(here.pictures, filled.images))
         return new, cut
 
     def leave_behind(self, seconds: Mapping[str, float]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,11 +42,6 @@ class Column:
     def row_bytes(self) -> int:
         """Of one row's value, of a column that is not text."""
         return self.numpy_dtype.itemsize * int(np.prod(self.shape, dtype=int))
-
-
-def columns_from(values: Iterable[Iterable[Any]]) -> tuple[Column, ...]:
-    """The columns whose fields went through JSON."""
-    return tuple(Column(name, dtype, tuple(shape)) for name, dtype, shape in values)
 
 
 def blob_column(name: str, dtype: str | None, size: int) -> Column:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import ConfigError
 from ..system.machine import cores
 from .labels import split_label
 from .table import IMAGE_OPTIONS, OPTIONS, Options
-from .url import DatabaseUrl, with_connect_timeout
+from .url import with_connect_timeout
 
 UNSET: Any = type("Unset", (), {"__repr__": lambda _: "..."})()
 """Stands for an option that was not given, so that None can be given."""
@@ -82,23 +82,6 @@ class Config(Options):
     def where(self) -> str:
         """Database and table, for messages."""
         return f"{self.url}, {self.table or 'query'}"
-
-    def as_dict(self) -> dict[str, Any]:
-        """For the pipe to a worker, with the password; :meth:`from_dict` reads it after a trip
-        through JSON."""
-        return {**asdict(self), "url": [self.url, self.url.secret]}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Config:
-        plain = {name: _without_lists(value) for name, value in values.items()}
-        return cls(**{**plain, "url": DatabaseUrl(*values["url"])})
-
-
-def _without_lists(value: Any) -> Any:
-    """With tuples in their place, as before the trip through JSON."""
-    if isinstance(value, dict):
-        return {key: _without_lists(item) for key, item in value.items()}
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _larger(side: int) -> int:

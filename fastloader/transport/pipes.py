@@ -34,7 +34,7 @@ class Channel:
         kept, and goes out when something is sent or received the next time.
     """
 
-    _HEADER = struct.Struct("<HHIqqqII")
+    _HEADER = struct.Struct("<HHIqqqI")
     _MAGIC = 0xFA57
 
     def __init__(self, end: _socket.socket, *, waits: bool = True) -> None:
@@ -63,7 +63,7 @@ class Channel:
     def _packed(self, record: Record) -> bytes:
         header = self._HEADER.pack(
             self._MAGIC, record.kind, record.slot, record.run, record.epoch, record.batch,
-            record.rows, len(record.payload),
+            len(record.payload),
         )  # fmt: skip
         return header + record.payload
 
@@ -119,14 +119,14 @@ class Channel:
         size = self._HEADER.size
         if len(self._buffer) < size:
             return None
-        magic, kind, slot, run, epoch, batch, rows, payload = self._HEADER.unpack_from(self._buffer)
+        magic, kind, slot, run, epoch, batch, payload = self._HEADER.unpack_from(self._buffer)
         if magic != self._MAGIC:
             raise PipeBroken
         if len(self._buffer) < size + payload:
             return None
         body = bytes(self._buffer[size : size + payload])
         del self._buffer[: size + payload]
-        return Record(kind, run, epoch, batch, slot, rows, body)
+        return Record(kind, run, epoch, batch, slot, body)
 
     def fileno(self) -> int:
         """Return the descriptor, which is readable when there is something to receive; -1 once the

@@ -12,10 +12,8 @@ parent: a thread of its own waits for both, whatever the process is doing.
 
 from __future__ import annotations
 
-import _socket
 import contextlib
 import errno
-import faulthandler
 import fcntl
 import io
 import logging
@@ -24,16 +22,14 @@ import os
 import select
 import signal
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from ..errors import ConfigError, to_json
-from ..system.limits import limit_error
+from ..errors import ConfigError
 from .memory import create_memory
-from .messages import ERROR, NEVER, Record
+from .messages import Record
 from .pipes import Channel, socket_pair
 
 logger = logging.getLogger("fastloader")
@@ -72,9 +68,6 @@ CLOSE_TIMEOUT_S = 1.0
 """Processes that have been told to end may take so long over what they are doing. Then they are
 killed."""
 
-GRACE_S = 0.5
-"""What a process leaves itself of that to end in good order, with a word to the server."""
-
 START_TIMEOUT_S = 120.0
 """How long a process may take until its first record. It imports NumPy and this package, perhaps
 from a busy network file system."""
@@ -104,10 +97,6 @@ MOST_UNLOGGED = 100
 
 UNKNOWN = 1 << 16
 """Stands for the exit code of a process that somebody else has waited for."""
-
-on_end: list[Callable[[], None]] = []
-"""In a child: what is called when it is about to end, from a thread of its own, so that what it
-waits for ends first."""
 
 _unreaped: deque[int] = deque()
 """Processes whose Process is gone and that have not been waited for. Appended to by finalizers."""
@@ -340,44 +329,3 @@ def _inheritable() -> Iterator[int]:
         with contextlib.suppress(OSError):  # that of the listing
             if int(name) > 2 and os.get_inheritable(int(name)):
                 yield int(name)
-
-
-# ---- the child's side ----------------------------------------------------------------------------
-
-
-def run_child(body: Callable[..., None], path: int) -> None:
-    """Run ``body(channel, *memories)`` until the loader is gone or has closed.
-
-    path: where in the arguments the descriptors end and sys.path begins.
-    """
-    for number in FOR_THE_PARENT:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_THE_PARENT)
-    faulthandler.enable()
-    parent, end_of_pipe, *memories = map(int, sys.argv[2:path])
-    channel = Channel(_socket.socket(fileno=end_of_pipe))
-    try:
-        threading.Thread(target=_watch, args=(channel, parent), daemon=True).start()
-        body(channel, *(io.FileIO(fd, "r+") for fd in memories))
-    except (EOFError, BrokenPipeError):
-        os._exit(0)
-    except Exception as error:
-        named = limit_error(error, "start a process of the loader's")
-        if named is None:
-            raise
-        channel.send(Record(ERROR, epoch=NEVER, payload=to_json(named)))
-
-
-def _watch(channel: Channel, parent: int) -> None:
-    """End this process soon after the loader has closed or its process has ended, whatever the
-    process waits for: a silent server, a lock, a debugger that has stopped it."""
-    try:
-        poll = select.poll()
-        poll.register(channel.fileno(), select.POLLRDHUP)
-        while os.getppid() == parent and not poll.poll(CHECK_S * 1000):
-            pass
-        for interrupt in on_end:
-            interrupt()
-        time.sleep(GRACE_S)
-    finally:
-        os._exit(0)

@@ -193,7 +193,7 @@ class Producer:
             filled.reconnects = self._source.reconnects - self._reconnects
             self._reconnects += filled.reconnects
         for _, decoder in self._decoders:
-            filled.pictures = together(filled.pictures, decoder.take_images())
+            filled.images = together(filled.images, decoder.take_images())
         self.clock.settle()
         filled.times = Times(**self._lap.end(), cpu_s=self._cpu_s() - cpu_start_s)
         if self._is_traced:

@@ -1,9 +1,9 @@
-"""What has to be known of a table before it can be planned: its keys and its label columns.
+"""Find out what must be known of a table before it can be planned: its keys and label columns.
 
-Done by a process of its own where there are workers. Not in the training process: TensorFlow
-brings a SQLite and a TLS library of its own, whose symbols calls of Python's sqlite3 and of libpq
-would find in place of their own. (Seen with TensorFlow 2.21: sqlite3_step out of libtensorflow_cc,
-and a crash in the first TLS connection of a psycopg2 that was imported after it.)
+Where there are workers, a process of its own does the survey, and not the training process.
+TensorFlow brings a SQLite and a TLS library of its own, and calls of Python's sqlite3 and of libpq
+would find their symbols in place of the right ones. (Seen with TensorFlow 2.21: sqlite3_step out of
+libtensorflow_cc, and a crash in the first TLS connection of a psycopg2 that was imported after it.)
 
 The process stays for as long as its source lends its snapshot to the workers.
 """
@@ -11,16 +11,15 @@ The process stays for as long as its source lends its snapshot to the workers.
 from __future__ import annotations
 
 import io
-import json
 import sys
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..cache.file import name_of
-from ..errors import ConfigError, SourceError, from_json, to_json
-from ..fields.columns import Column, columns_from
+from ..errors import ConfigError, SourceError
+from ..fields.columns import Column
 from ..fields.imports import import_all
 from ..options.config import Config
 from ..plan.keys import Keys
@@ -28,24 +27,36 @@ from ..plan.plan import check_keys
 from ..source.opening import open_source
 from ..source.protocol import Snapshot, Source
 from ..system.limits import explained
+from ..transport.child import run_child
 from ..transport.memory import map_keys, write_keys
-from ..transport.messages import AWAKE, ERROR, SURVEY, SURVEYED, Record
+from ..transport.messages import AWAKE, ERROR, SURVEY, SURVEYED, Failure, Record
 from ..transport.pipes import Channel
-from ..transport.process import START_TIMEOUT_S, Process, end, run_child
+from ..transport.process import START_TIMEOUT_S, Process, end
+from ..transport.serial import pack, unpack
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was found.
+    """What a survey has found.
 
-    rows: of the table.
-    key_dtype: of the keys; see ``keys.py``.
-    columns: the label columns, with their types.
-    snapshot: for the sources of the workers, or None.
-    identity: of the database, which has to be theirs.
-    notes: warnings.
-    state: of the table, and
-    cache: the name for what is cached of it, if there is a cache.
+    Attributes
+    ----------
+    rows
+        The number of rows of the table.
+    key_dtype
+        The NumPy dtype of the keys; see :mod:`fastloader.plan.keys`.
+    columns
+        The label columns, with their types.
+    snapshot
+        What the sources of the workers should see, or None.
+    identity
+        The identity of the database, which the workers' sources must share.
+    notes
+        Warnings.
+    state
+        The state of the table, if there is a cache.
+    cache
+        The name for what is cached of the table in this state, if there is a cache.
     """
 
     rows: int
@@ -57,35 +68,26 @@ class Survey:
     state: str = ""
     cache: str = ""
 
-    def to_json(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
-
-    @classmethod
-    def from_json(cls, payload: bytes) -> Survey:
-        values = json.loads(payload)
-        return cls(
-            values["rows"],
-            values["key_dtype"],
-            columns_from(map(dict.values, values["columns"])),
-            snapshot_from(values["snapshot"]),
-            values["identity"],
-            tuple(values["notes"]),
-            values["state"],
-            values["cache"],
-        )
-
-
-def snapshot_from(values: dict[str, object] | None) -> Snapshot | None:
-    """The snapshot whose fields went through JSON."""
-    return None if values is None else Snapshot(**values)  # type: ignore[arg-type]
-
 
 def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
-    """What was found, the checked keys, which are in ``memory`` now, and the source, still open.
+    """Survey the table.
 
-    Raises SourceError, PlanError or ConfigError.
+    Parameters
+    ----------
+    memory
+        Where the keys are written to.
+
+    Returns
+    -------
+    tuple
+        What was found, the checked keys, (rows,), which map ``memory``, and the source, still open.
+
+    Raises
+    ------
+    SourceError, PlanError, ConfigError
+        The table cannot be read or planned, or a module of ``worker_imports`` not imported.
     """
-    import_all(config.worker_imports)  # now, so that what is wrong shows before there are workers
+    import_all(config.worker_imports)  # here, so that errors show before there are workers
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         source = open_source(config, who="survey")
@@ -113,18 +115,29 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
 
 
 class Surveyor:
-    """The process that does the survey. It starts at once, so that it is awake when it is asked.
+    """The process that does the survey, as the training process sees it.
 
-    memory: where the keys go.
+    It starts at once, so that it is awake when it is asked.
+
+    Parameters
+    ----------
+    memory
+        Where the process writes the keys.
     """
 
     def __init__(self, memory: io.FileIO) -> None:
         self.process = Process("fastloader.worker.survey", [memory], name="survey")
 
     def survey(self, config: Config) -> Survey:
-        """Return what the process finds. Raises what it raised, or SourceError if it ended."""
+        """Return what the process finds.
+
+        Raises
+        ------
+        FastloaderError
+            What the process raised; SourceError if it ended.
+        """
         try:
-            self.process.channel.send(Record(SURVEY, payload=json.dumps(config.as_dict()).encode()))
+            self.process.channel.send(Record(SURVEY, payload=pack(config)))
             record = self.process.receive(START_TIMEOUT_S)
             if record is None:
                 end([self.process], 0)
@@ -144,35 +157,35 @@ class Surveyor:
             ) from None
         assert record is not None  # there was no time limit
         if record.kind == ERROR:
-            raise from_json(record.payload)
-        return Survey.from_json(record.payload)
+            raise unpack(record.payload, Failure).error()
+        return unpack(record.payload, Survey)
 
     def stop(self) -> None:
-        """Tell the process to end, and with it the snapshot. Does not wait for that."""
+        """Tell the process to end, and with it the snapshot, without waiting for that."""
         self.process.channel.shut_down()
 
     def close(self, *, patient: bool = True) -> None:
-        """Give everything back, after :meth:`stop`. May be called twice."""
+        """Release everything, after :meth:`stop`. May be called twice."""
         self.process.kill(patient=patient)
         self.process.close()
 
 
 def serve(channel: Channel, memory: io.FileIO) -> None:
-    """Does one survey, and keeps its snapshot until the pipe is closed."""
+    """Do one survey, and keep its snapshot until the pipe is closed."""
     channel.send(Record(AWAKE))
     record = channel.receive()
     assert record is not None
-    config = Config.from_dict(json.loads(record.payload))
+    config = unpack(record.payload, Config)
     try:
         found, _keys, source = survey(config, memory)
     except Exception as error:
-        payload = to_json(explained(error, f"look at the table {config.where}"))
-        channel.send(Record(ERROR, payload=payload))
+        failure = Failure.of(explained(error, f"look at the table {config.where}"))
+        channel.send(Record(ERROR, payload=pack(failure)))
         return
     try:
         if found.snapshot is None:
             source.close()
-        channel.send(Record(SURVEYED, payload=found.to_json()))
+        channel.send(Record(SURVEYED, payload=pack(found)))
         while found.snapshot is not None:
             channel.receive()  # EOFError when the loader is closed
     finally:
@@ -180,4 +193,5 @@ def serve(channel: Channel, memory: io.FileIO) -> None:
 
 
 def main(path: int) -> None:
+    """Run in the process that surveys; see :func:`fastloader.transport.child.run_child`."""
     run_child(serve, path)

@@ -1,78 +1,88 @@
-"""A worker process: fills the slots of its ring while there are free ones."""
+"""A worker process: it fills the slots of its ring while any of them is free."""
 
 from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections import deque
-from dataclasses import asdict, astuple
+from dataclasses import dataclass
 
-from ..cache.file import Place, place_from
-from ..errors import to_json
-from ..fields.columns import columns_from
+from ..cache.file import Place
+from ..fields.slots import slot_columns
 from ..options.config import Config
 from ..system.limits import explained
 from ..transport import messages
+from ..transport.child import on_end, run_child
 from ..transport.memory import map_keys
-from ..transport.messages import Record
+from ..transport.messages import Failure, Record
 from ..transport.pipes import Channel
-from ..transport.process import on_end, run_child
 from ..transport.ring import Layout, Ring
+from ..transport.serial import pack, unpack
 from .producer import Producer
-from .survey import Survey, snapshot_from
+from .survey import Survey
 
 
-def specification(
-    config: Config,
-    found: Survey,
-    layout: Layout,
-    place: Place | None,
-    *,
-    slots: int,
-    worker: int,
-) -> bytes:
-    """What :class:`Worker` is made of, as the payload of a SPEC record."""
-    return json.dumps(
-        {
-            "config": config.as_dict(),
-            "key_dtype": found.key_dtype,
-            "columns": [astuple(column) for column in found.columns],
-            "snapshot": found.snapshot and asdict(found.snapshot),
-            "identity": found.identity,
-            "slot_columns": [astuple(column) for column in layout.columns],
-            "place": place and asdict(place),
-            "slots": slots,
-            "worker": worker,
-        }
-    ).encode()
+@dataclass(frozen=True)
+class Specification:
+    """What a worker is told before it begins.
+
+    Attributes
+    ----------
+    config
+        The loader's options, with the password of the database.
+    found
+        What the survey has found.
+    place
+        The place of the cache, if there is one.
+    slots
+        The number of slots in the worker's ring.
+    worker
+        The number of the worker, from 0.
+    """
+
+    config: Config
+    found: Survey
+    place: Place | None
+    slots: int
+    worker: int
 
 
 class Worker:
-    """One worker's state; :meth:`run` is its life."""
+    """The state of a worker, which lives in its own process.
 
-    def __init__(self, channel: Channel, spec: bytes, memory: io.FileIO, plan: io.FileIO) -> None:
-        values = json.loads(spec)
-        config = Config.from_dict(values["config"])
+    Parameters
+    ----------
+    channel
+        The worker's end of the pipe.
+    spec
+        What to do.
+    memory, plan
+        The memory of the ring, and that of the keys.
+    """
+
+    def __init__(
+        self, channel: Channel, spec: Specification, memory: io.FileIO, plan: io.FileIO
+    ) -> None:
+        config, found = spec.config, spec.found
         self._channel = channel
         self._producer = Producer(
             config,
-            map_keys(plan, values["key_dtype"]),
-            columns_from(values["columns"]),
-            snapshot=snapshot_from(values["snapshot"]),
-            identity=values["identity"],
-            worker=values["worker"],
+            map_keys(plan, found.key_dtype),
+            found.columns,
+            snapshot=found.snapshot,
+            identity=found.identity,
+            worker=spec.worker,
             workers=config.workers,
-            place=place_from(values["place"]),
+            place=spec.place,
         )
-        layout = Layout.of(config.batch_size, columns_from(values["slot_columns"]))
-        self._ring = Ring(memory, layout, values["slots"], allocate=False)
+        columns = slot_columns(config, found.columns, found.key_dtype)
+        self._ring = Ring(memory, Layout.of(config.batch_size, columns), spec.slots, allocate=False)
         self._free: deque[int] = deque()
         self._run = 0
         self._working = False  # False before the first start, and after an error
 
     def run(self) -> None:
-        """Until the loader closes its end of the pipe: EOFError or BrokenPipeError."""
+        """Work until the loader closes its end of the pipe: EOFError or BrokenPipeError."""
         clock = self._producer.clock
         on_end.append(self._producer.interrupt)
         with contextlib.closing(self._producer):
@@ -84,7 +94,7 @@ class Worker:
                     self._fill()
 
     def _listen(self, *, wait: bool) -> None:
-        """Takes in what the loader has to say, waiting for at least one record if asked to."""
+        """Act on the records that have arrived. If ``wait``, wait for at least one of them."""
         record = self._channel.receive(None if wait else 0)
         while record is not None:
             if record.kind == messages.FREE:
@@ -96,10 +106,12 @@ class Worker:
             record = self._channel.receive(0)
 
     def _superseded(self, run: int) -> bool:
+        """Return whether the loader has begun another run than ``run``."""
         self._listen(wait=False)
         return run != self._run
 
     def _fill(self) -> None:
+        """Make the next batch, and announce it or the error in its place."""
         run, slot, producer = self._run, self._free[0], self._producer
         try:
             filled = producer.fill(self._ring.slot(slot), lambda: self._superseded(run))
@@ -107,9 +119,9 @@ class Worker:
             raise
         except Exception as error:
             self._working = False
-            payload = to_json(explained(error, f"make batch {producer.batch}"))
+            failure = Failure.of(explained(error, f"make batch {producer.batch}"))
             where = (producer.epoch, producer.batch)
-            self._channel.send(Record(messages.ERROR, run, *where, payload=payload))
+            self._channel.send(Record(messages.ERROR, run, *where, payload=pack(failure)))
             return
         if run != self._run:
             return
@@ -117,8 +129,8 @@ class Worker:
             self._working = False
             return
         self._free.popleft()
-        where, payload = (producer.epoch, producer.batch), filled.to_payload()
-        self._channel.send(Record(messages.READY, run, *where, slot, filled.rows, payload))
+        where = (producer.epoch, producer.batch)
+        self._channel.send(Record(messages.READY, run, *where, slot, pack(filled)))
 
 
 def serve(channel: Channel, memory: io.FileIO, plan: io.FileIO) -> None:
@@ -127,13 +139,14 @@ def serve(channel: Channel, memory: io.FileIO, plan: io.FileIO) -> None:
     assert record is not None
     assert record.kind == messages.SPEC
     try:
-        worker = Worker(channel, record.payload, memory, plan)
+        worker = Worker(channel, unpack(record.payload, Specification), memory, plan)
     except Exception as error:
-        payload = to_json(explained(error, "start a worker"))
-        channel.send(Record(messages.ERROR, epoch=messages.NEVER, payload=payload))
+        failure = Failure.of(explained(error, "start a worker"))
+        channel.send(Record(messages.ERROR, epoch=messages.NEVER, payload=pack(failure)))
         return
     worker.run()
 
 
 def main(path: int) -> None:
+    """Run in a worker process; see :func:`fastloader.transport.child.run_child`."""
     run_child(serve, path)
