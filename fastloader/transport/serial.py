@@ -55,7 +55,7 @@ def _fields(record: object) -> dict[str, Any]:
         raise TypeError(f"{kind.__name__} is not plain data")
     values = {
         name: value
-        for name, default in _defaults(kind).items()
+        for name, default in _defaults(cast(Any, kind)).items()
         if (value := getattr(record, name)) != default
     }
     # To JSON a URL is a string like others, so its secret has to be written out.

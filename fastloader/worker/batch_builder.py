@@ -1,0 +1,211 @@
+"""Decodes chunks of rows into the arrays of a slot, and settles what becomes of bad rows.
+
+It runs on the decoding thread and knows neither threads nor databases nor files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import RowError
+from ..fields.columns import Column, store
+from ..fields.image import ImageDecoder, StoredImages
+from ..fields.slots import KEYS, Arrays, key_column, slot_image, stored_image
+from ..observe.stats import together
+from ..options.config import Config
+from ..plan.keys import Keys, array_equal, key_values
+from ..source.protocol import Chunk
+from ..transport.messages import Filled, by_key
+
+GONE = "the row is gone: it was there when the keys were read"
+OF_A_QUERY = ". The query may not return the same rows each time it is run"
+
+
+@dataclass
+class Batch:
+    """A batch on its way into a slot.
+
+    Attributes
+    ----------
+    epoch
+        Its epoch, which random crops and flips depend on.
+    keys
+        The keys of the rows to be added, in their order, (n,). Once cached rows are among them, the
+        keys of all rows.
+    next_range
+        The number, in the read of the epoch, of the first key range that belongs to the next batch.
+    targets
+        The arrays to fill, by their names in a slot.
+    at
+        How many rows are done.
+    bad, partial
+        What is wrong with a row, by its position in ``keys``.
+    passed_over
+        Rows that were read but are not in the plan.
+    """
+
+    epoch: int
+    keys: Keys
+    next_range: int
+    targets: Arrays
+    at: int = 0
+    bad: dict[int, str] = field(default_factory=dict)
+    partial: dict[int, str] = field(default_factory=dict)
+    passed_over: int = 0
+
+
+class BatchBuilder:
+    """Makes batches: :meth:`begin`, :meth:`add` while :meth:`wants_rows`, :meth:`settle`.
+
+    Parameters
+    ----------
+    config
+        The loader's options.
+    columns
+        The label columns, as the survey has found them.
+    key_dtype
+        The NumPy dtype of the keys.
+    """
+
+    def __init__(self, config: Config, columns: tuple[Column, ...], key_dtype: str) -> None:
+        self._columns = columns
+        kept = [*columns, *([key_column(key_dtype)] if config.with_keys else [])]
+        self._texts = [column.name for column in kept if column.is_text]
+        self._decoders = [(image, ImageDecoder(image, config)) for image in config.images]
+        self._stored = {
+            image: StoredImages(image, config)
+            for image in config.images
+            if config.cache is not None and config.is_random(image)
+        }
+        self._on_error = config.on_error
+        self._gone = GONE + (OF_A_QUERY if config.query is not None else "")
+
+    def begin(self, slot: Arrays, keys: Keys, *, rows: int, epoch: int, next_range: int) -> Batch:
+        """Return a batch without rows.
+
+        Parameters
+        ----------
+        slot
+            The arrays of the slot, with room for ``batch_size`` rows.
+        keys
+            The keys of the rows to add.
+        rows
+            How many rows the batch has, with those that come out of the cache.
+        """
+        text = {name: np.empty(rows, object) for name in self._texts}
+        stored: Arrays = {}
+        for image, its in self._stored.items():
+            stored.update(zip(stored_image(image), (its.images, its.seen), strict=True))
+        return Batch(epoch, keys, next_range, {**slot, **text, **stored})
+
+    def wants_rows(self, batch: Batch) -> bool:
+        """Return whether rows are missing; with ``on_error="raise"``, no more after a bad one."""
+        return batch.at < len(batch.keys) and not self.has_failed(batch)
+
+    def has_failed(self, batch: Batch) -> bool:
+        """Return whether :meth:`settle` will raise RowError."""
+        return bool(batch.bad) and self._on_error == "raise"
+
+    def add(self, batch: Batch, chunk: Chunk, offset: int) -> int:
+        """Add rows of a chunk, from ``offset`` on.
+
+        Returns
+        -------
+        int
+            The offset of the first row that was not used. The batch may want more of the chunk.
+        """
+        at, keys = batch.at, batch.keys
+        count = min(len(keys) - at, len(chunk.keys) - offset)
+        if not array_equal(chunk.keys[offset : offset + count], keys[at : at + count]):
+            # Some row came or went since the keys were read: one row at a time, for this stretch.
+            if chunk.ranges[offset] >= batch.next_range:
+                self.end_of_rows(batch)
+                return offset
+            ahead = np.flatnonzero(keys[at:] == chunk.keys[offset])
+            if len(ahead) == 0:
+                batch.passed_over += 1
+                return offset + 1
+            count, at = 1, at + int(ahead[0])
+            batch.bad.update((i, self._gone) for i in range(batch.at, at))
+        self._decode(batch, chunk, slice(offset, offset + count), at)
+        batch.at = at + count
+        return offset + count
+
+    def end_of_rows(self, batch: Batch) -> None:
+        """Take note that the source has no more rows of the batch."""
+        batch.bad.update((i, self._gone) for i in range(batch.at, len(batch.keys)))
+        batch.at = len(batch.keys)
+
+    def _decode(self, batch: Batch, chunk: Chunk, rows: slice, at: int) -> None:
+        """Decode these rows of the chunk into the batch, from position ``at`` on."""
+        targets = batch.targets
+        for column, values in zip(self._columns, chunk.labels, strict=True):
+            for i, reason in store(column, values[rows], targets[column.name][at:]).items():
+                batch.bad[at + i] = reason
+        for (image, decoder), blobs in zip(self._decoders, chunk.images, strict=True):
+            images, seen = targets[slot_image(image)][at:], None
+            if image in self._stored:
+                images, seen = (targets[name][at:] for name in stored_image(image))
+            failed, cut = decoder.decode(blobs[rows], images, chunk.keys[rows], batch.epoch, seen)
+            for found, reasons in ((failed, batch.bad), (cut, batch.partial)):
+                for i, reason in found.items():
+                    reasons.setdefault(at + i, reason)
+        for row, reason in chunk.bad.items():
+            if rows.start <= row < rows.stop:
+                batch.bad[at + row - rows.start] = reason
+
+    def spread(self, batch: Batch, places: list[int], keys: Keys) -> None:
+        """Make room for cached rows between those that were added.
+
+        Parameters
+        ----------
+        places
+            The new position of each row that was added.
+        keys
+            The keys of all rows.
+        """
+        batch.bad = {places[i]: reason for i, reason in batch.bad.items()}
+        batch.partial = {places[i]: reason for i, reason in batch.partial.items()}
+        batch.keys, batch.at = keys, len(keys)
+
+    def finish_images(self, batch: Batch) -> None:
+        """Make the images of random columns out of what a cache keeps of them."""
+        for image, its in self._stored.items():
+            its.finish(batch.targets[slot_image(image)], batch.keys, batch.epoch)
+
+    def settle(self, batch: Batch) -> Filled:
+        """Do with the bad rows what ``on_error`` asks for.
+
+        Returns
+        -------
+        Filled
+            What the batch holds. Its rows are the first ones of the slot.
+
+        Raises
+        ------
+        RowError
+            A row is bad, and ``on_error="raise"``.
+        """
+        keys, targets = batch.keys, batch.targets
+        if KEYS in targets:
+            targets[KEYS][: len(keys)] = key_values(keys)
+        cut = {i: reason for i, reason in batch.partial.items() if i not in batch.bad}
+        filled = Filled(len(keys), by_key(keys, batch.bad), by_key(keys, cut))
+        filled.passed_over = batch.passed_over
+        if self.has_failed(batch):
+            raise RowError(*filled.bad[0])
+        if batch.bad and self._on_error == "fill":
+            for name, target in targets.items():
+                if name != KEYS:
+                    target[sorted(batch.bad)] = "" if target.dtype == object else 0
+        elif batch.bad:
+            kept = [i for i in range(len(keys)) if i not in batch.bad]
+            filled.rows = len(kept)
+            for target in targets.values():
+                target[: len(kept)] = target[kept]
+        filled.text = {name: targets[name][: filled.rows].tolist() for name in self._texts}
+        for _, decoder in self._decoders:
+            filled.images = together(filled.images, decoder.take_images())
+        return filled
