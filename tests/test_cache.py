@@ -102,7 +102,7 @@ def test_every_kind_of_column_is_kept(tmp_path: Path) -> None:
 
 
 def test_flips_are_those_without_a_cache(small: str, tmp_path: Path) -> None:
-    """To the byte: what is kept is the picture before the flip."""
+    """To the byte: what is kept is the image before the flip."""
     for options in (
         {"flip": True},
         {"flip": True, "fit": "crop", "filter": "lanczos", "layout": "NCHW"},
@@ -139,7 +139,7 @@ def test_random_crops_do_not_depend_on_what_is_kept(
 
 
 def test_random_crops_are_the_boxes_of_the_original(tmp_path: Path) -> None:
-    """A picture kept at its own size gives the crops without a cache, to the byte, or to a level
+    """An image kept at its own size gives the crops without a cache, to the byte, or to a level
     where it was turned before the resize and not after it; one kept at half its size nearly the
     same, where a wrong box would be far off."""
     rows = [(i, jpeg(96, 64, seed=i), 0) for i in range(30)]
@@ -181,7 +181,7 @@ def test_limits_are_for_encoded_images_only(small: str, options: dict[str, Any])
 
 def test_bad_and_partial_rows_are_said_each_time(tmp_path: Path) -> None:
     rows = simple_rows(40)
-    rows[5] = (6, b"no picture", 50)
+    rows[5] = (6, b"not an image", 50)
     rows[21] = (22, rows[21][1][:-60], 210)
     url = table(tmp_path / "bad.db", rows)
     for on_error, delivered in (("skip", 39), ("fill", 40)):
@@ -631,7 +631,7 @@ def test_a_sqlite_file_whose_time_is_set_back(tmp_path: Path) -> None:
     assert {label for _, (labels,), _ in batches for label in labels} == {-1}
 
 
-def test_a_sqlite_file_behind_a_link_has_its_log_beside_the_file(tmp_path: Path) -> None:
+def test_a_sqlite_file_behind_a_link_has_its_log_alongside_the_file(tmp_path: Path) -> None:
     url = table(tmp_path / "log.db", simple_rows(ROWS))
     writer = sqlite3.connect(url, isolation_level=None)
     writer.execute("PRAGMA journal_mode = WAL")

@@ -26,7 +26,7 @@ def test_blobs_are_arrays_of_bytes_or_of_the_type_that_is_asked_for() -> None:
 
 @pytest.mark.parametrize("size", [0, 7])
 def test_a_blob_that_is_no_array_of_the_type_is_refused(size: int) -> None:
-    words = f'{size} bytes is no array of float32; .* label="c:float32"'
+    words = f'{size} bytes is not an array of float32; .* label="c:float32"'
     with pytest.raises(ConfigError, match=words):
         blob_column("c", "float32", size)
 

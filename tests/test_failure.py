@@ -163,7 +163,7 @@ def test_text_labels_of_bad_rows_are_dropped_or_empty(tmp_path: Path, workers: i
 
 
 @workers
-def test_a_picture_over_the_limit_is_refused_with_the_option_to_raise(
+def test_an_image_over_the_limit_is_refused_with_the_option_to_raise(
     tmp_path: Path, workers: int
 ) -> None:
     path = table(tmp_path / "t.db", simple_rows(3))

@@ -1,17 +1,23 @@
-"""Finished rows, kept: later epochs, other processes and later runs need not decode them again.
+"""The cache file: decoded rows that later epochs, other processes and later runs use again.
 
-A file holds, for one state of a table and one set of options, a mark for each row of the table, of
-one byte, and then, at a fixed place for each, the rows: the images and labels as they stand in a
-batch. Nothing of it is mapped. It is read with ``pread`` and written with ``pwrite``, so a full or
-broken disk, or a file that somebody cuts, is an error that can be handled, and no SIGBUS. The copy
-from the page cache into the slot is the only one.
+:class:`CacheFile` makes or finds the file, in the training process. :class:`Cache` reads and writes
+its rows, in each process that makes batches. Which rows of a batch come out of the file is the
+business of :mod:`fastloader.cache.rows`.
 
-There are no locks. A mark says that a row may be there; the row's checksum says whether it is. So a
-row that is half written, by a process that is killed, a machine that stops or one that writes it
-right now, counts as absent. Two processes that store the same row write the same bytes. A process
-reads a mark once, and believes it until the row turns out to be wrong.
+The contract
+------------
+A file belongs to one state of a table and one set of options. It begins with a mark of one byte for
+each row of the table. The rows follow, each at a fixed place: the images and labels as they stand
+in a batch. Nothing of the file is mapped. It is read with ``pread`` and written with ``pwrite``, so
+a full or broken disk, or a file that was truncated, is an error that can be handled, and not a
+SIGBUS. The copy from the page cache into the slot is the only one.
 
-No error of the file is an error of the loader. Rows are decoded instead, and a note says why.
+There are no locks. A mark says that a row may be there. The row's checksum says whether it is. So
+a row counts as absent while it is half written: by a process that writes it at this moment, or that
+was killed, or because the machine stopped. Two processes that store the same row write the same
+bytes. A process reads a mark once, and believes it until the row turns out to be wrong.
+
+No error of the file is an error of the loader. The rows are decoded instead, and a note says why.
 
 The name of the file is a digest of all that its bytes depend on, so rows of another table, state,
 option or version are never looked at.
@@ -49,35 +55,38 @@ from ..transport.memory import create_memory
 from ..transport.ring import ALIGNMENT
 
 FORMAT = 2
-"""Of the file."""
+"""The version of the file's format."""
 
 SUFFIX = ".fastloader"
 RAM = "ram"
 
 HEADER = struct.Struct("<IIQ")
-"""Of a row: the checksum of the cache's name and of all that follows (CRC-32, as gzip has it), the
-bytes of its text, and its number in the sorted key column."""
+"""What a row begins with: a checksum (CRC-32, as in gzip) of the cache's name and of all that
+follows, the size of its text in bytes, and its position in the sorted key column."""
 
 TEXT_BYTES = 256
-"""For a row's labels that are text, all together, as JSON. A row of more is not kept."""
+"""The room for all text labels of a row, as JSON. A row with more text is not kept."""
 
 SHARE = 0.5
-"""Of the memory that is available, or of the disk's free space, where ``cache_bytes`` is None."""
+"""The share of the available memory or free disk space to use where ``cache_bytes`` is None."""
 
 MARK = b"\1"
-"""Of a row that may be there. Any other byte is no mark."""
+"""The mark of a row that may be there. Any other byte means that it is not."""
 
 NEAR = 4096
-"""Marks so close to each other are read in one call, with those between them."""
+"""Marks at most this far apart are read in one call, with those between them."""
 
 Rows = list[NDArray[np.uint8]]
-"""Of each column that is not text the bytes: uint8 (n, bytes of a row)."""
+"""The bytes of each column that is not text: uint8 (n, bytes of a row)."""
 
 
 def name_of(config: Config, keys: Keys, columns: Sequence[Column], state: str) -> str:
-    """A digest of all that a cached row's bytes depend on.
+    """Return a digest of all that a cached row's bytes depend on.
 
-    state: of the table, from :meth:`fastloader.source.protocol.Source.state`.
+    Parameters
+    ----------
+    state
+        The state of the table, from :meth:`fastloader.source.protocol.Source.state`.
     """
     images = {image: config.decoder_options(image) for image in config.images}
     rows = [config.table, config.query, config.key, config.max_blob_bytes]
@@ -87,8 +96,8 @@ def name_of(config: Config, keys: Keys, columns: Sequence[Column], state: str) -
 
 
 def _libraries() -> list[str]:
-    """What decodes: the extension, to the byte, the codecs that it has loaded, and Pillow."""
-    import importlib.metadata  # here: 25 ms, in each process, of which one asks, and not always
+    """Return what decodes: the extension, to the byte, the codecs it has loaded, and Pillow."""
+    import importlib.metadata  # here, because it takes 25 ms and at most one process needs it
 
     kernel = blake2b(Path(_kernel.__file__).read_bytes(), digest_size=16).hexdigest()
     found = [kernel, _kernel.libraries]
@@ -102,9 +111,20 @@ def _libraries() -> list[str]:
 class Place:
     """Where a cache is and what it keeps; enough for :class:`Cache` in any process of the loader.
 
-    path: of the file. name: from :func:`name_of`. rows: of the table. kept: rows from the first of
-    the sorted key column on that there is room for. columns: of a row, text ones too. state: of the
-    table, that the rows are of.
+    Attributes
+    ----------
+    path
+        The path of the file.
+    name
+        Its name, from :func:`name_of`.
+    rows
+        The number of rows of the table.
+    kept
+        The number of rows that there is room for: the first ones of the sorted key column.
+    columns
+        The columns of a row, with text columns.
+    state
+        The state of the table that the rows belong to.
     """
 
     path: str
@@ -116,23 +136,26 @@ class Place:
 
     @property
     def row_bytes(self) -> int:
-        """From one row to the next."""
+        """The bytes from one row to the next."""
         size = HEADER.size + TEXT_BYTES * any(column.is_text for column in self.columns)
         size += sum(column.row_bytes for column in self.columns if not column.is_text)
         return -(-size // ALIGNMENT) * ALIGNMENT
 
     @property
     def first_row(self) -> int:
-        """Bytes before it: the marks."""
+        """Where the first row starts, in bytes, after the marks."""
         return -(-self.rows // mmap.PAGESIZE) * mmap.PAGESIZE
 
 
 class Cache:
     """The rows of one file, as a worker reads and writes them.
 
-    One thread at a time may use it, but :meth:`holds` is for any. No method raises OSError.
+    One thread at a time may use it, but any may call :meth:`holds`. No method raises OSError.
 
-    notes: what is wrong with the file, for the log.
+    Attributes
+    ----------
+    notes
+        What is wrong with the file, for the log.
     """
 
     def __init__(self, place: Place) -> None:
@@ -166,10 +189,13 @@ class Cache:
         return [array.reshape(len(array), -1).view(np.uint8) for array in fixed]
 
     def load(self, position: int, rows: Rows, at: int) -> dict[str, str] | None:
-        """Put a row into place ``at`` of ``rows``, and return its text by column.
+        """Put a row into place ``at`` of ``rows``.
 
-        Returns None if the row is not there. Its mark is cleared then, and what is in its place is
-        undefined.
+        Returns
+        -------
+        dict or None
+            The row's text by column. None if the row is not there: then its mark is cleared, and
+            what is in its place is undefined.
         """
         header, text = bytearray(HEADER.size), bytearray(TEXT_BYTES if self._text else 0)
         row = [column[at] for column in rows]
@@ -210,7 +236,7 @@ class Cache:
             self._mark(position, there=True)
 
     def close(self) -> None:
-        """May be called twice."""
+        """Close the file. May be called twice."""
         self._kept = 0
         if self._fd >= 0:
             self._file.close()
@@ -219,14 +245,14 @@ class Cache:
         return self._place.first_row + position * self._row_bytes
 
     def _read_marks(self, unknown: Positions) -> None:
-        """Learn the marks of these rows, which are in order."""
+        """Read the marks of these rows, which are in order."""
         ends = np.flatnonzero(np.diff(unknown, append=np.iinfo(np.int64).max) > NEAR)
         begins = [0, *(ends[:-1] + 1)]
         try:
             for first, last in zip(unknown[begins].tolist(), unknown[ends].tolist(), strict=True):
                 marks = os.pread(self._fd, last - first + 1, first)
-                # Only true ones are written: another thread may be clearing one of the others.
-                if marks == MARK:  # of one row, as in large tables: 1 us, where arrays take 10
+                # Only set marks are noted: another thread may be clearing one of the others.
+                if marks == MARK:  # one row, as in large shuffled tables: 1 us, not 10 with arrays
                     self._known[first] = True
                 elif len(marks) > 1:
                     there = np.flatnonzero(np.frombuffer(marks, np.uint8) == ord(MARK))
@@ -238,11 +264,11 @@ class Cache:
         self._known[position] = there
         try:
             os.pwrite(self._fd, MARK if there else b"\0", position)
-        except OSError as error:  # what cannot be unmarked must not be asked for again
+        except OSError as error:  # a row that cannot be unmarked must not be asked for again
             self._give_up("written", error)
 
     def _give_up(self, what: str, error: OSError) -> None:
-        """Do without the file from now on."""
+        """Work without the file from now on."""
         self._kept = 0
         self._note(f"cannot be {what}", error, "Its rows are decoded instead")
 
@@ -253,7 +279,7 @@ class Cache:
 
 
 def _regular(path: str) -> io.FileIO:
-    """Open a file to read and write it. Raises OSError, for what is no regular file too."""
+    """Open a file to read and write it. Raises OSError, also if it is not a regular file."""
     file = io.FileIO(path, "r+")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -267,20 +293,34 @@ def _regular(path: str) -> io.FileIO:
 class CacheFile:
     """Makes the file, or finds it, and holds it for as long as a loader may use it.
 
-    place: for the workers.
+    Parameters
+    ----------
+    name
+        From :func:`name_of`.
+    rows, columns, state
+        See :class:`Place`.
+
+    Attributes
+    ----------
+    place
+        What the workers need to know.
+
+    Raises
+    ------
+    ConfigError
+        The file cannot be made, for example because the folder is not writable.
     """
 
     def __init__(
         self, config: Config, name: str, rows: int, columns: Sequence[Column], state: str
     ) -> None:
-        """Raises ConfigError where there can be none. name: from :func:`name_of`."""
         assert config.cache is not None
         place = Place("", name, rows, 0, tuple(columns), state)
         wanted = place.first_row + rows * place.row_bytes
         in_ram = config.cache == RAM
         if in_ram:
             self._file = create_memory("cache")
-            # Workers are running already and cannot inherit it; they may open it by this name.
+            # Workers are running already and cannot inherit it, but can open it by this name.
             path = f"/proc/{os.getpid()}/fd/{self._file.fileno()}"
         else:
             self._file, path = _opened(config.cache, name + SUFFIX)
@@ -290,34 +330,34 @@ class CacheFile:
                 room = config.cache_bytes or int(available_bytes() * SHARE)
             else:
                 room = _room(Path(path), config.cache_bytes, wanted)
-            # So that a row can always be unmarked; the rows come as they are written.
+            # Allocates the marks, so that a row can always be unmarked, but not the rows.
             os.posix_fallocate(self._file.fileno(), 0, place.first_row)
         except OSError as error:
             self.close()
             raise ConfigError(
-                f"cache={config.cache!r} cannot be used: {error.strerror}; it takes a byte for "
-                f"each of {rows} rows, and those that it keeps"
+                f"cache={config.cache!r} cannot be used: {error.strerror}; it needs one byte for "
+                f"each of {rows} rows, and room for the rows that it keeps"
             ) from None
         kept = max(0, min(rows, (room - place.first_row) // place.row_bytes))
         self.place = replace(place, path=path, kept=kept)
 
     def close(self) -> None:
-        """May be called twice. A cache in memory goes with it."""
+        """Let go of the file. A cache in memory is gone then. May be called twice."""
         self._file.close()
 
 
 def _opened(folder: str, name: str) -> tuple[io.FileIO, str]:
-    """The file, locked so that nobody removes it, and its path."""
+    """Return the file, locked so that nobody removes it, and its path."""
     path = os.path.join(os.path.abspath(folder), name)
     try:
         os.makedirs(folder, mode=0o700, exist_ok=True)
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-            # One bytecode opens and keeps it, so Ctrl-C cannot come between.
+            # One bytecode opens and stores it, so that Ctrl-C cannot come between.
             (file,) = map(io.FileIO, map(os.open, [path], [flags], [0o600]), ["r+"])
             fcntl.flock(file, fcntl.LOCK_SH)
             os.utime(file.fileno())  # the last time that it was used
-            # Whoever makes room may have removed it before it was locked.
+            # A process that makes room may have removed it before it was locked.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                     return file, path
@@ -330,8 +370,11 @@ def _opened(folder: str, name: str) -> tuple[io.FileIO, str]:
 
 
 def _room(ours: Path, cache_bytes: int | None, wanted: int) -> int:
-    """What our file may take of the bytes that all cache files in its folder may, once those that
-    were used least lately, and that nobody uses now, have made way for what is ``wanted``."""
+    """Make room for a file, and return how many bytes it may take.
+
+    All cache files in its folder together may take ``cache_bytes``. Files that nobody uses now are
+    removed, the least recently used first, until there is room for what is ``wanted``.
+    """
     found: dict[Path, os.stat_result] = {}
     for path in ours.parent.glob("*" + SUFFIX):
         with contextlib.suppress(OSError):

@@ -1,4 +1,7 @@
-"""Which rows of which batch come out of the cache, and the way there and back."""
+"""Which rows of a batch come out of the cache file, and which decoded rows go into it.
+
+It runs in each process that makes batches. The file itself is in :mod:`fastloader.cache.file`.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,16 @@ from .file import Cache, Place, Rows
 class CachedRows:
     """The cache as a producer sees it.
 
-    A batch is looked at twice: by the fetching thread, which fetches the rows that are missing, and
-    by the one that fills the slot. Other processes add rows meanwhile, so whoever is first decides
-    for both.
+    Two threads ask about each batch: first the fetching thread, which fetches the rows that are
+    missing, then the thread that fills the slot. Other processes add rows meanwhile, so whichever
+    thread is first decides for both.
+
+    Parameters
+    ----------
+    config
+        The loader's options.
+    place
+        The file, which may turn out to be missing or broken: see :attr:`notes`.
     """
 
     def __init__(self, config: Config, place: Place) -> None:
@@ -34,20 +44,20 @@ class CachedRows:
 
     @property
     def notes(self) -> list[str]:
-        """What is wrong with the cache's file, for the log."""
+        """What is wrong with the cache file, for the log."""
         return [*self._cache.notes]
 
     def start(self) -> None:
-        """Begin another run. What :meth:`complete` has decided for its batch stays decided."""
+        """Begin another run, but keep what :meth:`complete` has decided about a batch."""
         with self._lock:
             self._decided, self._again = self._again, {}
             self._done = (-1, -1)  # the last batch that was completed
 
     def missing(self, epoch: int, batch: int, positions: Positions) -> NDArray[np.bool_]:
-        """Which of a batch's rows have to be fetched, (n,). For either thread."""
+        """Return which of a batch's rows have to be fetched, (n,). Either thread may ask."""
         where = (epoch, batch)
         with self._lock:
-            if where <= self._done:  # it is complete, and nothing of it had to be fetched
+            if where <= self._done:  # complete, because no row had to be fetched
                 return np.zeros(len(positions), np.bool_)
             if where not in self._decided:
                 found = self._cache.holds(positions)
@@ -66,14 +76,26 @@ class CachedRows:
         *,
         bad: Collection[int],
     ) -> bool:
-        """Make the batch of the rows that were decoded and those of the cache.
+        """Complete a batch with the rows of the cache, and store its decoded rows there.
 
-        The decoded rows are the first in ``targets``. They are moved to their places ``decoded``,
-        and kept unless they are ``bad``. The others come out of the cache.
+        Parameters
+        ----------
+        positions
+            The rows of the batch in the key column, (n,).
+        decoded
+            The places in the batch of the rows that were decoded. These rows are the first ones in
+            ``targets``, and are moved to their places.
+        targets
+            The arrays of the batch.
+        bad
+            The places of rows that must not be stored.
 
-        Returns False if some of these are not there after all, or if the table has changed since
-        they were chosen, which may be an epoch ago. The batch is of no use then. After
-        :meth:`start`, :meth:`missing` names all of them.
+        Returns
+        -------
+        bool
+            False if some rows are not in the cache after all, or if the table has changed since
+            they were chosen, which may be an epoch ago. Then the batch cannot be used. After
+            :meth:`start`, :meth:`missing` names all rows that are missing.
         """
         for target in targets.values():
             for i, at in reversed(list(enumerate(decoded))):
@@ -93,8 +115,8 @@ class CachedRows:
         where = (epoch, batch)
         with self._lock:
             if wrong:
-                # Rows that were decoded are in the cache now, and need not be decoded again. But a
-                # disk may lose them, so the third time nothing is asked of it.
+                # The decoded rows are in the cache now, and need not be decoded again. But a disk
+                # may lose them, so the third time the cache is not asked for any row.
                 missing = ~self._cache.holds(positions)
                 missing[wrong if holds and where != self._failed else slice(None)] = True
                 self._again, self._failed = {where: missing}, where
@@ -104,20 +126,20 @@ class CachedRows:
         return not wrong
 
     def close(self) -> None:
-        """May be called twice."""
+        """Close the file. May be called twice."""
         self._cache.close()
 
     def _load(
         self, position: int, rows: Rows, at: int, text: dict[str, NDArray[np.generic]]
     ) -> bool:
-        """Put a cached row into its place. False if it is not there."""
+        """Put a cached row into its place. Return False if it is not there."""
         words = self._cache.load(position, rows, at)
         for name, value in (words or {}).items():
             text[name][at] = value
         return words is not None
 
     def _state_holds(self) -> bool:
-        """Whether the table is still what the rows were kept of, as far as can be seen."""
+        """Return whether the table is still in the state that the rows were cached in."""
         with contextlib.suppress(OSError):
             return state_holds(self._config, self._state)
         return False

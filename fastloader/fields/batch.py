@@ -1,5 +1,7 @@
-"""The structure of a batch: what stands where, for arrays, tensors and their types alike; and
-whether a batch without rows is one."""
+"""The structure of a batch, the same for arrays, tensors and their types.
+
+It also says whether a batch without rows is delivered.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,16 @@ def arranged(config: Config, images: dict[str, T], columns: dict[str, T], keys: 
     """Return ``x``, ``(x, labels)`` or ``(x, labels, weights)``.
 
     Keras reads a second element as targets and a third one as sample weights, whatever they are. So
-    keys never get a place of their own: they are in ``x``, which then is a dict.
+    keys never get an element of their own. They are in ``x``, which then is a dict.
 
-    images, columns: by name, in the order of the configuration; the columns are those of the labels
-    and last the one of the sample weights.
+    Parameters
+    ----------
+    images
+        The image columns by name, in the order of the configuration.
+    columns
+        The label columns likewise, and last the column of the sample weights, if there is one.
+    keys
+        The keys, if they are delivered.
     """
     x = dict(images) if keys is None else {**images, config.key: keys}
     single = isinstance(config.image, str) and keys is None
@@ -33,8 +41,8 @@ def arranged(config: Config, images: dict[str, T], columns: dict[str, T], keys: 
 def leaves_out_empty(config: Config) -> bool:
     """Return whether a batch is left out if ``on_error="skip"`` has dropped all of its rows.
 
-    Not with shards: each host has to take ``len(loader)`` steps, or one waits for the others, and
-    their collective operations pair wrongly. No other row could take the place of those that were
-    dropped without coming twice, so the batch is delivered empty.
+    It is not left out with shards. Each host has to take ``len(loader)`` steps. Otherwise one would
+    wait for the others, and their collective operations would pair wrongly. Every other row has a
+    batch already and would come twice as a replacement, so the batch is delivered empty.
     """
     return config.on_error == "skip" and config.shard[1] == 1

@@ -1,4 +1,4 @@
-"""The columns of a batch: their types, and how a database's values become them."""
+"""The columns of a batch: their types, and how the values of a database are stored in them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ from ..options.labels import TEXT
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a batch beside the images.
+    """One column of a batch.
 
-    name: of the database column.
-    dtype: a NumPy dtype's name, or ``"text"``: an array of ``str`` objects.
-    shape: of one row's value; ``()``, ``(n,)``, or that of an array with more dimensions.
+    Attributes
+    ----------
+    name
+        The name of the database column, or of the column in a slot.
+    dtype
+        The name of a NumPy dtype, or ``"text"`` for an array of ``str`` objects.
+    shape
+        The shape of one row's value; ``()`` for a scalar.
     """
 
     name: str
@@ -29,31 +34,42 @@ class Column:
 
     @property
     def is_text(self) -> bool:
+        """Whether the values are ``str`` objects, which have no fixed size."""
         return self.dtype == TEXT
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
-        """Of a column that is not text."""
+        """The dtype of a column that is not text."""
         if self.dtype == "bfloat16":
-            import ml_dtypes  # noqa: F401  # tells NumPy of it
+            import ml_dtypes  # noqa: F401  # registers the type with NumPy
         return np.dtype(self.dtype)
 
     @property
     def row_bytes(self) -> int:
-        """Of one row's value, of a column that is not text."""
+        """The size of one row's value in bytes, for a column that is not text."""
         return self.numpy_dtype.itemsize * int(np.prod(self.shape, dtype=int))
 
 
 def blob_column(name: str, dtype: str | None, size: int) -> Column:
-    """Return the column for blobs of ``size`` bytes, each an array of numbers.
+    """Return the column for blobs that are arrays of numbers.
 
-    dtype: of the numbers; None for uint8. Raises ConfigError if they do not fill a blob.
+    Parameters
+    ----------
+    dtype
+        The NumPy dtype of the numbers; None for uint8.
+    size
+        The bytes of each blob.
+
+    Raises
+    ------
+    ConfigError
+        A blob does not hold a whole number of them.
     """
     item = np.dtype(dtype or "uint8")
     if size == 0 or size % item.itemsize:
         raise ConfigError(
-            f"label {name!r}: a blob of {size} bytes is no array of {item.name}; name the type of "
-            f'its numbers, e.g. label="{name}:float32"'
+            f"label {name!r}: a blob of {size} bytes is not an array of {item.name}; name the type "
+            f'of its numbers, e.g. label="{name}:float32"'
         )
     return Column(name, item.name, (size // item.itemsize,))
 
@@ -61,11 +77,23 @@ def blob_column(name: str, dtype: str | None, size: int) -> Column:
 def store(
     column: Column, values: Sequence[Any] | NDArray[Any], target: NDArray[Any]
 ) -> dict[int, str]:
-    """Writes ``values`` to ``target[:len(values)]``; says of each that does not fit why.
+    """Store the values of some rows in a batch.
 
-    ``values`` is a sequence of Python's values, or an array of numbers with the column's shape.
-    ``target`` has the column's dtype (object for text) and shape. Nothing is wrapped or cut, and
-    no integer rounded: such a value is reported instead, by its index.
+    No value is wrapped around or cut off, and no integer is rounded. Such a value is reported
+    instead.
+
+    Parameters
+    ----------
+    values
+        A sequence of Python values, or an array of numbers, of shape (n,) + ``column.shape``.
+    target
+        Where to store them: an array with at least n rows, of the column's shape and dtype (object
+        for text).
+
+    Returns
+    -------
+    dict
+        For each value that does not fit, by its index: why.
     """
     bad: dict[int, str] = {}
     if isinstance(values, np.ndarray):
@@ -94,8 +122,8 @@ def _does_not_fit(column: Column, value: Any) -> str:
 
 
 def _cast(values: NDArray[Any], target: NDArray[Any]) -> NDArray[np.bool_]:
-    """Writes the numbers; where they kept their value (floats among themselves may be rounded)."""
-    with np.errstate(all="ignore"):  # what overflows is reported
+    """Store numbers, and return where they kept their value. Floats may be rounded to floats."""
+    with np.errstate(all="ignore"):  # overflows are found below
         np.copyto(target, values, casting="unsafe")
     if target.dtype.kind == "f" or np.can_cast(values.dtype, target.dtype, "safe"):
         return np.ones(values.shape, np.bool_)
@@ -121,7 +149,7 @@ def _converter(column: Column) -> Callable[[Any], Any]:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError
-    value.encode()  # ValueError for what was no UTF-8 in the database
+    value.encode()  # ValueError for text that was not UTF-8 in the database
     return value
 
 

@@ -1,8 +1,8 @@
-"""The pipe between a worker and its loader, and the records on it.
+"""The pipe between a worker and its loader, which carries records. Used in both processes.
 
-It says whose turn it is with a slot (``ring.py``) and ends with whichever process ends. It is a
-pair of Unix sockets, because a socket can do three things that a pipe of the kernel's cannot:
-``shutdown`` ends it although a fork of either process holds it open, ``MSG_NOSIGNAL`` makes a dead
+The records say who owns a slot (``ring.py``). The pipe ends with whichever process ends first. It
+is a pair of Unix sockets, because a socket can do three things that a pipe of the kernel cannot:
+``shutdown`` ends it even if a fork of either process holds it open, ``MSG_NOSIGNAL`` makes a dead
 peer an error and never a SIGPIPE, and one descriptor is enough for both directions.
 """
 
@@ -23,15 +23,20 @@ from .messages import Record
 
 
 class PipeBroken(Exception):
-    """What came through a pipe is no record."""
+    """What came through a pipe is not a record."""
 
 
 class Channel:
     """One process's end of the pipe between it and its peer.
 
-    waits: whether :meth:`send` waits for room in the pipe. A worker's does. A loader's must not,
-        because the worker may be waiting for room at the same time: what the pipe cannot take is
-        kept, and goes out when something is sent or received the next time.
+    Parameters
+    ----------
+    end
+        The socket.
+    waits
+        Whether :meth:`send` waits for room in the pipe. A worker's does. A loader's must not,
+        because the worker may be waiting for room at the same time. What the pipe cannot take is
+        kept, and leaves when something is sent or received the next time.
     """
 
     _HEADER = struct.Struct("<HHIqqqI")
@@ -70,7 +75,12 @@ class Channel:
     def receive(self, timeout_s: float | None = None) -> Record | None:
         """Return the next record, waiting for it; None when ``timeout_s`` has passed.
 
-        Raises EOFError once the peer is gone, and PipeBroken for what is no record.
+        Raises
+        ------
+        EOFError
+            The peer is gone.
+        PipeBroken
+            What came is not a record.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (record := self._parsed()) is None:
@@ -81,18 +91,23 @@ class Channel:
         return record
 
     def received(self) -> Iterator[Record]:
-        """Yield the records that are there, of one read: what comes meanwhile is for the next call.
+        """Yield the records of one read. What arrives meanwhile is left for the next call.
 
-        Raises EOFError once the peer is gone, and PipeBroken for what is no record.
+        Raises
+        ------
+        EOFError
+            The peer is gone.
+        PipeBroken
+            What came is not a record.
         """
         self._read()
         while (record := self._parsed()) is not None:
             yield record
 
     def _read(self) -> bool:
-        """Return whether there was something to receive. Sends what is unsent, if there is room."""
+        """Send what is unsent, if there is room, and return whether there was data to receive."""
         if self._unsent:
-            with contextlib.suppress(BrokenPipeError):  # which is read, too
+            with contextlib.suppress(BrokenPipeError):  # reading will show it, too
                 self._send()
         try:
             data = self._end.recv(65536, socket.MSG_DONTWAIT)
@@ -106,8 +121,15 @@ class Channel:
         return True
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Return whether there is something to receive, or room for what is unsent; False when
-        ``timeout_s`` has passed. Any thread may wait, and the channel be closed meanwhile."""
+        """Wait until there is something to receive, or room for what is unsent.
+
+        Any thread may wait. The channel may be closed meanwhile.
+
+        Returns
+        -------
+        bool
+            False if ``timeout_s`` has passed, or the channel is closed.
+        """
         fd = self.fileno()
         if fd < 0:
             return False
@@ -129,12 +151,14 @@ class Channel:
         return Record(kind, run, epoch, batch, slot, body)
 
     def fileno(self) -> int:
-        """Return the descriptor, which is readable when there is something to receive; -1 once the
-        channel is closed."""
+        """Return the descriptor, which is readable when there is something to receive.
+
+        It is -1 once the channel is closed.
+        """
         return self._end.fileno()
 
     def shut_down(self) -> None:
-        """Tell the peer that no more will come, whoever else holds this end open."""
+        """Tell the peer that nothing more will come, even if a fork holds this end open."""
         with contextlib.suppress(OSError):  # the peer is gone, or the channel is closed
             self._end.shutdown(socket.SHUT_WR)
 
@@ -145,7 +169,7 @@ class Channel:
 
 def socket_pair() -> tuple[_socket.socket, _socket.socket]:
     """Return the two ends of a new pipe."""
-    # Two sockets appear in one bytecode, so Ctrl-C cannot come between them and lose a descriptor.
+    # One bytecode creates both sockets, so that Ctrl-C cannot come between and lose a descriptor.
     ours, theirs = chain.from_iterable(map(_socket.socketpair, [socket.AF_UNIX]))
     for end in (ours, theirs):
         end.settimeout(None)  # whatever socket.setdefaulttimeout() says

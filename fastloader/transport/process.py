@@ -1,13 +1,13 @@
-"""A process of the loader's: how it is started, what it is given, how it ends.
+"""How the training process starts a process of the loader's, what it hands over, how it ends it.
 
-It is started as ``python -c ... fastloader.MODULE PARENT FD FD ...``: the pipe and the memory that
-it shares with the loader. Everything else, passwords included, comes through the pipe. There is no
-pickle and no ``__main__`` guard, and it never imports a framework.
+The process is started as ``python -c ... fastloader.MODULE PARENT FD FD ...``. The descriptors are
+the pipe and the memory that it shares with the loader. Everything else, passwords included, comes
+through the pipe. There is no pickle and no ``__main__`` guard, and it never imports a framework.
 
 Signals that are meant for the training process do not end it. It has a session of its own, so
-Ctrl-C and ``killpg`` do not reach it, and it ignores the usual signals, which systemd, Slurm and
-container runtimes send to every process of a job. What ends it is the end of the pipe, or of its
-parent: a thread of its own waits for both, whatever the process is doing.
+Ctrl-C and ``killpg`` do not reach it. It ignores the usual signals, which systemd, Slurm and
+container runtimes send to every process of a job. It ends when the pipe ends, or its parent: a
+thread waits for both, whatever the process is doing (:mod:`fastloader.transport.child`).
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ PR_SET_PDEATHSIG = 1
 """The option of prctl(2) that chooses a signal for the death of the parent."""
 
 # sys.path comes from the parent, so a child finds what the parent finds, wherever it was started.
-# First of all a session of its own (posix_spawn() cannot make one in many builds of Python), and a
-# signal that wakes it when its parent dies: a process that is stopped cannot look.
+# The child first makes its own session, because posix_spawn() cannot do that in many builds of
+# Python. It also asks for a signal that wakes it when its parent dies: a stopped process cannot
+# look.
 BOOT = (
     "import os, sys, signal, ctypes; os.setsid(); "
     f"ctypes.CDLL(None).prctl({PR_SET_PDEATHSIG}, signal.SIGCONT); "
@@ -47,66 +48,80 @@ BOOT = (
 )
 
 MARK = "_FASTLOADER_PROCESS"
-"""A variable of the loader's processes. A program that finds it runs where a worker should."""
+"""An environment variable of the loader's processes. A program that finds it at its start was
+started in place of a worker."""
 
 ENVIRONMENT = {
     MARK: "1",
-    # NumPy's linear algebra would start a thread for each core, in every worker, for nothing.
+    # NumPy's linear algebra, which no worker uses, would start a thread for each core in every one.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
-    # glibc would give the memory of each blob and picture back to the system and fault it in again
-    # for the next: 4 faults a picture, 0.012 ms. The first is the largest that it takes.
+    # Otherwise glibc returns the memory of each blob and image to the system and faults it in again
+    # for the next one: 4 faults an image, 0.012 ms. glibc takes no larger first value.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(64 << 20),
 }
 
 FOR_THE_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2}
-"""Signals that a job's processes all get although one of them is meant."""
+"""Signals that all processes of a job get although only the training process is meant."""
 
 CLOSE_TIMEOUT_S = 1.0
-"""Processes that have been told to end may take so long over what they are doing. Then they are
-killed."""
+"""How long processes that were told to end may take to finish. Then they are killed."""
 
 START_TIMEOUT_S = 120.0
-"""How long a process may take until its first record. It imports NumPy and this package, perhaps
+"""How long a process may take to send its first record. It imports NumPy and this package, perhaps
 from a busy network file system."""
 
 KILL_TIMEOUT_S = 5.0
-"""How long to wait for killed processes. One that waits for a dead disk cannot end before that."""
+"""How long to wait for killed processes. One that waits for a dead disk cannot end before the disk
+answers."""
 
 CHECK_S = 1.0
-"""How often to look whether the process at the other end of a pipe still exists. The end of the
-pipe says so at once, unless a fork of either process has kept the pipe open."""
+"""How often to check that the process at the other end of a pipe still exists. The end of the pipe
+shows it at once, unless a fork of either process keeps the pipe open."""
 
 LOOK_S = 0.05
-"""How often to look whether processes have ended whose pipes a fork holds open."""
+"""How often to check for the end of processes whose pipes a fork holds open."""
 
 EXIT_S = 0.001
-"""What a process needs, about, from the end of its pipe to its own."""
+"""About how long a process needs from the end of its pipe to its own."""
 
 LAST_WORDS_BYTES = 6000
-"""How much of the end of what a process has written is kept for an error: the traceback of a crash,
-of all threads, has 2 to 4 KB."""
+"""How much of the end of a process's output is kept for an error. The traceback of a crash, with
+all threads, has 2 to 4 KB."""
 
 MOST_OUTPUT_BYTES = 64 << 10
-"""How much of what a process has written is taken at a time. What came before it is dropped."""
+"""How much of a process's output is taken at a time. What came before that is dropped."""
 
 MOST_UNLOGGED = 100
 """How many pieces of output may wait for the log."""
 
 UNKNOWN = 1 << 16
-"""Stands for the exit code of a process that somebody else has waited for."""
+"""Stands for the exit code of a process that another part of the program has waited for."""
 
 _unreaped: deque[int] = deque()
-"""Processes whose Process is gone and that have not been waited for. Appended to by finalizers."""
+"""Processes whose Process is gone and that nobody has waited for. Finalizers append to it."""
 
 
 class Process:
     """The loader's side of a process. It may be used from several threads.
 
-    module: whose ``main()`` it runs. memories: what :func:`run_child` hands to its body there.
-    name: what the log calls it.
+    Parameters
+    ----------
+    module
+        The process runs the ``main()`` of this module.
+    memories
+        What :func:`fastloader.transport.child.run_child` hands over there.
+    name
+        What the log calls the process.
+
+    Attributes
+    ----------
+    pid
+        The number of the process; 0 if it could not be started.
+    channel
+        The loader's end of the pipe.
     """
 
     def __init__(self, module: str, memories: Sequence[io.FileIO], *, name: str) -> None:
@@ -119,7 +134,7 @@ class Process:
         self._unlogged: deque[bytes] = deque(maxlen=MOST_UNLOGGED)
         self._output = create_memory("output")
         try:
-            # What is written always goes to the end, also after the loader has emptied the file.
+            # Output always goes to the end of the file, also after the loader has emptied it.
             fcntl.fcntl(self._output, fcntl.F_SETFL, os.O_APPEND)
             ours, theirs = socket_pair()
         except BaseException:
@@ -127,7 +142,7 @@ class Process:
             raise
         self.channel = Channel(ours, waits=False)
         try:
-            # One bytecode starts it and keeps its number, so Ctrl-C cannot come between.
+            # One bytecode starts it and stores its number, so that Ctrl-C cannot come between.
             (self.pid,) = map(
                 self._spawner(module, theirs.fileno(), memories), [{**os.environ, **ENVIRONMENT}]
             )
@@ -137,18 +152,18 @@ class Process:
             self.kill()
             self.close()
             if isinstance(error, OSError) and error.errno == errno.EBADF:
-                # How glibc says that a descriptor's number is over RLIMIT_NOFILE.
+                # glibc reports in this way that a descriptor's number exceeds RLIMIT_NOFILE.
                 raise OSError(errno.EMFILE, os.strerror(errno.EMFILE)) from None
             raise
 
     def _spawner(
         self, module: str, end: int, memories: Sequence[io.FileIO]
     ) -> Callable[[Mapping[str, str]], int]:
-        """Return what starts the process with an environment, and returns its number."""
+        """Return a function that starts the process in an environment and returns its number."""
         output = self._output.fileno()
         fds = [end, *(memory.fileno() for memory in memories)]
-        # There they have other numbers, because a descriptor that is duplicated onto itself stays
-        # close-on-exec before glibc 2.29.
+        # The child gets them under other numbers, because before glibc 2.29 a descriptor that is
+        # duplicated onto itself stays close-on-exec.
         there = [fd for fd in range(3, 3 + 2 * len(fds)) if fd not in fds][: len(fds)]
         boot = BOOT.format(path=len(fds) + 3, module=module)
         arguments = [
@@ -161,7 +176,7 @@ class Process:
             (os.POSIX_SPAWN_DUP2, output, 2),
             *((os.POSIX_SPAWN_DUP2, *pair) for pair in zip(fds, there, strict=True)),
         ]
-        # Signals stay blocked until the process ignores them, or one could end it as it starts.
+        # Signals stay blocked until the process ignores them. Otherwise one could end it early.
         return partial(
             os.posix_spawn, sys.executable, arguments,
             file_actions=actions, setsigmask=FOR_THE_PARENT,
@@ -170,13 +185,17 @@ class Process:
     def receive(self, timeout_s: float = math.inf) -> Record | None:
         """Return the next record, waiting for it; None when ``timeout_s`` has passed.
 
-        Raises EOFError once the process has ended, even if a fork keeps its end of the pipe open,
-        and PipeBroken for what is no record.
+        Raises
+        ------
+        EOFError
+            The process has ended, even if a fork keeps its end of the pipe open.
+        PipeBroken
+            What came is not a record.
         """
         deadline = time.monotonic() + timeout_s
         while (record := self.channel.receive(CHECK_S)) is None:
             if self.has_ended():
-                record = self.channel.receive(0)  # which may have come in between
+                record = self.channel.receive(0)  # it may have come in between
                 if record is None:
                     raise EOFError
                 break
@@ -185,11 +204,11 @@ class Process:
         return record
 
     def has_ended(self) -> bool:
-        """Return whether the process has ended. It is waited for then, and leaves no zombie."""
+        """Return whether the process has ended. If so, it is waited for and leaves no zombie."""
         if self._status is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:  # somebody else has waited for it
+            except ChildProcessError:  # another part of the program has waited for it
                 self._status = UNKNOWN
             else:
                 if pid:
@@ -197,18 +216,24 @@ class Process:
         return self._status is not None
 
     def kill(self, *, patient: bool = True) -> None:
-        """Kill the process. patient: wait until it is gone, for at most ``KILL_TIMEOUT_S``."""
-        if self.pid:  # or it could not be started
+        """Kill the process.
+
+        Parameters
+        ----------
+        patient
+            Wait until it is gone, for at most ``KILL_TIMEOUT_S``.
+        """
+        if self.pid:
             end([self], 0, patient=patient)
 
     def close(self) -> None:
-        """Close what belongs to a process that has ended. May be called twice."""
+        """Release what belongs to a process that has ended. May be called twice."""
         self.channel.close()
         self._output.close()
 
     @property
     def how(self) -> str:
-        """In which way it has ended, in words."""
+        """How the process has ended, in words."""
         code = self._status
         if code is None or code == UNKNOWN:
             return "ended, and another part of this program has taken its exit code"
@@ -220,44 +245,49 @@ class Process:
             return f"was killed by signal {-code}"
 
     def take_output(self) -> None:
-        """Take what the process has written to stdout and stderr out of its file, which would grow
-        without end. It is for :meth:`log_output` and :attr:`last_words`."""
+        """Take what the process has written to stdout and stderr out of its file.
+
+        Otherwise the file would grow without end. :meth:`log_output` and :attr:`last_words` use it.
+        """
         size = os.fstat(self._output.fileno()).st_size
         if not size:
             return
-        # What it writes between these two calls is lost, which is less than a lock would cost.
+        # What the process writes between these two calls is lost. A lock would cost more than that.
         data = os.pread(self._output.fileno(), MOST_OUTPUT_BYTES, max(0, size - MOST_OUTPUT_BYTES))
         os.ftruncate(self._output.fileno(), 0)
         self._tail = (self._tail + data)[-LAST_WORDS_BYTES:]
         self._unlogged.append(data)
 
     def log_output(self) -> None:
-        """Put what was taken into the log, at DEBUG. Not inside of locks: logging has its own."""
+        """Log what was taken, at DEBUG. Hold no lock meanwhile: logging has its own."""
         while self._unlogged:
             for line in _printable(self._unlogged.popleft()).splitlines():
                 logger.debug("%s: %s", self._name, line)
 
     @property
     def last_words(self) -> str:
-        """The end of what it has written to stdout and stderr."""
+        """The end of what the process has written to stdout and stderr."""
         self.take_output()
         return _printable(self._tail).strip()
 
     def __del__(self) -> None:
-        # Its end of the pipe closes now, so it ends by itself. A finalizer must not wait for that.
+        # The pipe closes now, so the process ends by itself. A finalizer must not wait for that.
         if getattr(self, "_status", 0) is None and self.pid:
             _unreaped.append(self.pid)
 
 
 def _check_interpreter() -> None:
-    """Raise ConfigError if ``sys.executable`` is no Python: it would run the program once more."""
+    """Raise ConfigError unless ``sys.executable`` is a Python.
+
+    Anything else would run the whole program once more in place of a worker.
+    """
     if MARK in os.environ:
         problem = (
             f"this program was started in place of a worker, so {sys.executable} (sys.executable) "
-            f"runs the program itself and no Python"
+            f"runs the program itself, not Python"
         )
     elif getattr(sys, "frozen", False):
-        problem = f"this program is frozen: {sys.executable} runs the program itself and no Python"
+        problem = f"this program is frozen: {sys.executable} runs the program itself, not Python"
     elif not sys.executable:
         problem = "sys.executable is empty, as in programs that embed Python"
     elif not (os.path.isfile(sys.executable) and os.access(sys.executable, os.X_OK)):
@@ -268,7 +298,7 @@ def _check_interpreter() -> None:
 
 
 def _printable(data: bytes) -> str:
-    """Text without what a terminal would obey: hostile images have a say in what decoders print."""
+    """Return text without control characters: hostile images influence what decoders print."""
     text = data.decode("utf-8", "replace")
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
 
@@ -276,10 +306,14 @@ def _printable(data: bytes) -> str:
 def end(
     processes: Sequence[Process], timeout_s: float = CLOSE_TIMEOUT_S, *, patient: bool = True
 ) -> None:
-    """Wait for processes that have been told to end, and kill those that still run after
-    ``timeout_s``. One time limit holds for all of them.
+    """Wait for processes that were told to end, and kill those that still run after a time.
 
-    patient: wait for those that were killed, too, for at most ``KILL_TIMEOUT_S``.
+    Parameters
+    ----------
+    timeout_s
+        The time limit for all of them together.
+    patient
+        Wait for those that were killed, too, for at most ``KILL_TIMEOUT_S``.
     """
     if _wait(processes, timeout_s):
         return
@@ -297,26 +331,26 @@ def end(
 
 
 def _wait(processes: Sequence[Process], timeout_s: float) -> bool:
-    """Return whether all have ended, after ``timeout_s`` at most."""
+    """Return whether all have ended, after at most ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
     while alive := [process for process in processes if not process.has_ended()]:
         left_s = deadline - time.monotonic()
         if left_s <= 0:
             return False
-        # Each wakes us as it ends, unless a fork keeps its end of the pipe open.
+        # Each wakes us when it ends, unless a fork keeps its end of the pipe open.
         poll = select.poll()
         for process in alive:
-            if (fd := process.channel.fileno()) >= 0:  # or it was closed below a signal handler
+            if (fd := process.channel.fileno()) >= 0:  # a signal handler may have closed it
                 poll.register(fd, 0)
         if poll.poll(min(left_s, LOOK_S) * 1000):
-            time.sleep(EXIT_S)  # the pipe closes a moment before the process has ended
+            time.sleep(EXIT_S)  # the pipe closes a moment before the process ends
     return True
 
 
 def _reap() -> None:
-    """Wait for those of ``_unreaped`` that have ended."""
+    """Wait for those processes of ``_unreaped`` that have ended."""
     for _ in range(len(_unreaped)):
-        # Another thread may be here too, and somebody else may have waited for one.
+        # Another thread may be here too, and another part of the program may have waited for one.
         with contextlib.suppress(IndexError, ChildProcessError):
             pid = _unreaped.popleft()
             if os.waitpid(pid, os.WNOHANG) == (0, 0):
@@ -324,8 +358,8 @@ def _reap() -> None:
 
 
 def _inheritable() -> Iterator[int]:
-    """Yield the descriptors that a library has opened without close-on-exec."""
+    """Yield the descriptors that some library has opened without close-on-exec."""
     for name in os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []:
-        with contextlib.suppress(OSError):  # that of the listing
+        with contextlib.suppress(OSError):  # the descriptor of the listing itself is closed by now
             if int(name) > 2 and os.get_inheritable(int(name)):
                 yield int(name)

@@ -2,25 +2,25 @@
 
 The contract
 ------------
-A ring belongs to one worker and the training process. It is one nameless region of shared memory
-(``memfd_create``: nothing in ``/dev/shm``, nothing to leave behind, nothing to collide with),
-allocated in full when it is made, so that a lack of memory is an error then and not a SIGBUS later.
-It holds slots of equal size; each slot holds the columns of one batch, and each column starts on an
+A ring belongs to one worker and the training process. It is one nameless region of shared memory,
+made by ``memfd_create``: nothing appears in ``/dev/shm``, so nothing can collide or be left behind.
+All of it is allocated when it is made, so a lack of memory is an error then and not a SIGBUS later.
+It holds slots of equal size. Each slot holds the columns of one batch, and each column starts at an
 address that is a multiple of ``ALIGNMENT``.
 
 A slot is FREE -> FILLING (worker) -> READY -> LEASED (training process) -> FREE. Only the worker
 touches FREE and FILLING slots, only the training process READY and LEASED ones. There is no lock
-in the shared memory, so a dying process cannot leave one held: the turn passes with a record on a
-pipe, READY one way and FREE the other (``pipes.py``). A pipe orders memory between processes, and
-its end-of-file reports a dead worker whatever its exit code.
+in the shared memory, so a dying process cannot leave one held. A slot changes owner with a record
+on a pipe, READY one way and FREE the other (``pipes.py``). A pipe orders memory between processes,
+and its end-of-file reports a dead worker, whatever its exit code.
 
-The images of a batch alias its slot. They hold the slot's lease through the buffer protocol: it
+The images of a batch alias its slot. They hold the slot's lease through the buffer protocol. It
 ends when the last array, view or tensor over them is gone, in any order, on any thread. At most
 ``slots - 1`` slots are leased at a time. Beyond that a batch is handed out as a copy and its slot
 is free at once, so the worker never waits for a consumer that keeps its batches.
 
-Labels, keys and weights are copied, each into an array of its own. They are small, and people keep
-them for longer than images: whoever keeps one keeps only its own bytes.
+Labels, keys and weights are copied, each into an array of its own. They are small and often kept
+for longer than images, and an array that is kept must not keep a slot.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ ALIGNMENT = 64
 """TensorFlow aliases an array only if its address is a multiple of this (EIGEN_MAX_ALIGN_BYTES)."""
 
 MOST_OF_MEMORY = 0.8
-"""What a ring may take of the memory that is available. Near the end of it the kernel does not
-refuse, it kills somebody."""
+"""The share of the available memory that a ring may take. Close to all of it, the kernel does not
+refuse an allocation but kills a process."""
 
 FEWEST_SLOTS, MOST_SLOTS = 8, 32
 RING_BYTES = 64 << 20
@@ -59,11 +59,13 @@ RINGS_OF_MEMORY = 0.25
 
 
 def automatic_slots(slot_bytes: int, workers: int) -> int:
-    """How many a worker's ring is to have: 8, or more of small ones, up to 32 or 64 MiB; less where
-    all rings would take more than a quarter of the memory that is available; at least 2.
+    """Return how many slots a worker's ring has if the user does not say.
 
-    A worker that is 8 batches ahead evens out what single pictures and fetches take. Small batches
-    are ready in less time than it takes to wake the consumer, so of those it is more.
+    There are 8. Of small slots there are more, up to 32 slots or 64 MiB. There are fewer where all
+    rings together would take more than a quarter of the available memory, but at least 2.
+
+    A worker that is 8 batches ahead evens out slow images and fetches. A small batch is ready in
+    less time than it takes to wake the consumer, so a worker needs more of them.
     """
     wanted = min(MOST_SLOTS, max(FEWEST_SLOTS, RING_BYTES // max(1, slot_bytes)))
     affordable = int(available_bytes() * RINGS_OF_MEMORY) // max(1, slot_bytes * workers)
@@ -74,10 +76,16 @@ def automatic_slots(slot_bytes: int, workers: int) -> int:
 class Layout:
     """Where the columns of a batch lie in a slot.
 
-    batch_size: rows a slot has room for.
-    columns: without those of text, which travel on the pipe.
-    offsets: of the columns from the start of the slot, in bytes.
-    slot_bytes: a whole number of pages.
+    Attributes
+    ----------
+    batch_size
+        The number of rows a slot has room for.
+    columns
+        The columns in a slot. Text columns are not among them: they travel on the pipe.
+    offsets
+        Where each column starts, in bytes from the start of the slot.
+    slot_bytes
+        The size of a slot, a whole number of pages.
     """
 
     batch_size: int
@@ -87,6 +95,7 @@ class Layout:
 
     @classmethod
     def of(cls, batch_size: int, columns: Sequence[Column]) -> Layout:
+        """Return the layout for batches with these columns. Text columns are left out."""
         fixed = tuple(column for column in columns if not column.is_text)
         offsets, end = [], 0
         for column in fixed:
@@ -96,7 +105,7 @@ class Layout:
         return cls(batch_size, fixed, tuple(offsets), pages * mmap.PAGESIZE)
 
     def arrays(self, buffer: Any, rows: int, offset: int = 0) -> Arrays:
-        """The first ``rows`` rows of the slot that starts at ``offset`` of ``buffer``."""
+        """Return views of the first ``rows`` rows of the slot at ``offset`` of ``buffer``."""
         return {
             column.name: np.ndarray(
                 (rows, *column.shape), column.numpy_dtype, buffer, offset + column_offset
@@ -108,7 +117,19 @@ class Layout:
 class Ring:
     """The slots of one worker, mapped into this process.
 
-    memory: from :func:`create_memory`, of the right size already unless ``allocate``.
+    Parameters
+    ----------
+    memory
+        Made by :func:`fastloader.transport.memory.create_memory`.
+    layout, slots
+        What a slot looks like, and how many there are.
+    allocate
+        Give the memory its size. Otherwise it has it already.
+
+    Attributes
+    ----------
+    leases, copies
+        How many batches were handed out as leases, and as copies.
     """
 
     def __init__(self, memory: io.FileIO, layout: Layout, slots: int, *, allocate: bool) -> None:
@@ -119,10 +140,10 @@ class Ring:
             _allocate(memory, size)
         self._mapped: mmap.mmap | None = mmap.mmap(memory.fileno(), size)
         self._exporter = ctypes.c_ubyte * layout.slot_bytes
-        # What exports a leased slot's memory, which is gone once the lease has ended. Looking is
-        # all that is needed: a callback would run in the middle of any code of ours.
+        # What exports a leased slot's memory; it is gone once the lease has ended. We look, and
+        # have no callback, which would run in the middle of any other code of ours.
         self._leases: dict[int, weakref.ref[Any]] = {}
-        self.leases = 0  # handed out so far
+        self.leases = 0
         self.copies = 0
         forget_in_children(self, Ring.forget)
 
@@ -132,20 +153,25 @@ class Ring:
         return self._mapped
 
     def slot(self, slot: int) -> Arrays:
-        """Return the worker's view of a slot, all rows. It stays readable when the ring is closed,
-        for those who print the variables of a traceback."""
+        """Return the worker's view of a slot, with all rows.
+
+        It stays readable when the ring is closed, for tools that print the variables of a
+        traceback.
+        """
         return self.layout.arrays(
             self._exported(), self.layout.batch_size, slot * self.layout.slot_bytes
         )
 
     def _exported(self) -> NDArray[np.uint8]:
-        """The whole ring, which stays mapped for as long as there are views of this. Of a mapping
-        itself numpy.ndarray() makes views that are left without their memory."""
+        """Return the whole ring as an array, which stays mapped for as long as it has views.
+
+        Views that numpy.ndarray() makes of the mapping itself do not keep it mapped.
+        """
         return np.frombuffer(self._map, np.uint8)
 
     @property
     def leased(self) -> set[int]:
-        """The slots that are leased right now."""
+        """The slots that are leased at this moment."""
         return {slot for slot, lease in self._leases.copy().items() if lease() is not None}
 
     def is_the_workers(self, slot: int) -> bool:
@@ -160,15 +186,22 @@ class Ring:
         return ended
 
     def hand_out(self, slot: int, rows: int) -> tuple[Arrays, bool]:
-        """Return the arrays of a READY slot, and whether they are a lease; if not, the slot is free
-        at once."""
+        """Hand out the batch in a READY slot.
+
+        Returns
+        -------
+        arrays
+            The columns, the first ``rows`` rows of each.
+        leased
+            Whether they are a lease. If not, they are a copy, and the slot is free at once.
+        """
         if len(self._leases) >= self.slots - 1:
             self.copies += 1
             whole = self.layout.arrays(self._exported(), rows, slot * self.layout.slot_bytes)
             return {name: _copied(array) for name, array in whole.items()}, False
         self.leases += 1
-        # One exporting object for each lease: NumPy collapses chains of views onto the object at
-        # their root, so this, and only this, lives exactly as long as the last of them.
+        # Each lease has an exporting object of its own. NumPy collapses chains of views onto the
+        # object at their root, so it lives exactly as long as the last of them.
         exporter = self._exporter.from_buffer(self._map, slot * self.layout.slot_bytes)
         self._leases[slot] = weakref.ref(exporter)
         arrays = self.layout.arrays(exporter, rows)
@@ -178,21 +211,20 @@ class Ring:
         return arrays, True
 
     def close(self) -> None:
-        """Give the memory back, but for slots that are leased: they go with their leases. May be
-        called twice."""
+        """Release the memory. Leased slots follow with their leases. May be called twice."""
         mapped = self._mapped
         if mapped is None:
             return
         leased, size = self.leased, self.layout.slot_bytes
         for slot in range(self.slots):
             if slot not in leased:
-                # Lets go of the pages, whoever has the ring mapped: a lease, or a forked child.
-                with contextlib.suppress(OSError, ValueError):  # closed below a signal handler
+                # Frees the pages even if a lease or a forked child has the ring mapped.
+                with contextlib.suppress(OSError, ValueError):  # closed beneath a signal handler
                     mapped.madvise(mmap.MADV_REMOVE, slot * size, size)
         self.forget()
 
     def forget(self) -> None:
-        """Unmap the ring, or leave that to the last lease, and touch nothing in it."""
+        """Unmap the ring, or leave that to the last lease, without touching what is in it."""
         mapped, self._mapped = self._mapped, None
         if mapped is not None:
             with contextlib.suppress(BufferError):
@@ -200,7 +232,7 @@ class Ring:
 
     @property
     def memory(self) -> tuple[int, int]:
-        """Where this process has mapped the ring: address and bytes."""
+        """Address and size in bytes of the ring in this process."""
         return ctypes.addressof(ctypes.c_char.from_buffer(self._map)), len(self._map)
 
     def contains(self, address: int) -> bool:
@@ -210,7 +242,7 @@ class Ring:
 
 
 def _copied(array: NDArray[Any]) -> NDArray[Any]:
-    """A copy that starts where a lease's array would, so that TensorFlow does not copy it again."""
+    """Return a copy that is aligned as a lease is, so that TensorFlow does not copy it again."""
     buffer = np.empty(array.nbytes + ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % ALIGNMENT
     copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
@@ -219,6 +251,7 @@ def _copied(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _allocate(memory: io.FileIO, size: int) -> None:
+    """Give the memory its size. Raises ConfigError if there is not enough."""
     available = available_bytes()
     try:
         if size > available * MOST_OF_MEMORY:

@@ -1,7 +1,7 @@
-"""A thread that does one thing after the other for another one.
+"""A thread that makes calls for another thread, one after the other.
 
-``concurrent.futures`` is of no use here: its threads refuse work once the interpreter is about to
-end, which is when ``atexit`` functions, finalizers and threads that outlive ``main`` run.
+``concurrent.futures`` cannot be used here. Its threads refuse work once the interpreter is about to
+end, but ``atexit`` functions, finalizers and threads that outlive ``main`` still run then.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ class Outcome(Generic[T]):
         self._queue: SimpleQueue[tuple[T | None, BaseException | None]] = SimpleQueue()
 
     def is_there(self) -> bool:
-        """Whether :meth:`take` would not wait."""
+        """Return whether the call has ended, so that :meth:`take` does not wait."""
         return not self._queue.empty()
 
     def take(self) -> T:
-        """Wait for the call to end, and return or raise what it did. Once.
+        """Wait for the call to end, and return or raise what it did. May be called once.
 
-        Raises ClosedError at the end of the interpreter, when the thread does not run any more.
+        Raises
+        ------
+        ClosedError
+            The interpreter is ending, and the thread does not run any more.
         """
         if sys.is_finalizing() and not self.is_there():
             raise ClosedError("the interpreter is ending, and no rows can be read any more")
@@ -39,7 +42,7 @@ class Outcome(Generic[T]):
             try:
                 raise error
             finally:
-                del error  # or its traceback, this frame and the error would refer to each other
+                del error  # or the error, its traceback and this frame would refer to each other
         return value  # type: ignore[return-value]  # None only where T allows it
 
     def _put(self, value: T | None, error: BaseException | None) -> None:
@@ -52,7 +55,10 @@ Calls: TypeAlias = "SimpleQueue[tuple[Callable[[], object], Outcome[Any]] | None
 class FetchThread:
     """The thread, which starts at once. It does not keep the interpreter from ending.
 
-    name: shown by debuggers.
+    Parameters
+    ----------
+    name
+        What debuggers call the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -60,24 +66,25 @@ class FetchThread:
         self._has_ended: list[bool] = []
         self._running = threading.Lock()  # held while the thread runs
         self._running.acquire()
-        # The thread refers to none of ours, so one that nobody closes ends with its last reference.
+        # The thread does not refer to this object. So it ends with the last reference to it, even if
+        # nobody closes it.
         args = (self._calls, self._has_ended, self._running)
         threading.Thread(target=_serve, args=args, name=name, daemon=True).start()
 
     def submit(self, call: Callable[[], T]) -> Outcome[T]:
-        """Have ``call()`` run after all that was submitted before."""
+        """Have ``call()`` run after everything that was submitted before."""
         outcome: Outcome[T] = Outcome()
         self._calls.put((call, outcome))
         return outcome
 
     def close(self) -> None:
-        """Have the thread end after what was submitted. May be called twice."""
+        """Have the thread end after everything that was submitted. May be called twice."""
         self._calls.put(None)
 
     def wait(self, timeout_s: float) -> bool:
-        """Return whether the thread has ended, waiting for it for at most ``timeout_s``.
+        """Wait for the thread to end, for at most ``timeout_s``, and return whether it has.
 
-        Not with ``join()``, which fails in a signal handler that has interrupted it.
+        This is not ``join()``, because that fails in a signal handler that has interrupted it.
         """
         # Once the interpreter has begun to end, no thread but the main one runs any more.
         if (
@@ -99,6 +106,6 @@ def _serve(calls: Calls, has_ended: list[bool], running: threading.Lock) -> None
             outcome._put(call(), None)
         except BaseException as error:
             outcome._put(None, error)
-        del asked, call, outcome  # or the thread would keep them until the next call
+        del asked, call, outcome  # or the thread would keep them alive until the next call
     has_ended.append(True)
     running.release()

@@ -152,8 +152,8 @@ class Surveyor:
         except (EOFError, BrokenPipeError):
             end([self.process])
             raise SourceError(
-                f"{config.url}: the process that was to look at the table {self.process.how}. Its "
-                f"last words:\n{self.process.last_words}"
+                f"{config.url}: the process that surveys the table {self.process.how}. Its last "
+                f"words:\n{self.process.last_words}"
             ) from None
         assert record is not None  # there was no time limit
         if record.kind == ERROR:
