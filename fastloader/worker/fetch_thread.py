@@ -66,8 +66,8 @@ class FetchThread:
         self._has_ended: list[bool] = []
         self._running = threading.Lock()  # held while the thread runs
         self._running.acquire()
-        # The thread does not refer to this object. So it ends with the last reference to it, even if
-        # nobody closes it.
+        # The thread does not refer to this object, so it ends with the object's last
+        # reference, even if nobody closes it.
         args = (self._calls, self._has_ended, self._running)
         threading.Thread(target=_serve, args=args, name=name, daemon=True).start()
 
