@@ -1,4 +1,4 @@
-"""The cache: the same bytes as without, whatever happens to file, table and processes."""
+"""Batches are the same with a cache, whatever happens to its file, the table and processes."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ from .support import jpeg, simple_rows, table, unpacked, worker_processes
 
 OPTIONS: dict[str, Any] = {
     "size": (16, 24), "batch_size": 8, "workers": 2, "shuffle": True, "seed": 5, "with_keys": True,
-    "fetch_bytes": 1,  # or all of the next epoch would be fetched before anything is kept
+    "fetch_bytes": 1,  # or all of the next epoch would be fetched before any row is cached
 }  # fmt: skip
 ROWS = 100
 ROW_BYTES = -(-(HEADER.size + 16 * 24 * 3 + 8) // 64) * 64
-NEW_PICTURE = jpeg(seed=99)
+NEW_IMAGE = jpeg(seed=99)
 
 
 def epochs_of(url: str, epochs: int = 3, **options: Any) -> tuple[list[Any], int]:
-    """The batches' bytes, and how many rows came out of the cache."""
+    """Return the bytes of the batches, and how many rows came out of the cache."""
     found = []
     with FastLoader(url, **{**OPTIONS, **options}) as loader:
         for _ in range(epochs):
@@ -65,12 +65,12 @@ def test_batches_are_those_without_a_cache(either: Either, tmp_path: Path, worke
     assert none == 0
     in_ram, cached = epochs_of(url, workers=workers, cache="ram")
     assert in_ram == expected
-    # A worker begins the next epoch before the others have kept their rows of this one.
+    # A worker begins the next epoch before the others have stored their rows of this one.
     assert 1.5 * ROWS < cached < 2.5 * ROWS
     on_disk, _ = epochs_of(url, workers=workers, cache=tmp_path / "kept")
     assert on_disk == expected
     assert epochs_of(url, workers=workers, cache=tmp_path / "kept") == (expected, 3 * ROWS)
-    # In another order, by others, a part of it: all of it is there.
+    # In another order, with other workers, or a part of it: all rows are cached.
     options = {"shuffle": False, "batch_size": 30, "shard": (1, 2)}
     expected, _ = epochs_of(url, **options)
     assert epochs_of(url, **options, cache=tmp_path / "kept") == (expected, 3 * ROWS // 2)
@@ -97,7 +97,7 @@ def test_every_kind_of_column_is_kept(tmp_path: Path) -> None:
         expected, _ = epochs_of(url, **options)
         folder = tmp_path / dtype
         assert epochs_of(url, **options, cache=folder)[0] == expected
-        # All but the one whose text is long.
+        # All rows but the one with a long text.
         assert epochs_of(url, **options, cache=folder) == (expected, 3 * 19)
 
 
@@ -123,7 +123,7 @@ def test_flips_are_those_without_a_cache(small: str, tmp_path: Path) -> None:
 def test_random_crops_do_not_depend_on_what_is_kept(
     small: str, tmp_path: Path, workers: int
 ) -> None:
-    """The first epoch's crops are taken of the kept size, too."""
+    """The crops of the first epoch are taken from the stored size, too."""
     options: dict[str, Any] = {"fit": "random_crop", "flip": True, "workers": workers}
     found, none = epochs_of(small, 1, **options, cache=tmp_path)
     assert workers or none == 0
@@ -173,7 +173,7 @@ def test_random_crops_are_the_boxes_of_the_original(tmp_path: Path) -> None:
     {"flip": True, "size": (40, 40)},
 ])  # fmt: skip
 def test_limits_are_for_encoded_images_only(small: str, options: dict[str, Any]) -> None:
-    """What the cache keeps may be larger: it is the cache's own, and no file of anybody's."""
+    """What the cache stores may be larger: the limits are for encoded images."""
     options = {**options, "cache": "ram", "workers": 0}
     limits = {"max_pixels": 32 * 24, "max_scans": 1, "max_chunks": 1}
     assert epochs_of(small, **options, **limits)[0] == epochs_of(small, **options)[0]
@@ -246,7 +246,7 @@ with FastLoader(url, **options, shuffle=True, cache=folder) as loader:
 
 
 def test_programs_that_are_killed_while_they_fill_it_leave_no_wrong_row(tmp_path: Path) -> None:
-    """Two at once on the same file, workers too, at random moments, four times."""
+    """Kill two processes that fill the same file, and workers, at random moments, four times."""
     url = table(tmp_path / "large.db", simple_rows(400))
     expected, _ = epochs_of(url, 1)
     rng = np.random.default_rng()
@@ -309,7 +309,7 @@ def test_a_damaged_file_is_noticed_and_mended(
 
 
 def marked(folder: Path, rows: int, marks: bytes, content: bytes) -> None:
-    """Leave of the file what a power failure may leave: marks, and no rows or garbage."""
+    """Leave what a power failure may leave of the file: marks without rows, or garbage."""
     path = file_in(folder)
     size = path.stat().st_size
     first_row = -(-rows // 4096) * 4096
@@ -382,8 +382,8 @@ CHANGES: dict[str, Callable[[Path, Path], Any]] = {
 def test_a_file_that_changes_under_a_loader_is_no_error(
     small: str, tmp_path: Path, change: str, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Not for workers that have it open, nor for one that starts then."""
-    rows = [(key, NEW_PICTURE, -1) for key, _, _ in simple_rows(ROWS, gap=3)]
+    """That holds for workers that have it open, and for one that starts then."""
+    rows = [(key, NEW_IMAGE, -1) for key, _, _ in simple_rows(ROWS, gap=3)]
     epochs_of(table(tmp_path / "other.db", rows), 1, workers=0, cache=tmp_path / "other")
     expected, _ = epochs_of(small)
     options = {**OPTIONS, "workers": workers, "cache": tmp_path / "kept", "slots": 2}
@@ -427,7 +427,7 @@ def test_a_cache_that_cannot_be_opened_holds_nothing_and_says_so(tmp_path: Path)
 
 
 def test_a_mark_is_read_once(small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And those that are close to each other together."""
+    """Marks that are close to each other are read together."""
     epochs_of(small, 1, cache=tmp_path)
     read, asked = os.pread, []
 
@@ -448,7 +448,7 @@ def test_a_broken_disk_is_no_error(
     caplog: pytest.LogCaptureFixture,
     broken: str,
 ) -> None:
-    """No such disk can be had here, so the calls are made to fail: they alone, in this process."""
+    """There is no broken disk here, so the calls fail instead, each alone, in this process."""
     expected, _ = epochs_of(small)
     epochs_of(small, cache=tmp_path)
     with open(file_in(tmp_path), "r+b") as file:  # so that there is something to unmark
@@ -476,7 +476,7 @@ def test_a_file_from_the_future_does_not_hold_anything_up(small: str, tmp_path: 
 
 
 def test_a_full_disk_is_no_error(tmp_path: Path) -> None:
-    """A limit of the process's, which is an error of the same calls."""
+    """The limit of the process makes the same calls fail."""
     url = table(tmp_path / "many.db", simple_rows(ROWS))
     expected, _ = epochs_of(url)
     script = f"""
@@ -499,7 +499,7 @@ print(hashlib.sha256(repr(found).encode()).hexdigest(), cached)
 
 
 def test_a_changed_table_is_another_one(either: Either, tmp_path: Path) -> None:
-    """Each change alone: what was kept before it is not looked at."""
+    """After each change, rows that were cached before it are not looked at."""
     url = either.table(simple_rows(ROWS))
     folder = tmp_path / "kept"
     kept = {"cache": folder, "workers": 0}
@@ -584,7 +584,7 @@ def test_a_sqlite_file_that_changes_meanwhile(tmp_path: Path, wal: bool, workers
         for _ in range(3):
             list(loader)
         assert loader.stats().cached_rows > ROWS / 2
-        writer.execute("UPDATE images SET image_data = ?, label = -1", (NEW_PICTURE,))
+        writer.execute("UPDATE images SET image_data = ?, label = -1", (NEW_IMAGE,))
         is_new = [bool((labels == -1).all()) for _, labels in loader]
         # What is in a ring and on its way there may be from before, and nothing else.
         for worker in range(workers or 1):

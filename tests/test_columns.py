@@ -1,4 +1,4 @@
-"""Values of the database become columns of a batch, or are said not to fit."""
+"""Values of the database become columns of a batch, or are reported as not fitting."""
 
 from __future__ import annotations
 

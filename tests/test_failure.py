@@ -1,4 +1,4 @@
-"""Whatever is wrong is an exception of ours, in the consumer: what, where, and what to do."""
+"""Whatever is wrong raises our own exception in the consumer: what, where, and what to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ workers = pytest.mark.parametrize("workers", [0, 2])
 
 @contextmanager
 def fails(error: type[FastloaderError], message: str) -> Iterator[None]:
-    """The block fails so within seconds (two on a quiet machine), and leaves no process."""
+    """Check that the block raises this error within a time limit and leaves no process."""
     start = time.monotonic()
     with pytest.raises(error, match=message):
         yield
@@ -179,7 +179,7 @@ def test_a_table_that_is_dropped_while_the_loader_runs_is_an_error(
     tmp_path: Path, workers: int
 ) -> None:
     path = table(tmp_path / "t.db", simple_rows(100))
-    # So that the workers, who are at the next epoch already, cannot have read all of it.
+    # So that the workers, which have begun the next epoch, cannot have read all of it.
     little = {"slots": 2, "fetch_bytes": 1}
     with FastLoader(path, size=(8, 8), batch_size=8, workers=workers, **little) as loader:
         list(loader)
@@ -205,7 +205,7 @@ def test_what_nobody_expected_comes_with_its_traceback() -> None:
 def test_rows_that_have_gone_are_bad_in_every_epoch_and_the_others_where_they_belong(
     tmp_path: Path, workers: int, shuffle: bool, gone: str
 ) -> None:
-    """At the ends of batches, at their beginnings, at the end of the table, and all of them."""
+    """Rows go at the ends of batches, at their beginnings, at the end of the table, and all."""
     path = table(tmp_path / "t.db", [(k, i, k) for k, i, _ in simple_rows(100)])
     options = {"size": (8, 8), "batch_size": 8, "workers": workers, "fetch_bytes": 3000}
     options |= {"shuffle": shuffle, "shuffle_block": 3, "on_error": "fill", "with_keys": True}

@@ -1,4 +1,4 @@
-"""Programs whose sys.executable is no Python: frozen ones, and those that embed Python."""
+"""Programs whose sys.executable is not Python: frozen ones, and those that embed Python."""
 
 from __future__ import annotations
 

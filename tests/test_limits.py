@@ -1,4 +1,4 @@
-"""A limit of the system that is reached is an error that names it; and watching ends nothing."""
+"""When a limit of the system is reached, an error names it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def path(tmp_path: Path) -> str:
 
 
 def outcomes(name: str, values: str, path: str, workers: int) -> list[str]:
-    """What becomes of a loader with each of these values of the limit. Only our own errors."""
+    """Return what a loader does under each value of the limit. Only our own errors may occur."""
     script = SCRIPT.format(name=name, values=values)
     return [eval(line) for line in run(script, path, workers).splitlines()]
 
@@ -69,13 +69,13 @@ def test_too_little_address_space_is_an_error_that_says_so(path: str, workers: i
     assert found[-1] == "20"
     assert any("RLIMIT_AS" in text for text in found)
     for text in found:
-        # A process that cannot even import what it needs has only its last words.
+        # Of a process that cannot even import what it needs, there are only the last words.
         assert text == "20" or "RLIMIT_AS" in text or "Its last words" in text, text
 
 
 @either_way
 def test_too_small_files_are_an_error_that_says_so(path: str, workers: int) -> None:
-    """Shared memory is a file to the kernel."""
+    """To the kernel, shared memory is a file."""
     found = outcomes("RLIMIT_FSIZE", "(10, 4096, 100_000, 1 << 20, 1 << 30)", path, workers)
     assert found[-1] == "20"
     for text in found[:-1]:
@@ -84,8 +84,7 @@ def test_too_small_files_are_an_error_that_says_so(path: str, workers: int) -> N
 
 
 def test_thirty_loaders_fit_into_the_usual_limit(path: str) -> None:
-    """A plan, the database's file, and of each worker its pipe, what it writes, its ring and the
-    ring's mapping."""
+    """A plan, the database's file, and of each worker: pipe, output, ring and its mapping."""
     script = """
     import resource
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -128,7 +127,7 @@ def test_too_few_descriptors_for_another_worker_are_an_error_that_says_so(path: 
 
 
 def broken_tiff() -> bytes:
-    """One that libtiff has much to say about."""
+    """Return an image about which libtiff prints many warnings."""
     out = io.BytesIO()
     Image.open(io.BytesIO(jpeg(64, 64))).save(out, "TIFF", compression="tiff_lzw")
     data = bytearray(out.getvalue())

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from ..cache.file import CacheFile, Place
+from ..cache.create import CacheFile
+from ..cache.file import Place
 from ..errors import FastloaderWarning
 from ..fields.slots import cached_columns, key_column, slot_columns
 from ..options.config import Config
