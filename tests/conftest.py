@@ -15,6 +15,7 @@ import pytest
 from .servers.cluster import Cluster, cluster
 from .servers.postgres import Database, all_servers, bindirs
 from .support import simple_rows, survey_processes, table, wait_until, worker_processes
+from .tiers import mark_all_but_few
 
 # The tests have time limits of their own, and the machines are shared.
 hypothesis.settings.register_profile("shared machine", deadline=None)
@@ -84,6 +85,11 @@ def no_process_is_left() -> Iterator[None]:
     finally:  # so that one test which leaves some is one failure, and not that of all after it
         for process in worker_processes() + survey_processes():
             process.kill()
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m deselects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    mark_all_but_few(items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -8,15 +8,26 @@ from outside hit such a place by chance; here a test goes through all of them.
 from __future__ import annotations
 
 import dis
-import os
 import sys
 from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
 import fastloader
 
-PACKAGE = fastloader.__file__.rpartition("/")[0]
+PACKAGE = Path(fastloader.__file__).parent
+
+
+def files_of(modules: Collection[str]) -> set[str]:
+    """Return the files of modules, and those of packages with everything below them."""
+    files = set()
+    for module in modules:
+        path = PACKAGE / module
+        found = [*path.rglob("*.py")] if path.is_dir() else [path.with_suffix(".py")]
+        assert all(file.is_file() for file in found), f"no module {module}"
+        files |= {str(file) for file in found}
+    return files
 
 
 class Interrupter:
@@ -24,22 +35,22 @@ class Interrupter:
 
     Parameters
     ----------
-    modules
-        The modules in which places count: paths in the package, for example "transport/ring".
-    at
+    modules : Collection[str]
+        The modules and packages of fastloader in which places count, for example
+        ``"observe/trace"`` or ``"consumer"``. One that does not exist is an error.
+    at : int
         The number of the place, from 0.
 
     Attributes
     ----------
-    seen
+    seen : int
         How many places were passed.
-    where
-        The function and the line of the place.
+    where : str
+        The function and the line of the interrupt.
     """
 
     def __init__(self, modules: Collection[str], at: int) -> None:
-        self._files = {f"{PACKAGE}/{module}.py" for module in modules}
-        assert all(map(os.path.exists, self._files)), "a module that does not exist has no places"
+        self._files = files_of(modules)
         self._at = at
         self._before: dict[FrameType, int] = {}
         self.seen = 0

@@ -21,10 +21,17 @@ from PIL import Image
 
 from fastloader.source.protocol import Chunk, Source
 
+from .tiers import full
+
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
 
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no test pictures at {DATA}")
+
+def needs_data(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that reads the photographs and corpora: full tier only, skipped without them."""
+    missing = pytest.mark.skipif(not DATA.is_dir(), reason=f"no test images at {DATA}")
+    marked: Callable[..., None] = missing(full(test))
+    return marked
 
 
 def photos(count: int | None = None) -> list[Path]:

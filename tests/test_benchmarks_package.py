@@ -19,6 +19,9 @@ from benchmarks.cases import CASES
 from benchmarks.peers import PEERS
 
 from .support import ROOT, jpeg, table
+from .tiers import full
+
+pytestmark = full
 
 MODULES = {"torch-dataloader": "torch", "huggingface": "datasets", "grain": "grain"}
 MODULES |= {"spdl": "spdl", "ray-data": "ray"}

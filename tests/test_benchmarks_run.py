@@ -27,6 +27,9 @@ from benchmarks import (
 
 from .servers.postgres import bindirs
 from .support import ROOT
+from .tiers import full
+
+pytestmark = full
 
 PHOTOS = ROOT.parent / "shared" / "data" / "photos"
 

@@ -21,12 +21,14 @@ from fastloader.fields import _kernel
 
 from .conftest import Either
 from .support import simple_rows
+from .tiers import full
 
 
 def findings(check: Any) -> list[tuple[str, str, str]]:
     return [tuple(finding) for finding in check()]
 
 
+@full
 @pytest.mark.parametrize("either", ["postgres"], indirect=True)
 def test_doctor_finds_this_machine_and_a_database_all_right(
     either: Either, capsys: pytest.CaptureFixture[str]

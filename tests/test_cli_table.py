@@ -18,6 +18,7 @@ from fastloader.cli.sheet import SHEET_WIDTH
 from .conftest import Either
 from .servers.postgres import Database
 from .support import jpeg, simple_rows, table
+from .tiers import few
 
 OPTIONS = ["--size", "16x16", "--batch-size", "8"]
 
@@ -221,6 +222,7 @@ def sheet_of(path: Path) -> np.ndarray[Any, np.dtype[np.int16]]:
         return np.asarray(sheet.convert("RGB"), np.int16)
 
 
+@few(3)
 @pytest.mark.parametrize(
     "options",
     [
@@ -300,6 +302,7 @@ def test_preview_of_two_images_a_row(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert np.abs(right - (0, 0, 200)).max() <= 5
 
 
+@few(1)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -324,6 +327,7 @@ def test_preview_of_what_there_is_not(
 # ---- what goes wrong on the way ------------------------------------------------------------------
 
 
+@few(3)
 @pytest.mark.parametrize("command", ["plan", "check", "preview"])
 def test_a_table_that_there_is_not_is_one_line(
     either: Either, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

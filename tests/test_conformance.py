@@ -16,6 +16,7 @@ import pytest
 from fastloader import FastLoader
 
 from .support import jpeg, simple_rows, table, unpacked
+from .tiers import few
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -182,6 +183,7 @@ def case(request: pytest.FixtureRequest, cases: Callable[[str], Case]) -> Case:
     return cases(request.param)
 
 
+@few(12)
 def test_every_epoch_has_the_same_keys_labels_and_pixels_in_the_same_order(
     consumer: Consumer, case: Case
 ) -> None:

@@ -17,8 +17,10 @@ from benchmarks import training_images
 from fastloader.cli import sheet as sheets
 
 from .support import ROOT, jpeg
+from .tiers import full
 
 
+@full
 def test_the_demo_trains_beside_the_usual_generator(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.demo", "--folder", str(tmp_path)]
     few = ["--rows", "130", "--steps", "60", "--batch-size", "2"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,11 +23,9 @@ workers = pytest.mark.parametrize("workers", [0, 2])
 
 @contextmanager
 def fails(error: type[FastloaderError], message: str) -> Iterator[None]:
-    """Check that the block raises this error within a time limit and leaves no process."""
-    start = time.monotonic()
+    """Expect the block to fail with this error, and to leave no process."""
     with pytest.raises(error, match=message):
         yield
-    assert time.monotonic() - start < 6.0
     assert worker_processes() == []
 
 

@@ -16,6 +16,7 @@ from fastloader.fields._kernel import Decoder
 
 from .kernel_images import LIMITS, SIMD, close, kernel_image, noise, raw
 from .support import FILTERS, decoded, jpeg, needs_data, photos, resized
+from .tiers import few
 
 # ---- filters -------------------------------------------------------------------------------------
 
@@ -231,6 +232,7 @@ FIT_OPTIONS: list[dict[str, Any]] = [
 ]
 
 
+@few(20)
 @SIMD
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("options", FIT_OPTIONS, ids=lambda o: o.get("fit", o.get("layout")))

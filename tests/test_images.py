@@ -21,6 +21,7 @@ from fastloader.plan.keys import key_numbers
 
 from .small_images import SMALL_IMAGES, encoded
 from .support import decoded, jpeg, table, unpacked
+from .tiers import few
 
 Make = Callable[..., FastLoader]
 
@@ -99,6 +100,7 @@ def test_a_row_with_one_bad_image_of_several_is_bad_and_says_which(
     assert why_three.startswith("column 'left': unknown image format (it starts with 6a 75 6e 6b")
 
 
+@few(9)
 @pytest.mark.parametrize("name", SMALL_IMAGES)
 def test_every_format_comes_through(make: Make, tmp_path: Path, name: str) -> None:
     if name.startswith("gray_16"):
@@ -114,6 +116,7 @@ def test_every_format_comes_through(make: Make, tmp_path: Path, name: str) -> No
     np.testing.assert_array_equal(images[0], expected[:, :, :3])
 
 
+@few(4)
 @pytest.mark.parametrize("format", ["GIF", "BMP", "TIFF", "PPM", "TGA", "ICO"])
 def test_other_formats_come_through_pillow(make: Make, tmp_path: Path, format: str) -> None:
     blob = encoded(format, "P" if format == "GIF" else "RGB")
@@ -314,6 +317,7 @@ def test_whether_a_cut_image_can_be_shown_does_not_depend_on_the_crop(format: st
     assert sum(bool(partial) for _, partial in outcomes) > 50
 
 
+@few(2)
 @pytest.mark.parametrize("format", WHOLE_IMAGES)
 def test_the_more_of_an_image_came_the_better_it_is(format: str) -> None:
     """It is bad at first, then partial, then whole."""

@@ -16,26 +16,31 @@ from fastloader import FastLoader
 
 from .interrupts import each_place
 from .support import open_files, simple_rows, table, unpacked, wait_until
+from .tiers import full
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="knows the bytecode of 3.11 on")
 
 OPTIONS = {"size": (16, 16), "batch_size": 8, "with_keys": True, "shuffle": True, "slots": 3}
 ROWS = 40
 
-KEEPING = (
-    "consumer/supervisor", "consumer/inbox", "consumer/in_process", "consumer/gate",
-    "consumer/restarts", "transport/ring", "transport/process", "transport/pipes",
-    "system/descriptors", "worker/fetch_thread",
-)  # fmt: skip
-TAKING = (
-    *KEEPING, "loader", "consumer/delivery", "consumer/progress", "consumer/tally", "fields/batch",
-    "observe/clock", "worker/producer",
-)  # fmt: skip
-MAKING = (*KEEPING, "consumer/crew", "worker/survey")
-CLOSING = (*MAKING, "consumer/delivery", "loader", "worker/producer")
+TAKING = ("loader", "consumer", "fields/batch", "observe", "system", "transport", "worker")
+MAKING = ("consumer", "system", "transport", "worker")
 
-# All places without workers; some places with a worker, because it is replaced each time.
-workers_and_step = pytest.mark.parametrize(("workers", "step"), [(0, 1), (1, 13)])
+
+def workers_and_steps(*steps: tuple[int, int]) -> pytest.MarkDecorator:
+    """Number of workers, and every how many places one is interrupted.
+
+    In ``make test``, a seventh of the places that ``make test-full`` tries.
+    """
+    return pytest.mark.parametrize(
+        ("workers", "step"),
+        [(workers, 7 * step + 1) for workers, step in steps]
+        + [pytest.param(workers, step, marks=full) for workers, step in steps],
+    )
+
+
+# Without workers all places; with one, which is replaced each time, some.
+workers_and_step = workers_and_steps((0, 1), (1, 13))
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +98,7 @@ def test_a_close_that_was_interrupted_is_finished_by_the_next_one(
     path: str, workers: int, step: int
 ) -> None:
     before, others = open_files(), psutil.Process().children()
-    for interrupter in each_place(CLOSING, step=step):
+    for interrupter in each_place((*MAKING, "loader"), step=step):
         loader = FastLoader(path, workers=workers, **OPTIONS)
         iterator = iter(loader)
         next(iterator)
@@ -107,7 +112,7 @@ def test_a_close_that_was_interrupted_is_finished_by_the_next_one(
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of what is left to its finalizers
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(("workers", "step"), [(0, 1), (2, 41)])
+@workers_and_steps((0, 1), (2, 41))
 def test_a_loader_whose_making_is_interrupted_leaves_nothing(
     path: str, workers: int, step: int
 ) -> None:

@@ -22,6 +22,7 @@ from fastloader.fields._kernel import Decoder
 from .small_images import SMALL_IMAGES
 from .small_jpegs import HEIGHT, SMALL_JPEGS, WIDTH
 from .support import DATA, compiled, decoded, jpeg, needs_data, needs_sources, photos, resized
+from .tiers import few
 
 LIBC = ctypes.CDLL(None)
 LIMITS = {"max_pixels": 10**8, "max_scans": 100}
@@ -86,6 +87,7 @@ def test_the_same_size_is_the_decoded_image_itself() -> None:
     np.testing.assert_array_equal(decode(blob, 67, 101), decoded(blob))
 
 
+@few(6)
 @pytest.mark.parametrize("seed", range(40))
 def test_vector_and_portable_code_give_the_same_bytes(seed: int) -> None:
     rng = random.Random(seed)

@@ -16,6 +16,7 @@ from fastloader.source.postgres.source import PostgresSource
 from .servers.cluster import Cluster, cluster
 from .servers.postgres import Database, standby_of
 from .support import all_keys, jpeg, parts_of
+from .tiers import few
 
 ROWS = 600
 KEYS = list(range(1, ROWS + 1))
@@ -57,6 +58,7 @@ def connections(database: Database) -> list[Any]:
     return found
 
 
+@few(1)
 @workers
 def test_a_full_table_of_connections_is_waited_for(filled: Database, workers: int) -> None:
     most = int(filled.execute("SHOW max_connections")[0][0])
@@ -94,6 +96,7 @@ def test_the_first_connection_waits_for_one_too(filled: Database, workers: int) 
     timer.join()
 
 
+@few(1)
 @workers
 def test_a_first_connection_that_is_never_had_is_an_error(filled: Database, workers: int) -> None:
     others = connections(filled)
@@ -170,6 +173,7 @@ def test_a_source_of_another_database_is_refused(filled: Database, consistency: 
         other.drop()
 
 
+@few(1)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_failover_to_another_cluster_is_an_error(server: Cluster, workers: int) -> None:
     """The URL names two servers; the second has a table that looks the same."""

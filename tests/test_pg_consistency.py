@@ -15,6 +15,7 @@ from fastloader import FastLoader, SourceError
 from .servers.cluster import Cluster
 from .servers.postgres import Database
 from .support import jpeg, survey_processes, unpacked, wait_until, worker_processes
+from .tiers import few
 
 ROWS = 900
 OPTIONS = {"size": (8, 8), "batch_size": 8, "with_keys": True, "fetch_bytes": 10_000}
@@ -76,6 +77,7 @@ def writer(database: Database, seed: int = 0) -> Iterator[list[int]]:
         thread.join()
 
 
+@few(2)
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_in_a_snapshot_nothing_changes_while_others_write(
     database: Database, url: str, workers: int
@@ -135,6 +137,7 @@ def kill_workers(database: Database, who: str = "fastloader worker%") -> int:
     )
 
 
+@few(2)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("consistency", ["snapshot", "latest"])
 def test_rows_come_once_in_order_though_connections_are_ended(
@@ -223,9 +226,7 @@ def test_the_snapshot_is_held_no_longer_than_the_loader_lives(database: Database
         next(iter(loader))
         assert held() > 0
     wait_until(lambda: held() == 0)
-    start = time.monotonic()
-    database.execute("DROP TABLE images")
-    assert time.monotonic() - start < 5
+    database.execute("DROP TABLE images")  # an error where it has to wait: see lock_timeout
 
 
 def test_idle_transactions_are_not_ended_by_the_servers_timeouts(

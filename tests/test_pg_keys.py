@@ -15,6 +15,7 @@ from fastloader.source.postgres.source import PostgresSource
 
 from .servers.postgres import Database
 from .support import all_keys, jpeg, unpacked
+from .tiers import few
 
 OPTIONS = {"size": (8, 8), "batch_size": 3, "with_keys": True, "fetch_bytes": 1}
 
@@ -50,6 +51,7 @@ def prepared(database: Database, kind: str, values: list[str]) -> str:
     return database.table(rows, columns=columns)
 
 
+@few(6)
 @pytest.mark.parametrize("consistency", ["snapshot", "latest"])
 @pytest.mark.parametrize("kind", TYPES)
 def test_keys_of_other_types_come_once_and_in_their_order(
@@ -119,6 +121,7 @@ CASTS = {
 }
 
 
+@few(4)
 @pytest.mark.parametrize("kind", CASTS)
 def test_another_type_is_refused_with_a_query_and_an_index_that_serve(
     database: Database, kind: str

@@ -11,6 +11,7 @@ from PIL import Image
 
 from .kernel_images import SIMD, kernel_image, noise, raw
 from .support import FILTERS, jpeg
+from .tiers import few
 
 # ---- channels, alpha -----------------------------------------------------------------------------
 
@@ -98,6 +99,7 @@ def test_nchw_of_bytes_is_the_transposed_image() -> None:
     )
 
 
+@few(4)
 @pytest.mark.parametrize("seed", range(20))
 def test_vector_and_portable_code_give_the_same_bytes_whatever_the_options(seed: int) -> None:
     rng = np.random.default_rng(seed)

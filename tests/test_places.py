@@ -54,11 +54,9 @@ def test_a_folder_with_modules_named_like_the_standard_library(small: str, tmp_p
 
 def test_a_notebook_kernel(small: str, tmp_path: Path) -> None:
     """ipython runs what is piped to it cell by cell, with no file behind ``__main__``."""
-    if shutil.which("ipython", path=Path(sys.executable).parent) is None:
-        pytest.skip("ipython is not installed")
-    ipython = str(Path(sys.executable).parent / "ipython")
+    pytest.importorskip("IPython", reason="no IPython: notebooks are not tested")
     out = run(
-        ipython, "--quick", "--no-banner", "--colors=NoColor",
+        sys.executable, "-m", "IPython", "--quick", "--no-banner", "--colors=NoColor",
         input=BODY.format(path=small),
         env={**os.environ, "IPYTHONDIR": str(tmp_path), "HOME": str(tmp_path)},
     )  # fmt: skip

@@ -20,6 +20,7 @@ from .conftest import Either
 from .ray_rows import check_equal, in_order, loaded, rows_of
 from .servers.postgres import PASSWORD, Database, lock
 from .support import jpeg, photos, simple_rows, table, unpacked, wait_until
+from .tiers import few, full
 
 ray = pytest.importorskip("ray", reason="no Ray: fastloader.adapters.ray is not tested")
 pytest.importorskip("ray.data", reason="no Ray Data: fastloader.adapters.ray is not tested")
@@ -65,12 +66,14 @@ def test_every_row_is_there_once_with_the_loaders_pixels(either: Either) -> None
     assert dataset.count() == 500
 
 
+@few(2)
 @pytest.mark.parametrize("blocks", [1, 3, 7, 100, 1000])
 def test_any_number_of_blocks(small: str, blocks: int) -> None:
     dataset = read(small, **SMALL, override_num_blocks=blocks)
     check_equal(rows_of(dataset), loaded(small, **SMALL))
 
 
+@few(2)
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float16"])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 def test_types_and_layouts(small: str, dtype: str, layout: str) -> None:
@@ -109,6 +112,7 @@ def test_keys_of_text(database: Database) -> None:
     check_equal(rows_of(read(url, **SMALL)), loaded(url, **SMALL))
 
 
+@few(1)
 @pytest.mark.parametrize("options", [{"shuffle": True}, {"shuffle": True, "shuffle_block": 8}, {}])
 def test_each_execution_is_the_loaders_next_epoch(small: str, options: dict[str, Any]) -> None:
     options = {**SMALL, **options, "fit": "random_crop", "flip": True, "seed": 5}
@@ -124,6 +128,7 @@ def test_each_execution_is_the_loaders_next_epoch(small: str, options: dict[str,
     np.testing.assert_array_equal(later["image_data"], epochs[1]["image_data"])
 
 
+@few(2)
 @pytest.mark.parametrize("options", [{"shuffle": True}, {"flip": True}, {"fit": "random_crop"}])
 @pytest.mark.parametrize("missing", ["counter", "context"])
 def test_a_ray_that_does_not_count_executions_is_a_warning(
@@ -162,6 +167,7 @@ def test_what_ray_offers_works(small: str) -> None:
     assert "secret" not in repr(dataset)
 
 
+@full
 def test_torch_and_tensorflow_get_tensors(small: str) -> None:
     torch = pytest.importorskip("torch")
     dataset = read(small, **SMALL, layout="NCHW")
@@ -295,6 +301,7 @@ def test_a_bad_row_is_a_row_error(tmp_path: Path) -> None:
     assert any(issubclass(kind, RowError) for kind in causes(caught.value))
 
 
+@few(1)
 @pytest.mark.parametrize("on_error", ["skip", "fill"])
 def test_bad_rows_are_left_out_or_filled(tmp_path: Path, on_error: str) -> None:
     url = with_bad_rows(tmp_path / "t.db")
@@ -334,6 +341,7 @@ def test_mistakes_are_errors_at_once(small: str, tmp_path: Path) -> None:
         read(small, dtype="bfloat16")
 
 
+@few(2)
 @pytest.mark.parametrize("name", NOT_HERE)
 def test_what_is_rays_business_is_refused_with_advice(small: str, name: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name} is not for Ray: "):

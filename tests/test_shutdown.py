@@ -21,6 +21,7 @@ from .programs import PREAMBLE, run
 from .servers.postgres import Database
 from .servers.proxy import Proxy
 from .support import jpeg, open_files, simple_rows, table, wait_until, worker_processes
+from .tiers import few
 
 either_way = pytest.mark.parametrize("workers", [0, 2])
 
@@ -217,6 +218,7 @@ print(200)
 }
 
 
+@few(5)
 @either_way
 @pytest.mark.parametrize("end", ENDS)
 def test_the_interpreter_may_end_in_any_way(path: str, workers: int, end: str) -> None:
@@ -224,6 +226,7 @@ def test_the_interpreter_may_end_in_any_way(path: str, workers: int, end: str) -
     assert run(ENDS[end], path, workers, preamble=preamble) == "200\n"
 
 
+@few(2)
 @either_way
 @pytest.mark.parametrize("closed", ["0", "1", "2", "0 1 2"])
 def test_a_program_may_have_closed_its_standard_files(

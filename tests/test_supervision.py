@@ -22,6 +22,7 @@ from fastloader.transport import messages
 from fastloader.transport.messages import Record
 
 from .support import jpeg, table, unpacked, wait_until, worker_processes
+from .tiers import few
 
 ROWS = 400
 
@@ -45,6 +46,7 @@ def keys_of(loader: FastLoader) -> list[int]:
     return [key for *_, keys in unpacked(loader) for key in keys.tolist()]
 
 
+@few(3)
 @pytest.mark.parametrize("seed", range(20))
 def test_keys_come_once_in_order_though_workers_are_killed_at_random(
     loader: FastLoader, seed: int
@@ -181,7 +183,7 @@ def test_closing_wakes_who_waits(loader: FastLoader) -> None:
     waiting.start()
     time.sleep(0.2)
     loader.close()
-    waiting.join(10)
+    waiting.join(30)
     assert outcome == ["ClosedError"]
 
 

@@ -15,6 +15,7 @@ import pytest
 from fastloader import ConfigError, CopyError, FastLoader
 
 from .support import jpeg, parts_of, table, unpacked
+from .tiers import few
 
 torch = pytest.importorskip("torch", reason="no PyTorch: fastloader.adapters.torch is not tested")
 
@@ -39,6 +40,7 @@ def in_ring(loader: FastLoader, tensor: Any) -> bool:
 # ---- tensors over the ring -----------------------------------------------------------------------
 
 
+@few(3)
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 def test_images_are_channels_first_in_the_ring_and_hold_the_loaders_values(

@@ -20,6 +20,7 @@ from fastloader import ConfigError, FastLoader
 from .programs import on_hosts
 from .servers.cluster import free_ports
 from .support import simple_rows, table
+from .tiers import few, full
 
 torch = pytest.importorskip("torch", reason="no PyTorch: its trainers are not tested")
 
@@ -61,6 +62,7 @@ class Rows(IterableDataset[Any]):
             yield from zip(images, labels, strict=True)
 
 
+@few(2)
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("collate", [None, list])
 @pytest.mark.parametrize("label", ["label", None])
@@ -250,6 +252,7 @@ accelerator.end_training()
 """
 
 
+@full
 @pytest.mark.parametrize("how", ["prepare", "as it is"])
 def test_two_processes_of_accelerate_see_every_row_or_are_told(small: str, how: str) -> None:
     pytest.importorskip("accelerate", reason="no Accelerate: it is not tested")
