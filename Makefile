@@ -18,27 +18,36 @@ ASAN := LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=li
 # Where the wheel is tested.
 SHIPPED := $(CURDIR)/build/shipped
 
-# A process for each core, and no more threads than that.
-EACH_CORE := -n auto --dist worksteal
+# Three processes for two cores: tests that wait for timeouts leave room for one more. No more
+# threads than that.
+EACH_CORE := -n $$((($$(nproc) * 3 + 1) / 2)) --dist worksteal
 export OPENBLAS_NUM_THREADS := 1
 
 # What says that every row comes once, whatever happens: with the cache on, too.
 ONCE := tests/test_shards.py tests/test_resume.py tests/test_failure.py
+# The files with tests that need the sources: no others have to be imported to find them.
+SOURCE := $(shell grep -l 'needs_sources' tests/test_*.py)
 
-.PHONY: help demo test test-oldest test-newest lint kernel sanitize jpeg3 fuzz wheel constraints release benchmarks clean $(SHIPPED)/ready
+# COVERAGE=yes measures the lines and branches that make test reaches, in all processes.
+COVERAGE ?=
+COVERED := $(if $(COVERAGE),-m coverage run)
+export COVERAGE_FILE := $(CURDIR)/build/coverage/data
+
+.PHONY: help demo test test-full test-rest test-oldest test-newest servers lint kernel sanitize jpeg3 fuzz wheel constraints release benchmarks clean $(SHIPPED)/ready
 
 help:
 	@echo "make demo                 train from a database, beside the usual generator"
 	@echo "     IMAGES=some/folder   with your own pictures (subfolder or labels.csv = label)"
 	@echo "     DB=postgres          from PostgreSQL in place of SQLite; a server comes along"
-	@echo "make test                 lint, type check, and the whole test suite against the wheel"
+	@echo "make test                 lint, type check, and a few tests of each kind against the wheel"
+	@echo "make test-full            all tests: all servers, seeds, corpora and dependencies; coverage"
 	@echo "make sanitize             kernel, corpora and PostgreSQL under ASan and UBSan"
 	@echo "make jpeg3                the kernel with libjpeg-turbo 3.x"
 	@echo "make fuzz                 libFuzzer over the kernel (clang)"
 	@echo "     FORMAT=png MINUTES=30"
 	@echo "make wheel                source archive and wheel, with the codecs inside, in dist/"
 	@echo "make kernel               compile what was changed in csrc/ and the .pyx, in place"
-	@echo "make test-oldest          the suite with the oldest dependencies; test-newest"
+	@echo "make test-oldest          make test's suite with the oldest dependencies; test-newest"
 	@echo "make release              all that has to hold before a version is tagged"
 	@echo "make benchmarks           all figures of docs/measured.md, which takes an hour"
 	@echo "make clean                remove what the others made"
@@ -46,14 +55,31 @@ help:
 demo: $(VENV)/demo.done
 	$(BIN)/python -m benchmarks.demo
 
-# What is tested is what is shipped: the whole suite runs against the wheel, away from the sources, with
-# no compiler on the path. What is about the sources, or compiles some, runs where they are.
+# What is tested is what is shipped: the suite runs against the wheel, away from the sources, with no
+# compiler on the path. What is about the sources, or compiles some, runs where they are. The two
+# tiers, test and test-rest, have no test in common; docs/testing.md says more.
 test: lint $(SHIPPED)/ready
-	$(IN_SHIPPED) python -m pytest $(EACH_CORE) -m "not source"
-	FASTLOADER_CACHE=ram $(IN_SHIPPED) python -m pytest $(EACH_CORE) $(ONCE)
-	$(BIN)/python -m pytest $(EACH_CORE) -m source
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(IN_SHIPPED) python $(COVERED) -m pytest $(EACH_CORE) -m "not source and not full"
+	$(BIN)/python $(COVERED) -m pytest $(EACH_CORE) -m "source and not full" $(SOURCE)
+	$(if $(COVERAGE),$(BIN)/python -m coverage combine --quiet build/coverage)
+	$(if $(COVERAGE),$(BIN)/python -m coverage report)
 
-# An environment with nothing but the wheel, which finds all other packages in .venv.
+test-rest: servers $(SHIPPED)/ready
+	$(IN_SHIPPED) python -m pytest $(EACH_CORE) -m "full and not source"
+	FASTLOADER_CACHE=ram $(IN_SHIPPED) python -m pytest $(EACH_CORE) $(ONCE)
+	$(BIN)/python -m pytest $(EACH_CORE) -m "full and source" $(SOURCE)
+
+test-full: servers
+	$(MAKE) test test-rest test-oldest test-newest COVERAGE=yes
+
+# Another PostgreSQL, PgBouncer and openssl. Without them their tests are skipped, and say so.
+servers:
+	@tools/test-servers
+
+# An environment with nothing but the wheel, which finds all other packages in .venv. Its last .pth
+# file begins the measuring of coverage in each process, where that is asked for.
+MEASURED := import os; os.getenv("COVERAGE_PROCESS_CONFIG") and __import__("coverage").process_startup()
 IN_SHIPPED = cd $(SHIPPED)/tree && PATH="$(SHIPPED)/venv/bin:$(SHIPPED)/path" \
 	TESTED_WHEEL=$$(basename $(CURDIR)/dist/*.whl)
 TREE := tests benchmarks csrc docs fuzz licenses Makefile LICENSE pyproject.toml $(wildcard *.md)
@@ -66,8 +92,9 @@ $(SHIPPED)/ready: wheel $(VENV)/torch.tried
 		-exec ln -sf -t $(SHIPPED)/path {} +
 	@$(BIN)/python -m venv --without-pip $(SHIPPED)/venv
 	@$(PIP) --python $(SHIPPED)/venv install --no-deps dist/*.whl
-	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
-		> $$($(SHIPPED)/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/others.pth
+	@packages() { "$$1" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }; \
+		there=$$(packages $(SHIPPED)/venv/bin/python) here=$$(packages $(BIN)/python); \
+		echo $$here > $$there/others.pth; echo '$(MEASURED)' > $$there/zz_measured.pth
 
 lint: $(VENV)/test.done
 	$(BIN)/ruff check .
@@ -82,11 +109,13 @@ lint: $(VENV)/test.done
 # descriptor 2, which pytest would otherwise keep to itself when the process aborts.
 sanitize: $(VENV)/test.done
 	FASTLOADER_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
-	$(ASAN) PYTHONPATH=build/sanitize/lib FASTLOADER_EXPECT_SANITIZED=1 FASTLOADER_TEST_PG= \
-		$(BIN)/pytest $(EACH_CORE) --import-mode=append --capture=sys \
-		$(KERNEL_TESTS) tests/test_source.py tests/test_postgres.py tests/test_pg_images.py \
-		tests/test_pg_hostile.py tests/test_pg_consistency.py tests/test_pg_faults.py \
-		-k "not tensorflow"
+	$(SANITIZED) $(KERNEL_TESTS) -k "not tensorflow"
+	$(SANITIZED) $(HOSTILE_TESTS) -k "not tensorflow" -m "not full"
+
+SANITIZED = $(ASAN) PYTHONPATH=build/sanitize/lib FASTLOADER_EXPECT_SANITIZED=1 FASTLOADER_TEST_PG= \
+	$(BIN)/pytest $(EACH_CORE) --import-mode=append --capture=sys
+HOSTILE_TESTS := tests/test_source.py tests/test_postgres.py tests/test_pg_images.py \
+	tests/test_pg_hostile.py tests/test_pg_consistency.py tests/test_pg_faults.py
 
 # The kernel with libjpeg-turbo 3.x in place of the system's 2.1: the same tests, the same pixels.
 KERNEL_TESTS := tests/test_kernel.py tests/test_geometry.py tests/test_pixel_types.py \
@@ -119,7 +148,7 @@ fuzz:
 WHEEL_MB := 3
 wheel: $(VENV)/test.done
 	@rm -rf build/wheel dist
-	$(BIN)/python -m build --outdir build/wheel .
+	$(BIN)/python -m build --no-isolation --outdir build/wheel .
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m auditwheel repair --strip --wheel-dir dist build/wheel/*.whl
 	@mv build/wheel/*.tar.gz dist/
 	$(BIN)/python -m twine check --strict dist/*
@@ -128,11 +157,12 @@ wheel: $(VENV)/test.done
 	@ls -l dist
 
 # The suite against the wheel with the oldest releases that pyproject.toml allows, and with the newest.
+AGED := not source and not full
 test-oldest: AGES := --constraint tools/oldest.txt
 test-oldest test-newest: $(SHIPPED)/ready
 	rm -rf build/$@ && $(PYTHON) -m venv build/$@
-	build/$@/bin/python -m pip -q install $(AGES) "$$(echo $(CURDIR)/dist/*.whl)[test]"
-	$(IN_SHIPPED) PATH="$(CURDIR)/build/$@/bin:$(SHIPPED)/path" python -m pytest $(EACH_CORE) -m "not source"
+	tools/pip-install build/$@/bin/python $(AGES) "$$(echo $(CURDIR)/dist/*.whl)[test]"
+	$(IN_SHIPPED) PATH="$(CURDIR)/build/$@/bin:$(SHIPPED)/path" python -m pytest $(EACH_CORE) -m "$(AGED)"
 
 # What is installed now becomes what a development environment gets.
 constraints: $(VENV)/test.done
@@ -168,7 +198,7 @@ $(VENV)/created.done:
 	@touch $@
 
 $(VENV)/%.done: $(VENV)/created.done pyproject.toml $(EXTENSIONS)
-	@echo "Installing fastloader[$*] into $(VENV), which takes a minute or two"
+	@echo "Installing fastloader[$*] into $(VENV)"
 	@tools/pip-install $(BIN)/python $(PINNED) --editable ".[$*]"
 	@touch $@
 
@@ -176,7 +206,7 @@ $(VENV)/%.done: $(VENV)/created.done pyproject.toml $(EXTENSIONS)
 # Without it the tests of that adapter are skipped, and say so.
 TORCH ?= torch==2.13.0+cpu torchdata accelerate
 $(VENV)/torch.tried: $(VENV)/test.done
-	@$(PIP) install $(TORCH) 2>/dev/null || echo "No $(TORCH) to be had: its tests will be skipped"
+	@tools/pip-install $(BIN)/python $(TORCH) 2>/dev/null || echo "No $(TORCH) to be had: its tests will be skipped"
 	@touch $@
 
 clean:

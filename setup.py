@@ -9,6 +9,7 @@ import re
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
 from pathlib import Path
 
@@ -49,7 +50,16 @@ sanitize = os.environ.get("FASTLOADER_SANITIZE", "0") not in ("", "0")
 
 
 class BuildKernel(build_ext):
-    """Check for the headers, then build, with more warnings for csrc/ than for Cython's output."""
+    """Check for the headers, then compile on all cores.
+
+    Both extensions are compiled at once, and so are the files of csrc/, with more warnings than what
+    Cython generates.
+    """
+
+    def finalize_options(self):
+        """Use all cores, unless the command line says how many."""
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count() or 1
 
     def build_extensions(self):
         """Build all extensions, if the headers are there."""
@@ -73,15 +83,20 @@ class BuildKernel(build_ext):
         if ext.name != KERNEL:
             super().build_extension(ext)
             return
-        # The warnings are for our own C, not for what Cython generates. So csrc/ is compiled first,
-        # and its objects are passed to the linker.
-        objects = self.compiler.compile(
-            sorted(glob("csrc/*.c")),
-            output_dir=self.build_temp,
-            extra_postargs=["-std=c11", *WARNINGS, *ext.extra_compile_args],
-            depends=ext.depends,
-        )
-        ext.extra_objects = objects
+
+        # The warnings are for our own C; what Cython generates is not held to them. So csrc/ is
+        # compiled first and handed to the linker.
+        def compiled(source):
+            (made,) = self.compiler.compile(
+                [source],
+                output_dir=self.build_temp,
+                extra_postargs=["-std=c11", *WARNINGS, *ext.extra_compile_args],
+                depends=ext.depends,
+            )
+            return made
+
+        with ThreadPoolExecutor(self.parallel) as pool:
+            ext.extra_objects = [*pool.map(compiled, sorted(glob("csrc/*.c")))]
         super().build_extension(ext)
 
 
