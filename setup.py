@@ -52,8 +52,8 @@ sanitize = os.environ.get("FASTLOADER_SANITIZE", "0") not in ("", "0")
 class BuildKernel(build_ext):
     """Check for the headers, then compile on all cores.
 
-    Both extensions are compiled at once, and so are the files of csrc/, with more warnings than what
-    Cython generates.
+    Both extensions are compiled at once, and so are the files of csrc/, with more warnings than
+    the C that Cython generates.
     """
 
     def finalize_options(self):
@@ -84,8 +84,8 @@ class BuildKernel(build_ext):
             super().build_extension(ext)
             return
 
-        # The warnings are for our own C; what Cython generates is not held to them. So csrc/ is
-        # compiled first and handed to the linker.
+        # The warnings are for our own C, not for what Cython generates. So csrc/ is compiled first,
+        # and its objects are passed to the linker.
         def compiled(source):
             (made,) = self.compiler.compile(
                 [source],

@@ -1,4 +1,4 @@
-"""Compare this checkout with another one: is anything slower than it was?
+"""Compare this checkout with another one, to see whether anything has become slower.
 
 Both run what the benchmarks end_to_end, first_batch and handover run, each with its own code, and
 import the package, in turn and over the same tables. Compile the other one first, in its folder:

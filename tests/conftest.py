@@ -33,7 +33,7 @@ def small(tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Callable[[Path], Cluster]]:
-    """Starts a server with the programs in a folder, once."""
+    """Return a function that starts a server with the programs in a folder, once."""
     with contextlib.ExitStack() as running:
         yield functools.cache(lambda bindir: running.enter_context(cluster(bindir)))
 
@@ -46,15 +46,17 @@ def server(request: pytest.FixtureRequest, servers: Callable[[Path], Cluster]) -
 
 @pytest.fixture
 def database(server: Cluster) -> Iterator[Database]:
-    """An empty one."""
+    """Yield an empty database, which is dropped after the test."""
     database = Database(server)
     yield database
     database.drop()
 
 
 class Either:
-    """An empty database of one kind or the other. url: of it. table: makes ``images`` of the rows;
-    the url."""
+    """An empty database of one kind or the other.
+
+    ``url`` is its URL. ``table`` creates the table ``images`` from rows and returns the URL.
+    """
 
     def __init__(self, url: str, table: Callable[[Iterable[tuple[Any, ...]]], str]) -> None:
         self.url, self.table = url, table
@@ -93,7 +95,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Shows what tests have recorded as their summary: tables that belong in every run's output."""
+    """Show what tests have recorded as their summary: tables that belong in every output."""
     for report in terminalreporter.getreports("passed") + terminalreporter.getreports("failed"):
         for name, text in report.user_properties:
             if name == "summary":

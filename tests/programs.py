@@ -27,7 +27,7 @@ def make(**options):
 
 
 def run(script: str, path: str, workers: int, *, preamble: str = PREAMBLE) -> str:
-    """What the program prints. It ends in time, with exit code 0 and without a complaint."""
+    """Return what the program prints; it must end in time, with exit code 0 and no complaint."""
     done = subprocess.run(
         [sys.executable, "-c", preamble + textwrap.dedent(script), path, str(workers)],
         capture_output=True, text=True, timeout=60, check=False,
@@ -38,7 +38,7 @@ def run(script: str, path: str, workers: int, *, preamble: str = PREAMBLE) -> st
 
 
 def in_a_fork(what: Callable[[], object]) -> None:
-    """Calls it in a fork of this process, which fails the test where that raises or hangs."""
+    """Call it in a fork of this process, and fail the test if it raises or hangs."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -58,7 +58,7 @@ def in_a_fork(what: Callable[[], object]) -> None:
 
 
 def on_hosts(commands: list[list[str]], environments: list[dict[str, str]]) -> list[Any]:
-    """What each process prints last, as JSON; they run at the same time."""
+    """Run processes at the same time, and return what each prints last, as JSON."""
     processes = [
         subprocess.Popen(
             [sys.executable, *command], cwd=ROOT, env={**os.environ, **environment}, text=True,

@@ -59,7 +59,7 @@ def table(
     columns: str = "id INTEGER PRIMARY KEY, image_data BLOB, label INTEGER",
     name: str = "images",
 ) -> str:
-    """A SQLite file with these rows; its path."""
+    """Create a SQLite file with these rows, and return its path."""
     connection = sqlite3.connect(path)
     with connection:
         connection.execute(f'CREATE TABLE "{name}" ({columns})')
@@ -86,7 +86,7 @@ def parts_of(batch: Any, key: str = "id") -> tuple[Any, ...]:
 
 
 def unpacked(batches: Iterable[Any], key: str = "id") -> Iterator[tuple[Any, ...]]:
-    """The :func:`parts_of` each batch. Keeps none of them."""
+    """Yield the :func:`parts_of` each batch, and keep none of them."""
     return map(partial(parts_of, key=key), batches)
 
 
@@ -139,8 +139,10 @@ def resized(
     filter: str = "bilinear",
     box: tuple[float, float, float, float] | None = None,
 ) -> NDArray[np.float64]:
-    """Antialiased in float64, not rounded, clipped to 0..255; box as Pillow's: left, top, right,
-    bottom."""
+    """Return the image resized with antialiasing, in float64, not rounded, clipped to 0..255.
+
+    The box is Pillow's: left, top, right, bottom.
+    """
     left, top, right, bottom = box or (0.0, 0.0, float(image.shape[1]), float(image.shape[0]))
     down = weights(image.shape[0], height, filter, (top, bottom))
     across = weights(image.shape[1], width, filter, (left, right))
@@ -160,7 +162,7 @@ needs_sources = pytest.mark.source
 
 
 def compiled(program: Path, sources: Iterable[Path], *options: str, compiler: str = "cc") -> Path:
-    """The program, made of C files; those of csrc/ by their names alone."""
+    """Compile C files to a program, and return it; those of csrc/ go by their names alone."""
     paths = [str(ROOT / "csrc" / source) for source in sources]
     libraries = [option for option in options if option.startswith("-l")]
     flags = [option for option in options if option not in libraries]
@@ -179,7 +181,7 @@ def unsanitized_environment() -> dict[str, str]:
 
 
 def worker_processes(parent: int | None = None) -> list[psutil.Process]:
-    """The worker processes below this one."""
+    """Return the worker processes below this one."""
     return [p for p in _children(parent) if is_worker(p)]
 
 
@@ -208,7 +210,7 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
 
 
 def open_files() -> list[str]:
-    """What this process's descriptors point to."""
+    """Return what the descriptors of this process point to."""
     found = []
     for fd in os.listdir("/proc/self/fd"):
         try:
@@ -222,13 +224,13 @@ def open_files() -> list[str]:
 
 
 def all_keys(source: Source) -> NDArray[Any]:
-    """The key column, its parts joined."""
+    """Return the whole key column of a source."""
     parts = [*source.keys()]
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
 def blobs_of(chunk: Chunk, column: int = 0) -> list[bytes]:
-    """Copies of the images of a chunk, of the image column with this number."""
+    """Return copies of the blobs of a chunk, from the image column with this number."""
     blobs = chunk.images[column]
     if not isinstance(blobs, np.ndarray):
         return [bytes(blob) for blob in blobs]

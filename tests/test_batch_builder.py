@@ -41,7 +41,7 @@ REASONS = {
 
 @cache
 def blob(level: int, kind: int = GOOD) -> bytes:
-    """A gray image."""
+    """Return the blob of a gray image, or of one that is broken or missing."""
     if kind in (BROKEN, MISSING):
         return b"this is not an image" if kind == BROKEN else b""
     file = io.BytesIO()
@@ -123,7 +123,7 @@ def tables(draw: st.DrawFn) -> Table:
 
 
 def slot_of(config: Config) -> Arrays:
-    """A slot with what the batch before has left in it."""
+    """Return a slot with what the batch before has left in it."""
     columns = slot_columns(config, LABELS, "int64")
     shapes = {c.name: (c.shape, c.numpy_dtype) for c in columns if not c.is_text}
     return {
@@ -151,7 +151,7 @@ def built(table: Table, config: Config) -> Iterator[tuple[Arrays, Filled]]:
 
 
 def expected_bad(table: Table, batch: int) -> dict[int, str]:
-    """The reasons for the batch's bad rows, by key, in the order of the batch."""
+    """Return the reasons for the batch's bad rows, by key, in the order of the batch."""
     kinds = {key: table.rows.get(key) for key in table.keys[table.batches[batch]].tolist()}
     return {
         key: GONE if kind is None else REASONS[kind]

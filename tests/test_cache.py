@@ -142,9 +142,11 @@ def test_random_crops_do_not_depend_on_what_is_kept(
 
 
 def test_random_crops_are_the_boxes_of_the_original(tmp_path: Path) -> None:
-    """An image kept at its own size gives the crops without a cache, to the byte, or to a level
-    where it was turned before the resize and not after it; one kept at half its size nearly the
-    same, where a wrong box would be far off."""
+    """Images kept at their own size give the crops that a loader without a cache makes.
+
+    They are equal to the byte, or to a level where the image was turned before the resize and not
+    after it. Images kept at half their size give nearly the same, where a wrong box is far off.
+    """
     rows = [(i, jpeg(96, 64, seed=i), 0) for i in range(30)]
     turned = Image.Exif()
     turned[0x0112] = 6

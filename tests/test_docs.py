@@ -40,7 +40,7 @@ def commands(document: Path) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's: a database, the demo's, and pictures in subfolders."""
+    """Make a user's folder: a database, the demo's, and images in subfolders."""
     table(tmp_path / "photos.db", simple_rows(70))
     (tmp_path / "demo").mkdir()
     rows = [(key, image, key % 5) for key, image, _ in simple_rows(70)]
@@ -144,8 +144,10 @@ def test_the_python_of_the_documents_has_the_types_that_the_package_says(tmp_pat
 def test_the_commands_of_a_document_run(
     document: Path, folder: Path, either: Either, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All lines of a document in one shell, but those that an earlier one has too; ``tune`` and
-    ``bench`` in less time."""
+    """All lines of a document run in one shell, except those that an earlier document has.
+
+    ``tune`` and ``bench`` take less time.
+    """
     earlier = [line for other in DOCUMENTS[: DOCUMENTS.index(document)] for line in commands(other)]
     lines = [line.replace(SERVER, either.url) for line in commands(document) if line not in earlier]
     if not lines:

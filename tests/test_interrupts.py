@@ -28,7 +28,7 @@ MAKING = ("consumer", "system", "transport", "worker")
 
 
 def workers_and_steps(*steps: tuple[int, int]) -> pytest.MarkDecorator:
-    """Number of workers, and every how many places one is interrupted.
+    """Parametrize by the number of workers, and by the step from one place to the next.
 
     In ``make test``, a seventh of the places that ``make test-full`` tries.
     """

@@ -14,7 +14,7 @@ AFFINITY = len(os.sched_getaffinity(0))
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
-    """The files under root, and 1000 MiB of available memory."""
+    """Write the files under root, and 1000 MiB of available memory."""
     meminfo = f"MemTotal: 4096000 kB\nMemAvailable: {1000 * 1024} kB\n"
     for name, text in {"proc/meminfo": meminfo, **files}.items():
         path = root / name

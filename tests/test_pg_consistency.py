@@ -43,8 +43,10 @@ def rows_of(loader: FastLoader) -> tuple[list[int], list[int]]:
 
 @contextmanager
 def writer(database: Database, seed: int = 0) -> Iterator[list[int]]:
-    """Inserts, updates and deletes at full speed, between the planned keys and on them. Yields how
-    many statements it has run and how many rows it has changed."""
+    """Insert, update and delete at full speed, between the planned keys and on them.
+
+    Yields how many statements have run and how many rows have changed.
+    """
     rng = random.Random(seed)
     stop = threading.Event()
     done = [0, 0]
@@ -127,7 +129,7 @@ def test_the_latest_holds_no_transaction_while_the_consumer_pauses(
 
 
 def kill_workers(database: Database, who: str = "fastloader worker%") -> int:
-    """Ends the connections of workers; how many there were."""
+    """End the connections of workers, and return how many there were."""
     return len(
         database.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE %s "

@@ -503,7 +503,7 @@ PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/s
 
 @contextlib.contextmanager
 def pgbouncer(cluster: Cluster, mode: str) -> Iterator[int]:
-    """The port of one that is running in front of the server."""
+    """Yield the port of one that runs in front of the server."""
     assert PGBOUNCER is not None
     (port,) = free_ports(1)
     with tempfile.TemporaryDirectory(prefix="fastloader-bouncer-") as folder:

@@ -57,7 +57,7 @@ def answer(oids: Sequence[int], rows: Sequence[Sequence[bytes | None]], **how: b
 
 @contextlib.contextmanager
 def hostile(answers: Answer) -> Iterator[str]:
-    """The DSN of a server that gives these bytes for every query."""
+    """Yield the DSN of a server that answers every query with these bytes."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -169,7 +169,7 @@ def arrays(blobs: list[bytes], *shape: int) -> tuple[list[list[int]], list[int]]
 
 
 def of_shape(*shape: int) -> bytes:
-    """An array with the elements 0, 1, ..."""
+    """Return an array with the elements 0, 1, and so on, as the server sends it."""
     flat = encoded(range(int(np.prod(shape))))[20:]
     sizes = b"".join(struct.pack(">ii", size, 1) for size in shape)
     return struct.pack(">iiI", len(shape), 0, 23) + sizes + flat
@@ -251,7 +251,7 @@ def big_endian(number: int) -> bytes:
 
 
 def reading(rows: list[tuple[bytes | None, ...]], key: int = 20) -> Any:
-    """Reads ranges from a server that answers every FETCH with these rows. key: the type's OID."""
+    """Read ranges from a server that answers every FETCH with these rows; ``key`` is an OID."""
 
     def answers(sql: str) -> bytes:
         if "LIMIT 0" in sql:

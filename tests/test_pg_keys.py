@@ -41,7 +41,7 @@ TYPES = {
 
 
 def prepared(database: Database, kind: str, values: list[str]) -> str:
-    """A table with these keys, in another order, and labels that are their numbers."""
+    """Create a table with these keys, in another order, and labels that are their numbers."""
     database.execute("CREATE EXTENSION IF NOT EXISTS citext")
     database.execute("CREATE SCHEMA IF NOT EXISTS s")
     database.execute("CREATE TYPE mood AS ENUM ('happy', 'So so', 'sad, it''s')")

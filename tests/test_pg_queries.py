@@ -124,8 +124,10 @@ def test_calls_are_found_where_they_are() -> None:
 
 @pytest.fixture(scope="module", params=all_servers())
 def small_server(request: pytest.FixtureRequest) -> Iterator[Database]:
-    """A server whose tables soon have more than a quarter of its shared buffers, from where on
-    a scan of a table starts where another one is or was."""
+    """Yield a server with few shared buffers.
+
+    A scan of a table that is larger than a quarter of them starts where another scan is or was.
+    """
     bindir: Path = request.param
     with cluster(bindir, shared_buffers="1MB") as server:
         yield Database(server)

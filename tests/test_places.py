@@ -28,7 +28,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to set the sc
 
 
 def run(*command: str, **options: object) -> str:
-    """What the command prints; it must succeed."""
+    """Return what the command prints; it must succeed."""
     done = subprocess.run(  # type: ignore[call-overload]
         command, capture_output=True, text=True, timeout=60, check=False, **options
     )
@@ -53,7 +53,7 @@ def test_a_folder_with_modules_named_like_the_standard_library(small: str, tmp_p
 
 
 def test_a_notebook_kernel(small: str, tmp_path: Path) -> None:
-    """ipython runs what is piped to it cell by cell, with no file behind ``__main__``."""
+    """Ipython runs what is piped to it cell by cell, with no file behind ``__main__``."""
     pytest.importorskip("IPython", reason="no IPython: notebooks are not tested")
     out = run(
         sys.executable, "-m", "IPython", "--quick", "--no-banner", "--colors=NoColor",

@@ -52,7 +52,7 @@ def plans(draw: st.DrawFn) -> list[Plan]:
 
 
 def rows_of(plan: Plan, epoch: int, first: int = 0) -> list[list[int]]:
-    """The batches of an epoch from one on."""
+    """Return the batches of an epoch from one on."""
     return [plan.positions(epoch, batch).tolist() for batch in range(first, len(plan))]
 
 

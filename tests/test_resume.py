@@ -97,7 +97,7 @@ def has_announced(feeder: Feeder, turn: Turn) -> bool:
 
 
 def test_batches_that_came_and_were_not_taken_give_their_slots_back(small: str) -> None:
-    """This holds for all that the workers had announced of an epoch that was left early."""
+    """So do those that the workers had announced of an epoch that was left early."""
     with FastLoader(small, **{**OPTIONS, "deterministic": False, "slots": 2}) as loader:
         feeders = loader.delivery.feeders
         for _ in range(4):

@@ -53,7 +53,7 @@ filled = st.builds(
 
 
 def shapes(value: object) -> Any:
-    """The value with the type of everything in it: True equals 1, and Times a tuple."""
+    """Return the value with the type of everything in it: True equals 1, and Times a tuple."""
     if isinstance(value, DatabaseUrl):
         return DatabaseUrl, str(value), value.secret
     if dataclasses.is_dataclass(value):

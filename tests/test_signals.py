@@ -142,7 +142,7 @@ def test_signals_for_the_training_process_do_not_end_its_workers(
 
 
 def test_a_signal_to_the_process_group_does_not_reach_the_workers(either: Either) -> None:
-    """torchrun and Jupyter call killpg; Ctrl-C in a terminal does the same."""
+    """Torchrun and Jupyter call killpg; Ctrl-C in a terminal does the same."""
     url = either.table(simple_rows(100))
     with FastLoader(url, size=(16, 16), batch_size=8, workers=2) as loader:
         next(iter(loader))

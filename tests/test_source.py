@@ -28,8 +28,10 @@ Make = Callable[..., Source]
 def make(
     request: pytest.FixtureRequest, tmp_path: Path, servers: Callable[[Path], Cluster]
 ) -> Iterator[Make]:
-    """Makes sources of tables with the given rows, of id, image_data and label unless ``columns``
-    says otherwise."""
+    """Return a function that makes a source of a table with the given rows.
+
+    Their columns are id, image_data and label, unless ``columns`` says otherwise.
+    """
     sources: list[Source] = []
     numbers = itertools.count()
 

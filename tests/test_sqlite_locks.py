@@ -44,7 +44,7 @@ else:
 
 @contextlib.contextmanager
 def program(script: str, path: str) -> Iterator[subprocess.Popen[str]]:
-    """A program in another process, which is killed in the end."""
+    """Run a program in another process, which is killed in the end."""
     process = subprocess.Popen([sys.executable, "-c", script, path], stdout=-1, text=True)
     try:
         yield process

@@ -61,7 +61,7 @@ def made(folder: Path) -> str:
 
 @contextlib.contextmanager
 def reader(path: str, workers: int) -> Iterator[subprocess.Popen[str]]:
-    """A program that prints the sum of an epoch's labels for each line that it is sent."""
+    """Run a program that prints the sum of an epoch's labels for each line that it is sent."""
     folder = Path(path).parent
     for each in (folder, *folder.iterdir()):
         os.chown(each, 65534, 65534)

@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> str:
 
 @pytest.fixture
 def other(tmp_path: Path) -> str:
-    """The same keys, other labels, and a type of its own."""
+    """Return a table with the same keys, other labels, and a type of its own."""
     rows = [(key, blob, label + 0.5) for key, blob, label in simple_rows(200)]
     columns = "id INTEGER PRIMARY KEY, image_data BLOB, label REAL"
     return table(tmp_path / "other.db", rows, columns=columns)
@@ -37,7 +37,7 @@ def rename(other: str, path: str) -> None:
 
 
 def delete_and_copy(other: str, path: str) -> None:
-    """The new file may get the inode of the old one, if nothing holds that."""
+    """Replace the file; the new one may get the inode of the old one, if nothing holds that."""
     os.remove(path)
     shutil.copy(other, path)
 

@@ -153,7 +153,7 @@ def test_data_loader_resumes_from_a_state(small: str) -> None:
 
 
 def test_an_iterator_that_is_thrown_away_before_its_first_batch_is_no_epoch(small: str) -> None:
-    """torchdata's StatefulDataLoader makes one when it resumes after the end of an epoch."""
+    """Torchdata's StatefulDataLoader makes one when it resumes after the end of an epoch."""
     with FastLoader(small, **OPTIONS) as loader:
         dataset = as_torch(loader)
         iter(dataset)

@@ -96,7 +96,7 @@ class Cluster:
         return f"postgresql://postgres@{where}:{port or self.port}/postgres"
 
     def start(self) -> None:
-        """Returns once it accepts connections."""
+        """Start the server, and return once it accepts connections."""
         with open(self.folder / "log", "ab") as log:
             self._process = subprocess.Popen(
                 [self._bindir / "postgres", "-D", self.data],
@@ -110,7 +110,7 @@ class Cluster:
             time.sleep(0.02)
 
     def stop(self, *, immediate: bool = False) -> None:
-        """Ends the server: connections are closed first, or, if ``immediate``, just gone."""
+        """End the server: close its connections first, or, if ``immediate``, drop them."""
         if self._process is not None:
             # SIGINT is a fast shutdown, SIGQUIT an immediate one.
             self._process.send_signal(3 if immediate else 2)
@@ -125,7 +125,7 @@ class Cluster:
         return (self.folder / "log").read_text(encoding="utf-8", errors="replace")
 
     def connect(self, **more: str) -> Any:
-        """A psycopg2 connection in autocommit mode, which does not wait for a lock for ever."""
+        """Return a psycopg2 connection in autocommit mode, with a limit on waiting for locks."""
         import psycopg2
 
         connection = psycopg2.connect(self.dsn(options="-c lock_timeout=20s", **more))
@@ -133,7 +133,7 @@ class Cluster:
         return connection
 
     def execute(self, sql: str, values: Any = None, **more: str) -> list[tuple[Any, ...]]:
-        """Runs it in a connection of its own; the rows, if there are any."""
+        """Run a statement in a connection of its own, and return the rows if there are any."""
         with contextlib.closing(self.connect(**more)) as connection, connection.cursor() as cursor:
             cursor.execute(sql, values)
             return cursor.fetchall() if cursor.description else []
@@ -173,7 +173,7 @@ class Cluster:
         return done.stdout
 
     def _reachable(self, bindir: Path) -> Path:
-        """The programs, copied if the user who is to run them may not enter where they are."""
+        """Return the folder of the programs, copied if the server's user may not enter it."""
         if self._user is None:
             return bindir
         command = ["test", "-x", bindir / "postgres"]
@@ -186,7 +186,7 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(bindir: Path | None = None, **settings: str) -> Iterator[Cluster]:
-    """A running server that is gone without a trace afterwards, also after SIGTERM."""
+    """Yield a running server that is gone without a trace afterwards, also after SIGTERM."""
     with ending_cleanly():
         folder = Path(tempfile.mkdtemp(prefix="fastloader-pg-"))
         server = None

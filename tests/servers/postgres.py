@@ -60,7 +60,7 @@ PASSWORD = "hunter2-and-more"
 
 
 def lock(cluster: Cluster) -> None:
-    """Makes a user ``locked``, who needs PASSWORD over TCP."""
+    """Create a user ``locked``, who needs PASSWORD over TCP."""
     hba = cluster.data / "pg_hba.conf"
     hba.write_text("host all locked 127.0.0.1/32 scram-sha-256\n" + hba.read_text())
     cluster.execute("SELECT pg_reload_conf()")
@@ -70,7 +70,7 @@ def lock(cluster: Cluster) -> None:
 
 @contextlib.contextmanager
 def standby_of(primary: Cluster, **settings: str) -> Iterator[Cluster]:
-    """A hot standby that is running."""
+    """Yield a running hot standby."""
     folder = Path(tempfile.mkdtemp(prefix="fastloader-standby-"))
     folder.chmod(0o755)
     try:
@@ -113,7 +113,7 @@ class Database:
     def table(
         self, rows: Iterable[tuple[Any, ...]], *, columns: str = COLUMNS, name: str = "images"
     ) -> str:
-        """Makes a table with these rows; the URL of the database."""
+        """Create a table with these rows, and return the URL of the database."""
         connection = self.connect()
         with connection.cursor() as cursor:
             cursor.execute(f'CREATE TABLE "{name}" ({columns})')

@@ -49,7 +49,7 @@ class Proxy:
         self._flowing.set()
 
     def cut(self) -> None:
-        """Resets all connections. New ones are served."""
+        """Reset all connections, and serve new ones."""
         with self._lock:
             ends, self._ends = self._ends, []
             self.cuts += 1
@@ -57,7 +57,7 @@ class Proxy:
             _reset(end)
 
     def refuse(self) -> None:
-        """Resets all connections and serves no new ones."""
+        """Reset all connections, and serve no new ones."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes who accepts, which close() would not
         self._listener.close()
