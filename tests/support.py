@@ -1,4 +1,4 @@
-"""What the tests share: pictures, tables, and the reference that pixels are compared with."""
+"""What the tests share: images, tables, and the reference that pixels are compared with."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def photos(count: int | None = None) -> list[Path]:
     return sorted((DATA / "photos").glob("*.jpg"))[:count]
 
 
-# ---- pictures and tables -------------------------------------------------------------------------
+# ---- images and tables -------------------------------------------------------------------------
 
 
 def jpeg(width: int = 32, height: int = 24, *, seed: int = 0, **options: Any) -> bytes:
@@ -70,9 +70,9 @@ def table(
 
 
 def simple_rows(count: int, *, gap: int = 1) -> list[tuple[int, bytes, int]]:
-    """Keys gap, 2 gap, ...; each label is ten times the row's number; eight different pictures."""
-    pictures = [jpeg(seed=seed) for seed in range(8)]
-    return [((i + 1) * gap, pictures[i % 8], i * 10) for i in range(count)]
+    """Keys gap, 2 gap, ...; each label is ten times the row's number; eight different images."""
+    images = [jpeg(seed=seed) for seed in range(8)]
+    return [((i + 1) * gap, images[i % 8], i * 10) for i in range(count)]
 
 
 # ---- batches -------------------------------------------------------------------------------------

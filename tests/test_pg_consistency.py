@@ -20,13 +20,13 @@ from .tiers import few
 ROWS = 900
 OPTIONS = {"size": (8, 8), "batch_size": 8, "with_keys": True, "fetch_bytes": 10_000}
 
-PICTURES = [jpeg(60, 40, seed=seed) for seed in range(4)]
+IMAGES = [jpeg(60, 40, seed=seed) for seed in range(4)]
 
 
 @pytest.fixture
 def url(database: Database) -> str:
     """900 rows with keys 3, 6, ..., and labels that are the keys."""
-    return database.table([(3 * n, PICTURES[n % 4], 3 * n) for n in range(1, ROWS + 1)])
+    return database.table([(3 * n, IMAGES[n % 4], 3 * n) for n in range(1, ROWS + 1)])
 
 
 KEYS = list(range(3, 3 * ROWS + 1, 3))
@@ -62,7 +62,7 @@ def writer(database: Database, seed: int = 0) -> Iterator[list[int]]:
                         ("DELETE FROM images WHERE id = %s", (key,)),
                         (
                             "INSERT INTO images VALUES (%s, %s, -2) ON CONFLICT DO NOTHING",
-                            (key, PICTURES[0]),
+                            (key, IMAGES[0]),
                         ),
                     ))
                 )  # fmt: skip

@@ -50,8 +50,8 @@ consistencies = pytest.mark.parametrize("consistency", ["snapshot", "latest"])
 @pytest.fixture
 def filled(database: Database) -> Database:
     """600 rows with keys 1, 2, ..."""
-    pictures = [jpeg(60, 40, seed=seed) for seed in range(4)]
-    database.table([(key, pictures[key % 4], key) for key in KEYS])
+    images = [jpeg(60, 40, seed=seed) for seed in range(4)]
+    database.table([(key, images[key % 4], key) for key in KEYS])
     return database
 
 
@@ -477,12 +477,10 @@ with fastloader.FastLoader({filled.url()!r}, workers=0) as loader:
 @workers
 def test_memory_stays_flat_while_gigabytes_go_through(database: Database, workers: int) -> None:
     """The pages of libpq's buffers are used again. benchmarks.postgres does it with 2 GB."""
-    picture = jpeg(60, 40) + bytes(400_000)
+    image = jpeg(60, 40) + bytes(400_000)
     database.table(simple_rows(1))
     database.execute("ALTER TABLE images ALTER image_data SET STORAGE EXTERNAL")
-    database.execute(
-        "INSERT INTO images SELECT n, %s, 0 FROM generate_series(2, 250) n", (picture,)
-    )
+    database.execute("INSERT INTO images SELECT n, %s, 0 FROM generate_series(2, 250) n", (image,))
     with FastLoader(database.url(), workers=workers, size=(8, 8), batch_size=16) as loader:
 
         def resident() -> int:

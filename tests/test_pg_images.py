@@ -68,9 +68,9 @@ def test_any_image_of_another_type_is_refused_with_a_cast(
 
 
 def test_each_compressed_image_column_is_advised_against(database: Database) -> None:
-    picture = jpeg(30, 30)
-    compressible = picture + b"\0" * 100_000
-    rows = [(n, picture, compressible, compressible) for n in range(5)]
+    image = jpeg(30, 30)
+    compressible = image + b"\0" * 100_000
+    rows = [(n, image, compressible, compressible) for n in range(5)]
     columns = "id int4 PRIMARY KEY, photo bytea, mask bytea, scan bytea"
     url = database.table(rows, columns=columns)
     with pytest.warns(FastloaderWarning, match="has compressed the column") as caught:
@@ -82,4 +82,4 @@ def test_each_compressed_image_column_is_advised_against(database: Database) -> 
         for statement in note.split("Run: ")[1].split("; and write the rows again: "):
             database.execute(statement)
     chunk = read(url, image=["photo", "mask", "scan"])  # a warning would be an error here
-    assert [blobs_of(chunk, i)[0] for i in range(3)] == [picture, compressible, compressible]
+    assert [blobs_of(chunk, i)[0] for i in range(3)] == [image, compressible, compressible]

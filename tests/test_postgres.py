@@ -314,7 +314,7 @@ def test_rows_with_such_keys_may_come_and_go(database: Database, kind: str) -> N
 
 def test_a_bad_row_is_named_by_its_key(database: Database) -> None:
     url = database.table(
-        [(UUIDS[0], b"no picture", 1)], columns="id uuid PRIMARY KEY, image_data bytea, label int4"
+        [(UUIDS[0], b"no image", 1)], columns="id uuid PRIMARY KEY, image_data bytea, label int4"
     )
     with FastLoader(url, **SMALL) as loader, pytest.raises(RowError) as caught:
         list(loader)
@@ -481,8 +481,8 @@ def test_a_table_is_read_through_its_index_whatever_the_planner_thinks(
 
 
 def test_compressed_images_are_advised_against_with_the_remedy(database: Database) -> None:
-    picture = jpeg(300, 300, quality=30) + b"\0" * 100_000
-    url = database.table([(n, picture, n) for n in range(5)])
+    image = jpeg(300, 300, quality=30) + b"\0" * 100_000
+    url = database.table([(n, image, n) for n in range(5)])
     with pytest.warns(FastloaderWarning, match="has compressed the column") as caught:
         FastLoader(url, **SMALL).close()
     for statement in str(caught[0].message).split("Run: ")[1].split("; and write the rows again: "):

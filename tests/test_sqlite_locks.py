@@ -99,8 +99,8 @@ def test_a_reader_of_a_write_ahead_log_keeps_its_lock(tmp_path: Path) -> None:
 def test_rows_are_whole_beside_a_foreign_writer(tmp_path: Path) -> None:
     """In every version of a row that was ever committed, a equals b, and the image is intact."""
     columns = "id INTEGER PRIMARY KEY, a INTEGER, image_data BLOB, b INTEGER"
-    picture = jpeg() + b"\0" * 100_000  # takes longer to read than to decode
-    path = table(tmp_path / "t.db", [(i, 0, picture, 0) for i in range(1, 201)], columns=columns)
+    image = jpeg() + b"\0" * 100_000  # takes longer to read than to decode
+    path = table(tmp_path / "t.db", [(i, 0, image, 0) for i in range(1, 201)], columns=columns)
     deadline = time.monotonic() + STRESS_S
     rows = 0
     options = {"size": (8, 8), "batch_size": 50, "label": ["a", "b"], "fetch_bytes": 1 << 30}

@@ -15,7 +15,7 @@ from fastloader.source.sqlite.types import affinity, label_column
 
 from .support import jpeg, table
 
-PICTURE = jpeg(8, 8)
+IMAGE = jpeg(8, 8)
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_type_that_is_asked_for_is_given(
 
 def test_an_integer_that_a_float_cannot_hold_is_a_bad_row(tmp_path: Path) -> None:
     columns = "id INTEGER PRIMARY KEY, image_data BLOB, label NUMERIC"
-    path = table(tmp_path / "t.db", [(1, PICTURE, 2**53 + 1), (2, PICTURE, 2**53)], columns=columns)
+    path = table(tmp_path / "t.db", [(1, IMAGE, 2**53 + 1), (2, IMAGE, 2**53)], columns=columns)
     with FastLoader(path, size=(8, 8), workers=0, on_error="skip") as loader:
         assert [labels.tolist() for _, labels in loader] == [[2.0**53]]
         assert loader.bad_rows[0][1] == "column 'label' holds 9007199254740993, float64 is needed"
@@ -110,14 +110,14 @@ def test_no_row_is_lost_to_a_type_and_queries_are_as_tables(
     tmp_path: Path, declared: str, values: list[Any], dtype: str, options: dict[str, Any]
 ) -> None:
     columns = f"id INTEGER PRIMARY KEY, image_data BLOB, label {declared}"
-    rows = [(i, PICTURE, value) for i, value in enumerate(values)]
+    rows = [(i, IMAGE, value) for i, value in enumerate(values)]
     labels = loaded(table(tmp_path / "t.db", rows, columns=columns), on_error="skip", **options)
     assert labels.dtype == dtype
     assert labels.tolist() == values
 
 
 def test_a_type_that_turns_out_wrong_is_named_with_the_remedy(tmp_path: Path) -> None:
-    rows = [(i, PICTURE, 2.5 if i == 1001 else 3) for i in range(1, 1200)]
+    rows = [(i, IMAGE, 2.5 if i == 1001 else 3) for i in range(1, 1200)]
     columns = "id INTEGER PRIMARY KEY, image_data BLOB, label"
     path = table(tmp_path / "t.db", rows, columns=columns)
     with FastLoader(path, size=(8, 8), workers=0, on_error="skip") as loader:
@@ -141,7 +141,7 @@ def test_numpy_numbers_that_were_stored_as_bytes_are_refused_with_the_remedy(
 ) -> None:
     """Python's sqlite3 stores them as blobs, because they have a buffer."""
     columns = f"id INTEGER PRIMARY KEY, image_data BLOB, label INTEGER, n {declared}"
-    path = table(tmp_path / "t.db", [(1, PICTURE, 0, value)], columns=columns)
+    path = table(tmp_path / "t.db", [(1, IMAGE, 0, value)], columns=columns)
     database = sqlite3.connect(path)
     assert database.execute("SELECT typeof(n) FROM images").fetchone() == ("blob",)
     database.close()
@@ -152,12 +152,12 @@ def test_numpy_numbers_that_were_stored_as_bytes_are_refused_with_the_remedy(
 
 def test_a_small_array_in_a_blob_column_stays_an_array(tmp_path: Path) -> None:
     columns = "id INTEGER PRIMARY KEY, image_data BLOB, label BLOB"
-    path = table(tmp_path / "t.db", [(1, PICTURE, np.float32([0.5, 2]).tobytes())], columns=columns)
+    path = table(tmp_path / "t.db", [(1, IMAGE, np.float32([0.5, 2]).tobytes())], columns=columns)
     assert loaded(path, label="label:float32").tolist() == [[0.5, 2.0]]
 
 
 def test_an_image_in_a_text_column_can_be_read_as_the_error_says(tmp_path: Path) -> None:
-    path = table(tmp_path / "t.db", [(1, PICTURE, 5)])
+    path = table(tmp_path / "t.db", [(1, IMAGE, 5)])
     database = sqlite3.connect(path)
     with database:
         database.execute("UPDATE images SET image_data = CAST(image_data AS TEXT)")
