@@ -292,7 +292,7 @@ def test_batches_are_sharded_over_devices_and_what_cannot_be_divided_is_refused(
     assert said["in ring"] == [True] * 4
     assert said["replicated"] == 4
     assert said["one device"] == 1
-    assert said["last batch"].startswith("a batch of 2 rows cannot be divided into 4 parts")
+    assert said["last batch"].startswith("a batch of 2 rows cannot be divided into 4 equal parts")
     assert "drop_remainder=True" in said["last batch"]
     assert "make batch_size a multiple of 4" in said["batch size"]
     assert 'on_error="skip"' in said["skip"]
