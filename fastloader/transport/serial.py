@@ -160,14 +160,14 @@ def _row(make: Callable[..., Any], parts: Sequence[Any]) -> Reader:
 
 def _record(kind: Any) -> Reader:
     """Return the reader of a dataclass."""
-    defaults, hints = _defaults(kind), get_type_hints(kind)
-    readers = {name: _reader(hints[name]) for name in defaults}
-    required = {name for name, default in defaults.items() if default is MISSING}
+    hints = get_type_hints(kind)
+    required = {name for name, default in _defaults(kind).items() if default is MISSING}
 
     def read(value: Any) -> Any:
-        if not required <= _checked(dict, value).keys() <= readers.keys():
+        if not required <= _checked(dict, value).keys() <= hints.keys():
             raise ValueError(f"the fields of {kind.__name__} expected")
-        return kind(**{name: readers[name](item) for name, item in value.items()})
+        # Only fields that occur get a reader: a configuration has fifty, most at their defaults.
+        return kind(**{name: _reader(hints[name])(item) for name, item in value.items()})
 
     return read
 
