@@ -28,9 +28,12 @@ ONCE := tests/test_shards.py tests/test_resume.py tests/test_failure.py
 # The files with tests that need the sources: no others have to be imported to find them.
 SOURCE := $(shell grep -l 'needs_sources' tests/test_*.py)
 
-# COVERAGE=yes measures the lines and branches that make test reaches, in all processes.
+# COVERAGE=yes measures the lines and branches that make test reaches, in all processes. Not where a
+# framework is imported: there the measuring takes two to three times as long, and tests time out.
 COVERAGE ?=
 COVERED := $(if $(COVERAGE),-m coverage run)
+FRAMEWORKS := $(foreach name,tensorflow keras keras_resume jax ray torch trainers hosts conformance docs \
+	demo cli_doctor,tests/test_$(name).py)
 export COVERAGE_FILE := $(CURDIR)/build/coverage/data
 
 .PHONY: help demo test test-full test-rest test-oldest test-newest servers lint kernel sanitize jpeg3 fuzz wheel constraints release benchmarks clean $(SHIPPED)/ready
@@ -60,7 +63,9 @@ demo: $(VENV)/demo.done
 # tiers, test and test-rest, have no test in common; docs/testing.md says more.
 test: lint $(SHIPPED)/ready
 	@rm -rf build/coverage && mkdir -p build/coverage
-	$(IN_SHIPPED) python $(COVERED) -m pytest $(EACH_CORE) -m "not source and not full"
+	$(IN_SHIPPED) python -m pytest $(EACH_CORE) -m "not source and not full" $(if $(COVERAGE),$(FRAMEWORKS))
+	$(if $(COVERAGE),$(IN_SHIPPED) python $(COVERED) -m pytest $(EACH_CORE) -m "not source and not full" \
+		$(addprefix --ignore=,$(FRAMEWORKS)))
 	$(BIN)/python $(COVERED) -m pytest $(EACH_CORE) -m "source and not full" $(SOURCE)
 	$(if $(COVERAGE),$(BIN)/python -m coverage combine --quiet build/coverage)
 	$(if $(COVERAGE),$(BIN)/python -m coverage report)

@@ -76,4 +76,4 @@ def on_hosts(commands: list[list[str]], environments: list[dict[str, str]]) -> l
     finally:
         for process in processes:
             process.kill()
-            process.wait()
+            process.communicate()  # which closes the pipes
