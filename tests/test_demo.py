@@ -64,6 +64,7 @@ def test_the_first_subfolder_is_the_label_and_the_rest_is_left_out(
     assert "left out 1 JPEGs in no subfolder" in capsys.readouterr().out
 
 
+@full
 def test_another_database_is_refused_with_words(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.demo", "--folder", str(tmp_path)],

@@ -19,6 +19,7 @@ from fastloader import FastLoader, cli
 from .conftest import Either
 from .servers.cluster import free_ports
 from .support import ROOT, jpeg, simple_rows, table
+from .tiers import full
 
 tf = pytest.importorskip("tensorflow")
 
@@ -27,6 +28,13 @@ SERVER = "postgresql://me@dbhost/photos"
 
 # Commands of a shell that are shown and not run: they install, or stand for a user's program.
 NOT_RUN = ("apt-get", "pip", "make", "docker", "FASTLOADER_TRACE=trace.json python train.py")
+
+
+# Ray and several hosts, and every command of the command line, take a minute or two.
+LONG = ("scaling.md", "command-line.md")
+EACH_DOCUMENT = [
+    pytest.param(path, id=path.name, marks=full if path.name in LONG else ()) for path in DOCUMENTS
+]
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -96,7 +104,7 @@ def in_a_process(script: str, folder: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata's call
 @pytest.mark.parametrize("either", ["postgres"], indirect=True)
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", EACH_DOCUMENT)
 def test_the_python_of_a_document_runs(
     document: Path,
     folder: Path,
@@ -140,7 +148,7 @@ def test_the_python_of_the_documents_has_the_types_that_the_package_says(tmp_pat
 
 
 @pytest.mark.parametrize("either", ["postgres"], indirect=True)
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", EACH_DOCUMENT)
 def test_the_commands_of_a_document_run(
     document: Path, folder: Path, either: Either, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from .programs import on_hosts
 from .servers.cluster import free_ports
 from .servers.postgres import Database, standby_of
 from .support import simple_rows, table
-from .tiers import few, full
+from .tiers import full
 
 OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "with_keys": True, "seed": 3}
 KEYS = list(range(3, 301, 3))
@@ -47,7 +47,7 @@ def table_with_an_empty_batch(path: Path) -> tuple[str, list[int]]:
     return table(path, rows), [key for key in range(1, 37) if key not in bad]
 
 
-@few(1)
+@full
 @pytest.mark.parametrize("skips", [False, True])
 def test_multi_worker_mirrored_strategy(small: str, tmp_path: Path, skips: bool) -> None:
     pytest.importorskip("tensorflow", reason="no TensorFlow: untested")

@@ -16,7 +16,7 @@ import pytest
 from fastloader import ConfigError, FastLoader
 
 from .support import ROOT, jpeg, simple_rows, table
-from .tiers import few
+from .tiers import few, full
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 tf = pytest.importorskip(
@@ -175,6 +175,7 @@ def test_mixed_precision_takes_images_of_its_own_type(small: str, policy: str) -
     assert np.isfinite(history["loss"]).all()
 
 
+@full
 def test_mirrored_strategies_split_every_batch(small: str) -> None:
     """The two logical CPUs have to be made first of all, so this runs in its own process."""
     script = f"""

@@ -16,6 +16,7 @@ from fastloader.transport.process import LAST_WORDS_BYTES
 
 from .programs import run
 from .support import jpeg, simple_rows, table
+from .tiers import full
 
 SCRIPT = """
 import resource
@@ -83,6 +84,7 @@ def test_too_small_files_are_an_error_that_says_so(path: str, workers: int) -> N
         assert "RLIMIT_FSIZE" in text
 
 
+@full
 def test_thirty_loaders_fit_into_the_usual_limit(path: str) -> None:
     """A plan, the database's file, and of each worker: pipe, output, ring and its mapping."""
     script = """

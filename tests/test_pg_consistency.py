@@ -212,7 +212,9 @@ def test_a_snapshot_without_its_holder_goes_on_until_somebody_needs_it_again(
         holder.kill()
         assert sum(len(part) for part, *_ in unpacked(iterator)) == ROWS - 16
         kill_workers(database)
-        with pytest.raises(SourceError, match="This one ended with the connection that held it"):
+        with pytest.raises(
+            SourceError, match="The snapshot ended with the connection that held it"
+        ):
             list(loader)
 
 

@@ -438,7 +438,7 @@ def spread_over_both(filled: Database, standby: Cluster, *, workers: int) -> Non
         if len(seen) == 2:
             break
     assert len(seen) == 2
-    with fails('a snapshot is good for one: pass consistency="latest"'):
+    with fails('a snapshot is valid on one: pass consistency="latest"'):
         FastLoader(dsn, workers=1)
     with FastLoader(dsn.replace(" load_balance_hosts=random", ""), workers=1) as pinned:
         assert len(pinned) > 0

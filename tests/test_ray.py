@@ -66,14 +66,14 @@ def test_every_row_is_there_once_with_the_loaders_pixels(either: Either) -> None
     assert dataset.count() == 500
 
 
-@few(2)
+@full
 @pytest.mark.parametrize("blocks", [1, 3, 7, 100, 1000])
 def test_any_number_of_blocks(small: str, blocks: int) -> None:
     dataset = read(small, **SMALL, override_num_blocks=blocks)
     check_equal(rows_of(dataset), loaded(small, **SMALL))
 
 
-@few(2)
+@full
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float16"])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 def test_types_and_layouts(small: str, dtype: str, layout: str) -> None:
@@ -83,6 +83,7 @@ def test_types_and_layouts(small: str, dtype: str, layout: str) -> None:
     check_equal(rows, loaded(small, **options))
 
 
+@full
 def test_columns_are_called_as_in_the_table(tmp_path: Path) -> None:
     vector = np.arange(3, dtype=np.float32)
     rows = [(i, jpeg(seed=i), jpeg(seed=50 + i), f"näme {i}", vector.tobytes(), i % 2, i / 2)
@@ -106,13 +107,14 @@ def test_columns_are_called_as_in_the_table(tmp_path: Path) -> None:
     assert found["w"][order].tolist() == [i / 2 for i in range(10)]
 
 
+@full
 def test_keys_of_text(database: Database) -> None:
     rows = [(f"k{i}", jpeg(seed=i), i) for i in range(20)]
     url = database.table(rows, columns="id text PRIMARY KEY, image_data bytea, label int8")
     check_equal(rows_of(read(url, **SMALL)), loaded(url, **SMALL))
 
 
-@few(1)
+@full
 @pytest.mark.parametrize("options", [{"shuffle": True}, {"shuffle": True, "shuffle_block": 8}, {}])
 def test_each_execution_is_the_loaders_next_epoch(small: str, options: dict[str, Any]) -> None:
     options = {**SMALL, **options, "fit": "random_crop", "flip": True, "seed": 5}
@@ -128,7 +130,7 @@ def test_each_execution_is_the_loaders_next_epoch(small: str, options: dict[str,
     np.testing.assert_array_equal(later["image_data"], epochs[1]["image_data"])
 
 
-@few(2)
+@full
 @pytest.mark.parametrize("options", [{"shuffle": True}, {"flip": True}, {"fit": "random_crop"}])
 @pytest.mark.parametrize("missing", ["counter", "context"])
 def test_a_ray_that_does_not_count_executions_is_a_warning(
@@ -151,6 +153,7 @@ def test_a_ray_that_does_not_count_executions_is_a_warning(
     read(small, **SMALL)
 
 
+@full
 def test_what_ray_offers_works(small: str) -> None:
     images, labels, keys = loaded(small, **SMALL)
     dataset = read(small, **SMALL)
@@ -179,6 +182,7 @@ def test_torch_and_tensorflow_get_tensors(small: str) -> None:
         assert images.shape == (50, 3, 16, 24)
 
 
+@full
 def test_tasks_take_what_they_are_given(small: str) -> None:
     dataset = read(small, **SMALL, concurrency=1, ray_remote_args={"num_cpus": 0.5})
     dataset = dataset.map_batches(_with_cpus, batch_size=None, num_cpus=0.5)
@@ -193,6 +197,7 @@ def _with_cpus(batch: dict[str, Any]) -> dict[str, Any]:
 # ---- nodes that die ------------------------------------------------------------------------------
 
 
+@full
 def test_a_node_killed_in_the_middle_loses_and_doubles_nothing(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -244,6 +249,7 @@ def connections(database: Database) -> int:
     )[0][0]
 
 
+@full
 def test_every_execution_sees_the_table_as_it_was(database: Database) -> None:
     url = database.table(simple_rows(200))
     expected = loaded(url, **SMALL)
@@ -262,6 +268,7 @@ def test_every_execution_sees_the_table_as_it_was(database: Database) -> None:
     wait_until(lambda: connections(database) == 0, timeout_s=30)
 
 
+@full
 def test_a_password_does_not_show(cluster: Cluster, database: Database) -> None:
     lock(database.cluster)
     url = database.table(simple_rows(50))
@@ -301,7 +308,7 @@ def test_a_bad_row_is_a_row_error(tmp_path: Path) -> None:
     assert any(issubclass(kind, RowError) for kind in causes(caught.value))
 
 
-@few(1)
+@full
 @pytest.mark.parametrize("on_error", ["skip", "fill"])
 def test_bad_rows_are_left_out_or_filled(tmp_path: Path, on_error: str) -> None:
     url = with_bad_rows(tmp_path / "t.db")
@@ -312,6 +319,7 @@ def test_bad_rows_are_left_out_or_filled(tmp_path: Path, on_error: str) -> None:
     assert dataset.count() == len(expected[2])
 
 
+@full
 def test_a_file_that_a_node_does_not_have(small: str) -> None:
     dataset = read(small, **SMALL)
     os.rename(small, small + ".away")
@@ -320,6 +328,7 @@ def test_a_file_that_a_node_does_not_have(small: str) -> None:
     assert any(issubclass(kind, SourceError) for kind in causes(caught.value))
 
 
+@full
 def test_a_file_that_was_replaced_is_not_read(small: str, tmp_path: Path) -> None:
     dataset = read(small, **SMALL)
     os.rename(table(tmp_path / "new.db", simple_rows(100, gap=3)), small)
@@ -328,6 +337,7 @@ def test_a_file_that_was_replaced_is_not_read(small: str, tmp_path: Path) -> Non
     assert any(issubclass(kind, SourceError) for kind in causes(caught.value))
 
 
+@full
 def test_mistakes_are_errors_at_once(small: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such file"):
         read(tmp_path / "nothing.db")
@@ -348,6 +358,7 @@ def test_what_is_rays_business_is_refused_with_advice(small: str, name: str) -> 
         read(small, **{name: 1})
 
 
+@full
 def test_the_environment_is_that_of_the_driver(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTLOADER_URL", small)
     monkeypatch.setenv("FASTLOADER_SIZE", "10,12")
@@ -357,6 +368,7 @@ def test_the_environment_is_that_of_the_driver(small: str, monkeypatch: pytest.M
     assert rows["image_data"].shape == (100, 10, 12, 3)
 
 
+@full
 def test_notes_about_the_table_are_warnings(database: Database) -> None:
     columns = "id int8 NOT NULL, image_data bytea, label int8"
     url = database.table(simple_rows(20), columns=columns)
@@ -368,6 +380,7 @@ def test_notes_about_the_table_are_warnings(database: Database) -> None:
 # ---- how many tasks ------------------------------------------------------------------------------
 
 
+@full
 def test_the_number_of_blocks_comes_from_the_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from .programs import PREAMBLE, run
 from .servers.postgres import Database
 from .servers.proxy import Proxy
 from .support import jpeg, open_files, simple_rows, table, wait_until, worker_processes
-from .tiers import few
+from .tiers import few, full
 
 either_way = pytest.mark.parametrize("workers", [0, 2])
 
@@ -105,6 +105,7 @@ def test_a_process_that_cannot_be_killed_is_left_to_itself(
     assert not psutil.pid_exists(worker.pid)
 
 
+@full
 @either_way
 def test_many_loaders_can_be_made_and_closed(path: str, workers: int) -> None:
     before, others = open_files(), psutil.Process().children()
