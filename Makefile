@@ -18,9 +18,9 @@ ASAN := LD_PRELOAD="$$(cc -print-file-name=libasan.so) $$(cc -print-file-name=li
 # Where the wheel is tested.
 SHIPPED := $(CURDIR)/build/shipped
 
-# Three processes for two cores: tests that wait for timeouts leave room for one more. No more
-# threads than that.
-EACH_CORE := -n $$((($$(nproc) * 3 + 1) / 2)) --dist worksteal
+# A process for each core, and no more threads than that. More of them, and tests that start TensorFlow
+# several times run into their time limits.
+EACH_CORE := -n auto --dist worksteal
 export OPENBLAS_NUM_THREADS := 1
 
 # What says that every row comes once, whatever happens: with the cache on, too.
