@@ -7,15 +7,12 @@ import the package, in turn and over the same tables. Compile the other one firs
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 from .contestants import BATCH
 from .handover import SKIP, WAYS
-from .measure import ROOT, Sample, paired, parser, ratio, report, spread, table
+from .measure import ROOT, Sample, paired, parser, ratio, report, run_python, spread, table
 from .photos import database, read_photos, thumbnails
 
 IMPORT = """
@@ -37,27 +34,15 @@ KINDS = {
 """What is shown: of each measurement its key in a sample, and a factor."""
 
 
-def run_in(folder: Path, *arguments: str) -> Sample:
-    """Return the sample that ``python ARGUMENTS`` prints last, run in a checkout."""
-    environment = {**os.environ, "PYTHONPATH": str(folder), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode != 0:
-        raise SystemExit(f"{done.stderr}\nin {folder}: exit code {done.returncode}")
-    sample: Sample = json.loads(done.stdout.splitlines()[-1])
-    return sample
-
-
 def measure(folder: Path, photos: str, large: str) -> Sample:
     """Return one sample of everything, in one checkout."""
-    found = run_in(folder, "-m", "benchmarks.contestants", "fastloader", photos)
-    found |= run_in(folder, "-m", "benchmarks.first_batch", "--one", "numpy", large)
+    run = partial(run_python, checkout=folder)
+    found = run("-m", "benchmarks.contestants", "fastloader", photos)
+    found |= run("-m", "benchmarks.first_batch", "--one", "numpy", large)
     for way in WAYS:
-        one = run_in(folder, "-m", "benchmarks.handover", "--one", "ours", way, photos, "0")
+        one = run("-m", "benchmarks.handover", "--one", "ours", way, photos, "0")
         found[way] = one["us_per_image"]
-    return found | run_in(folder, "-c", IMPORT)
+    return found | run("-c", IMPORT)
 
 
 def main() -> None:

@@ -110,17 +110,27 @@ def print_sample(run: Callable[[], Any]) -> None:
 
 def child(module: str, *arguments: object) -> Sample:
     """Run ``python -m module arguments`` and return the JSON that it prints as its last line."""
+    return run_python("-m", module, *map(str, arguments))
+
+
+def run_python(*words: str, checkout: Path | None = None) -> Sample:
+    """Run Python with these arguments, and return the JSON that it prints as its last line.
+
+    ``checkout`` is another folder to run and to import from; by default Python runs in this one.
+    """
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if checkout is not None:
+        environment["PYTHONPATH"] = str(checkout)
     done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+        [sys.executable, *words],
+        cwd=checkout or ROOT,
+        env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode != 0:
-        words = " ".join([module, *map(str, arguments)])
-        raise SystemExit(f"{done.stderr}\n{words} ended with exit code {done.returncode}")
+        raise SystemExit(f"{done.stderr}\n{' '.join(words)} ended with exit code {done.returncode}")
     sample: Sample = json.loads(done.stdout.splitlines()[-1])
     return sample
 

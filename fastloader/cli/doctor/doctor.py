@@ -7,11 +7,12 @@ import functools
 import os
 from collections.abc import Callable, Iterable
 
+from ...options.option import PREFIX
 from ..command import DONE, FOUND, Outcome, progress
 from .database import check_database
 from .finding import FAIL, Finding
 from .frameworks import check_jax, check_loader, check_tensorflow, check_torch
-from .installation import PREFIX, check_codecs, check_environment, check_pillow, check_versions
+from .installation import check_codecs, check_environment, check_pillow, check_versions
 from .resources import check_cores, check_descriptors, check_memory, check_shared_memory
 
 CHECKS: dict[str, Callable[[], Iterable[Finding]]] = {

@@ -15,8 +15,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from ...options.option import PREFIX
 from .finding import FAIL, OK, WARN, Finding
-from .installation import PREFIX, version_of
+from .installation import version_of
 from .sample_images import SAMPLES, SHAPE
 
 REPORT_TIMEOUT_S = 120.0

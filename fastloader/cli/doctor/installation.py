@@ -9,18 +9,17 @@ import os
 import platform
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import fields
 
 import numpy as np
 
 from ..._version import __version__
 from ...errors import ConfigError
 from ...fields import _kernel
-from ...options.config import Config, make_config
+from ...options.config import make_config
+from ...options.option import PREFIX
+from ...options.table import OPTIONS
 from .finding import FAIL, OK, WARN, Finding
 from .sample_images import COLOR, NEAR, SAMPLES, SHAPE
-
-PREFIX = "FASTLOADER_"
 
 REINSTALL = "reinstall it (pip install --force-reinstall --no-cache-dir)"
 
@@ -111,12 +110,11 @@ def check_pillow() -> Iterator[Finding]:
 def check_environment() -> Iterator[Finding]:
     """Look for misspelled variables, which have no effect, and for values that are refused."""
     names = sorted(name for name in os.environ if name.startswith(PREFIX))
-    options = [field.name for field in fields(Config)]
     for name in names:
         option = name.removeprefix(PREFIX).lower()
-        if option not in options:
-            near = difflib.get_close_matches(option, options, 1)
-            hint = f"; did you mean {PREFIX}{near[0].upper()}?" if near else ""
+        if option not in OPTIONS:
+            near = difflib.get_close_matches(option, OPTIONS, 1)
+            hint = f"; did you mean {OPTIONS[near[0]].variable}?" if near else ""
             yield Finding("environment", WARN, f"{name} is not an option and has no effect{hint}")
     try:
         make_config({} if PREFIX + "URL" in os.environ else {"url": "none.db"})
