@@ -83,7 +83,7 @@ def either(
 def no_process_is_left() -> Iterator[None]:
     yield
     try:
-        wait_until(lambda: not worker_processes() + survey_processes(), timeout_s=5)
+        wait_until(lambda: not worker_processes() + survey_processes(), timeout_s=30)
     finally:  # so that one test which leaves some is one failure, and not that of all after it
         for process in worker_processes() + survey_processes():
             process.kill()

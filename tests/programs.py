@@ -30,7 +30,7 @@ def run(script: str, path: str, workers: int, *, preamble: str = PREAMBLE) -> st
     """Return what the program prints; it must end in time, with exit code 0 and no complaint."""
     done = subprocess.run(
         [sys.executable, "-c", preamble + textwrap.dedent(script), path, str(workers)],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -69,7 +69,7 @@ def on_hosts(commands: list[list[str]], environments: list[dict[str, str]]) -> l
     try:
         found = []
         for process in processes:
-            out, errors = process.communicate(timeout=100)
+            out, errors = process.communicate(timeout=200)
             assert process.returncode == 0, errors
             found.append(json.loads(out.splitlines()[-1]))
         return found

@@ -201,7 +201,7 @@ def is_worker(process: psutil.Process, module: str = "fastloader.worker.worker")
         return False
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
     """Fails the test where the condition has not come true in time."""
     deadline = time.monotonic() + timeout_s
     while not condition():

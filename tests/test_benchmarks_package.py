@@ -153,7 +153,7 @@ def test_a_peer_delivers_every_row_once(name: str, tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", program, name, path],
-        cwd=ROOT, capture_output=True, text=True, timeout=100, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     labels, shapes = done.stdout.splitlines()[-2:]

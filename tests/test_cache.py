@@ -495,7 +495,7 @@ found, cached = epochs_of({url!r}, workers=0, slots=2, cache={str(tmp_path / "ke
 print(hashlib.sha256(repr(found).encode()).hexdigest(), cached)
 """
     out = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False
     )
     assert out.returncode == 0, out.stderr
     found = out.stdout.split()

@@ -130,7 +130,7 @@ def test_a_killed_run_is_taken_up(photos: Path, url: str) -> None:
         assert process.stdout.readline() == "added\n"
         os.kill(process.pid, signal.SIGKILL)
     assert 0 < len(rows_of(url)) < 60
-    subprocess.run(arguments, check=False, stdout=subprocess.DEVNULL, timeout=60)
+    subprocess.run(arguments, check=False, stdout=subprocess.DEVNULL, timeout=200)
     assert len(rows_of(url)) == 60
 
 

@@ -29,7 +29,7 @@ import select, sqlite3, sys, time
 path, number = sys.argv[1], 0
 print("ready", flush=True)
 while not select.select([sys.stdin], [], [], 0.001)[0]:
-    connection = sqlite3.connect(path, timeout=60, isolation_level=None)
+    connection = sqlite3.connect(path, timeout=200, isolation_level=None)
     for _ in range(4):
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("INSERT INTO other VALUES (?, ?)", (number, "x" * 2000))
@@ -68,7 +68,7 @@ def test_a_foreign_writer_and_ingest_share_a_file_without_harm(
             assert writer.stdout is not None
             assert writer.stdout.readline() == "ready\n"
             code = cli.main(["ingest", str(folder), str(path), "--json"])
-            written = int(writer.communicate("stop\n", timeout=60)[0] or -1)
+            written = int(writer.communicate("stop\n", timeout=200)[0] or -1)
         capsys.readouterr()
         if (code, *looked_at(path)) != (0, "ok", written, len(blobs)):
             harmed.append((code, written, looked_at(path)))

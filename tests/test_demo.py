@@ -25,7 +25,7 @@ def test_the_demo_trains_beside_the_usual_generator(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.demo", "--folder", str(tmp_path)]
     few = ["--rows", "130", "--steps", "60", "--batch-size", "2"]
     done = subprocess.run(
-        [*command, *few], cwd=ROOT, capture_output=True, text=True, timeout=110, check=False
+        [*command, *few], cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "images per second" in done.stdout
@@ -68,7 +68,7 @@ def test_the_first_subfolder_is_the_label_and_the_rest_is_left_out(
 def test_another_database_is_refused_with_words(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.demo", "--folder", str(tmp_path)],
-        cwd=ROOT, env={**os.environ, "DB": "mysql"}, capture_output=True, text=True, timeout=110,
+        cwd=ROOT, env={**os.environ, "DB": "mysql"}, capture_output=True, text=True, timeout=200,
         check=False,
     )  # fmt: skip
     assert done.returncode == 1

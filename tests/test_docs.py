@@ -97,7 +97,7 @@ def in_a_process(script: str, folder: Path) -> None:
     }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=folder, env={**os.environ, **alone},
-        capture_output=True, text=True, timeout=110, check=False,
+        capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
 
@@ -142,7 +142,7 @@ def test_the_python_of_the_documents_has_the_types_that_the_package_says(tmp_pat
     options = ["--strict", "--allow-untyped-defs", "--allow-untyped-decorators", "--config-file"]
     done = subprocess.run(
         [sys.executable, "-m", "mypy", *options, ROOT / "pyproject.toml", *files],
-        cwd=ROOT, capture_output=True, text=True, timeout=110, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
 
@@ -171,7 +171,7 @@ def test_the_commands_of_a_document_run(
     ):
         script = script.replace(slow, fast)
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, timeout=110, check=False
+        ["bash", "-c", script], capture_output=True, text=True, timeout=200, check=False
     )
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
 

@@ -40,7 +40,7 @@ def fuzz(driver: Path, mutations: int, seed: int, files: list[Path]) -> int:
     """Return how many inputs were tried. Fail if a sanitizer or the body reports something."""
     done = subprocess.run(
         [driver, str(mutations), str(seed), *map(str, files)],
-        env=unsanitized_environment(), capture_output=True, text=True, timeout=110, check=False,
+        env=unsanitized_environment(), capture_output=True, text=True, timeout=200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-4000:]
     assert "runtime error" not in done.stderr

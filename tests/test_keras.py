@@ -207,7 +207,7 @@ with FastLoader""",
         1,
     )
     run = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=110,
+        [sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=200,
         check=False, cwd=ROOT, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr

@@ -467,7 +467,7 @@ with fastloader.FastLoader({filled.url()!r}, workers=0) as loader:
     print(len(list(loader)))
 """
     out = subprocess.run(
-        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=200
     ).stdout
     assert "Import psycopg2 before tensorflow, or pass workers=1" in out
     assert out.split("\n")[1:3] == ["10", "10"]

@@ -30,7 +30,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to set the sc
 def run(*command: str, **options: object) -> str:
     """Return what the command prints; it must succeed."""
     done = subprocess.run(  # type: ignore[call-overload]
-        command, capture_output=True, text=True, timeout=60, check=False, **options
+        command, capture_output=True, text=True, timeout=200, check=False, **options
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return str(done.stdout)

@@ -397,7 +397,6 @@ def test_an_image_of_another_type_is_refused_with_a_cast(database: Database, for
         assert np.abs(images[0] - resized(decoded(blob), 8, 8)).max() <= 1
 
 
-@pytest.mark.timeout(180)
 def test_a_blob_of_200_mb_is_over_the_limit_or_is_fetched(database: Database) -> None:
     url = database.table([(1, jpeg(), 1), (3, jpeg(), 3)])
     database.execute(

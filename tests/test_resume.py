@@ -118,7 +118,7 @@ with FastLoader({small!r}, size=(8, 8), batch_size=8, workers=2, deterministic=F
     print(sum(len(labels) for _, labels in loader))
 """
     run = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=200, check=False
     )
     assert run.stdout == "100\n", run.stderr
 

@@ -254,7 +254,7 @@ open(path + ".found", "w").write(repr(found))
     subprocess.run(
         ["sh", "-c", f'exec "$0" "$1" "$2" "$3" {closing}', sys.executable,
          str(tmp_path / "program.py"), path, str(workers)],
-        check=True, timeout=60,
+        check=True, timeout=200,
     )  # fmt: skip
     assert Path(path + ".rows").read_text() == "[200, 200, 200, 200]"
     found = ast.literal_eval(Path(path + ".found").read_text())

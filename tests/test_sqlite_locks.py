@@ -72,7 +72,7 @@ def test_nobody_commits_in_the_middle_of_the_programs_own_transaction(
         for _ in range(3):
             list(loader)
         with program(COMMIT, path) as other:
-            assert other.communicate(timeout=60)[0] == "database is locked\n"
+            assert other.communicate(timeout=200)[0] == "database is locked\n"
         ours.execute("COMMIT")
         list(loader)  # some of it was read before the commit
         assert max(labels.max() for _, labels in loader) == 1000
@@ -140,4 +140,4 @@ with FastLoader(path, size=(8, 8), batch_size=8, workers=0, cache="ram") as load
 print(opened)
 """
     with program(script, path) as run:
-        assert run.communicate(timeout=60)[0] == "[]\n"
+        assert run.communicate(timeout=200)[0] == "[]\n"

@@ -247,7 +247,7 @@ for epoch in range(3):
 os.kill(os.getpid(), signal.SIGKILL)
 """
     environ = {**os.environ, "FASTLOADER_TRACE": str(trace)}
-    subprocess.run([sys.executable, "-c", script], env=environ, timeout=60, check=False)
+    subprocess.run([sys.executable, "-c", script], env=environ, timeout=200, check=False)
     assert len(events_of(trace)) >= 500
 
 
