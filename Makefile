@@ -52,7 +52,7 @@ help:
 	@echo "make kernel               compile what was changed in csrc/ and the .pyx, in place"
 	@echo "make test-oldest          make test's suite with the oldest dependencies; test-newest"
 	@echo "make release              all that has to hold before a version is tagged"
-	@echo "make benchmarks           all figures of docs/measured.md, which takes an hour"
+	@echo "make benchmarks           all figures of docs/benchmarks.md, which takes an hour"
 	@echo "make clean                remove what the others made"
 
 demo: $(VENV)/demo.done
@@ -60,7 +60,7 @@ demo: $(VENV)/demo.done
 
 # What is tested is what is shipped: the suite runs against the wheel, away from the sources, with no
 # compiler on the path. What is about the sources, or compiles some, runs where they are. The two
-# tiers, test and test-rest, have no test in common; docs/testing.md says more.
+# tiers, test and test-rest, have no test in common; docs/contributing/testing.md says more.
 test: lint $(SHIPPED)/ready
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(IN_SHIPPED) python -m pytest $(EACH_CORE) -m "not source and not full" $(if $(COVERAGE),$(FRAMEWORKS))
@@ -194,7 +194,7 @@ kernel:
 benchmarks: $(VENV)/benchmarks.done
 	$(BIN)/python -m benchmarks run
 	$(BIN)/python -m benchmarks report
-	$(BIN)/python -m benchmarks.labels -o docs/labels-in-a-batch.png
+	$(BIN)/python -m benchmarks.labels -o docs/_static/labels-in-a-batch.png
 
 $(VENV)/created.done:
 	@tools/system-deps $(PYTHON)

@@ -23,7 +23,7 @@ from .tiers import full
 
 tf = pytest.importorskip("tensorflow")
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SERVER = "postgresql://me@dbhost/photos"
 
 # Commands of a shell that are shown and not run: they install, or stand for a user's program.
@@ -31,7 +31,7 @@ NOT_RUN = ("apt-get", "pip", "make", "docker", "FASTLOADER_TRACE=trace.json pyth
 
 
 # Ray and several hosts, and every command of the command line, take a minute or two.
-LONG = ("scaling.md", "command-line.md")
+LONG = ("several-hosts.md", "command-line.md")
 EACH_DOCUMENT = [
     pytest.param(path, id=path.name, marks=full if path.name in LONG else ()) for path in DOCUMENTS
 ]
@@ -178,7 +178,7 @@ def test_the_commands_of_a_document_run(
 
 def test_every_command_and_only_those_that_there_are_are_documented() -> None:
     names = {command.name for command in cli.COMMANDS}
-    text = (ROOT / "docs" / "command-line.md").read_text()
+    text = (ROOT / "docs" / "reference" / "command-line.md").read_text()
     assert set(re.findall(r"^## `fastloader (\w+)", text, re.MULTILINE)) == names
     for document in DOCUMENTS:
         for line in commands(document):

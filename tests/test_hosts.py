@@ -141,7 +141,7 @@ def test_each_host_may_read_a_replica_of_its_own(database: Database, tmp_path: P
 
 
 def test_hosts_that_see_other_rows_have_other_prints(database: Database) -> None:
-    """See docs/scaling.md."""
+    """See docs/guides/several-hosts.md."""
     url = database.table(simple_rows(100, gap=3))
     prints = []
     for shard in (0, 2), (1, 2):

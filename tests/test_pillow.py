@@ -154,7 +154,7 @@ def test_no_side_may_be_longer_than_65535_pixels(tmp_path: Path) -> None:
     assert mib < 20
 
 
-# Bytes for each pixel: docs/pixels.md says these, and half a byte may go elsewhere.
+# Bytes for each pixel: docs/explanation/pixels.md says these, and half a byte may go elsewhere.
 FACTORS: dict[str, tuple[bytes, float]] = {
     "GIF": (empty_gif(4000, 4000), 4),
     "BMP": (saved(Image.new("RGB", (4000, 4000)), "BMP"), 7),

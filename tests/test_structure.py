@@ -55,7 +55,7 @@ def test_nothing_is_unpickled() -> None:
         assert not unpickling.search(path.read_text()), path
 
 
-DESIGN = (ROOT / "docs" / "design.md").read_text()
+DESIGN = (ROOT / "docs" / "contributing" / "design.md").read_text()
 
 
 def test_the_picture_of_the_house_shows_the_floors_that_are_checked() -> None:

@@ -167,7 +167,7 @@ def test_hugging_faces_trainer_takes_a_data_loader_from_get_train_dataloader(
 
 
 def test_a_batch_without_rows_adds_nothing_to_a_sum_of_losses(tmp_path: Path) -> None:
-    """See docs/scaling.md."""
+    """See docs/guides/several-hosts.md."""
     rows = [(key, b"" if 25 <= key <= 32 else image, 1) for key, image, _ in simple_rows(36)]
     url = table(tmp_path / "t.db", rows)
     options = {**OPTIONS, "dtype": "float32", "on_error": "skip", "shard": (1, 2)}

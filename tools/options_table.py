@@ -1,8 +1,8 @@
 """Write the documentation that is made of the table of options.
 
 ``python tools/options_table.py`` writes the parameters in the docstring of ``FastLoader`` and the
-tables of docs/options.md. ``--check`` writes nothing: it names the files that are not current and
-ends with 1 if there are any.
+tables of docs/reference/options.md. ``--check`` writes nothing: it names the files that are not
+current and ends with 1 if there are any.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fastloader.options.table import OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 LOADER = ROOT / "fastloader" / "loader.py"
-PAGE = ROOT / "docs" / "options.md"
+PAGE = ROOT / "docs" / "reference" / "options.md"
 
 
 def parameters() -> str:
@@ -63,7 +63,7 @@ def _row(option: Option) -> str:
 def _link(see: str) -> str:
     """Return " See [cache](cache.md)." for "cache.md"."""
     page, _, anchor = see.partition("#")
-    words = (anchor or page.removesuffix(".md")).replace("-", " ")
+    words = (anchor or Path(page).stem).replace("-", " ")
     return f" See [{words}]({see})." if see else ""
 
 

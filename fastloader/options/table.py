@@ -4,9 +4,9 @@ A row is a field of a dataclass, so that name, type, default, kind, group and de
 together, and type checkers know the fields of a configuration. Everything else is made from the
 rows: the checks, the environment variables and the arguments of the command line when the program
 runs; the parameters in the docstring of :class:`fastloader.FastLoader` and the tables of
-docs/options.md by ``python tools/options_table.py``. The signature of ``FastLoader`` is written by
-hand, for type checkers and editors, as are the kernel's own defaults; tests compare both with the
-table.
+docs/reference/options.md by ``python tools/options_table.py``. The signature of ``FastLoader`` is
+written by hand, for type checkers and editors, as are the kernel's own defaults; tests compare both
+with the table.
 """
 
 # ruff: noqa: RUF009 -- what a group's option() returns is a dataclass field
@@ -49,7 +49,7 @@ class Options:
             "(`sqlite:////data/photos.db` with an absolute path); "
             "`postgresql://user@host/database` or libpq's `host=... dbname=...` connects to "
             "PostgreSQL.",
-            see="databases.md",
+            see="../guides/databases.md",
         )
     )
     table: str | None = ROWS.option(
@@ -71,7 +71,7 @@ class Options:
         "image_data",
         kinds.NAMES,
         "The column of encoded images, or a list of such columns.",
-        see="pixels.md",
+        see="../explanation/pixels.md",
     )
     label: str | tuple[str, ...] | None = ROWS.option(
         "label",
@@ -103,7 +103,7 @@ class Options:
         kinds.FLAG,
         "Deliver the keys as well. The images of a batch are then a dict with the names of the "
         'columns: `{"image_data": images, "id": keys}`.',
-        see="pixels.md",
+        see="../explanation/pixels.md",
     )
     on_error: str = BATCHES.option(
         "raise",
@@ -112,7 +112,7 @@ class Options:
         'raises RowError, `"skip"` drops the row from its batch, and `"fill"` delivers zeros in '
         "its place. A batch that has lost all of its rows is left out, but with a `shard` it is "
         "delivered empty, so that all shards take the same number of steps.",
-        see="scaling.md#several-training-hosts",
+        see="../guides/several-hosts.md#several-training-hosts",
     )
 
     # ---- order -----------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ class Options:
         kinds.FLAG,
         "Deliver the rows in a new random order in each epoch. The order is a function of `seed` "
         "and the epoch's number.",
-        see="order.md",
+        see="../guides/order-and-resume.md",
     )
     shuffle_block: int = ORDER.option(
         1,
@@ -139,7 +139,7 @@ class Options:
         "This loader's part of each epoch as `(index, count)`: `(0, 8)` to `(7, 8)` on eight "
         "hosts. It can also be the object that knows: a `tf.distribute.InputContext`, or the "
         "module `torch.distributed` or `jax`. All shards have the same number of batches.",
-        see="scaling.md#several-training-hosts",
+        see="../guides/several-hosts.md#several-training-hosts",
     )
     deterministic: bool = ORDER.option(
         True,
@@ -156,7 +156,7 @@ class Options:
         "Number of worker processes. None starts one for each core that this process may use by "
         "its CPU affinity and control groups; 0 decodes in the calling process.",
         shown="None",
-        see="tuning.md",
+        see="../guides/tuning.md",
     )
     slots: int | None = PROCESSES.option(
         None,
@@ -164,7 +164,7 @@ class Options:
         "Number of batches in each worker's ring, at least 2. None takes 8, up to 32 for small "
         "batches, and fewer where memory is short. The rings take `workers` x `slots` batches of "
         "shared memory.",
-        see="slots.md",
+        see="../explanation/batches.md",
     )
     prefetch: int = PROCESSES.option(
         2, kinds.integer(0, 1024), "Number of batches that the dataset of `as_dataset` keeps ready."
@@ -180,7 +180,7 @@ class Options:
         kinds.MODULES,
         "A module, or a list of modules, to import wherever images are decoded: for example "
         '`"pillow_heif.HeifImagePlugin"`, which adds a format to Pillow.',
-        see="pixels.md#formats-of-other-packages",
+        see="../explanation/pixels.md#formats-of-other-packages",
     )
     simd: str = PROCESSES.option(
         "auto",
@@ -208,7 +208,7 @@ class Options:
         kinds.choice("snapshot", "latest"),
         'For PostgreSQL. With `"snapshot"` all epochs see the table as it was when the loader was '
         'made; with `"latest"` every fetch sees it as it is at that moment.',
-        see="databases.md",
+        see="../guides/databases.md",
     )
     stall_timeout_s: float = DATABASE.option(
         60.0,
@@ -229,7 +229,7 @@ class Options:
         'Where to keep decoded images and labels, so that later epochs copy them instead: `"ram"` '
         "for the memory of this loader, or a folder, which other loaders and later runs share. "
         "None keeps nothing.",
-        see="cache.md",
+        see="../guides/caching.md",
     )
     cache_bytes: int | None = CACHE.option(
         None,
@@ -263,7 +263,7 @@ class Options:
         'the largest centered box that has the wanted proportions; `"pad"` takes the whole image '
         'and puts `background` around it; `"random_crop"` takes a different random box in each '
         "epoch.",
-        see="pixels.md#images",
+        see="../explanation/pixels.md#images",
     )
     crop_fraction: PerColumn[float] = IMAGES.option(
         1.0,
@@ -295,7 +295,7 @@ class Options:
         'With a `cache` and `fit="random_crop"`, height and width in pixels of the images that '
         "are kept. The boxes are taken from these, in the first epoch as well. None takes 8/7 of "
         "`size`: 256 x 256 for 224 x 224.",
-        see="cache.md",
+        see="../guides/caching.md",
     )
     filter: PerColumn[str] = IMAGES.option(
         "bilinear",
@@ -312,7 +312,7 @@ class Options:
         '`"fast"` takes less time for images that become much smaller, and changes their pixels '
         "slightly: JPEGs are decoded at a reduced size, and WebPs without their smoothing "
         "filters.",
-        see="pixels.md#images",
+        see="../explanation/pixels.md#images",
     )
     background: PerColumn[tuple[int, int, int] | None] = IMAGES.option(
         None,
@@ -360,7 +360,7 @@ class Options:
         kinds.integer(1, 2**32),
         "Most pixels, width x height, of an encoded image. A larger one is a bad row, and is "
         "refused before it takes memory. Decoding takes up to 25 bytes for each pixel.",
-        see="pixels.md#memory-for-one-image",
+        see="../explanation/pixels.md#memory-for-one-image",
     )
     # Encoders write about ten.
     max_scans: PerColumn[int] = LIMITS.option(
