@@ -170,7 +170,7 @@ def test_the_commands_of_a_document_run(
     bin_folder = Path(sys.executable).parent
     monkeypatch.setenv("PATH", f"{bin_folder}:/usr/bin:/bin")
     script = "\n".join(["set -e", *lines])
-    if "fastloader ingest photos/ sqlite:///photos.db" in lines:
+    if any(line.startswith("fastloader ingest photos/") for line in lines):
         (folder / "photos.db").unlink()
     for slow, fast in (
         ("fastloader tune", "fastloader tune --seconds 0.1 --slots 3 --fetch-bytes 99999"),
