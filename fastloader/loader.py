@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from .consumer.delivery import Delivery
+from .consumer.epoch import Epoch
 from .consumer.progress import fingerprint
 from .errors import ConfigError, CopyError
 from .fields.columns import Column
@@ -287,6 +288,70 @@ class FastLoader:
         ``tf.data.Dataset.from_generator(loader, ...)`` is one.
         """
         return self._delivery.iterate(ahead=True, keep=self)
+
+    def epoch(self, number: int) -> Epoch:
+        """Return the batches of an epoch of your choice, as an iterable.
+
+        The epoch begins when you iterate over it. From then on the loader is there: it resumes
+        there, and the next iteration of the loader is the epoch after it. An older iterator ends as
+        it does when the loader itself is iterated. With shards, every shard must go to the same
+        epoch.
+
+        If you have loaded a state that lies within this epoch, the first iteration delivers the
+        rest of the epoch.
+
+        Parameters
+        ----------
+        number
+            The number of the epoch, from 0. Its order, random crops and flips are those that the
+            same epoch has in a loader that has come to it by itself.
+
+        Raises
+        ------
+        ConfigError
+            The number is not an integer from 0 on.
+        ClosedError
+            The loader is closed.
+
+        Examples
+        --------
+        >>> for epoch in range(2):
+        ...     for images, labels in loader.epoch(epoch):
+        ...         pass  # train
+        >>> [len(labels) for images, labels in loader.epoch(0)]
+        [64, 6]
+        """
+        self._delivery.check_usable()
+        return Epoch(self._delivery, number, self)
+
+    def peek(self) -> Any:
+        """Return a copy of the batch that comes next, and use nothing up.
+
+        It is the first batch of the next iteration or, while an iteration is under way, the batch
+        that this iteration delivers next. The batch still comes in its turn, :meth:`state_dict`
+        stays the same, and :meth:`stats` counts nothing. Workers make the batch once: they begin
+        with the next epoch a moment earlier than they would otherwise. With
+        ``deterministic=False`` it is one of the batches that come next.
+
+        With ``on_error="skip"`` a batch that has lost all of its rows is passed over, as an
+        iteration does. If those after it are empty as well, so is the batch that you get.
+
+        Raises
+        ------
+        RowError
+            The batch has a bad row, and ``on_error`` is "raise".
+        ClosedError
+            The loader is closed.
+
+        Examples
+        --------
+        >>> images, labels = loader.peek()
+        >>> images.shape, images.dtype
+        ((64, 224, 224, 3), dtype('uint8'))
+        >>> loader.stats().batches
+        0
+        """
+        return self._delivery.peek()
 
     # ---- resuming --------------------------------------------------------------------------------
 

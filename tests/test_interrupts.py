@@ -71,11 +71,12 @@ def keys_of(loader: FastLoader) -> list[int]:
 def test_the_next_epoch_is_whole_wherever_the_one_before_was_interrupted(
     path: str, workers: int, step: int, order: Callable[[int], list[int]]
 ) -> None:
-    """Interrupted are the beginning of an iteration, a batch in its middle, and its end."""
+    """Interrupted are the beginning of an iteration, a batch in its middle, its end, and looks."""
 
     def some(loader: FastLoader) -> None:
+        loader.peek()
         iterator = iter(loader)
-        kept = [next(iterator) for _ in range(2)]
+        kept = [next(iterator), loader.peek(), next(iterator)]
         del kept, iterator
 
     with FastLoader(path, workers=workers, **OPTIONS) as loader:

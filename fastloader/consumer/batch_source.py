@@ -21,6 +21,7 @@ from ..fields.columns import Column
 from ..observe.stats import Stats
 from ..options.config import Config
 from .delivery import Delivery
+from .epoch import Epoch
 
 
 class BatchSource(Protocol):
@@ -50,6 +51,12 @@ class BatchSource(Protocol):
 
     def __call__(self) -> Iterator[Any]:
         """Begin the next epoch for a consumer that pulls batches before it wants them."""
+
+    def epoch(self, number: int) -> Epoch:
+        """Return the batches of an epoch."""
+
+    def peek(self) -> Any:
+        """Return a copy of the batch that comes next."""
 
     def state_dict(self, *, consumed: int | None = None) -> dict[str, Any]:
         """Return the state that resumes the loader."""

@@ -6,18 +6,21 @@ directly (see :mod:`fastloader.consumer.batch_source`).
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import logging
 import os
 import select
 import threading
 import time
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ClosedError, ConfigError
+from ..errors import ClosedError, ConfigError, FastloaderError, SupersededError
 from ..fields.batch import arranged, leaves_out_empty
 from ..fields.columns import Column
 from ..fields.slots import slot_image
@@ -82,27 +85,31 @@ class Delivery:
         self.lock = threading.RLock()
         self.progress = Progress(crew.plan)
         self.tally = Tally(crew.config, self._trace)
+        self._iterator: Callable[[], Generator[Any, None, None] | None] = lambda: None
+        self._over: Iteration | None = None  # an iteration that has come to its end before its time
 
     # ---- epochs ----------------------------------------------------------------------------------
 
-    def begin(self, *, ahead: bool) -> Iteration:
+    def begin(self, *, ahead: bool, epoch: int | None = None) -> Iteration:
         """Begin the next epoch, or the rest of the one that a state was loaded for.
 
         Parameters
         ----------
         ahead
             Whether batches will be pulled before the consumer wants them.
+        epoch
+            The epoch to begin instead of the next one.
         """
         self.check_usable()
         with self.lock:
-            iteration = self.progress.begin(ahead=ahead)
+            iteration = self.progress.begin(ahead=ahead, epoch=epoch)
             self.tally.begin(iteration.turn.epoch)
             self.crew.budget.begin()
             for feeder in self.feeders:
                 feeder.begin(iteration.turn, iteration.first)
             return iteration
 
-    def iterate(self, *, ahead: bool, keep: object) -> Iterator[Any]:
+    def iterate(self, *, ahead: bool, keep: object, epoch: int | None = None) -> Iterator[Any]:
         """Begin the next epoch and return an iterator over its batches.
 
         Batches that :func:`leaves_out_empty` leaves out are not among them.
@@ -113,14 +120,19 @@ class Delivery:
             Whether batches will be pulled before the consumer wants them.
         keep
             An object that must live as long as the iterator.
+        epoch
+            The epoch to begin instead of the next one.
         """
-        iteration = self.begin(ahead=ahead)
-        batches: Iterable[int] = range(iteration.first, len(self.plan))
-        if not self.config.deterministic:
-            batches = self._as_they_come(iteration)
-        return self._elements(
-            iteration, batches, empty=not self._leaves_out_empty, row="consumer", keep=keep
-        )
+        with self.lock:  # so that peek() sees the iteration together with its iterator
+            iteration = self.begin(ahead=ahead, epoch=epoch)
+            batches: Iterable[int] = range(iteration.first, len(self.plan))
+            if not self.config.deterministic:
+                batches = self._as_they_come(iteration)
+            elements = self._elements(
+                iteration, batches, empty=not self._leaves_out_empty, row="consumer", keep=keep
+            )
+            self._iterator = weakref.ref(elements)
+        return elements
 
     def elements_of(self, turn: Turn, feeder: int) -> Iterator[Any]:
         """Return an iterator over the batches of one feeder, for adapters that interleave them.
@@ -149,7 +161,7 @@ class Delivery:
         empty: bool,
         row: str,
         keep: object = None,  # noqa: ARG002 # being an argument keeps it
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """Yield batches by their numbers, with what the consumer gets for each.
 
         Parameters
@@ -188,7 +200,13 @@ class Delivery:
     def _take(self, iteration: Iteration, batch: int, lap: Lap) -> Taken:
         self.check_usable()
         worker = batch % len(self.feeders)
-        taken = self.feeders[worker].take(iteration.turn, batch)
+        try:
+            taken = self.feeders[worker].take(iteration.turn, batch)
+        except (SupersededError, ClosedError):
+            raise
+        except FastloaderError:
+            self._over = iteration  # its worker makes no more batches of it
+            raise
         filled = taken.filled
         with self.lock:
             is_seen = filled.rows > 0 or not self._leaves_out_empty
@@ -226,6 +244,64 @@ class Delivery:
         element = arranged(config, images, columns, keys)
         clock.enter("consumer")
         return element
+
+    # ---- a look at what comes next ---------------------------------------------------------------
+
+    def peek(self) -> Any:
+        """Return a copy of the batch that comes next. See :meth:`fastloader.FastLoader.peek`.
+
+        The batch stays with its feeder, which delivers it when its turn comes. So nothing is
+        counted here, and nothing is made that is not delivered later.
+        """
+        deadline = None
+        while True:
+            self.check_usable()
+            with self.lock:
+                iteration, first = self._what_comes_next()
+            with contextlib.suppress(SupersededError):  # an iteration began just now: that one
+                taken = self._peek(iteration, first)
+                if taken is not None:
+                    return self._element(taken, Clock(traced=False))
+                # Another thread has taken the last batch and counts it now, if it gets there.
+                deadline = deadline or time.monotonic() + POLL_S
+                if time.monotonic() > deadline:
+                    self._over = iteration
+                time.sleep(0.001)
+
+    def _what_comes_next(self) -> tuple[Iteration, int]:
+        """Return the iteration under way, or the next one, and where to look for its next batch."""
+        iteration = self.progress.under_way
+        if iteration is not None and iteration is not self._over:
+            if iteration.ahead:
+                return iteration, iteration.first
+            iterator = self._iterator()
+            if iterator is not None and inspect.getgeneratorstate(iterator) != inspect.GEN_CLOSED:
+                in_order = self.config.deterministic
+                return iteration, self.progress.following if in_order else iteration.first
+        iteration = self.progress.prepare()
+        for feeder in self.feeders:
+            feeder.begin(iteration.turn, iteration.first)
+        return iteration, iteration.first
+
+    def _peek(self, iteration: Iteration, first: int) -> Taken | None:
+        """Return the first batch that was not taken yet; None if all were.
+
+        It is one that the consumer will see, if there is one among the next batches of the workers:
+        a worker may have room for no more than one of its batches.
+        """
+        found: dict[int, Taken] = {}
+        for batch in range(first, len(self.plan)):
+            feeder = batch % len(self.feeders)
+            if feeder in found and self.config.workers:
+                continue
+            taken = self.feeders[feeder].peek(iteration.turn, batch)
+            if taken is not None:
+                found[feeder] = taken
+                if taken.filled.rows or not self._leaves_out_empty:
+                    return taken
+            if len(found) == len(self.feeders) and self.config.workers:
+                break
+        return next(iter(found.values()), None)
 
     # ---- what was delivered ----------------------------------------------------------------------
 

@@ -68,6 +68,23 @@ class Feeder(Protocol):
             The batch cannot be delivered.
         """
 
+    def peek(self, turn: Turn, batch: int) -> Taken | None:
+        """Wait for a batch and return a copy of it, which :meth:`take` still returns afterwards.
+
+        A feeder makes at least the first of its batches that nobody has taken, whatever the
+        consumer holds. It may never make a later one without a :meth:`take`.
+
+        Returns
+        -------
+        Taken or None
+            None if the batch was taken already.
+
+        Raises
+        ------
+        SupersededError, ClosedError, FastloaderError
+            As :meth:`take`.
+        """
+
     def poll(self, turn: Turn, batch: int) -> bool:
         """Return whether :meth:`take` would return or raise without waiting."""
 

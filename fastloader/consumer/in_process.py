@@ -6,7 +6,7 @@ from functools import partial
 
 from ..system.limits import limits_named
 from ..transport.memory import create_memory
-from ..transport.messages import Turn
+from ..transport.messages import Filled, Turn
 from ..transport.process import Process
 from ..transport.ring import Layout, Ring
 from ..worker.producer import Producer
@@ -37,6 +37,8 @@ class InProcess(Gate):
         # What the producer makes next: run, epoch and batch. None if that is not known, because it
         # was not told yet, or was cut short, as by Ctrl-C.
         self._next: tuple[int, int, int] | None = None
+        # A batch that was made for peek() and not taken yet: what it is, its slot, the rest of it.
+        self._made: tuple[tuple[int, int, int], int, Filled] | None = None
 
     def begin(self, turn: Turn, first_batch: int) -> None:  # noqa: ARG002 # take() names the batch
         """See :meth:`fastloader.consumer.feeder.Feeder.begin`."""
@@ -46,9 +48,34 @@ class InProcess(Gate):
         """See :meth:`fastloader.consumer.feeder.Feeder.take`."""
         return self._run(partial(self._take, turn, batch))
 
+    def peek(self, turn: Turn, batch: int) -> Taken | None:
+        """See :meth:`fastloader.consumer.feeder.Feeder.peek`."""
+        return self._run(partial(self._peek, turn, batch))
+
     def _take(self, turn: Turn, batch: int) -> Taken:
         self._check(turn)
-        if self._next != (*turn, batch):
+        slot, filled = self._make(turn, batch)
+        self._made = None
+        return Taken(self.ring.hand_out(slot, filled.rows)[0], filled)
+
+    def _peek(self, turn: Turn, batch: int) -> Taken | None:
+        self._check(turn)
+        where = (*turn, batch)
+        is_made = self._made is not None and self._made[0] == where
+        is_next = self._next is None or self._next[0] != turn.run or where >= self._next
+        if not (is_made or is_next):
+            return None
+        slot, filled = self._make(turn, batch)
+        self._made = (where, slot, filled)
+        return Taken(self.ring.copied(slot, filled.rows), filled)
+
+    def _make(self, turn: Turn, batch: int) -> tuple[int, Filled]:
+        """Return the slot that the batch is in and the rest of it, made now if it was not yet."""
+        where = (*turn, batch)
+        if self._made is not None and self._made[0] == where:
+            return self._made[1:]
+        self._made = None
+        if self._next != where:
             self._producer.start(turn.epoch, batch)
         self._next = None
         self.ring.take_back()
@@ -59,9 +86,8 @@ class InProcess(Gate):
             )
         self._check(turn)
         assert filled is not None, f"no batch {batch}"
-        taken = Taken(self.ring.hand_out(slot, filled.rows)[0], filled)
         self._next = (turn.run, *self._producer.following)
-        return taken
+        return slot, filled
 
     def poll(self, turn: Turn, batch: int) -> bool:  # noqa: ARG002 # take() never waits for others
         """See :meth:`fastloader.consumer.feeder.Feeder.poll`."""

@@ -117,6 +117,14 @@ class Inbox:
         """Remove and return what was announced for an epoch and a batch; None if nothing was."""
         return self._announced.pop(where, None)
 
+    def look(self, where: tuple[int, int]) -> Announced | None:
+        """Return what was announced for an epoch and a batch, and leave it here."""
+        return self._announced.get(where)
+
+    def was_taken(self, where: tuple[int, int]) -> bool:
+        """Return whether a batch was announced, and then taken."""
+        return where < self.expected and where not in self._announced
+
     def clear(self) -> None:
         """Drop all announcements, for good."""
         self._announced.clear()

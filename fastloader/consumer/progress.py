@@ -63,6 +63,8 @@ class _Place(NamedTuple):
         The iteration under way.
     handed
         Batches of that iteration that were handed out so far.
+    prepared
+        The iteration that the feeders have begun to prepare, ahead of :meth:`Progress.begin`.
     """
 
     run: int = 0
@@ -74,6 +76,7 @@ class _Place(NamedTuple):
     empties: int = 0
     iteration: Iteration | None = None
     handed: int = 0
+    prepared: Iteration | None = None
 
 
 class Progress:
@@ -92,6 +95,7 @@ class Progress:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._place = _Place()
+        self._runs = 0  # the highest number of a run so far
 
     # ---- iterating -----------------------------------------------------------------------------
 
@@ -105,20 +109,71 @@ class Progress:
         """The number of the run, and so of the count, that is under way."""
         return self._place.run
 
-    def begin(self, *, ahead: bool) -> Iteration:
-        """Begin the next iteration."""
+    @property
+    def under_way(self) -> Iteration | None:
+        """The iteration under way; None if it has handed out its last batch."""
         here = self._place
+        if here.iteration is None or here.iteration.first + here.handed >= len(self._plan):
+            return None
+        return here.iteration
+
+    @property
+    def following(self) -> int:
+        """The batch after those that the iteration under way has handed out, if in their order."""
+        here = self._place
+        return 0 if here.iteration is None else here.iteration.first + here.handed
+
+    def begin(self, *, ahead: bool, epoch: int | None = None) -> Iteration:
+        """Begin the next iteration.
+
+        Parameters
+        ----------
+        ahead
+            Whether batches will be pulled before the consumer wants them.
+        epoch
+            The epoch to begin; None for the next one. If a state was loaded for this epoch, it
+            begins where the state says.
+        """
+        here = self._place
+        if epoch is not None and epoch != here.next[0]:
+            here = here._replace(next=(epoch, 0), is_fresh=True)
         if not here.is_fresh and here.iteration is not None:
-            if here.iteration.first + here.handed < len(self._plan):
+            if not self._may_continue(here):
                 here = here._replace(is_fresh=True)
             else:
                 here = here._replace(before=here.before + here.handed)
         if here.is_fresh:
-            here = _Place(here.run + 1, here.next, here.next, is_fresh=False, empty=[])
+            run = self._run_for(here)
+            here = _Place(run, here.next, here.next, is_fresh=False, empty=[])
         epoch, first = here.next
         iteration = Iteration(Turn(here.run, epoch), first, ahead)
         self._place = here._replace(next=(epoch + 1, 0), iteration=iteration, handed=0)
         return iteration
+
+    def prepare(self) -> Iteration:
+        """Return what :meth:`begin` would begin now, and change nothing that anybody sees.
+
+        :meth:`begin` then begins this run, unless the loader is sent elsewhere in between.
+        """
+        here = self._place
+        epoch, first = here.next
+        if not here.is_fresh and here.iteration is not None and self._may_continue(here):
+            return Iteration(Turn(here.run, epoch), first)  # the run continues
+        prepared = Iteration(Turn(self._run_for(here), epoch), first)
+        self._place = here._replace(prepared=prepared)
+        return prepared
+
+    def _may_continue(self, here: _Place) -> bool:
+        """Return whether the run can continue: its epoch is complete, and no newer run is there."""
+        return self.under_way is None and here.run == self._runs
+
+    def _run_for(self, here: _Place) -> int:
+        """Return the number of the run that begins at ``here.next``: the prepared one, or a new."""
+        prepared = here.prepared
+        if prepared is not None and (prepared.turn.epoch, prepared.first) == here.next:
+            return prepared.turn.run
+        self._runs += 1
+        return self._runs
 
     def count_anew(self) -> None:
         """Have the next iteration begin a new count."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from ..errors import FastloaderError, WorkerDied
@@ -24,6 +24,10 @@ from .feeder import Taken
 from .gate import Gate
 from .inbox import Inbox
 from .restarts import RestartBudget
+
+
+class _NotYet:
+    """Stands for a batch that the worker has not announced."""
 
 
 class Supervisor(Gate):
@@ -95,11 +99,20 @@ class Supervisor(Gate):
 
     def take(self, turn: Turn, batch: int) -> Taken:
         """See :meth:`fastloader.consumer.feeder.Feeder.take`."""
-        taken = self._run(partial(self._take, turn, batch))
-        while taken is None:
+        taken = self._wait_for(partial(self._take, turn, batch))
+        assert taken is not None
+        return taken
+
+    def peek(self, turn: Turn, batch: int) -> Taken | None:
+        """See :meth:`fastloader.consumer.feeder.Feeder.peek`."""
+        return self._wait_for(partial(self._take, turn, batch, peek=True))
+
+    def _wait_for(self, take: Callable[..., Taken | _NotYet | None]) -> Taken | None:
+        taken = self._run(take)
+        while isinstance(taken, _NotYet):
             # For a limited time, since another thread may hear the worker first, or close the pipe.
             is_silent = not self._process.channel.wait(CHECK_S)
-            taken = self._run(partial(self._take, turn, batch, hear=True, is_silent=is_silent))
+            taken = self._run(partial(take, hear=True, is_silent=is_silent))
         self._process.log_output()
         return taken
 
@@ -136,14 +149,22 @@ class Supervisor(Gate):
         self._is_sound = was_sound
 
     def _take(
-        self, turn: Turn, batch: int, *, hear: bool = False, is_silent: bool = False
-    ) -> Taken | None:
-        """Return the batch, or None if it is not there yet.
+        self,
+        turn: Turn,
+        batch: int,
+        *,
+        peek: bool = False,
+        hear: bool = False,
+        is_silent: bool = False,
+    ) -> Taken | _NotYet | None:
+        """Return the batch, if it is there.
 
         Parameters
         ----------
         turn, batch
             The batch that is wanted.
+        peek
+            Return a copy and leave the batch where it is; None if it was taken before.
         hear
             Take in what the worker has sent, first.
         is_silent
@@ -157,12 +178,15 @@ class Supervisor(Gate):
         if slots := self.ring.take_back():
             self._free(slots)
         where = (turn.epoch, batch)
-        if hear and not self._hear(is_silent=is_silent) and where not in self._inbox:
+        runs = not hear or self._hear(is_silent=is_silent)
+        if not (runs or where in self._inbox or (peek and self._inbox.was_taken(where))):
             self._bury(batch)
-        announced = self._inbox.take(where)
-        taken = None
+        announced = self._inbox.look(where) if peek else self._inbox.take(where)
+        taken: Taken | _NotYet | None = _NotYet()
         if announced is not None and isinstance(announced.what, Filled):
-            taken = self._hand_over(announced.slot, announced.what)
+            taken = self._hand_over(announced.slot, announced.what, peek=peek)
+        elif peek and self._inbox.was_taken(where):
+            taken = None
         self._is_sound = True
         if announced is not None and isinstance(announced.what, FastloaderError):
             raise announced.what
@@ -192,8 +216,10 @@ class Supervisor(Gate):
         self._process.take_output()
         return not has_ended
 
-    def _hand_over(self, slot: int | None, filled: Filled) -> Taken:
+    def _hand_over(self, slot: int | None, filled: Filled, *, peek: bool) -> Taken:
         assert slot is not None
+        if peek:
+            return Taken(self.ring.copied(slot, filled.rows), filled)
         arrays, leased = self.ring.hand_out(slot, filled.rows)
         if not leased:
             self._free([slot])

@@ -197,8 +197,7 @@ class Ring:
         """
         if len(self._leases) >= self.slots - 1:
             self.copies += 1
-            whole = self.layout.arrays(self._exported(), rows, slot * self.layout.slot_bytes)
-            return {name: _copied(array) for name, array in whole.items()}, False
+            return self.copied(slot, rows), False
         self.leases += 1
         # Each lease has an exporting object of its own. NumPy collapses chains of views onto the
         # object at their root, so it lives exactly as long as the last of them.
@@ -209,6 +208,11 @@ class Ring:
             if not name.startswith(IMAGE):
                 arrays[name] = array.copy()
         return arrays, True
+
+    def copied(self, slot: int, rows: int) -> Arrays:
+        """Return a copy of the batch in a READY slot, which stays as it is."""
+        whole = self.layout.arrays(self._exported(), rows, slot * self.layout.slot_bytes)
+        return {name: _copied(array) for name, array in whole.items()}
 
     def close(self) -> None:
         """Release the memory. Leased slots follow with their leases. May be called twice."""
