@@ -59,7 +59,7 @@ def file_in(folder: Path) -> Path:
 # ---- the same bytes ------------------------------------------------------------------------------
 
 
-@few(3)
+@few(1)
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_batches_are_those_without_a_cache(either: Either, tmp_path: Path, workers: int) -> None:
     url = either.table(simple_rows(ROWS, gap=3))
@@ -78,6 +78,7 @@ def test_batches_are_those_without_a_cache(either: Either, tmp_path: Path, worke
     assert epochs_of(url, **options, cache=tmp_path / "kept") == (expected, 3 * ROWS // 2)
 
 
+@full
 def test_every_kind_of_column_is_kept(tmp_path: Path) -> None:
     columns = (
         "id INTEGER PRIMARY KEY, one BLOB, two BLOB, n INTEGER, f REAL, t TEXT, b BOOL, v BLOB, "
@@ -184,6 +185,7 @@ def test_limits_are_for_encoded_images_only(small: str, options: dict[str, Any])
     assert epochs_of(small, **options, **limits)[0] == epochs_of(small, **options)[0]
 
 
+@full
 def test_bad_and_partial_rows_are_said_each_time(tmp_path: Path) -> None:
     rows = simple_rows(40)
     rows[5] = (6, b"not an image", 50)
@@ -325,7 +327,7 @@ def marked(folder: Path, rows: int, marks: bytes, content: bytes) -> None:
         file.write(marks.ljust(first_row, b"\0") + content[: size - first_row])
 
 
-@few(2)
+@full
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("batch_size", [8, 1500])
 @pytest.mark.parametrize("which", ["all", "some"])
@@ -385,7 +387,7 @@ CHANGES: dict[str, Callable[[Path, Path], Any]] = {
 """What may become of the file, which is at a path, while a loader uses it."""
 
 
-@few(5)
+@few(1)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_file_that_changes_under_a_loader_is_no_error(
@@ -483,6 +485,7 @@ def test_a_file_from_the_future_does_not_hold_anything_up(small: str, tmp_path: 
     assert epochs_of(small, 1, workers=0, cache=tmp_path)[1] == ROWS
 
 
+@full
 def test_a_full_disk_is_no_error(tmp_path: Path) -> None:
     """The limit of the process makes the same calls fail."""
     url = table(tmp_path / "many.db", simple_rows(ROWS))
@@ -506,6 +509,7 @@ print(hashlib.sha256(repr(found).encode()).hexdigest(), cached)
 # ---- tables that change --------------------------------------------------------------------------
 
 
+@few(1)
 def test_a_changed_table_is_another_one(either: Either, tmp_path: Path) -> None:
     """After each change, rows that were cached before it are not looked at."""
     url = either.table(simple_rows(ROWS))
@@ -578,7 +582,7 @@ def test_postgres_partitions_and_materialized_views_are_tables(
         assert epochs_of(url, 1, **options)[1] == 0
 
 
-@few(2)
+@few(1)
 @pytest.mark.parametrize("wal", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_sqlite_file_that_changes_meanwhile(tmp_path: Path, wal: bool, workers: int) -> None:
@@ -702,6 +706,7 @@ def test_what_changes_the_pixels_changes_the_file(small: str, tmp_path: Path) ->
 # ---- room ----------------------------------------------------------------------------------------
 
 
+@full
 def test_it_takes_no_more_than_it_may(small: str, tmp_path: Path) -> None:
     room = 4096 + 40 * ROW_BYTES + 17
     expected, _ = epochs_of(small)
@@ -803,6 +808,7 @@ def test_what_postgres_cannot_answer_for_is_an_error(database: Database) -> None
             FastLoader(url, cache="ram", **options)
 
 
+@full
 def test_commands_that_are_about_decoding_do_without(small: str, tmp_path: Path) -> None:
     for words in (["check", small], ["tune", small, "--seconds", "0.1", "--slots", "3"]):
         assert cli.main([*words, "--cache", str(tmp_path / "kept")]) == 0

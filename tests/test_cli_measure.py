@@ -17,7 +17,7 @@ from fastloader.system import machine
 
 from .servers.postgres import Database
 from .support import jpeg, simple_rows, table
-from .tiers import few
+from .tiers import few, full
 
 OPTIONS = ["--size", "16x16", "--batch-size", "8"]
 
@@ -55,6 +55,7 @@ def test_bench_says_it_in_words(small: str, capsys: pytest.CaptureFixture[str]) 
         assert words in out
 
 
+@full
 def test_bench_takes_images_that_cannot_be_decoded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,7 +18,7 @@ from fastloader.cli.sheet import SHEET_WIDTH
 from .conftest import Either
 from .servers.postgres import Database
 from .support import jpeg, simple_rows, table
-from .tiers import few
+from .tiers import few, full
 
 OPTIONS = ["--size", "16x16", "--batch-size", "8"]
 
@@ -178,6 +178,7 @@ def test_check_says_it_in_words(spoilt: str, capsys: pytest.CaptureFixture[str])
     assert "10" in out
 
 
+@few(1)
 def test_what_check_finds_depends_on_the_options(
     spoilt: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -248,6 +249,7 @@ def test_preview_draws_a_batch_as_it_is(
         assert np.abs(centre - expected).max() <= 5
 
 
+@full
 def test_preview_writes_what_the_suffix_says(small: str, tmp_path: Path) -> None:
     for suffix, kind in (("png", "PNG"), ("jpg", "JPEG"), ("JPEG", "JPEG"), ("webp", "WEBP")):
         sheet = tmp_path / f"sheet.{suffix}"
@@ -269,6 +271,7 @@ def test_preview_shows_the_names_of_labels(
     assert [row["caption"] for row in found["rows"]] == ["1: 0.0", "2: 1.0"]
 
 
+@full
 def test_preview_of_another_batch_and_of_fewer_rows(
     small: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -280,6 +283,7 @@ def test_preview_of_another_batch_and_of_fewer_rows(
     assert first["rows"] != again["rows"]
 
 
+@few(1)
 def test_preview_marks_bad_rows_and_says_why(
     spoilt: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -327,7 +331,7 @@ def test_preview_of_what_there_is_not(
 # ---- what goes wrong on the way ------------------------------------------------------------------
 
 
-@few(3)
+@few(1)
 @pytest.mark.parametrize("command", ["plan", "check", "preview"])
 def test_a_table_that_there_is_not_is_one_line(
     either: Either, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -21,7 +21,7 @@ from fastloader.plan.keys import key_numbers
 
 from .small_images import SMALL_IMAGES, encoded
 from .support import decoded, jpeg, table, unpacked
-from .tiers import few
+from .tiers import few, full
 
 Make = Callable[..., FastLoader]
 
@@ -317,7 +317,7 @@ def test_whether_a_cut_image_can_be_shown_does_not_depend_on_the_crop(format: st
     assert sum(bool(partial) for _, partial in outcomes) > 50
 
 
-@few(2)
+@full
 @pytest.mark.parametrize("format", WHOLE_IMAGES)
 def test_the_more_of_an_image_came_the_better_it_is(format: str) -> None:
     """It is bad at first, then partial, then whole."""

@@ -22,6 +22,7 @@ from fastloader import ClosedError, CopyError, FastLoader
 
 from .programs import in_a_fork, run
 from .support import open_files, simple_rows, table, unpacked, wait_until
+from .tiers import few, full
 
 either_way = pytest.mark.parametrize("workers", [0, 2])
 
@@ -105,6 +106,7 @@ def test_the_labels_of_a_batch_that_was_copied_do_not_keep_its_images(path: str)
             assert owned_bytes(images) >= images.nbytes
 
 
+@full
 def test_kept_labels_of_tensorflow_cost_what_they_weigh(path: str) -> None:
     pytest.importorskip("tensorflow")
     with FastLoader(path, workers=2, slots=16, **OPTIONS) as loader:
@@ -113,6 +115,7 @@ def test_kept_labels_of_tensorflow_cost_what_they_weigh(path: str) -> None:
         assert loader.stats().copies == 0
 
 
+@full
 def test_kept_labels_of_torch_cost_what_they_weigh(path: str) -> None:
     pytest.importorskip("torch")
     with FastLoader(path, workers=2, slots=3, **OPTIONS) as loader:
@@ -216,6 +219,7 @@ def test_a_fork_that_holds_a_batch_keeps_no_pages_of_a_closed_loader(
             os.waitpid(pid, 0)
 
 
+@few(1)
 @either_way
 def test_a_fork_in_a_thread_can_forget_the_loader_whatever_others_were_doing(
     path: str, workers: int

@@ -62,6 +62,7 @@ def test_too_few_descriptors_are_an_error_that_says_so(path: str, workers: int) 
         assert "Raise the limit (ulimit -n)" in text
 
 
+@full
 @either_way
 def test_too_little_address_space_is_an_error_that_says_so(path: str, workers: int) -> None:
     values = """[int(open("/proc/self/statm").read().split()[0]) * 4096 + (mib << 20)
@@ -74,6 +75,7 @@ def test_too_little_address_space_is_an_error_that_says_so(path: str, workers: i
         assert text == "20" or "RLIMIT_AS" in text or "Its last words" in text, text
 
 
+@full
 @either_way
 def test_too_small_files_are_an_error_that_says_so(path: str, workers: int) -> None:
     """To the kernel, shared memory is a file."""
@@ -103,6 +105,7 @@ def test_thirty_loaders_fit_into_the_usual_limit(path: str) -> None:
     assert float(run(script, path, 1)) <= 6
 
 
+@full
 def test_too_few_descriptors_for_another_worker_are_an_error_that_says_so(path: str) -> None:
     script = """
     import resource

@@ -16,7 +16,7 @@ from fastloader.source.postgres.source import PostgresSource
 from .servers.cluster import Cluster, cluster
 from .servers.postgres import Database, standby_of
 from .support import all_keys, jpeg, parts_of
-from .tiers import few
+from .tiers import few, full
 
 ROWS = 600
 KEYS = list(range(1, ROWS + 1))
@@ -86,6 +86,7 @@ def test_a_table_of_connections_that_stays_full_is_an_error(filled: Database) ->
                 other.close()
 
 
+@few(1)
 @workers
 def test_the_first_connection_waits_for_one_too(filled: Database, workers: int) -> None:
     others = connections(filled)
@@ -193,6 +194,7 @@ def test_a_failover_to_another_cluster_is_an_error(server: Cluster, workers: int
                 list(iterator)
 
 
+@full
 def test_a_failover_to_a_replica_is_survived(server: Cluster) -> None:
     with cluster(server.bindir) as first:
         database = Database(first)

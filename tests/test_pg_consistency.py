@@ -15,7 +15,7 @@ from fastloader import FastLoader, SourceError
 from .servers.cluster import Cluster
 from .servers.postgres import Database
 from .support import jpeg, survey_processes, unpacked, wait_until, worker_processes
-from .tiers import few
+from .tiers import few, full
 
 ROWS = 900
 OPTIONS = {"size": (8, 8), "batch_size": 8, "with_keys": True, "fetch_bytes": 10_000}
@@ -139,7 +139,7 @@ def kill_workers(database: Database, who: str = "fastloader worker%") -> int:
     )
 
 
-@few(2)
+@few(1)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("consistency", ["snapshot", "latest"])
 def test_rows_come_once_in_order_though_connections_are_ended(
@@ -159,6 +159,7 @@ def test_rows_come_once_in_order_though_connections_are_ended(
         assert 5 <= loader.stats().reconnects <= ended
 
 
+@full
 def test_rows_come_once_in_order_though_workers_and_connections_die(
     database: Database, url: str
 ) -> None:

@@ -210,7 +210,7 @@ def test_a_cut_in_the_middle_of_a_fetch_is_survived(
             assert proxy.cuts == 1
 
 
-@few(2)
+@few(1)
 @workers
 @consistencies
 def test_a_network_that_goes_silent_is_an_error_in_the_stated_time(
@@ -361,7 +361,7 @@ def make_certificate(cluster: Cluster) -> None:
 # ---- poolers, standbys, replicas -----------------------------------------------------------------
 
 
-@few(1)
+@full
 @workers
 def test_a_hot_standby_serves_both_modes(filled: Database, workers: int) -> None:
     with standby_of(filled.cluster) as standby:
@@ -383,6 +383,7 @@ def test_a_hot_standby_serves_both_modes(filled: Database, workers: int) -> None
         spread_over_both(filled, standby, workers=3)
 
 
+@full
 def test_a_standby_that_has_to_clean_up_ends_a_snapshot_but_not_the_latest(
     filled: Database,
 ) -> None:

@@ -13,6 +13,7 @@ from fastloader.source.postgres.explain import calls
 from .servers.cluster import cluster
 from .servers.postgres import Database, all_servers
 from .support import jpeg, simple_rows, unpacked, wait_until
+from .tiers import full
 
 OPTIONS = {"size": (8, 8), "batch_size": 8, "workers": 1, "with_keys": True}
 workers = pytest.mark.parametrize("workers", [0, 2])
@@ -89,6 +90,7 @@ def test_a_volatile_function_of_the_users_is_refused_with_the_remedy(
         assert sum(len(keys) for *_, keys in unpacked(loader)) == 60
 
 
+@full
 @pytest.mark.filterwarnings("ignore:.*no index serves the key")
 def test_what_is_the_same_each_time_is_read(database: Database, url: str) -> None:
     """Also where words look like calls of random()."""

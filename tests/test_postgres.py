@@ -22,6 +22,7 @@ from fastloader.source.protocol import Source
 
 from .servers.postgres import Database
 from .support import all_keys, blobs_of, decoded, jpeg, resized, simple_rows, unpacked
+from .tiers import full
 
 SMALL = {"size": (8, 8), "batch_size": 4, "workers": 1}
 
@@ -397,6 +398,7 @@ def test_an_image_of_another_type_is_refused_with_a_cast(database: Database, for
         assert np.abs(images[0] - resized(decoded(blob), 8, 8)).max() <= 1
 
 
+@full
 def test_a_blob_of_200_mb_is_over_the_limit_or_is_fetched(database: Database) -> None:
     url = database.table([(1, jpeg(), 1), (3, jpeg(), 3)])
     database.execute(

@@ -10,7 +10,7 @@ import pytest
 from fastloader import FastLoader, PlanError
 
 from .support import simple_rows, table, unpacked
-from .tiers import few
+from .tiers import few, full
 
 OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "with_keys": True, "seed": 3}
 KEYS = list(range(3, 301, 3))
@@ -105,6 +105,7 @@ def test_the_shard_comes_from_the_environment(small: str, monkeypatch: pytest.Mo
         assert epoch_of(loader)[0] == KEYS[8:16]
 
 
+@full
 def test_the_shard_comes_from_tf_distribute(small: str) -> None:
     tf = pytest.importorskip("tensorflow", reason="no TensorFlow: untested")
     context = tf.distribute.InputContext(num_input_pipelines=4, input_pipeline_id=2)

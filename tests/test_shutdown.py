@@ -119,6 +119,7 @@ def test_many_loaders_can_be_made_and_closed(path: str, workers: int) -> None:
 # ---- of the training process ---------------------------------------------------------------------
 
 
+@few(1)
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_of_a_silent_server_do_not_outlive_their_parent(
     database: Database, sent: signal.Signals

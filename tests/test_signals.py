@@ -17,7 +17,7 @@ from fastloader import FastLoader
 from .conftest import Either
 from .programs import PREAMBLE, run
 from .support import simple_rows, survey_processes, table, wait_until, worker_processes
-from .tiers import few
+from .tiers import few, full
 
 counts_of_workers = pytest.mark.parametrize("workers", [0, 1, 3])
 
@@ -166,6 +166,7 @@ def test_a_program_that_is_interrupted_while_it_makes_a_loader_ends_of_that(path
         assert program.returncode == -signal.SIGINT, errors
 
 
+@full
 def test_a_dead_worker_is_no_sigpipe(path: str) -> None:
     """Command-line tools restore the default action of SIGPIPE, which ends the program."""
     script = """

@@ -22,7 +22,7 @@ from fastloader.transport import messages
 from fastloader.transport.messages import Record
 
 from .support import jpeg, table, unpacked, wait_until, worker_processes
-from .tiers import few
+from .tiers import few, full
 
 ROWS = 400
 
@@ -46,7 +46,7 @@ def keys_of(loader: FastLoader) -> list[int]:
     return [key for *_, keys in unpacked(loader) for key in keys.tolist()]
 
 
-@few(3)
+@few(1)
 @pytest.mark.parametrize("seed", range(20))
 def test_keys_come_once_in_order_though_workers_are_killed_at_random(
     loader: FastLoader, seed: int
@@ -187,6 +187,7 @@ def test_closing_wakes_who_waits(loader: FastLoader) -> None:
     assert outcome == ["ClosedError"]
 
 
+@full
 def test_an_interrupt_in_any_place_does_not_spoil_the_next_epoch(loader: FastLoader) -> None:
     """Ctrl-C comes at random moments, as in a notebook, and the next iteration is whole."""
     rng = random.Random(1)
@@ -309,6 +310,7 @@ def test_no_descriptor_is_duplicated_onto_itself(
     assert all(fd != there for fd, there in pairs)
 
 
+@full
 def test_neither_side_waits_for_room_in_the_pipe_while_the_other_one_does(path: str) -> None:
     """A worker sends megabytes of text while the loader begins one epoch after the other."""
     query = "SELECT id, image_data, printf('%.*c', 100000, 'x') AS label FROM images WHERE id < 64"

@@ -12,6 +12,8 @@ from PIL import Image, ImageOps
 
 from fastloader.fields._kernel import Decoder
 
+from .tiers import few
+
 FILTERS = ("nearest", "box", "bilinear", "bicubic", "lanczos")
 
 
@@ -43,6 +45,7 @@ def pairs(count: int) -> list[tuple[int, int]]:
     return sorted({(14, 299), (4, 197), (16, 239), (299, 14)} | small | large)
 
 
+@few(1)
 @pytest.mark.parametrize("orientation", [1, 2])
 def test_nearest_takes_the_pixel_that_exact_numbers_give(orientation: int) -> None:
     for count, samples in pairs(1200):

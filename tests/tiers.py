@@ -23,7 +23,7 @@ def mark_all_but_few(items: Iterable[pytest.Item]) -> None:
     """Add the marker ``full`` to the cases that ``@few`` leaves out of ``make test``.
 
     The first and the last case are among those that stay, because stacked parameters differ in all
-    of their values there.
+    of their values there. If only one stays it is the last, which has the larger numbers.
     """
     tests: dict[str, list[pytest.Item]] = {}
     for item in items:
@@ -32,7 +32,7 @@ def mark_all_but_few(items: Iterable[pytest.Item]) -> None:
     for cases in tests.values():
         (count,) = next(cases[0].iter_markers("few")).args
         last = len(cases) - 1
-        stay = {round(i * last / max(1, count - 1)) for i in range(count)}
+        stay = {round(i * last / (count - 1)) for i in range(count)} if count > 1 else {last}
         for number, case in enumerate(cases):
             if number not in stay:
                 case.add_marker("full")
