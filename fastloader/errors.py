@@ -1,4 +1,4 @@
-"""Everything that fastloader raises. One root, all of them picklable."""
+"""Every exception and warning of fastloader. There is one root, and all can be pickled."""
 
 from __future__ import annotations
 
@@ -7,34 +7,79 @@ from typing import Any
 
 
 class FastloaderError(Exception):
-    """The root of all exceptions of this package."""
+    """The root of all exceptions of this package. Catch it to catch any of them.
+
+    All of them can be pickled. An error that a worker process meets is raised in the training
+    process, at the batch that it belongs to.
+    """
 
 
 class ConfigError(FastloaderError, ValueError):
-    """An option, given as an argument or in an environment variable, cannot be used."""
+    """An option cannot be used, or what a method was asked for cannot be done with the options.
+
+    The option may be an argument or an environment variable. A missing package, and a limit of the
+    system such as that of open files, are reported in the same way. It is a ValueError, too. The
+    message names the option and the values that are allowed.
+    """
+
+
+class UsageError(ConfigError, TypeError):
+    """The loader was used in a way that it does not support. It is a TypeError, too.
+
+    It is raised for an argument that is no option (``labels=`` instead of ``label=``), and when
+    something takes the loader for a list or an array, as ``model.fit(loader)`` and
+    ``DataLoader(loader)`` do. The message says what to write instead.
+    """
 
 
 class SourceError(FastloaderError):
-    """The database refused: no such file, table or column, or it is locked or unreadable."""
+    """The database refused, or it does not have what was asked for.
+
+    There is no such file, server, table or column; a column has a type that cannot be used; the
+    database is locked or damaged; or a connection was lost and could not be restored in time. The
+    message has the database's own words and, where there is one, the remedy.
+    """
 
 
 class PlanError(FastloaderError):
-    """The keys cannot be planned: there are none, or they are NULL, duplicate or unsupported."""
+    """The epochs cannot be planned, because of the table's keys or the number of its rows.
+
+    Keys are NULL, not unique or of an unsupported type, or there are too few rows for a batch or
+    for the shards. Use another column as `key`, or repair the table.
+    """
 
 
 class StateError(FastloaderError, ValueError):
-    """A state was saved by a loader with other batches, or is not a state at all."""
+    """A state cannot be loaded, because it is damaged or belongs to other batches.
+
+    It is a ValueError, too. The message names what is different: the table's keys, or an option
+    such as `batch_size`. Make the loader with the options that it had then, or start anew.
+    """
 
 
 class RowError(FastloaderError):
     """A row cannot be delivered, and ``on_error`` is "raise".
 
+    Its image is missing, damaged or too large, a value does not fit its type, or the row is gone.
+    Repair the row, or pass ``on_error="skip"`` or ``"fill"``; ``loader.bad_rows`` then lists such
+    rows. ``fastloader check`` finds all of them at once.
+
     Attributes
     ----------
-    key
-        The row's key. A uuid is text.
-    reason
+    key : int or str
+        The row's key. A UUID is text.
+    reason : str
         What is wrong with the row.
+
+    Examples
+    --------
+    >>> with FastLoader("damaged.db") as loader:
+    ...     try:
+    ...         for images, labels in loader:
+    ...             pass
+    ...     except RowError as error:
+    ...         print(error.key, error.reason)
+    3 empty image (the blob has no bytes)
     """
 
     def __init__(self, key: int | str, reason: str) -> None:
@@ -46,8 +91,11 @@ class RowError(FastloaderError):
         return RowError, (self.key, self.reason)  # not args, because Ray appends to them
 
     def __str__(self) -> str:
+        what = f"row with key {self.key}: {self.reason}"
+        if NOT_AN_IMAGE in self.reason:  # then most rows are like it
+            return what
         return (
-            f"row with key {self.key}: {self.reason}. Repair or delete the row, or pass "
+            f"{what}. Repair or delete the row, or pass "
             f'on_error="skip" (drop such rows) or "fill" (zeros in their place); '
             f"loader.bad_rows then lists them"
         )
@@ -56,15 +104,18 @@ class RowError(FastloaderError):
 class WorkerDied(FastloaderError):
     """A worker process died more often than ``max_restarts`` allows in one epoch.
 
+    SIGKILL usually means that memory ran out: use fewer workers or slots, or a smaller batch. The
+    next iteration starts a new process.
+
     Attributes
     ----------
-    worker
+    worker : int
         The worker's number.
-    batch
+    batch : int
         The first batch that it had not delivered.
-    how
+    how : str
         Its exit code or signal in words.
-    last_words
+    last_words : str
         The end of what it wrote to stderr.
     """
 
@@ -87,25 +138,43 @@ class WorkerDied(FastloaderError):
 class WorkerError(FastloaderError):
     """A worker raised an exception that fastloader did not expect, which is a bug.
 
-    The message is its traceback.
+    The message is its traceback. Please report it.
     """
 
 
 class SupersededError(FastloaderError):
-    """An iterator was used after a newer iteration of the same loader had begun."""
+    """An iterator was used after a newer iteration of the same loader had begun.
+
+    A loader serves one iteration at a time. For two at once, make two loaders.
+    """
 
 
 class ClosedError(FastloaderError, ValueError):
-    """The loader was closed, or belongs to another process."""
+    """The loader was closed, or belongs to another process. It is a ValueError, too.
+
+    In a fork of the process that made the loader, make another one.
+    """
 
 
 class CopyError(FastloaderError, TypeError):
-    """A loader cannot be copied, and it cannot be pickled for another process."""
+    """A loader cannot be copied, nor pickled for another process. It is a TypeError, too.
+
+    ``copy.deepcopy`` and a DataLoader with spawned workers try to. Make a loader in each process,
+    with the same options.
+    """
 
 
 class FastloaderWarning(UserWarning):
-    """Something works, but not as well as it could."""
+    """Something works, but not as well as it could, or not as it was probably meant.
 
+    No index serves the keys, the server compresses images for nothing, or an environment variable
+    is misspelled and has no effect. The message says what to do. Filter it as any other warning:
+    ``warnings.filterwarnings("error", category=FastloaderWarning)`` makes it an error.
+    """
+
+
+NOT_AN_IMAGE = "not the bytes of an image"
+"""In the reasons for rows whose column was filled with something else than images."""
 
 KERNEL_STATUS: dict[int, tuple[str, str]] = {
     1: ("partial image", ""),

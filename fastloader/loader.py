@@ -4,21 +4,26 @@ It runs in the training process. What it does is in :mod:`fastloader.consumer`; 
 and the promises that users rely on.
 """
 
+# ruff: noqa: B008 -- default() returns a constant
+
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from .consumer.delivery import Delivery
 from .consumer.epoch import Epoch
+from .consumer.foreign import Foreign
 from .consumer.progress import fingerprint
 from .errors import ConfigError, CopyError
 from .fields.columns import Column
 from .observe.stats import Stats
-from .options.config import UNSET, Config, make_config
+from .options.config import Config, make_config
+from .options.given import UNSET, default, options_only
 from .options.table import PerColumn
+from .options.variables import warn_of_unknown_variables
 from .plan.keys import Key
 
 if TYPE_CHECKING:
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class FastLoader:
+class FastLoader(Foreign):
     """Batches of decoded images and labels from a database table, epoch after epoch.
 
     Each iteration is the next epoch: it delivers every row once, in the order of the keys or
@@ -211,61 +216,65 @@ class FastLoader:
         not unique or of an unsupported type.
     """
 
+    @options_only
     def __init__(
         self,
         url: str | os.PathLike[str] = UNSET,
         *,
-        table: str | None = UNSET,
-        query: str | None = UNSET,
-        key: str = UNSET,
-        image: str | Sequence[str] = UNSET,
-        label: str | Sequence[str] | None = UNSET,
-        sample_weight: str | None = UNSET,
-        batch_size: int = UNSET,
-        drop_remainder: bool = UNSET,
-        with_keys: bool = UNSET,
-        on_error: str = UNSET,
-        shuffle: bool = UNSET,
-        shuffle_block: int = UNSET,
-        seed: int = UNSET,
-        shard: Any = UNSET,
-        deterministic: bool = UNSET,
-        workers: int | None = UNSET,
-        slots: int | None = UNSET,
-        prefetch: int = UNSET,
-        max_restarts: int = UNSET,
-        worker_imports: str | Sequence[str] | None = UNSET,
-        simd: str = UNSET,
-        max_blob_bytes: int = UNSET,
-        fetch_bytes: int | None = UNSET,
-        consistency: str = UNSET,
-        stall_timeout_s: float = UNSET,
-        reconnect_timeout_s: float = UNSET,
-        cache: str | os.PathLike[str] | None = UNSET,
-        cache_bytes: int | None = UNSET,
-        trace: str | os.PathLike[str] | None = UNSET,
-        size: PerColumn[tuple[int, int]] = UNSET,
-        channels: PerColumn[int] = UNSET,
-        fit: PerColumn[str] = UNSET,
-        crop_fraction: PerColumn[float] = UNSET,
-        scale: PerColumn[tuple[float, float]] = UNSET,
-        ratio: PerColumn[tuple[float, float]] = UNSET,
-        flip: PerColumn[bool] = UNSET,
-        cache_size: PerColumn[tuple[int, int] | None] = UNSET,
-        filter: PerColumn[str] = UNSET,
-        orientation: PerColumn[bool] = UNSET,
-        quality: PerColumn[str] = UNSET,
-        background: PerColumn[tuple[int, int, int] | None] = UNSET,
-        layout: PerColumn[str] = UNSET,
-        dtype: PerColumn[Any] = UNSET,
-        mean: PerColumn[float | Sequence[float]] = UNSET,
-        std: PerColumn[float | Sequence[float]] = UNSET,
-        strict: PerColumn[bool] = UNSET,
-        max_pixels: PerColumn[int] = UNSET,
-        max_scans: PerColumn[int] = UNSET,
-        max_chunks: PerColumn[int] = UNSET,
+        table: str | None = default("images"),
+        query: str | None = default(None),
+        key: str = default("id"),
+        image: str | Sequence[str] = default("image_data"),
+        label: str | Sequence[str] | None = default("label"),
+        sample_weight: str | None = default(None),
+        batch_size: int = default(64),
+        drop_remainder: bool = default(False),
+        with_keys: bool = default(False),
+        on_error: Literal["raise", "skip", "fill"] = default("raise"),
+        shuffle: bool = default(False),
+        shuffle_block: int = default(1),
+        seed: int = default(0),
+        shard: Any = default((0, 1)),
+        deterministic: bool = default(True),
+        workers: int | None = default(None),
+        slots: int | None = default(None),
+        prefetch: int = default(2),
+        max_restarts: int = default(3),
+        worker_imports: str | Sequence[str] | None = default(()),
+        simd: Literal["auto", "portable"] = default("auto"),
+        max_blob_bytes: int = default(64 << 20),
+        fetch_bytes: int | None = default(None),
+        consistency: Literal["snapshot", "latest"] = default("snapshot"),
+        stall_timeout_s: float = default(60.0),
+        reconnect_timeout_s: float = default(30.0),
+        cache: str | os.PathLike[str] | None = default(None),
+        cache_bytes: int | None = default(None),
+        trace: str | os.PathLike[str] | None = default(None),
+        size: PerColumn[tuple[int, int]] = default((224, 224)),
+        channels: PerColumn[Literal[3, 1]] = default(3),
+        fit: PerColumn[Literal["stretch", "crop", "pad", "random_crop"]] = default("stretch"),
+        crop_fraction: PerColumn[float] = default(1.0),
+        scale: PerColumn[tuple[float, float]] = default((0.08, 1.0)),
+        ratio: PerColumn[tuple[float, float]] = default((3 / 4, 4 / 3)),
+        flip: PerColumn[bool] = default(False),
+        cache_size: PerColumn[tuple[int, int] | None] = default(None),
+        filter: PerColumn[Literal["nearest", "box", "bilinear", "bicubic", "lanczos"]] = default(
+            "bilinear"
+        ),
+        orientation: PerColumn[bool] = default(True),
+        quality: PerColumn[Literal["exact", "fast"]] = default("exact"),
+        background: PerColumn[tuple[int, int, int] | None] = default(None),
+        layout: PerColumn[Literal["NHWC", "NCHW"]] = default("NHWC"),
+        dtype: PerColumn[Any] = default("uint8"),
+        mean: PerColumn[float | Sequence[float]] = default((0.0, 0.0, 0.0)),
+        std: PerColumn[float | Sequence[float]] = default((1.0, 1.0, 1.0)),
+        strict: PerColumn[bool] = default(False),
+        max_pixels: PerColumn[int] = default(178956970),
+        max_scans: PerColumn[int] = default(100),
+        max_chunks: PerColumn[int] = default(100000),
     ) -> None:
         given = {name: value for name, value in locals().items() if name != "self"}
+        warn_of_unknown_variables(stacklevel=3)
         self._print: dict[str, Any] | None = None  # the plan's fingerprint, once it was needed
         self._delivery = Delivery(make_config(given))
 

@@ -9,6 +9,7 @@ import pytest
 
 import fastloader
 from fastloader import errors
+from fastloader.transport.messages import _BY_NAME as TRAVELLING
 from fastloader.transport.messages import Failure
 from fastloader.transport.serial import pack, unpack
 
@@ -16,6 +17,7 @@ from .support import ROOT
 
 EXAMPLES = [
     errors.ConfigError("a"),
+    errors.UsageError("a"),
     errors.SourceError("a"),
     errors.PlanError("a"),
     errors.RowError(7, "torn"),
@@ -26,12 +28,23 @@ EXAMPLES = [
     errors.CopyError("a"),
     errors.StateError("a"),
 ]
+CROSSING = [error for error in EXAMPLES if type(error).__name__ in TRAVELLING]
 
 
 def test_every_exception_has_an_example() -> None:
-    ours = errors.FastloaderError.__subclasses__()  # that of the command line stays in its process
-    assert {type(e) for e in EXAMPLES} == {e for e in ours if e.__module__ == errors.__name__}
+    ours = [e for e in vars(errors).values() if isinstance(e, type)]
+    assert {errors.FastloaderError, errors.FastloaderWarning} < set(ours)
+    raised = {e for e in ours if issubclass(e, errors.FastloaderError)}
+    assert {type(e) for e in EXAMPLES} == raised - {errors.FastloaderError}
     assert {type(e).__name__ for e in EXAMPLES} <= set(fastloader.__all__)
+
+
+def test_an_exception_says_when_it_is_raised_and_what_to_do() -> None:
+    for name, its in vars(errors).items():
+        if isinstance(its, type) and issubclass(its, (errors.FastloaderError, UserWarning)):
+            first, *more = (its.__doc__ or "").split("\n\n")
+            assert first.endswith("."), name
+            assert more, f"{name}: no more than a summary"
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda e: type(e).__name__)
@@ -48,7 +61,9 @@ def test_a_row_error_can_be_pickled_whatever_was_added_to_its_args() -> None:
     assert (again.key, again.reason) == (7, "torn")
 
 
-@pytest.mark.parametrize("error", EXAMPLES[:6], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error", [e for e in EXAMPLES if type(e).__name__ in TRAVELLING], ids=lambda e: type(e).__name__
+)
 def test_exceptions_cross_the_pipe(error: errors.FastloaderError) -> None:
     again = unpack(pack(Failure.of(error)), Failure).error()
     assert type(again) is type(error)

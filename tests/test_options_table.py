@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pydoc
 import subprocess
 import sys
 from dataclasses import fields
@@ -13,7 +14,8 @@ import pytest
 
 import fastloader
 from fastloader import FastLoader
-from fastloader.options.config import UNSET, Config
+from fastloader.options.config import Config
+from fastloader.options.given import NotGiven, given_only
 from fastloader.options.table import IMAGE_OPTIONS, OPTIONS
 
 from .support import ROOT, needs_sources
@@ -32,9 +34,28 @@ def test_the_docstring_of_fastloader_and_the_page_of_options_are_current() -> No
 
 def test_the_signature_has_every_option_in_the_order_of_the_table() -> None:
     assert list(SIGNATURE) == list(OPTIONS) == [field.name for field in fields(Config)]
-    assert all(parameter.default is UNSET for parameter in SIGNATURE.values())
+    assert given_only({name: one.default for name, one in SIGNATURE.items()}) == {}
     keyword_only = [name for name, one in SIGNATURE.items() if one.kind is one.KEYWORD_ONLY]
     assert keyword_only == [name for name in OPTIONS if name != "url"]
+
+
+def test_the_signature_shows_the_defaults_and_the_choices() -> None:
+    for name, option in OPTIONS.items():
+        assert isinstance(SIGNATURE[name].default, NotGiven)
+        shown = repr(SIGNATURE[name].default)
+        if name == "url":
+            assert shown == "..."
+        elif option.shown and name != "workers":
+            assert eval(shown) == option.default
+        else:
+            assert shown == option.default_text, name
+        if option.kind.type.startswith("{") and name != "dtype":
+            choices = option.kind.type.strip("{}").replace('"', "'")
+            assert f"Literal[{choices}]" in str(SIGNATURE[name].annotation), name
+    text = pydoc.render_doc(FastLoader, renderer=pydoc.plaintext)
+    text = text.replace("'int'", "int").replace('"Literal', "Literal").replace(']" =', "] =")
+    assert "batch_size: int = 64" in text
+    assert """on_error: Literal['raise', 'skip', 'fill'] = "raise\"""" in text
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -27,6 +27,7 @@ from ..errors import ConfigError, FastloaderWarning, SourceError
 from ..fields.columns import Column
 from ..fields.slots import KEYS, Arrays, slot_columns, slot_image
 from ..options.config import Config, make_config
+from ..options.variables import warn_of_unknown_variables
 from ..plan.keys import Keys
 from ..plan.plan import Plan
 from ..source.protocol import Source
@@ -163,6 +164,7 @@ def _config(given: dict[str, Any]) -> Config:
     for name, instead in NOT_HERE.items():
         if name in given:
             raise ConfigError(f"{name} is not for Ray: {instead}")
+    warn_of_unknown_variables(stacklevel=3)
     config = make_config(given)
     for image in config.images:
         if config.image_options(image)["dtype"] == "bfloat16":

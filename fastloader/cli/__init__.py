@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from .._version import __version__
 from ..errors import ConfigError, FastloaderError, PlanError, SourceError, StateError
+from ..options.variables import warn_of_unknown_variables
 from .check import Check
 from .command import (
     BUG,
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(sys.argv[1:] if argv is None else argv)
     try:
         with _logging(arguments.verbose):
+            if not isinstance(arguments.command, Doctor):  # which reports them itself
+                warn_of_unknown_variables(stacklevel=1)
             outcome: Outcome = arguments.command.run(arguments)
         text = json.dumps(outcome.data, indent=1) if arguments.json else outcome.text
         print(text, flush=True)

@@ -127,7 +127,7 @@ class Crew:
         """Plan the epochs. Return what a slot holds, and how many slots a ring has."""
         config = self.config
         for note in found.notes:
-            warnings.warn(note, FastloaderWarning, stacklevel=6)
+            warnings.warn(note, FastloaderWarning, stacklevel=7)
         self.plan: Plan = Plan.of(config, found.rows)
         self.plan.check(config.where)
         self.columns = found.columns

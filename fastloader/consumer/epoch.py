@@ -7,9 +7,10 @@ from typing import Any
 
 from ..errors import ConfigError
 from .delivery import Delivery
+from .foreign import Foreign
 
 
-class Epoch:
+class Epoch(Foreign):
     """The batches of one epoch, as :meth:`fastloader.FastLoader.epoch` returns them.
 
     The epoch begins when it is iterated, and anew each time.

@@ -13,12 +13,10 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..system.machine import cores
+from .given import check_names, given_only
 from .labels import split_label
 from .table import IMAGE_OPTIONS, OPTIONS, Options
 from .url import with_connect_timeout
-
-UNSET: Any = type("Unset", (), {"__repr__": lambda _: "..."})()
-"""Stands for an option that was not given, so that None can be given."""
 
 RANDOM_ANEW = ("flip", "channels", "layout", "dtype", "mean", "std", "scale", "ratio")
 """Image options that apply to an image after it comes out of the cache, in each epoch anew."""
@@ -95,7 +93,7 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
     Parameters
     ----------
     arguments
-        Options by name, as for ``FastLoader``. Those that are ``UNSET`` were not given.
+        Options by name, as for ``FastLoader``, with what stands for those that were not given.
     environ
         Environment variables.
 
@@ -105,11 +103,8 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
         An option or a variable, which the message names, cannot be used, or some cannot be used
         together.
     """
-    given = {name: value for name, value in arguments.items() if value is not UNSET}
-    if unknown := sorted(set(given) - set(OPTIONS)):
-        raise ConfigError(
-            f"there is no option {unknown[0]!r}; the options are {', '.join(OPTIONS)}"
-        )
+    given = given_only(arguments)
+    check_names(given)
     values = {name: OPTIONS[name].check(value, source=name) for name, value in given.items()}
     for name, option in OPTIONS.items():
         variable = option.variable

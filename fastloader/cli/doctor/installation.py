@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.metadata
 import importlib.util
 import os
@@ -17,7 +16,7 @@ from ...errors import ConfigError
 from ...fields import _kernel
 from ...options.config import make_config
 from ...options.option import PREFIX
-from ...options.table import OPTIONS
+from ...options.variables import unknown_variables
 from .finding import FAIL, OK, WARN, Finding
 from .sample_images import COLOR, NEAR, SAMPLES, SHAPE
 
@@ -110,12 +109,7 @@ def check_pillow() -> Iterator[Finding]:
 def check_environment() -> Iterator[Finding]:
     """Look for misspelled variables, which have no effect, and for values that are refused."""
     names = sorted(name for name in os.environ if name.startswith(PREFIX))
-    for name in names:
-        option = name.removeprefix(PREFIX).lower()
-        if option not in OPTIONS:
-            near = difflib.get_close_matches(option, OPTIONS, 1)
-            hint = f"; did you mean {OPTIONS[near[0]].variable}?" if near else ""
-            yield Finding("environment", WARN, f"{name} is not an option and has no effect{hint}")
+    yield from (Finding("environment", WARN, message) for message in unknown_variables())
     try:
         make_config({} if PREFIX + "URL" in os.environ else {"url": "none.db"})
     except ConfigError as error:

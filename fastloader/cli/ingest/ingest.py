@@ -6,7 +6,8 @@ import argparse
 import contextlib
 from pathlib import Path
 
-from ...options.config import UNSET, Config, make_config
+from ...options.config import Config, make_config
+from ...options.given import UNSET
 from ..command import CommandError, Outcome
 from ..database_files import DatabaseFiles
 from .folder import Folder
