@@ -56,6 +56,39 @@ except ImportError as missing:
 SIZE = (224, 224)
 SEED = 0
 
+SCRIPT = '''"""Train a small network on the images of the demo."""
+
+import keras
+
+from fastloader import FastLoader
+
+URL = "{path}"  # or "postgresql://user@host/database"
+CLASSES = {classes}
+ROWS = "SELECT id, image_data, label FROM images WHERE id % 10"
+
+options = {{"size": (96, 96), "batch_size": 32}}
+train = FastLoader(URL, query=f"{{ROWS}} > 0", shuffle=True, flip=True, **options)
+validation = FastLoader(URL, query=f"{{ROWS}} = 0", **options)
+model = keras.Sequential(
+    [
+        keras.layers.Input((96, 96, 3)),
+        keras.layers.Rescaling(1 / 255),
+        keras.layers.Conv2D(16, 5, strides=2, activation="relu"),
+        keras.layers.Conv2D(32, 3, strides=2, activation="relu"),
+        keras.layers.Conv2D(64, 3, strides=2, activation="relu"),
+        keras.layers.GlobalMaxPooling2D(),
+        keras.layers.Dense(len(CLASSES), activation="softmax"),
+    ]
+)
+model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+model.fit(train.as_dataset(), validation_data=validation.as_dataset(), epochs=3)
+
+images, labels = validation.peek()
+for answer, label in list(zip(model.predict(images).argmax(1), labels))[:5]:
+    print(f"a {{CLASSES[label]}} looks like a {{CLASSES[answer]}}")
+'''
+"""What ``make demo`` leaves behind to begin a script of one's own with."""
+
 WARM_UP = 10
 """The first steps, which are not measured: the first batches are still on their way."""
 
@@ -138,6 +171,12 @@ def _demo(options: argparse.Namespace) -> None:
             dataset = loader.as_dataset().repeat()
             fast = _train(dataset, len(labels), steps=options.steps)
     print("\n" + _report(generator, fast))
+    script = options.folder / "train.py"
+    script.write_text(SCRIPT.format(path=str(path.resolve()), classes=labels))
+    print(
+        f"{script}: a script to begin yours with, for the {len(labels)} classes of this table. "
+        f"Run it in the environment of the demo: {os.path.relpath(sys.executable)} {script}"
+    )
 
 
 def _loader(url: str, options: argparse.Namespace) -> FastLoader:

@@ -32,6 +32,13 @@ def test_the_demo_trains_beside_the_usual_generator(tmp_path: Path) -> None:
     assert "loss, accuracy at step 60" in done.stdout
     with Image.open(tmp_path / "contact-sheet.png") as sheet:
         assert sheet.width == sheets.SHEET_WIDTH
+    script = subprocess.run(
+        [sys.executable, tmp_path / "train.py"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert script.returncode == 0, script.stderr
+    assert "val_accuracy" in script.stdout
+    assert script.stdout.count("looks like a") == 5
 
 
 @pytest.mark.parametrize(
