@@ -801,7 +801,10 @@ def test_what_postgres_cannot_answer_for_is_an_error(database: Database) -> None
     database.execute("INSERT INTO large SELECT id, lo_from_bytea(0, image_data), 1 FROM images")
     for options, words in (
         ({"table": "seen"}, "rows of a view or a foreign table change; turn the cache off"),
-        ({"query": "SELECT * FROM images"}, "when the rows of a query change; turn the cache off"),
+        (
+            {"query": "SELECT * FROM images"},
+            "when the rows of a query change; turn the cache off, or read",
+        ),
         ({"table": "large"}, "when a large object changes"),
     ):
         with pytest.raises(ConfigError, match=words):
@@ -821,3 +824,15 @@ def test_the_log_says_how_much_came_out_of_it(small: str, caplog: pytest.LogCapt
     assert "has room for 37 of 100 rows of 1216 bytes" in caplog.text
     assert "0 of them from the cache; " in caplog.text
     assert "37 of them from the cache;" in caplog.text
+
+
+def test_the_advice_for_a_query_on_postgres_makes_a_cache_possible(database: Database) -> None:
+    url = database.table(simple_rows(20))
+    query = "SELECT * FROM images WHERE id <= 10;"
+    with pytest.raises(ConfigError, match="the rows of a query change") as caught:
+        FastLoader(url, query=query, cache="ram", workers=0)
+    statements = str(caught.value).split("To make one: ")[1].split("; then pass ")
+    database.execute(statements[0])
+    table = statements[1].split('table="')[1].split('"')[0]
+    with FastLoader(url, table=table, cache="ram", workers=0, size=(8, 8)) as loader:
+        assert sum(len(labels) for _, labels in loader) == 10

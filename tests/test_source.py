@@ -236,10 +236,14 @@ def test_several_images_are_read_from_a_query_too(make: Make) -> None:
 def test_a_missing_table_or_column_is_named_with_those_that_there_are(make: Make) -> None:
     for options, message in (
         ({"table": "pictures"}, "no table 'pictures'; there are: images"),
-        ({"label": "class"}, "no column 'class'; there are id, image_data, label"),
-        ({"image": "jpeg"}, "no column 'jpeg'"),
+        (
+            {"label": "class"},
+            "no column 'class'; there are id, image_data, label.*\\. label= names .* label=None deliv",
+        ),
+        ({"sample_weight": "w"}, "no column 'w'; there are .* sample_weight= names the column"),
+        ({"image": "jpeg"}, "no column 'jpeg'; .* image= names the column of images"),
         ({"image": ["image_data", "depth"]}, "no column 'depth'"),
-        ({"key": "key"}, "no column 'key'"),
+        ({"key": "key"}, "no column 'key'; there are .* key= names the column of unique keys"),
     ):
         with pytest.raises(SourceError, match=message):
             all_keys(make(simple_rows(6), **options))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..errors import NOT_AN_IMAGE
 from ..loader import FastLoader
 from ..observe.stats import Pictures
 from ..options.config import make_config
@@ -161,7 +162,8 @@ class _Found:
                 for (kind, reason), n in self.reasons.most_common()
             )
             lines += ["", table(["reason", "", "rows", "keys"], rows), ""]
-            lines.append('Repair or delete them, or load with on_error="skip" or "fill".')
+            if not all(NOT_AN_IMAGE in reason for _, reason in self.reasons):
+                lines.append('Repair or delete them, or load with on_error="skip" or "fill".')
         if listing:
             lines.append(f"All of them are listed in {listing}.")
         return "\n".join(lines)

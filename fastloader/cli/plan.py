@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import NOT_AN_IMAGE
 from ..fields.columns import Column
+from ..fields.not_images import LONGEST_PATH, why_not_an_image
 from ..fields.slots import slot_columns
 from ..options.config import Config, make_config
 from ..plan.keys import Keys, key_values
@@ -23,8 +25,8 @@ from ..source.protocol import Source
 from ..transport.memory import create_memory
 from ..transport.ring import Layout, automatic_slots
 from ..worker.survey import survey
-from .command import Outcome, add_loader_arguments, loader_options, size_text
-from .ingest.folder import FORMATS, HEAD_BYTES
+from .command import DONE, FOUND, Outcome, add_loader_arguments, loader_options, size_text
+from .ingest.folder import FORMATS
 
 SAMPLE_ROWS = 200
 """The size of the sample, which is spread over the whole table."""
@@ -60,7 +62,7 @@ class PlanCommand:
             plan.check(config.where)
             positions = plan.positions(0, 0)
             ranges = key_ranges(keys, positions)
-            sample = Sample.of(source, keys, found.columns)
+            sample = Sample.of(config, source, keys, found.columns)
             server, explained = source.explain(ranges[:EXPLAINED_RANGES])
             columns = slot_columns(config, found.columns, found.key_dtype)
             layout = Layout.of(config.batch_size, columns)
@@ -68,7 +70,7 @@ class PlanCommand:
             del keys  # a view of the memory
         workers = max(1, config.workers)
         slots = config.slots or automatic_slots(layout.slot_bytes, workers)
-        data = {
+        data: dict[str, Any] = {
             "where": config.where,
             "server": server,
             "rows": found.rows,
@@ -85,7 +87,7 @@ class PlanCommand:
             "explain": explained,
             "advice": [_advice(config, note) for note in found.notes],
         }  # fmt: skip
-        return Outcome(_text(data), data)
+        return Outcome(_text(data), data, FOUND if data["sample"]["not_images"] else DONE)
 
 
 @dataclass(frozen=True)
@@ -102,29 +104,39 @@ class Sample:
         The time that fetching all of them took.
     bad
         The number of rows whose image is missing or too large.
+    not_images
+        The number of values that are no images, such as paths, by the reason.
     """
 
     sizes: list[int]
     formats: Counter[str]
     fetch_s: float
     bad: int
+    not_images: Counter[str]
 
     @classmethod
-    def of(cls, source: Source, keys: Keys, columns: Sequence[Column]) -> Sample:
+    def of(cls, config: Config, source: Source, keys: Keys, columns: Sequence[Column]) -> Sample:
         """Fetch SAMPLE_ROWS rows at equal distances, or all rows of a smaller table."""
         rows = np.unique(np.linspace(0, len(keys) - 1, min(SAMPLE_ROWS, len(keys))).astype(int))
         ranges: list[KeyRange] = key_ranges(keys, rows)
         sizes, formats, bad, start = list[int](), Counter[str](), 0, time.perf_counter()
+        not_images = Counter[str]()
         for chunk in source.read(ranges, columns):
-            bad += len(chunk.bad)
+            not_images.update(why for why in chunk.bad.values() if NOT_AN_IMAGE in why)
+            bad += sum(NOT_AN_IMAGE not in why for why in chunk.bad.values())
             good = [i for i in range(len(chunk.keys)) if i not in chunk.bad]
-            for blobs in chunk.images:
+            for image, blobs in zip(config.images, chunk.images, strict=True):
                 for i in good:
                     size, head = _head(blobs[i])
                     sizes.append(size)
                     match = FORMATS.match(head)
                     formats[(match and match.lastgroup) or "unknown"] += 1
-        return cls(sizes, formats, time.perf_counter() - start, bad)
+                    is_postgres = config.url.is_postgres
+                    if not match and (
+                        why := why_not_an_image(head, image, is_postgres=is_postgres)
+                    ):
+                        not_images[why] += 1
+        return cls(sizes, formats, time.perf_counter() - start, bad, not_images)
 
     def data(self, rows: int) -> dict[str, Any]:
         """Return the sample for ``--json``. ``rows`` is the number of rows of the table."""
@@ -136,6 +148,7 @@ class Sample:
             "max_bytes": max(self.sizes, default=0),
             "table_bytes": mean * rows,
             "formats": dict(self.formats),
+            "not_images": dict(self.not_images),
             "fetch_ms": self.fetch_s / max(1, len(self.sizes)) * 1000,
         }
 
@@ -146,8 +159,8 @@ def _head(blob: Any) -> tuple[int, bytes]:
         import ctypes
 
         address, size = blob.tolist()
-        return size, ctypes.string_at(address, min(size, HEAD_BYTES))
-    return len(blob), bytes(blob[:HEAD_BYTES])
+        return size, ctypes.string_at(address, min(size, LONGEST_PATH + 1))
+    return len(blob), bytes(blob[: LONGEST_PATH + 1])
 
 
 def _advice(config: Config, note: str) -> str:
@@ -196,6 +209,9 @@ def _text(data: dict[str, Any]) -> str:
         "read as",
         *(f"    {line}" for line in data["explain"].splitlines()),
         *(f"advice: {note}" for note in data["advice"]),
+    ]
+    lines += [
+        f"problem: in {n} rows of the sample, {why}" for why, n in sample["not_images"].items()
     ]
     if missing:
         lines.append(f"advice: {missing} rows of the sample have no image; see fastloader check")

@@ -20,6 +20,7 @@ from ..plan.keys import Keys, key_numbers
 from . import pillow
 from ._kernel import Decoder
 from .imports import import_all
+from .not_images import why_not_an_image
 
 
 class ImageDecoder:
@@ -56,6 +57,7 @@ class ImageDecoder:
         }
         self._is_random = its["flip"] or its["fit"] == "random_crop"
         # With several image columns, a reason has to name the one that it is about.
+        self._column, self._config = column, config
         self._prefix = f"column {column!r}: " if len(config.images) > 1 else ""
 
     @property
@@ -100,9 +102,9 @@ class ImageDecoder:
                 if seen is not None:
                     seen[i] = self._decoder.seen
             else:
-                reason = kernel_reason(status, message)
+                reason = self._prefix + kernel_reason(status, message)
             if reason:
-                (partial if status == PARTIAL else bad)[i] = self._prefix + reason
+                (partial if status == PARTIAL else bad)[i] = reason
         return bad, partial
 
     def take_images(self) -> dict[str, Pictures]:
@@ -133,15 +135,18 @@ class ImageDecoder:
         try:
             found = pillow.decode(blob, **self._for_pillow)
         except pillow.UnknownFormat as error:
-            return kernel_reason(UNKNOWN_FORMAT, f"{message}; {error}")
+            is_postgres = self._config.url.is_postgres
+            return why_not_an_image(blob, self._column, is_postgres=is_postgres) or (
+                self._prefix + kernel_reason(UNKNOWN_FORMAT, f"{message}; {error}")
+            )
         except pillow.CannotDecode as error:
-            return str(error)
+            return self._prefix + str(error)
         failure = self._decoder.resize(
             found.pixels, image, alpha=found.alpha, orientation=found.orientation, row=row,
             epoch=epoch,
         )  # fmt: skip
         if failure:
-            return kernel_reason(*failure)
+            return self._prefix + kernel_reason(*failure)
         pixels = found.pixels.shape[0] * found.pixels.shape[1]
         one = {found.format: Pictures(1, len(blob), pixels, pixels)}
         self._by_pillow = together(self._by_pillow, one)

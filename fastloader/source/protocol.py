@@ -13,7 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import SourceError
 from ..fields.columns import Column
+from ..options.config import Config
+from ..options.labels import split_label
 from ..plan.keys import Key, Keys
 
 
@@ -148,6 +151,19 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close the connection. It may be called twice."""
+
+
+def no_column(config: Config, column: str, there: Iterable[str]) -> SourceError:
+    """Return the error for a column that the table or query does not have."""
+    if column == config.key:
+        hint = "key= names the column of unique keys"
+    elif column in config.images:
+        hint = "image= names the column of images"
+    elif config.sample_weight is not None and column == split_label(config.sample_weight)[0]:
+        hint = "sample_weight= names the column of weights"
+    else:
+        hint = "label= names the column of labels, and label=None delivers images alone"
+    return SourceError(f"no column {column!r}; there are {', '.join(there)}. {hint}")
 
 
 def too_large(column: str, size: str, limit: int) -> str:

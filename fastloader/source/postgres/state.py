@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...errors import ConfigError
 from .literals import literal
-from .table import PostgresTable
+from .table import VIEW, PostgresTable
 from .types import OID, Query, text
 
 TABLE_STATE = """
@@ -37,7 +37,9 @@ def table_state(table: PostgresTable, query: Query) -> str:
     remedy = "turn the cache off, or read a table or a materialized view"
     if not table.is_named:
         raise ConfigError(
-            f"{table.name}: PostgreSQL cannot tell when the rows of a query change; {remedy}"
+            f"{table.name}: PostgreSQL cannot tell when the rows of a query change; turn the cache "
+            f"off, or read a materialized view. To make one: {table.materialized}; then pass "
+            f'table="{VIEW}" instead of query='
         )
     if OID in table.image_oids.values():
         raise ConfigError(

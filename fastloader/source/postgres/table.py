@@ -8,14 +8,19 @@ import numpy as np
 
 from ...errors import PlanError, SourceError
 from ...fields.columns import Column, blob_column
+from ...fields.not_images import POINTERS, kind_of, why_not_an_image
 from ...options.config import Config
 from ...options.labels import TEXT, split_label
 from ...plan.keys import Key, Keys, key_values
+from ..protocol import no_column
 from ..sql import as_subquery, identifier
 from ._libpq import QueryError, Result
 from .key_types import SETTINGS, cast_of, key_type
 from .literals import array_literal, literal
-from .types import BYTEA, BYTES, CASTS, LABELS, OID, Query, Type, decoding, text
+from .types import BYTEA, BYTES, CASTS, LABELS, OID, Query, Type, decoding, first_text, text
+
+VIEW = "selected_images"
+"""The name of the view in the advice for a query that is to be cached."""
 
 FIRST_ROWS = 100
 """The number of rows that are looked at for the length of an array, and for compressed images."""
@@ -74,7 +79,7 @@ class PostgresTable:
         there, modifiers = self._columns(query)
         for name in (config.key, *config.images, *(name for name, _ in self._labels)):
             if name not in there:
-                raise SourceError(f"{self.name}: no column {name!r}; there are {', '.join(there)}")
+                raise SourceError(f"{self.name}: {no_column(config, name, there)}")
         self.key_type = self._key_type(there[config.key], modifiers[config.key], query)
         self._key_out = self.key_type.output.format(self.key)
         self.settings = SETTINGS if "::text" in self._key_out else ""
@@ -106,7 +111,11 @@ class PostgresTable:
                 why = "images must be bytea, or the oids of large objects"
                 cast = "{}::bytea"
                 if oid in LABELS and LABELS[oid].wire == TEXT:
-                    cast = decoding(f"q.{identifier(image)}", f"{self.rows} q", query)
+                    start = first_text(f"q.{identifier(image)}", f"{self.rows} q", query)
+                    if kind_of(start) in POINTERS:
+                        words = why_not_an_image(start, image, is_postgres=True)
+                        raise SourceError(f"{self.name}: {words}")
+                    cast = decoding(start)
                 raise self._unusable(image, oid, why, cast, query)
         for name, dtype in self._labels:
             found = LABELS.get(there[name])
@@ -231,6 +240,15 @@ class PostgresTable:
 
     def _constant(self, key: Key) -> str:
         return f"{literal(str(key))}::{self.key_type.name}"
+
+    @property
+    def materialized(self) -> str:
+        """The statements that make a materialized view of a query, with an index for its key."""
+        query = (self._config.query or "").strip().rstrip(";")
+        return (
+            f"CREATE MATERIALIZED VIEW {VIEW} AS {query}; "
+            f"CREATE UNIQUE INDEX ON {VIEW} ({identifier(self.key_name)})"
+        )
 
     # ---- SQL for rows ----------------------------------------------------------------------------
 

@@ -109,8 +109,8 @@ _EPOCH_DAYS = 10_957
 _DAY_US = 86_400_000_000
 
 
-def decoding(column: str, rows: str, query: Query) -> str:
-    """Return the cast that turns a text column into bytes, judging by its first value.
+def first_text(column: str, rows: str, query: Query) -> str:
+    """Return the beginning of the first value of a text column, or "".
 
     Parameters
     ----------
@@ -121,8 +121,12 @@ def decoding(column: str, rows: str, query: Query) -> str:
     query
         Runs statements.
     """
-    (result,) = query(f"SELECT left({column}, 30) FROM {rows} WHERE {column} IS NOT NULL LIMIT 1")
-    start = text(result.value(0, 0)) if len(result) else ""
+    (result,) = query(f"SELECT left({column}, 5000) FROM {rows} WHERE {column} IS NOT NULL LIMIT 1")
+    return text(result.value(0, 0)) if len(result) else ""
+
+
+def decoding(start: str) -> str:
+    """Return the cast that turns text into bytes, judging by how it begins."""
     return next(cast for prefix, cast in DECODINGS.items() if start.startswith(prefix))
 
 

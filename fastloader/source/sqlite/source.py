@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import SourceError
 from ...fields.columns import Column
+from ...fields.not_images import why_not_an_image
 from ...options.config import Config
 from ...plan.keys import Key, Keys
 from ..protocol import Chunk, Snapshot, too_large
@@ -184,7 +185,7 @@ class SQLiteSource:
         if value is None and size is not None:
             return too_large(column, str(size), self._config.max_blob_bytes)
         if isinstance(value, str):
-            return (
+            return why_not_an_image(value, column, is_postgres=False) or (
                 f"column {column!r} is text, not a blob; if the text is an image's bytes, read "
                 f'them with query="SELECT ..., CAST({column} AS BLOB) AS {column} FROM ..."'
             )

@@ -14,6 +14,7 @@ from ...errors import FastloaderWarning, PlanError, SourceError
 from ...options.config import Config
 from ...options.labels import split_label
 from ...plan.keys import Keys, array_equal
+from ..protocol import no_column
 from ..sql import as_subquery, identifier
 
 VIEW = '"fastloader:query"'
@@ -63,7 +64,7 @@ class SQLiteTable:
         wanted = [config.key, *self._values]
         for column in wanted:
             if column.lower() not in names:
-                raise SourceError(f"{name}: no column {column!r}; there are {', '.join(declared)}")
+                raise SourceError(f"{name}: {no_column(config, column, declared)}")
         self.declared = {column: declared[names[column.lower()]] for column in wanted}
 
     def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
