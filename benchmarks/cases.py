@@ -40,6 +40,8 @@ class Case:
         The arguments that make it finish in a few seconds; None if it cannot.
     is_ours
         Whether all samples are of fastloader.
+    much
+        How much data there is, unless the run is quick.
     """
 
     what: str
@@ -47,6 +49,12 @@ class Case:
     metric: Metric
     quick: tuple[str, ...] | None = None
     is_ours: bool = False
+    much: str = ""
+
+    def title(self, *, is_quick: bool) -> str:
+        """Return what was measured, and on how much data."""
+        much = "a quick run, on little data" if is_quick else self.much
+        return f"{self.what[0].upper()}{self.what[1:]}{f' ({much})' if much else ''}"
 
 
 IMAGES_PER_S = Metric("images_per_s", "images/s")
@@ -61,11 +69,12 @@ CASES: dict[str, Case] = {
         (*SOME, "--copies", "2"),
     ),
     "plan": Case(
-        "the keys of 10 million rows, and the order of an epoch",
+        "the keys of a large table, and the order of an epoch",
         ("plan",),
         Metric("us_per_row", "us per row", more=False),
         ("--rounds", "1", "--rows", "300000"),
         is_ours=True,
+        much="10 million rows",
     ),
     "decode": Case(
         "decode and resize on one core, against other libraries",
@@ -127,18 +136,20 @@ CASES: dict[str, Case] = {
         is_ours=True,
     ),
     "memory": Case(
-        "private memory of training process and worker over 10,000 batches",
+        "private memory of training process and worker, batch after batch",
         ("memory",),
         Metric("worker_mb", "MB", more=False),
         ("--photos", "100", "--batches", "300"),
         is_ours=True,
+        much="10,000 batches",
     ),
     "first_batch": Case(
-        "FastLoader() to the first batch of 100,000 rows",
+        "from FastLoader() to the first batch",
         ("first_batch",),
         Metric("first_s", "s", more=False),
         (*SOME, "--rows", "20000", "--only", "numpy", "memory"),
         is_ours=True,
+        much="100,000 rows",
     ),
     "shuffle": Case(
         "the cost of each order: both databases, warm and cold",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from .measure import Sample, Spread
 
 US = "fastloader"
 BAR_INCHES = 0.32
+TITLE_WIDTH = 95
 
 
 def write(cases: list[str], folder: Path) -> int:
@@ -29,7 +31,7 @@ def write(cases: list[str], folder: Path) -> int:
         if not samples:
             continue
         plot = folder / f"{name}.png"
-        draw(name, CASES[name], samples, plot)
+        draw(name, CASES[name], samples, plot, is_quick=record.get("quick", False))
         parts.append(f"{section(name, CASES[name], record, samples)}\n![{name}]({plot.name})\n")
         machines.add(machine_of(record))
     if not parts:
@@ -66,11 +68,12 @@ def section(name: str, case: Case, record: dict[str, Any], samples: dict[str, li
         for contestant, found in samples.items()
     ]
     command = " ".join(case.command[1:])
+    title = case.title(is_quick=record.get("quick", False))
     return "\n".join(
         [
             f"## {name}",
             "",
-            f"{case.what[0].upper()}{case.what[1:]}. `benchmarks.{case.command[0]}"
+            f"{title}. `benchmarks.{case.command[0]}"
             f"{' ' + command if command else ''}`, {record['date'][:10]}, load "
             f"{record['machine']['load']:.1f}.",
             "",
@@ -96,19 +99,23 @@ def compared(first: list[Sample], these: list[Sample], key: str) -> str:
     return f"{Spread.of(b[key] / a[key] for a, b in zip(first, these, strict=True)):.2f}"
 
 
-def draw(name: str, case: Case, samples: dict[str, list[Sample]], path: Path) -> None:
+def draw(
+    name: str, case: Case, samples: dict[str, list[Sample]], path: Path, *, is_quick: bool
+) -> None:
+    title = textwrap.fill(case.title(is_quick=is_quick), TITLE_WIDTH)
     if name == "scaling":
-        draw_scaling(samples, path)
+        draw_scaling(title, samples, path)
     elif name == "memory":
-        draw_memory(samples, path)
+        draw_memory(title, samples, path)
     else:
-        draw_bars(case, samples, path)
+        draw_bars(title, case, samples, path)
 
 
-def draw_bars(case: Case, samples: dict[str, list[Sample]], path: Path) -> None:
+def draw_bars(title: str, case: Case, samples: dict[str, list[Sample]], path: Path) -> None:
     """Draw a bar for each contestant, with a whisker from the lowest to the highest."""
     spreads = [Spread.of(s[case.metric.key] for s in found) for found in samples.values()]
-    with figure(path, height=1.1 + BAR_INCHES * len(samples)) as axes:
+    with figure(path, height=1.4 + BAR_INCHES * len(samples)) as axes:
+        axes.set_title(title)
         for i, (contestant, found) in enumerate(zip(samples, spreads, strict=True)):
             color = BLUE if case.is_ours or US in contestant else GREY
             axes.barh(i, found.median, color=color, height=0.7)
@@ -125,8 +132,9 @@ def draw_bars(case: Case, samples: dict[str, list[Sample]], path: Path) -> None:
         axes.set_xlabel(f"{case.metric.unit} ({better} is better); median, lowest to highest")
 
 
-def draw_scaling(samples: dict[str, list[Sample]], path: Path) -> None:
-    with figure(path, height=3.4) as axes:
+def draw_scaling(title: str, samples: dict[str, list[Sample]], path: Path) -> None:
+    with figure(path, height=3.7) as axes:
+        axes.set_title(title)
         for kind, color, label in (
             (US, BLUE, "fastloader, in a loop"),
             ("bare", GREY, "libjpeg-turbo alone, from memory, no resize"),
@@ -141,22 +149,28 @@ def draw_scaling(samples: dict[str, list[Sample]], path: Path) -> None:
                 x, [s.low for s in spreads], [s.high for s in spreads], color=color, alpha=0.2
             )
         axes.set_xticks(x)
-        axes.set_xlabel("workers, or processes")
-        axes.set_ylabel("images/s")
+        axes.set_xlabel("number of workers, or of processes")
+        axes.set_ylabel("images per second")
         axes.set_ylim(bottom=0)
-        axes.legend(loc="upper left")
+        beside(axes)
 
 
-def draw_memory(samples: dict[str, list[Sample]], path: Path) -> None:
+def draw_memory(title: str, samples: dict[str, list[Sample]], path: Path) -> None:
     (found,) = samples.values()
-    with figure(path, height=3.0) as axes:
+    with figure(path, height=3.3) as axes:
+        axes.set_title(title)
         x = [s["batches"] for s in found]
         for key, color, label in (
             ("training_mb", GREY, "training process"),
             ("worker_mb", BLUE, "a worker"),
         ):
             axes.plot(x, [s[key] for s in found], "o-", color=color, label=label)
-        axes.set_xlabel("batches of 64")
-        axes.set_ylabel("private MB, without the ring")
+        axes.set_xlabel("batches of 64 images so far")
+        axes.set_ylabel("private memory in MB,\nwithout the ring")
         axes.set_ylim(bottom=0)
-        axes.legend()
+        beside(axes)
+
+
+def beside(axes: Any) -> None:
+    """Put the legend below the axes, where it covers no points."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)

@@ -60,6 +60,8 @@ def test_run_and_report(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> No
     assert package.main(["report", "-o", str(tmp_path)]) == 0
     report = (tmp_path / "report.md").read_text()
     assert "## plan" in report
+    assert "(a quick run, on little data). `benchmarks.plan`" in report
+    assert "10 million" not in report
     assert "| shuffle_block=8 |" in report
     assert "![plan](plan.png)" in report
     with Image.open(tmp_path / "plan.png") as plot:

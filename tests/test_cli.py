@@ -19,8 +19,10 @@ from fastloader.cli.command import (
     add_loader_arguments,
     loader_options,
 )
+from fastloader.cli.words import EXAMPLES, as_typed
 from fastloader.errors import ConfigError, SourceError, WorkerDied
 from fastloader.options.config import Config
+from fastloader.options.table import OPTIONS
 
 
 class Try:
@@ -135,6 +137,38 @@ def test_every_option_of_the_loader_is_an_argument_with_its_meaning(
     assert "What it tries is up to the test." in text
 
 
+@pytest.mark.parametrize("name", [name for name in OPTIONS if name != "url"])
+def test_the_help_of_an_option_has_its_default_and_an_example_as_they_are_typed(name: str) -> None:
+    option = OPTIONS[name]
+    typed, example = as_typed(option), EXAMPLES[name].strip("'")
+    for text in (typed, example):
+        option.check(option.parse(text, source=name), source=name)
+    given = option.check(option.parse(typed, source=name), source=name)
+    if name == "ratio":
+        assert given == pytest.approx(option.default)
+    elif name != "workers":
+        assert given == option.default
+    assert option.check(option.parse(example, source=name), source=name) != option.default
+    parser = argparse.ArgumentParser()
+    add_loader_arguments(parser)
+    text = "".join(parser.format_help().split())  # a line may end at a hyphen
+    shown = f"[default: {typed}; example: {option.argument} {EXAMPLES[name]}]"
+    assert shown.replace(" ", "") in text
+
+
+def test_the_usage_of_a_command_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in cli.COMMANDS:
+        with pytest.raises(SystemExit, match="0"):
+            cli.main([command.name, "--help"])
+        usage, blank, *_ = capsys.readouterr().out.splitlines()
+        assert usage.startswith(f"usage: fastloader {command.name} [OPTION ...]")
+        assert blank == ""
+    with pytest.raises(SystemExit):
+        cli.main(["preview", "--help"])
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first == "usage: fastloader preview [OPTION ...] -o FILE [URL]"
+
+
 def test_the_loaders_options_are_read_as_their_variables_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -162,6 +196,7 @@ def test_a_wrong_option_is_named_as_it_was_given(
         (["plan", "--batchsize", "64"], "plan: no option --batchsize; did you mean --batch-size?"),
         (["plan", "x.db", "--batchsize=64"], "no option --batchsize; did you mean --batch-size?"),
         (["preview", "x.db", "--otput", "x.png"], "no option --otput; did you mean --output?"),
+        (["plan", "x.db", "--rows", "3"], "plan: no option --rows ("),
         (["check", "x.db", "--zzzzzz"], "check: no option --zzzzzz ("),
         (["ingset", "x"], "fastloader: no command 'ingset'; did you mean ingest?"),
         (["--verison"], "fastloader: no option --verison; did you mean --version?"),

@@ -238,7 +238,7 @@ def test_a_missing_table_or_column_is_named_with_those_that_there_are(make: Make
         ({"table": "pictures"}, "no table 'pictures'; there are: images"),
         (
             {"label": "class"},
-            "no column 'class'; there are id, image_data, label.*\\. label= names .* label=None deliv",
+            "no column 'class'; there are id, image_data, label.*\\. label= names .* label=None ",
         ),
         ({"sample_weight": "w"}, "no column 'w'; there are .* sample_weight= names the column"),
         ({"image": "jpeg"}, "no column 'jpeg'; .* image= names the column of images"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import inspect
 import json
 import logging
@@ -18,6 +17,7 @@ from typing import Any, NoReturn
 
 from .._version import __version__
 from ..errors import ConfigError, FastloaderError, PlanError, SourceError, StateError
+from ..options.spelling import did_you_mean
 from ..options.variables import warn_of_unknown_variables
 from .check import Check
 from .command import (
@@ -145,8 +145,23 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _suggestion(word: str, words: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(words), 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    dashes = word[: len(word) - len(word.lstrip("-"))]  # which would make short words similar
+    hint = did_you_mean(word.lstrip("-"), [one.lstrip("-") for one in words], dashes + "{}")
+    return f"; {hint}" if hint else ""
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    """Return the usage of a command in a line: what it needs, and "[OPTION ...]" for the rest."""
+    words = [parser.prog, "[OPTION ...]"]
+    words += [
+        f"{action.option_strings[0]} {action.metavar}"
+        for action in parser._actions
+        if action.required and action.option_strings
+    ]
+    for action in parser._get_positional_actions():
+        name = str(action.metavar or action.dest).upper()
+        words.append(name if action.required else f"[{name}]")
+    return " ".join(words)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,6 +184,7 @@ def _parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(sub)
+        sub.usage = _usage(sub)
         sub.add_argument("--json", action="store_true", help="print a JSON object instead of text")
         sub.add_argument(
             "-v", "--verbose", action="count", default=0, help="print the log; -vv for all of it"

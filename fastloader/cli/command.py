@@ -12,6 +12,7 @@ from typing import Any, Protocol, TypeVar
 from ..errors import FastloaderError
 from ..options.option import Group, Option
 from ..options.table import OPTIONS
+from .words import EXAMPLES, as_typed
 
 T = TypeVar("T")
 
@@ -108,7 +109,9 @@ def add_loader_arguments(parser: argparse.ArgumentParser, *, but: Iterable[str] 
         Names of options that the command has no use for, or sets itself.
     """
     url = OPTIONS["url"]
-    parser.add_argument("url", nargs="?", help=_help(url, url.variable))
+    parser.add_argument(
+        "url", nargs="?", help=f"{_plain(url.doc)} [default: the variable {url.variable}]"
+    )
     parser.add_argument_group(
         "options of the loader",
         "The arguments of FastLoader. They override the environment variables FASTLOADER_..., and\n"
@@ -126,7 +129,7 @@ def add_loader_arguments(parser: argparse.ArgumentParser, *, but: Iterable[str] 
             option.argument,
             dest=f"option_{option.name}",
             metavar="1|0" if is_flag else "X",
-            help=_help(option, option.default_text),
+            help=_help(option),
             **({"nargs": "?", "const": "1"} if is_flag else {}),  # type: ignore[arg-type]
         )
 
@@ -147,9 +150,13 @@ def loader_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return options if arguments.url is None else {"url": arguments.url, **options}
 
 
-def _help(option: Option, default: str) -> str:
-    """Return the meaning of an option, its type and its default, for argparse."""
-    text = f"{option.doc} [{option.kind.type}; default: {default}]"
+def _help(option: Option) -> str:
+    """Return the meaning of an option, its default and an example, for argparse."""
+    example = f"{option.argument} {EXAMPLES[option.name]}"
+    return f"{_plain(option.doc)} [default: {as_typed(option)}; example: {example}]"
+
+
+def _plain(text: str) -> str:
     return text.replace("`", "").replace("%", "%%")
 
 

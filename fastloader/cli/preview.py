@@ -48,12 +48,26 @@ class Preview:
             required=True,
             help="the file to write: .png, .jpg or .webp",
         )
-        parser.add_argument("--epoch", type=int, default=0, metavar="N", help="draw epoch N (0)")
         parser.add_argument(
-            "--batch", type=int, default=0, metavar="N", help="draw batch N of the epoch (0)"
+            "--epoch",
+            type=int,
+            default=0,
+            metavar="N",
+            help="draw epoch N [default: 0]",
         )
         parser.add_argument(
-            "--rows", type=int, default=32, metavar="N", help="draw at most N rows (32)"
+            "--batch",
+            type=int,
+            default=0,
+            metavar="N",
+            help="draw batch N of the epoch [default: 0]",
+        )
+        parser.add_argument(
+            "--rows",
+            type=int,
+            default=32,
+            metavar="N",
+            help="draw at most N rows [default: 32]",
         )
 
     def run(self, arguments: argparse.Namespace) -> Outcome:

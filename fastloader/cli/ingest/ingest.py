@@ -59,7 +59,7 @@ class Ingest:
             help="of the database: the path of a SQLite file, which is made if it does not exist, "
             "or postgresql://user@host/database; default: FASTLOADER_URL",
         )
-        parser.add_argument("--table", help="made if it does not exist (images)")
+        parser.add_argument("--table", help="made if it does not exist [default: images]")
         parser.add_argument(
             "--update",
             action="store_true",
@@ -70,7 +70,7 @@ class Ingest:
             "--labels", type=Path, metavar="CSV", help="with the columns file and label"
         )
         labels.add_argument(
-            "--label-column", metavar="NAME", default=LABEL, help="of the CSV file (label)"
+            "--label-column", metavar="NAME", default=LABEL, help="of the CSV file [default: label]"
         )
         labels.add_argument(
             "--one-class", metavar="NAME", help="of all images, whatever subfolder they are in"

@@ -37,10 +37,18 @@ class Bench:
         """Add the options of the loader, of the measurement, and the plot to draw."""
         add_loader_arguments(parser, but=["trace"])
         parser.add_argument(
-            "--rounds", type=int, default=3, metavar="N", help="measure both N times (3)"
+            "--rounds",
+            type=int,
+            default=3,
+            metavar="N",
+            help="measure both N times [default: 3]",
         )
         parser.add_argument(
-            "--seconds", type=float, default=3.0, metavar="S", help="measure each for S seconds (3)"
+            "--seconds",
+            type=float,
+            default=3.0,
+            metavar="S",
+            help="measure each for S seconds [default: 3]",
         )
         parser.add_argument(
             "-o",
@@ -172,12 +180,14 @@ class _Found:
             labels = [f"  {rate.median:.0f}" for rate in rates.values()]
             left.bar_label(bars, labels, padding=6)
             left.margins(x=0.2)
-            left.set_title(f"images/s: {self.ratio.median:.1f} times as many")
+            left.set_title(f"{self.ratio.median:.1f} times as many images per second")
+            left.set_xlabel("images per second (line: lowest to highest)")
             at = 0.0
             for (words, ms), color in zip(self._costs(), (BLUE, ORANGE, GREEN), strict=True):
-                right.barh([""], [ms], left=at, color=color, label=f"{words}: {ms:.2f}")
+                right.barh([""], [ms], left=at, color=color, label=f"{words}: {ms:.2f} ms")
                 at += ms
-            right.set_title("what a worker does, ms per image")
-            right.set_ylim(-0.5, 2.2)
+            right.set_title("What a worker does with its time")
+            right.set_xlabel("milliseconds per image")
+            right.set_ylim(-0.5, 2.2)  # the legend stands above the bar
             right.legend(loc="upper left")
             right.set_yticks([])

@@ -55,7 +55,11 @@ class Tune:
         """Add the options of the loader, the time, and the plot to draw."""
         add_loader_arguments(parser, but=["trace"])
         parser.add_argument(
-            "--seconds", type=float, default=60.0, metavar="S", help="measure for S seconds (60)"
+            "--seconds",
+            type=float,
+            default=60.0,
+            metavar="S",
+            help="measure for S seconds [default: 60]",
         )
         parser.add_argument(
             "-o",
@@ -318,5 +322,6 @@ def draw(sweep: Sweep, chosen: dict[str, Any], path: Path) -> None:
         axes.text(cores(), 0, " cores", color="#777777", va="bottom")
         axes.set_ylim(0, 1.2 * top)
         axes.set_xticks([workers for workers, _ in points])
-        axes.set_xlabel("workers")
-        axes.set_title("images/s (median of the rounds, lowest to highest)")
+        axes.set_xlabel("number of workers")
+        axes.set_ylabel("images per second")
+        axes.set_title("Speed by number of workers (median of the rounds; line: lowest to highest)")

@@ -1,0 +1,49 @@
+"""The loader's options in the words of a command line: examples, and defaults as they are typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..options.option import Option
+
+EXAMPLES: Mapping[str, str] = {
+    "table": "train", "query": "'SELECT * FROM images WHERE id < 100'", "key": "uuid",
+    "image": "left,right", "label": "label:int32", "sample_weight": "weight", "batch_size": "256",
+    "drop_remainder": "1", "with_keys": "1", "on_error": "skip", "shuffle": "1",
+    "shuffle_block": "8", "seed": "42", "shard": "0/8", "deterministic": "0", "workers": "4",
+    "slots": "16", "prefetch": "4", "max_restarts": "0",
+    "worker_imports": "pillow_heif.HeifImagePlugin", "simd": "portable",
+    "max_blob_bytes": "200000000", "fetch_bytes": "8388608", "consistency": "latest",
+    "stall_timeout_s": "10", "reconnect_timeout_s": "120", "cache": "/data/cache",
+    "cache_bytes": "20000000000", "trace": "trace.json", "size": "224x320", "channels": "1",
+    "fit": "crop", "crop_fraction": "0.875", "scale": "0.25,1", "ratio": "0.5,2", "flip": "1",
+    "cache_size": "256x256", "filter": "lanczos", "orientation": "0", "quality": "fast",
+    "background": "255,255,255", "layout": "NCHW", "dtype": "float32",
+    "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225", "strict": "1",
+    "max_pixels": "50000000", "max_scans": "20", "max_chunks": "1000",
+}  # fmt: skip
+"""A value of each option but ``url``, as it is typed."""
+
+
+def as_typed(option: Option) -> str:
+    """Return the default of an option as it would be typed."""
+    if option.shown == "None":
+        return "none"
+    if option.name == "size":
+        return "x".join(map(str, option.default))
+    if option.name == "shard":
+        return "/".join(map(str, option.default))
+    if option.name == "ratio":
+        return "0.75,1.3333333"
+    return _typed(option.default)
+
+
+def _typed(value: Any) -> str:
+    if value is None or value == ():
+        return "none"
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(map(_typed, value))
+    return str(value)
