@@ -73,13 +73,14 @@ class RowError(FastloaderError):
 
     Examples
     --------
+    >>> from fastloader import FastLoader, RowError
     >>> with FastLoader("damaged.db") as loader:
     ...     try:
     ...         for images, labels in loader:
     ...             pass
     ...     except RowError as error:
     ...         print(error.key, error.reason)
-    3 empty image (the blob has no bytes)
+    3 empty image (the blob is empty)
     """
 
     def __init__(self, key: int | str, reason: str) -> None:

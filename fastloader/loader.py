@@ -214,6 +214,16 @@ class FastLoader(Foreign):
     PlanError
         The table has no rows, too few of them for a batch or for the shards, or keys that are NULL,
         not unique or of an unsupported type.
+
+    Examples
+    --------
+    >>> from fastloader import FastLoader
+    >>> with FastLoader("photos.db", batch_size=32, shuffle=True) as loader:
+    ...     for images, labels in loader:
+    ...         print(images.shape, labels.dtype)
+    (32, 224, 224, 3) int64
+    (32, 224, 224, 3) int64
+    (6, 224, 224, 3) int64
     """
 
     @options_only
@@ -387,6 +397,18 @@ class FastLoader(Foreign):
         ------
         ConfigError
             ``consumed`` is more than were handed out, or the loader has ``deterministic=False``.
+
+        Examples
+        --------
+        >>> for images, labels in loader:
+        ...     state = loader.state_dict()
+        ...     break
+        >>> state["epoch"], state["batch"]
+        (0, 1)
+        >>> loader.load_state_dict(state)
+        >>> for images, labels in loader:  # the rest of the epoch
+        ...     print(len(labels))
+        6
         """
         self._delivery.check_usable()
         if not self._delivery.config.deterministic:
@@ -425,12 +447,24 @@ class FastLoader(Foreign):
 
     @property
     def config(self) -> Config:
-        """The options in force, with the defaults and what depends on the table filled in."""
+        """The options in force, with the defaults and what depends on the table filled in.
+
+        Examples
+        --------
+        >>> loader.config.batch_size, loader.config.image
+        (64, 'image_data')
+        """
         return self._delivery.config
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The label columns, with their types."""
+        """The columns of labels and sample weights, with their types.
+
+        Examples
+        --------
+        >>> loader.columns
+        (Column(name='label', dtype='int64', shape=()),)
+        """
         return self._delivery.crew.columns
 
     @property
@@ -448,7 +482,15 @@ class FastLoader(Foreign):
 
     @property
     def bad_rows(self) -> list[tuple[Key, str]]:
-        """The rows that were dropped or filled so far, each once, as (key, reason)."""
+        """The rows that were dropped or filled so far, each once, as (key, reason).
+
+        Examples
+        --------
+        >>> with FastLoader("damaged.db", on_error="skip") as loader:
+        ...     rows = sum(len(labels) for images, labels in loader)
+        ...     print(rows, loader.bad_rows)
+        69 [(3, 'empty image (the blob is empty)')]
+        """
         self._delivery.check_ours()
         return list(self._delivery.tally.bad.copy().items())
 
@@ -465,6 +507,16 @@ class FastLoader(Foreign):
         """Return counts and times of what the loader has done so far.
 
         A signal handler may call it.
+
+        Examples
+        --------
+        >>> for images, labels in loader:
+        ...     pass
+        >>> stats = loader.stats()
+        >>> stats.batches, stats.rows, stats.bad_rows
+        (2, 70, 0)
+        >>> stats.pictures["JPEG"].decoded
+        70
         """
         return self._delivery.stats()
 
@@ -503,6 +555,15 @@ class FastLoader(Foreign):
         ----------
         device
             Where batches are copied before they are wanted, for example "/GPU:0".
+
+        Examples
+        --------
+        >>> dataset = loader.as_dataset()
+        >>> dataset.element_spec[0].shape
+        TensorShape([None, 224, 224, 3])
+        >>> len(dataset)
+        2
+        >>> history = model.fit(dataset, epochs=2, verbose=0)
         """
         from .adapters import tensorflow
 
@@ -520,6 +581,14 @@ class FastLoader(Foreign):
         ----------
         pin_memory
             Pin the ring, so that CUDA copies from it asynchronously.
+
+        Examples
+        --------
+        >>> from torch.utils.data import DataLoader
+        >>> for images, labels in DataLoader(loader.as_torch(), batch_size=None):
+        ...     print(tuple(images.shape), labels.dtype)
+        (64, 3, 224, 224) torch.int64
+        (6, 3, 224, 224) torch.int64
         """
         from .adapters import torch
 
@@ -532,6 +601,13 @@ class FastLoader(Foreign):
         ----------
         sharding
             How a batch lies on the devices; None for all of it on the default device.
+
+        Examples
+        --------
+        >>> for images, labels in loader.as_jax():
+        ...     print(images.shape, images.dtype, labels.dtype)
+        (64, 224, 224, 3) uint8 int32
+        (6, 224, 224, 3) uint8 int32
         """
         from .adapters import jax
 

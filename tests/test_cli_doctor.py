@@ -99,14 +99,24 @@ def test_doctor_says_how_an_empty_database_is_filled(either: Either, tmp_path: P
     assert "fastloader ingest FOLDER URL" in words
 
 
+def test_what_brings_pillow_is_found() -> None:
+    pytest.importorskip("matplotlib")
+    assert "matplotlib" in installation.requiring_pillow()
+
+
 def test_doctor_tells_when_two_packages_overwrite_each_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "1.2.3")
     monkeypatch.setattr(frameworks, "report_of", lambda _: "no answer")
+    monkeypatch.setattr(installation, "requiring_pillow", lambda: ["matplotlib", "tensorboard"])
     ((_, status, words),) = findings(installation.check_pillow)
     assert status == "fail"
-    assert "pip uninstall pillow pillow-simd" in words
+    assert "pip uninstall pillow pillow-simd, then pip install 'fastloader[pillow]'" in words
+    assert "matplotlib, tensorboard would install Pillow again" in words
+    monkeypatch.setattr(installation, "requiring_pillow", list)
+    ((_, _, words),) = findings(installation.check_pillow)
+    assert "then pip install 'fastloader[pillow-simd]'" in words
     (_, status, words), *_ = findings(frameworks.check_tensorflow)
     assert status == "fail"
     assert "tensorflow-cpu" in words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 import typing
@@ -190,3 +191,21 @@ def test_keras_and_pytorch_say_what_to_pass_instead(tmp_path: Path) -> None:
         for options in ({}, {"batch_size": None}, {"batch_size": 4, "shuffle": True}):
             with pytest.raises(UsageError, match=r"loader\.as_torch\(\), batch_size=None"):
                 next(iter(data.DataLoader(loader, **options)))
+
+
+@needs_sources
+def test_the_extras_of_the_package_have_their_names() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="of Python 3.11")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert [name.partition(">")[0] for name in extras["pillow"]] == ["pillow"]
+    assert [name.partition(">")[0] for name in extras["pillow-simd"]] == ["pillow-simd"]
+    assert extras["pictures"] == ["fastloader[pillow]"], "its old name keeps working"
+    words = "".join(path.read_text() for path in (ROOT / "fastloader").rglob("*.py"))
+    named = {
+        name for found in re.findall(r"fastloader\[([\w,-]+)\]", words) for name in found.split(",")
+    }
+    assert named
+    assert named <= set(extras) - {"pictures"}
+    assert project["authors"]
+    assert len(project["description"]) < 120

@@ -111,6 +111,12 @@ class Resume(_Counting):
         The loader cannot be resumed, or ``save_freq`` cannot be used with it.
     StateError
         When training begins: the folder holds the state of another table, order or batch size.
+
+    Examples
+    --------
+    >>> from fastloader.adapters.keras import Resume
+    >>> callbacks = [Resume(loader, "backup")]
+    >>> history = model.fit(loader.as_dataset(), epochs=2, callbacks=callbacks, verbose=0)
     """
 
     def __init__(
@@ -273,6 +279,14 @@ class Throughput(_Counting):
     ----------
     loader
         The loader to whose ``as_dataset()`` the model is fitted.
+
+    Examples
+    --------
+    >>> from fastloader.adapters.keras import Throughput
+    >>> callbacks = [Throughput(loader)]
+    >>> history = model.fit(loader.as_dataset(), callbacks=callbacks, verbose=0)
+    >>> sorted(history.history)
+    ['data_wait', 'images_per_s', 'loss']
     """
 
     def __init__(self, loader: BatchSource) -> None:

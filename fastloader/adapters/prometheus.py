@@ -63,11 +63,16 @@ class LoaderCollector(Collector):  # type: ignore[misc]  # prometheus_client may
 
     Examples
     --------
-    ::
+    >>> from prometheus_client import CollectorRegistry, generate_latest
+    >>> registry = CollectorRegistry()
+    >>> collector = LoaderCollector(train=loader, registry=registry)
+    >>> print(generate_latest(registry).decode())  # doctest: +ELLIPSIS
+    # HELP fastloader_epochs_total Iterations begun.
+    # TYPE fastloader_epochs_total counter
+    fastloader_epochs_total{loader="train"} 0.0
+    ...
 
-        from prometheus_client import start_http_server
-        LoaderCollector(train=loader, validation=another)
-        start_http_server(9000)
+    Without ``registry`` it is the default one, which ``start_http_server(9000)`` serves.
     """
 
     def __init__(

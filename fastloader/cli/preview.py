@@ -76,7 +76,7 @@ class Preview:
             from .sheet import contact_sheet
         except ImportError:
             raise CommandError(
-                "preview needs Pillow; run pip install 'fastloader[pictures]'", MACHINE
+                "preview needs Pillow; run pip install 'fastloader[pillow]'", MACHINE
             ) from None
         options = {
             **loader_options(arguments), "with_keys": True, "on_error": "fill", "slots": 2,

@@ -116,7 +116,7 @@ def decode(
         from PIL import Image
     except ImportError:
         raise UnknownFormat(
-            "Pillow may know the format: pip install 'fastloader[pictures]'"
+            "Pillow may know the format: pip install 'fastloader[pillow]'"
         ) from None
     blob = bytes(blob)
     try:

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import re
 import sqlite3
 from collections.abc import Iterator
 
@@ -90,20 +91,39 @@ def check_pillow() -> Iterator[Finding]:
         yield Finding(
             "Pillow",
             FAIL,
-            "pillow and pillow-simd are both installed and overwrite each other; run pip uninstall "
-            "pillow pillow-simd, then install one of them",
+            f"pillow and pillow-simd are both installed. Both are the module PIL, so one has "
+            f"overwritten files of the other. {_which_pillow(requiring_pillow())}",
         )
     elif not importlib.util.find_spec("PIL"):
         yield Finding(
             "Pillow",
             WARN,
             "not installed: GIF, TIFF, AVIF and the like are bad rows, and preview cannot draw; "
-            "run pip install 'fastloader[pictures]'",
+            "run pip install 'fastloader[pillow]'",
         )
     else:
         names = " and ".join(f"{name} {version_of(name)}" for name in found)
         words = f"{names or 'found'}, for formats other than JPEG, PNG and WebP"
         yield Finding("Pillow", OK, words)
+
+
+def requiring_pillow() -> list[str]:
+    """Return the names of the installed distributions that bring Pillow with them."""
+    found = set()
+    for distribution in importlib.metadata.distributions():
+        for requirement in distribution.requires or ():
+            name, _, condition = requirement.partition(";")
+            if re.match(r"pillow\b(?!-)", name, re.IGNORECASE) and "extra" not in condition:
+                found.add(str(distribution.metadata["Name"]))
+    return sorted(found, key=str.lower)
+
+
+def _which_pillow(others: list[str]) -> str:
+    remove = "pip uninstall pillow pillow-simd, then pip install 'fastloader[{}]'"
+    if not others:
+        return f"Nothing else here needs Pillow: run {remove.format('pillow-simd')}"
+    names = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+    return f"{names} would install Pillow again: run {remove.format('pillow')}"
 
 
 def check_environment() -> Iterator[Finding]:

@@ -151,7 +151,7 @@ def _decoded(config: Config, blob: Any) -> NDArray[np.uint8]:
         from PIL import Image
     except ImportError:
         raise CommandError(
-            "the plain generator needs Pillow; run pip install 'fastloader[pictures]'", MACHINE
+            "the plain generator needs Pillow; run pip install 'fastloader[pillow]'", MACHINE
         ) from None
     height, width = config.image_options(config.images[0])["size"]
     try:
