@@ -16,6 +16,7 @@ import pytest
 
 import fastloader
 from fastloader import ConfigError, FastLoader, FastloaderWarning, UsageError, errors
+from fastloader.cli.command import EXIT_CODES
 from fastloader.options import variables
 
 from .support import ROOT, needs_sources, simple_rows, table
@@ -103,6 +104,27 @@ def test_the_types_of_the_options_are_checked(tmp_path: Path) -> None:
     assert "ours.py:4" not in found
     assert 'Revealed type is "fastloader.options.config.Config"' in found
     assert 'Revealed type is "fastloader.consumer.epoch.Epoch"' in found
+
+
+@needs_sources
+def test_the_pages_of_the_reference_have_every_public_name_and_every_exit_code() -> None:
+    api = (ROOT / "docs" / "reference" / "api.md").read_text()
+    page = (ROOT / "docs" / "reference" / "errors.md").read_text()
+    for name in set(fastloader.__all__) - {"__version__"}:
+        assert re.search(rf":: fastloader\.{name}\b", api), name
+    for name in vars(FastLoader):
+        if not name.startswith("_") and name != "delivery":
+            listed = re.search(rf":: fastloader\.FastLoader\.{name}\b|:members:.*\b{name}\b", api)
+            assert listed, name
+    for name, its in vars(errors).items():
+        if isinstance(its, type) and issubclass(its, (errors.FastloaderError, Warning)):
+            assert name == "FastloaderError" or re.search(rf"^###? {name}$", page, re.MULTILINE), (
+                name
+            )
+    found = dict(re.findall(r"^\| (\d+) \| (.*?) \|", page, re.MULTILINE))
+    assert found == {
+        str(code): meaning.replace("-v", "`-v`") for code, meaning in EXIT_CODES.items()
+    }
 
 
 # ---- what is misspelled --------------------------------------------------------------------------
