@@ -1,0 +1,67 @@
+"""Every program of docs/examples runs as a user would run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import Either
+from .support import ROOT, jpeg, simple_rows, table
+from .tiers import few
+
+EXAMPLES = ROOT / "docs" / "examples"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Make a folder with the programs, the database and the images that they read."""
+    for path in EXAMPLES.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    table(tmp_path / "photos.db", simple_rows(70))
+    for i in range(40):
+        path = tmp_path / "photos" / f"label{i % 3}" / f"{i}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(64, 48, seed=i))
+    return tmp_path
+
+
+def run(folder: Path, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", **variables}
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment,
+        capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+
+
+def needs(program: Path) -> None:
+    """Skip the test unless the packages that the program imports are installed."""
+    for module in re.findall(r"^(?:from|import) (\w+)", program.read_text(), re.MULTILINE):
+        if not (EXAMPLES / f"{module}.py").exists():
+            pytest.importorskip(module)
+
+
+PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
+
+
+@few(3)
+@pytest.mark.parametrize("name", [name for name in PROGRAMS if "postgres" not in name])
+def test_an_example_runs(name: str, folder: Path) -> None:
+    needs(folder / name)
+    if name == "from_directory_after.py":
+        ingest = run(folder, "-m", "fastloader", "ingest", "photos", "photos.sqlite")
+        assert ingest.returncode == 0, ingest.stderr
+    done = run(folder, name)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("either", ["postgres"], indirect=True)
+def test_an_example_writes_predictions_to_postgres(folder: Path, either: Either) -> None:
+    url = either.table(simple_rows(70))
+    done = run(folder, "predict_postgres.py", FASTLOADER_URL=url)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
