@@ -56,9 +56,7 @@ def make_table(path: str, count: int = 2000) -> None:
         database.execute(
             "CREATE TABLE images (id INTEGER PRIMARY KEY, image_data BLOB, label INTEGER)"
         )
-        database.executemany(
-            "INSERT INTO images (image_data, label) VALUES (?, ?)", images(count)
-        )
+        database.executemany("INSERT INTO images (image_data, label) VALUES (?, ?)", images(count))
 
 
 if __name__ == "__main__":

@@ -37,9 +37,7 @@ def main():
         transforms.ToTensor(),
         transforms.Normalize(MEAN, STD),
     ])  # fmt: skip
-    batches = DataLoader(
-        Photos("photos.db", transform), batch_size=32, shuffle=True, num_workers=2
-    )
+    batches = DataLoader(Photos("photos.db", transform), batch_size=32, shuffle=True, num_workers=2)
     model = nn.Sequential(
         nn.Conv2d(3, 16, 5, stride=2), nn.ReLU(),
         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 1),
