@@ -113,7 +113,8 @@ def test_a_close_that_was_interrupted_is_finished_by_the_next_one(
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of what is left to its finalizers
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@workers_and_steps((0, 1), (2, 41))
+# Each place makes a loader, with a survey process of its own.
+@workers_and_steps((0, 7), (2, 41))
 def test_a_loader_whose_making_is_interrupted_leaves_nothing(
     path: str, workers: int, step: int
 ) -> None:

@@ -67,7 +67,7 @@ def test_every_row_is_there_once_with_the_loaders_pixels(either: Either) -> None
 
 
 @full
-@pytest.mark.parametrize("blocks", [1, 3, 7, 100, 1000])
+@pytest.mark.parametrize("blocks", [1, 7, 1000])
 def test_any_number_of_blocks(small: str, blocks: int) -> None:
     dataset = read(small, **SMALL, override_num_blocks=blocks)
     check_equal(rows_of(dataset), loaded(small, **SMALL))
@@ -115,7 +115,7 @@ def test_keys_of_text(database: Database) -> None:
 
 
 @full
-@pytest.mark.parametrize("options", [{"shuffle": True}, {"shuffle": True, "shuffle_block": 8}, {}])
+@pytest.mark.parametrize("options", [{"shuffle": True, "shuffle_block": 8}, {}])
 def test_each_execution_is_the_loaders_next_epoch(small: str, options: dict[str, Any]) -> None:
     options = {**SMALL, **options, "fit": "random_crop", "flip": True, "seed": 5}
     dataset = in_order(read(small, **options, override_num_blocks=5))
@@ -131,8 +131,9 @@ def test_each_execution_is_the_loaders_next_epoch(small: str, options: dict[str,
 
 
 @full
-@pytest.mark.parametrize("options", [{"shuffle": True}, {"flip": True}, {"fit": "random_crop"}])
-@pytest.mark.parametrize("missing", ["counter", "context"])
+@pytest.mark.parametrize(
+    ("missing", "options"), [("counter", {"shuffle": True}), ("context", {"flip": True})]
+)
 def test_a_ray_that_does_not_count_executions_is_a_warning(
     small: str, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], missing: str
 ) -> None:
