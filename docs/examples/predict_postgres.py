@@ -23,7 +23,7 @@ with FastLoader(URL, label=None, with_keys=True) as loader:
         keys.append(batch["id"].copy())
         predicted.append(predict(batch["image_data"]))
 
-rows = list(zip(np.concatenate(keys).tolist(), np.concatenate(predicted).tolist()))
+rows = list(zip(np.concatenate(keys).tolist(), np.concatenate(predicted).tolist(), strict=True))
 with closing(psycopg2.connect(URL)) as connection, connection, connection.cursor() as cursor:
     cursor.execute("ALTER TABLE images ADD COLUMN IF NOT EXISTS predicted int")
     execute_values(

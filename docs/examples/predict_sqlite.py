@@ -19,7 +19,7 @@ with FastLoader("photos.db", label=None, with_keys=True) as loader:
         keys.append(batch["id"].copy())
         predicted.append(predict(batch["image_data"]))
 
-rows = zip(np.concatenate(predicted).tolist(), np.concatenate(keys).tolist())
+rows = zip(np.concatenate(predicted).tolist(), np.concatenate(keys).tolist(), strict=True)
 with closing(sqlite3.connect("photos.db")) as database, database:
     database.execute("ALTER TABLE images ADD COLUMN predicted INTEGER")
     database.executemany("UPDATE images SET predicted = ? WHERE id = ?", rows)

@@ -32,7 +32,7 @@ class Photos(keras.utils.PyDataset):
         marks = ",".join("?" * len(keys))
         query = f"SELECT image_data, label FROM images WHERE id IN ({marks})"
         with closing(sqlite3.connect(self.path)) as database:
-            blobs, labels = zip(*database.execute(query, keys))
+            blobs, labels = zip(*database.execute(query, keys), strict=True)
         return np.stack([decode(blob) for blob in blobs]), np.array(labels)
 
     def on_epoch_end(self):
