@@ -5,6 +5,11 @@ Nothing here needs the network: no inventory of another site, no font, no script
 
 from __future__ import annotations
 
+import re
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
 import fastloader
 
 project = "fastloader"
@@ -55,3 +60,17 @@ copybutton_prompt_is_regexp = True
 
 llms_txt_title = "fastloader"
 llms_txt_summary = fastloader.__doc__
+
+
+def name_files_of_diffs(app: Sphinx, doctree: nodes.document) -> None:  # noqa: ARG001
+    """Show the names of compared files, and not where they lie on the machine that builds this."""
+    for block in doctree.findall(nodes.literal_block):
+        if block.get("language") == "udiff":
+            text = re.sub(r"^(---|\+\+\+) \S*/", r"\1 ", block.astext(), flags=re.MULTILINE)
+            block.rawsource = text
+            block[:] = [nodes.Text(text)]
+
+
+def setup(app: Sphinx) -> None:
+    """Connect the functions above."""
+    app.connect("doctree-read", name_files_of_diffs)
