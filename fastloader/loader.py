@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NoReturn
 
 from .consumer.delivery import Delivery
 from .consumer.epoch import Epoch
@@ -19,6 +19,7 @@ from .consumer.foreign import Foreign
 from .consumer.progress import fingerprint
 from .errors import ConfigError, CopyError
 from .fields.columns import Column
+from .frameworks import Frameworks
 from .observe.stats import Stats
 from .options.config import Config, make_config
 from .options.given import UNSET, default, options_only
@@ -26,13 +27,8 @@ from .options.table import PerColumn
 from .options.variables import warn_of_unknown_variables
 from .plan.keys import Key
 
-if TYPE_CHECKING:
-    import jax
-    import tensorflow as tf
-    import torch
 
-
-class FastLoader(Foreign):
+class FastLoader(Frameworks, Foreign):
     """Batches of decoded images and labels from a database table, epoch after epoch.
 
     Each iteration is the next epoch: it delivers every row once, in the order of the keys or
@@ -519,99 +515,6 @@ class FastLoader(Foreign):
         70
         """
         return self._delivery.stats()
-
-    # ---- TensorFlow ----------------------------------------------------------------------------
-
-    @property
-    def output_signature(self) -> Any:
-        """The structure of a batch as TensorSpecs.
-
-        It is for ``tf.data.Dataset.from_generator(loader, output_signature=...)``.
-        """
-        from .adapters import tensorflow
-
-        return tensorflow.output_signature(self)
-
-    @property
-    def output_types(self) -> Any:
-        """The types of a batch, for the older form of ``from_generator``."""
-        from .adapters import tensorflow
-
-        return tensorflow.output_types(self)
-
-    @property
-    def output_shapes(self) -> Any:
-        """The shapes of a batch, for the older form of ``from_generator``."""
-        from .adapters import tensorflow
-
-        return tensorflow.output_shapes(self)
-
-    def as_dataset(self, device: str | None = None) -> tf.data.Dataset:
-        """Return the batches as a ``tf.data.Dataset``; each iteration of it is the next epoch.
-
-        See :func:`fastloader.adapters.tensorflow.as_dataset`.
-
-        Parameters
-        ----------
-        device
-            Where batches are copied before they are wanted, for example "/GPU:0".
-
-        Examples
-        --------
-        >>> dataset = loader.as_dataset()
-        >>> dataset.element_spec[0].shape
-        TensorShape([None, 224, 224, 3])
-        >>> len(dataset)
-        2
-        >>> history = model.fit(dataset, epochs=2, verbose=0)
-        """
-        from .adapters import tensorflow
-
-        return tensorflow.as_dataset(self, device)
-
-    # ---- PyTorch and JAX -------------------------------------------------------------------------
-
-    def as_torch(self, *, pin_memory: bool = False) -> torch.utils.data.IterableDataset[Any]:
-        """Return the batches as a PyTorch dataset of tensors that alias the ring.
-
-        Use it with ``DataLoader(dataset, batch_size=None, num_workers=0)``.
-        See :func:`fastloader.adapters.torch.as_torch`.
-
-        Parameters
-        ----------
-        pin_memory
-            Pin the ring, so that CUDA copies from it asynchronously.
-
-        Examples
-        --------
-        >>> from torch.utils.data import DataLoader
-        >>> for images, labels in DataLoader(loader.as_torch(), batch_size=None):
-        ...     print(tuple(images.shape), labels.dtype)
-        (64, 3, 224, 224) torch.int64
-        (6, 3, 224, 224) torch.int64
-        """
-        from .adapters import torch
-
-        return torch.as_torch(self, pin_memory=pin_memory)
-
-    def as_jax(self, *, sharding: jax.sharding.Sharding | None = None) -> Iterable[Any]:
-        """Return the batches as JAX arrays. See :func:`fastloader.adapters.jax.as_jax`.
-
-        Parameters
-        ----------
-        sharding
-            How a batch lies on the devices; None for all of it on the default device.
-
-        Examples
-        --------
-        >>> for images, labels in loader.as_jax():
-        ...     print(images.shape, images.dtype, labels.dtype)
-        (64, 224, 224, 3) uint8 int32
-        (6, 224, 224, 3) uint8 int32
-        """
-        from .adapters import jax
-
-        return jax.as_jax(self, sharding=sharding)
 
     # ---- the end -------------------------------------------------------------------------------
 
