@@ -351,3 +351,17 @@ def test_several_image_columns_arrive_as_a_dict(tmp_path: Path) -> None:
                 assert in_ring(loader, images["left"])
                 assert in_ring(loader, images["right"])
         assert loader.stats().copies == 0
+
+
+def test_a_look_at_the_next_batch_does_not_disturb_a_dataset(small: str) -> None:
+    options = {"size": (16, 16), "batch_size": 8, "workers": 2, "slots": 3}
+    with FastLoader(small, **options) as loader:
+        dataset = loader.as_dataset()
+        loader.peek()
+        for _ in range(2):
+            labels = []
+            for _, some in dataset:
+                labels += some.numpy().tolist()
+                loader.peek()
+            assert labels == list(range(0, 1000, 10))
+        assert loader.stats().rows == 200

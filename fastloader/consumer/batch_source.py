@@ -2,10 +2,11 @@
 
 Adapters are imported by the loader's ``as_dataset()``, ``as_torch()`` and ``as_jax()``; so they
 cannot import it in turn. They name this protocol instead, which the loader implements: the part of
-its public interface that adapters use, and one thing more, its :class:`Delivery`. A framework that pulls batches in a way of its own needs the engine below the
-public interface: tf.data begins an epoch in one place and draws its batches in others, Keras counts
-what training has taken, CUDA pins the rings. That engine exists already and has a name, so the
-protocol hands it out as it is, instead of a second interface that repeats its methods.
+its public interface that adapters use, and one thing more, its :class:`Delivery`. A framework that
+pulls batches in a way of its own needs the engine below the public interface: tf.data begins an
+epoch in one place and draws its batches in others, Keras counts what training has taken, CUDA pins
+the rings. That engine exists already and has a name, so the protocol hands it out as it is, instead
+of a second interface that repeats its methods.
 
 ``delivery`` has no underscore, because other modules of this package may use it, and it is no
 public interface: it may change in any release.
