@@ -381,8 +381,8 @@ class FastLoader(Frameworks, Foreign):
             The number of batches that training has taken. None means all that were handed out;
             this is refused with :meth:`as_dataset` and under a DataLoader that Accelerate has
             prepared, since these run ahead of training. The count begins with the first batch
-            after the loader was made, after a state was loaded, or after an iteration was left
-            early. It may span any number of epochs.
+            after the loader was made, after a state was loaded, after an iteration was left early,
+            or after :meth:`epoch` left the order of the epochs. It may span any number of epochs.
 
         Returns
         -------
@@ -465,7 +465,7 @@ class FastLoader(Frameworks, Foreign):
 
     @property
     def key_column(self) -> Column:
-        """The column of keys in a batch: int64, or text for uuids and text."""
+        """The column of keys in a batch. It is int64, or text for UUIDs and text keys."""
         return self._delivery.crew.key_column
 
     @property

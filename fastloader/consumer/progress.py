@@ -239,7 +239,8 @@ class Progress:
         elif not 0 <= consumed <= handed:
             raise ConfigError(
                 f"consumed={consumed} must be from 0 to {handed}, the batches handed out "
-                f"since the loader was made, a state was loaded, or an iteration was left early"
+                f"since the loader was made, a state was loaded, an iteration was left early, or "
+                f"epoch() left the order of the epochs"
             )
         epoch, batch = place.next if place.is_fresh else place.start
         for number in sorted(place.empty[: place.empties]):  # the consumer has not counted these

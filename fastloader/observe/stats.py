@@ -97,8 +97,10 @@ class Stats(Stages):
     ----------
     epochs
         The number of iterations that were begun.
-    batches, rows
-        The numbers of batches and rows that were delivered.
+    batches
+        The number of batches that were delivered.
+    rows
+        The number of rows that were delivered.
     leases
         The number of batches that were delivered as arrays over the ring, without a copy.
     copies
