@@ -145,6 +145,10 @@ def test_statistics_trace_and_log_name_the_bottleneck(
     [
         (Stages(slot_wait_s=2, decode_s=8), 2, 2, ["consumer-bound", "fine", "20%"]),
         (
+            Stages(slot_wait_s=2, source_wait_s=6, decode_s=2, wait_s=4, consumer_s=1), 2, 2,
+            ["source-bound", "60%"],
+        ),
+        (
             Stages(source_wait_s=6, decode_s=4), 2, 4,
             ["source-bound", "2 workers wait 60%", "workers=4"],
         ),
