@@ -152,8 +152,8 @@ def bottleneck(stages: Stages, workers: int) -> str:
         rest = stages.consumer_s
         if rest > stages.source_wait_s + stages.decode_s:
             return CONSUMER
-    # A worker can also wait for slots because rows come in bursts, or because another worker has the
-    # batch that comes next. Then the consumer waits, too.
+    # A worker can also wait for slots because rows come in bursts, or because another worker has
+    # the batch that comes next. Then the consumer waits, too.
     elif (
         stages.slot_wait_s > IDLE * stages.workers_s
         and stages.wait_s <= stages.hand_over_s + stages.consumer_s
