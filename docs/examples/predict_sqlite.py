@@ -21,5 +21,7 @@ with FastLoader("photos.db", label=None, with_keys=True) as loader:
 
 rows = zip(np.concatenate(predicted).tolist(), np.concatenate(keys).tolist(), strict=True)
 with closing(sqlite3.connect("photos.db")) as database, database:
-    database.execute("ALTER TABLE images ADD COLUMN predicted INTEGER")
+    columns = [name for _, name, *_ in database.execute("PRAGMA table_info(images)")]
+    if "predicted" not in columns:
+        database.execute("ALTER TABLE images ADD COLUMN predicted INTEGER")
     database.executemany("UPDATE images SET predicted = ? WHERE id = ?", rows)

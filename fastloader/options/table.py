@@ -103,7 +103,7 @@ class Options:
         kinds.FLAG,
         "Deliver the keys as well. The images of a batch are then a dict with the names of the "
         'columns: `{"image_data": images, "id": keys}`.',
-        see="../explanation/pixels.md",
+        see="../explanation/batches.md#get-the-keys-with-each-batch",
     )
     on_error: str = BATCHES.option(
         "raise",
