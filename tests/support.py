@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import io
 import os
 import sqlite3
@@ -210,7 +211,8 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
 
 
 def open_files() -> list[str]:
-    """Return what the descriptors of this process point to."""
+    """Return what the descriptors of this process point to, apart from those of garbage."""
+    gc.collect()
     found = []
     for fd in os.listdir("/proc/self/fd"):
         try:

@@ -18,7 +18,8 @@ from fastloader import FastLoader
 from .support import simple_rows, table
 
 MODULES = {
-    "fastloader": None, "fastloader.loader": None, "fastloader.errors": None,
+    "fastloader": None, "fastloader.loader": None, "fastloader.frameworks": None,
+    "fastloader.errors": None,
     "fastloader.consumer.epoch": None, "fastloader.observe.stats": None,
     "fastloader.options.config": None, "fastloader.fields.columns": None,
     "fastloader.adapters.tensorflow": "tensorflow", "fastloader.adapters.keras": "tensorflow",
@@ -32,7 +33,7 @@ NEEDS = {"as_dataset": "tensorflow", "output_": "tensorflow", "as_torch": "torch
 EXPECTED = (
     "FastLoader", "FastLoader.epoch", "FastLoader.peek", "FastLoader.state_dict",
     "FastLoader.stats", "FastLoader.config", "FastLoader.columns", "FastLoader.bad_rows",
-    "FastLoader.as_dataset", "FastLoader.as_torch", "FastLoader.as_jax", "errors.RowError",
+    "Frameworks.as_dataset", "Frameworks.as_torch", "Frameworks.as_jax", "errors.RowError",
     "keras.Resume", "keras.Throughput", "prometheus.LoaderCollector",
 )  # fmt: skip
 

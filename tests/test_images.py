@@ -157,7 +157,7 @@ def test_without_pillow_the_error_names_the_extra(
     monkeypatch.setitem(sys.modules, "PIL", None)
     with (
         FastLoader(one_column(tmp_path, [b"GIF89a"]), workers=0) as loader,
-        pytest.raises(RowError, match=r"pip install 'fastloader\[pictures\]'"),
+        pytest.raises(RowError, match=r"pip install 'fastloader\[pillow\]'"),
     ):
         list(loader)
 
