@@ -72,7 +72,8 @@ class FastLoader(Frameworks, Foreign):
         The column of encoded images, or a list of such columns.
     label : str, list of str or None, default "label"
         The column of labels, a list of columns, or None for no labels. `"label:int32"` asks for a
-        type; a value that does not fit it exactly makes its row a bad row.
+        type; a value that does not fit makes its row a bad row. A float may be rounded to a smaller
+        float type.
     sample_weight : str or None, default None
         The column of each row's weight in the loss. A batch is then `(images, labels, weights)`, as
         Keras takes it.

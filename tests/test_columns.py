@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -71,3 +72,45 @@ def test_text_is_text() -> None:
     got, bad = stored(Column("c", "text"), ["cat", "", "Größe", 3, None, "\udcff"])
     assert got[:3] == ["cat", "", "Größe"]
     assert set(bad) == {3, 4, 5}
+
+
+FLOATS = {
+    "float16": ([65504, -65504, 2048], [65520.0, -1e5, 2049, 70000]),
+    "float32": ([3.4e38, 2**24, -(2**60)], [1e300, -3.5e38, 2**24 + 1, 2**63 - 1]),
+    "float64": ([1e308, 2**53, 2**62], [2**53 + 1, 2**63 - 1]),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("is_array", [False, True])
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_no_float_becomes_infinite_and_no_integer_is_rounded(dtype: str, is_array: bool) -> None:
+    for is_good, values in zip((True, False), FLOATS[dtype], strict=True):
+        for value in values:
+            given = np.array([value]) if is_array else [value]
+            target = np.zeros(1, dtype)
+            bad = store(Column("c", dtype), given, target)
+            assert (not bad) == is_good, value
+            if is_good:
+                assert target[0] == np.dtype(dtype).type(value)
+            else:
+                assert f"holds {value!r}, {dtype} is needed" in bad[0]
+
+
+def test_infinity_and_nan_and_rounded_floats_are_floats() -> None:
+    values = [math.inf, -math.inf, math.nan, 0.1]
+    for given in (values, np.array(values)):
+        target = np.zeros(4, np.float32)
+        assert store(Column("c", "float32"), given, target) == {}
+        np.testing.assert_array_equal(target, np.float32(values))
+
+
+def test_a_float_that_overflows_is_told_of_a_type_that_holds_it() -> None:
+    bad = store(Column("c", "float32"), [1e300], np.zeros(1, np.float32))
+    assert bad[0].endswith('float32 is needed; name a type that holds it, e.g. "c:float64"')
+
+
+def test_an_array_with_a_number_that_overflows_is_refused_as_a_whole() -> None:
+    target = np.zeros((2, 2), np.float32)
+    bad = store(Column("c", "float32", (2,)), np.array([[1.0, 2.0], [1.0, 1e300]]), target)
+    assert set(bad) == {1}

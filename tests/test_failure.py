@@ -16,6 +16,7 @@ from fastloader.errors import FastloaderError, unexpected
 from fastloader.transport.messages import Failure
 from fastloader.transport.serial import pack, unpack
 
+from .conftest import Either
 from .support import jpeg, simple_rows, table, unpacked, worker_processes
 
 workers = pytest.mark.parametrize("workers", [0, 2])
@@ -121,6 +122,28 @@ def test_skip_drops_bad_rows_and_lists_them(
         stats = loader.stats()
         assert (stats.rows, stats.bad_rows) == (2 * (48 - len(BAD)), 2 * len(BAD))
     assert "batch 0: 3 bad rows dropped; the first is key 5: empty image" in caplog.text
+
+
+@pytest.mark.parametrize("role", ["label", "sample_weight"])
+@pytest.mark.filterwarnings("error")
+def test_a_number_that_its_float_type_cannot_hold_is_a_bad_row(either: Either, role: str) -> None:
+    url = either.table(simple_rows(4))  # labels 0, 10, 20, 30
+    query = (
+        "SELECT id, image_data, label, 16777207 + label AS n, "
+        "CAST(label AS double precision) * 2e37 AS x FROM images"
+    )
+    options = {"query": query, "size": (8, 8), "workers": 0, "on_error": "skip"}
+    if "postgres" not in url:  # where a query cannot be cached
+        options["cache"] = "ram"
+    for column, kept, reason in (
+        ("x", [0, 2e38], "column 'x' holds 4e+38, float32 is needed; name a type that holds it"),
+        ("n", [16777207], "column 'n' holds 16777227, float32 is needed"),
+    ):
+        with FastLoader(url, **options, **{role: f"{column}:float32"}) as loader:
+            for _ in range(2):
+                ((*_, values),) = loader
+                assert values.tolist() == np.float32(kept).tolist()
+            assert reason in dict(loader.bad_rows)[3]
 
 
 @workers

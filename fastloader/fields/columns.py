@@ -79,8 +79,8 @@ def store(
 ) -> dict[int, str]:
     """Store the values of some rows in a batch.
 
-    No value is wrapped around or cut off, and no integer is rounded. Such a value is reported
-    instead.
+    No value is wrapped around, cut off or made infinite, and no integer is rounded. Such a value is
+    reported instead. Floats may be rounded to a smaller float type.
 
     Parameters
     ----------
@@ -105,28 +105,36 @@ def store(
             bad[i] = _does_not_fit(column, values[i].tolist())
         return bad
     convert = _converter(column)
-    for i, value in enumerate(values):
-        try:
-            target[i] = convert(value)
-        except (ValueError, TypeError):
-            bad[i] = _does_not_fit(column, value)
+    with np.errstate(over="ignore"):  # overflows are found
+        for i, value in enumerate(values):
+            try:
+                target[i] = convert(value)
+            except (ValueError, TypeError):
+                bad[i] = _does_not_fit(column, value)
     return bad
 
 
 def _does_not_fit(column: Column, value: Any) -> str:
     problem = f"column {column.name!r} holds {_describe(value)}, {_wanted(column, value)} is needed"
-    is_integer = not column.shape and not column.is_text and np.dtype(column.dtype).kind in "iu"
-    if isinstance(value, float) and is_integer:
+    is_number = not column.shape and not column.is_text and np.dtype(column.dtype).kind in "iuf"
+    if isinstance(value, float) and is_number:
         problem += f'; name a type that holds it, e.g. "{column.name}:float64"'
     return problem
 
 
 def _cast(values: NDArray[Any], target: NDArray[Any]) -> NDArray[np.bool_]:
     """Store numbers, and return where they kept their value. Floats may be rounded to floats."""
+    is_exact = np.can_cast(values.dtype, target.dtype, "safe")
     with np.errstate(all="ignore"):  # overflows are found below
         np.copyto(target, values, casting="unsafe")
-    if target.dtype.kind == "f" or np.can_cast(values.dtype, target.dtype, "safe"):
+        if target.dtype.kind == "f" and values.dtype.kind in "iu":  # "safe" rounds int64 to float64
+            back = target.astype(values.dtype)
+            end = np.float64(np.iinfo(values.dtype).max // 2 + 1) * 2  # a power of two
+            return np.asarray((target < end) & (back == values))
+    if is_exact:
         return np.ones(values.shape, np.bool_)
+    if target.dtype.kind == "f":
+        return np.asarray(np.isfinite(target) | ~np.isfinite(values))
     if values.dtype.kind == "f":
         limits = np.iinfo(target.dtype) if target.dtype.kind in "iu" else None
         inside = (values >= limits.min) & (values <= limits.max) if limits else np.True_
@@ -141,7 +149,7 @@ def _converter(column: Column) -> Callable[[Any], Any]:
     if column.shape:
         return lambda value: _array(value, dtype, column.shape)
     if dtype.kind == "f":
-        return _float
+        return lambda value: _float(value, dtype)
     low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
     return lambda value: _integer(value, int(low), int(high))
 
@@ -159,12 +167,14 @@ def _array(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[
     return np.frombuffer(value, dtype).reshape(shape)
 
 
-def _float(value: Any) -> float:
+def _float(value: Any, dtype: np.dtype[Any]) -> Any:
     if not isinstance(value, (int, float)):
         raise TypeError
-    number = float(value)
+    number = dtype.type(value)
+    if math.isinf(number) and not math.isinf(value):
+        raise ValueError
     if isinstance(value, int) and int(number) != value:
-        raise TypeError
+        raise ValueError
     return number
 
 

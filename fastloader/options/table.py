@@ -77,7 +77,8 @@ class Options:
         "label",
         kinds.LABEL,
         'The column of labels, a list of columns, or None for no labels. `"label:int32"` asks for '
-        "a type; a value that does not fit it exactly makes its row a bad row.",
+        "a type; a value that does not fit makes its row a bad row. A float may be rounded to a "
+        "smaller float type.",
     )
     sample_weight: str | None = ROWS.option(
         None,
