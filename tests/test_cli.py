@@ -7,6 +7,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,10 +20,12 @@ from fastloader.cli.command import (
     add_loader_arguments,
     loader_options,
 )
-from fastloader.cli.words import EXAMPLES, as_typed
+from fastloader.cli.words import EXAMPLES, as_typed, in_words_of_the_command_line
 from fastloader.errors import ConfigError, SourceError, WorkerDied
 from fastloader.options.config import Config
 from fastloader.options.table import OPTIONS
+
+from .support import simple_rows, table
 
 
 class Try:
@@ -188,6 +191,41 @@ def test_a_wrong_option_is_named_as_it_was_given(
 ) -> None:
     assert run(monkeypatch, loader_options, "--batch-size", "many") == 2
     assert "--batch-size='many' must be " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--label", "class"], "--label names the column of labels, and --label none delivers"),
+        (["--table", "pictures"], "there are: images. --table names the table to read"),
+        (["--size", "64"], "--size='64' must be HEIGHTxWIDTH: write 64x64"),
+        (["--size", "0x64"], "--size 0x64 must be (height, width), both from 1"),
+        (["--batch-size", "0"], ": --batch-size 0 must be from 1 to"),
+        (["--on-error", "ignore"], ": --on-error ignore must be "),
+        (["--shard", "8/8"], ": --shard 8/8 must be (index, count)"),
+    ],
+)
+def test_an_error_names_an_option_as_it_is_typed(
+    tmp_path: Path, argv: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table(tmp_path / "t.db", simple_rows(2))
+    assert cli.main(["plan", path, *argv]) in (2, 3)
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("message", "typed"),
+    [
+        ("pass label=None. Or size=(2, 3)", "pass --label none. Or --size 2x3"),
+        ("(strict=True makes them bad)", "(--strict 1 makes them bad)"),
+        ('name it, e.g. label="n:int64"', "name it, e.g. --label n:int64"),
+        ("image=['a', 'b c']; key= names it", "--image 'a,b c'; --key names it"),
+        ("host=h dbname=d url=x /data/label=3/a.db", "host=h dbname=d url=x /data/label=3/a.db"),
+        ("no\nLINE 1: WHERE label=3\n  ^", "no\nLINE 1: WHERE label=3\n  ^"),
+    ],
+)
+def test_only_options_are_put_as_they_are_typed(message: str, typed: str) -> None:
+    assert in_words_of_the_command_line(message) == typed
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_none_and_auto_in_the_environment_are_none() -> None:
             "'img', which is not an image column; .* are 'image_data'",
         ),
         ({"size": {"image_data": 7}}, r"size=.* must be \(height, width\)"),
-        ({"size": 224}, r"size=224 must be \(height, width\)"),
+        ({"size": 224}, r"size=224 must be \(height, width\).* a square, write \(224, 224\)"),
         ({"size": (0, 224)}, "both from 1 to 65535"),
         ({"size": (224, 2.5)}, "both from 1 to 65535"),
         ({"batch_size": 0}, "batch_size=0 must be from 1"),
@@ -222,7 +222,7 @@ def test_a_wrong_argument_is_named_with_what_is_wanted(
     [
         ("WORKERS", "two", "FASTLOADER_WORKERS='two' must be an integer"),
         ("BATCH_SIZE", "0", "FASTLOADER_BATCH_SIZE=0 must be from 1"),
-        ("SIZE", "224", "FASTLOADER_SIZE"),
+        ("SIZE", "224", "FASTLOADER_SIZE='224' must be HEIGHTxWIDTH: write 224x224"),
         ("SIZE", "axb", "must be HEIGHTxWIDTH"),
         ("SCALE", "small", "FASTLOADER_SCALE='small' must be 2 numbers with commas between them"),
         ("MEAN", "1,2", "FASTLOADER_MEAN=.* must be a number, or one for each"),

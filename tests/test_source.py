@@ -235,7 +235,7 @@ def test_several_images_are_read_from_a_query_too(make: Make) -> None:
 
 def test_a_missing_table_or_column_is_named_with_those_that_there_are(make: Make) -> None:
     for options, message in (
-        ({"table": "pictures"}, "no table 'pictures'; there are: images"),
+        ({"table": "pictures"}, "no table 'pictures'; there are: images. table= names the table"),
         (
             {"label": "class"},
             "no column 'class'; there are id, image_data, label.*\\. label= names .* label=None ",

@@ -37,6 +37,7 @@ from .measure.bench import Bench
 from .measure.tune import Tune
 from .plan import PlanCommand
 from .preview import Preview
+from .words import in_words_of_the_command_line
 
 COMMANDS: list[Command] = [Ingest(), PlanCommand(), Check(), Preview(), Bench(), Tune(), Doctor()]
 
@@ -95,7 +96,7 @@ def _explained(error: BaseException) -> tuple[str, int]:
             BUG,
         )
     code = next((code for kinds, code in CODES if isinstance(error, kinds)), MACHINE)
-    return str(error), getattr(error, "code", code)
+    return in_words_of_the_command_line(str(error)), getattr(error, "code", code)
 
 
 @contextlib.contextmanager
@@ -105,7 +106,9 @@ def _logging(verbose: int) -> Iterator[None]:
     level, formatwarning = logger.level, warnings.formatwarning
     logger.addHandler(handler)
     logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
-    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *_: (
+        f"warning: {in_words_of_the_command_line(str(message))}\n"
+    )
     try:
         yield
     finally:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..options.option import Option
+from ..options.table import OPTIONS
 
 EXAMPLES: Mapping[str, str] = {
     "table": "train", "query": "'SELECT * FROM images WHERE id < 100'", "key": "uuid",
@@ -25,25 +29,51 @@ EXAMPLES: Mapping[str, str] = {
 }  # fmt: skip
 """A value of each option but ``url``, as it is typed."""
 
+_IN_PYTHON = re.compile(
+    rf"(?:^|(?<=[\s(]))(?P<name>{'|'.join(EXAMPLES)})="
+    r"""(?P<value>"[^"]*"|'[^']*'|\([^)]*\)|\[[^]]*\]|(?:[^\s;:,)]*[^\s;:,).])?)"""
+)
+"""An option as an argument in Python, in a message, with its value or without."""
+
+_SQL = "LINE "
+"""How the line begins in which PostgreSQL's message quotes a query."""
+
+
+def in_words_of_the_command_line(message: str) -> str:
+    """Return a message of the loader with its options as they are typed.
+
+    ``label=None`` becomes ``--label none``, and ``label=`` becomes ``--label``.
+    """
+    return "\n".join(
+        line if line.startswith(_SQL) else _IN_PYTHON.sub(_argument, line)
+        for line in message.split("\n")
+    )
+
+
+def _argument(match: re.Match[str]) -> str:
+    option, text = OPTIONS[match["name"]], match["value"]
+    try:
+        value = shlex.quote(_typed(option, ast.literal_eval(text)))
+    except (ValueError, SyntaxError):  # no value, or a sentence
+        value = text
+    return f"{option.argument} {value}".rstrip()
+
 
 def as_typed(option: Option) -> str:
     """Return the default of an option as it would be typed."""
     if option.shown == "None":
         return "none"
-    if option.name == "size":
-        return "x".join(map(str, option.default))
-    if option.name == "shard":
-        return "/".join(map(str, option.default))
     if option.name == "ratio":
         return "0.75,1.3333333"
-    return _typed(option.default)
+    return _typed(option, option.default)
 
 
-def _typed(value: Any) -> str:
+def _typed(option: Option, value: Any) -> str:
     if value is None or value == ():
         return "none"
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ",".join(map(_typed, value))
+        between = {"size": "x", "cache_size": "x", "shard": "/"}.get(option.name, ",")
+        return between.join(_typed(option, item) for item in value)
     return str(value)

@@ -15,6 +15,10 @@ from .labels import TEXT, split_label
 from .url import parse_url
 
 
+class Rewrite(ValueError):
+    """A text does not stand for a value, and the message is another text that probably does."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """How the values of an option are checked, read and named.
@@ -27,7 +31,8 @@ class Kind:
     type
         The values in documentation, as NumPy's docstrings write them: "int or None".
     parse
-        Turns a variable's text into what an argument would be. Raises ValueError or KeyError.
+        Turns a variable's text into what an argument would be. Raises ValueError or KeyError, or
+        :class:`Rewrite`.
     written
         What the text must be, for the error: "an integer".
     optional
@@ -238,6 +243,8 @@ _SIDES = "must be (height, width), both from 1 to 65535"
 
 
 def _size(value: Any) -> tuple[int, int]:
+    if type(value) is int and 1 <= value <= 65535:
+        raise ValueError(f"{_SIDES}: for a square, write ({value}, {value})")
     if isinstance(value, str) or not hasattr(value, "__len__") or len(value) != 2:
         raise ValueError(_SIDES)
     height, width = (integer(1, 65535, _SIDES).check(side) for side in value)
@@ -245,7 +252,10 @@ def _size(value: Any) -> tuple[int, int]:
 
 
 def _parse_size(text: str) -> tuple[int, ...]:
-    return tuple(int(side) for side in text.lower().replace("x", ",").split(","))
+    sides = tuple(int(side) for side in text.lower().replace("x", ",").split(","))
+    if len(sides) == 1:
+        raise Rewrite(f"{text}x{text}")
+    return sides
 
 
 SIZE = Kind(_size, "(int, int)", _parse_size, "HEIGHTxWIDTH")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import ConfigError
-from .kinds import Kind, either
+from .kinds import Kind, Rewrite, either
 
 T = TypeVar("T")
 
@@ -145,8 +145,9 @@ class Option:
             return None
         try:
             return self.kind.parse(text)
-        except (ValueError, KeyError):
-            raise ConfigError(f"{source}={text!r} must be {self.kind.written}") from None
+        except (ValueError, KeyError) as error:
+            hint = f": write {error}" if isinstance(error, Rewrite) else ""
+            raise ConfigError(f"{source}={text!r} must be {self.kind.written}{hint}") from None
 
 
 def options_of(table: type) -> dict[str, Option]:

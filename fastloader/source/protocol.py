@@ -153,6 +153,14 @@ class Source(Protocol):
         """Close the connection. It may be called twice."""
 
 
+def no_table(where: object, table: str | None, there: str) -> SourceError:
+    """Return the error for a database that does not have the table."""
+    return SourceError(
+        f"{where}: no table {table!r}; there are: {there}. table= names the table to read, "
+        f'"images" if it is not given'
+    )
+
+
 def no_column(config: Config, column: str, there: Iterable[str]) -> SourceError:
     """Return the error for a column that the table or query does not have."""
     if column == config.key:

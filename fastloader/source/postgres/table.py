@@ -12,7 +12,7 @@ from ...fields.not_images import POINTERS, kind_of, why_not_an_image
 from ...options.config import Config
 from ...options.labels import TEXT, split_label
 from ...plan.keys import Key, Keys, key_values
-from ..protocol import no_column
+from ..protocol import no_column, no_table
 from ..sql import as_subquery, identifier
 from ._libpq import QueryError, Result
 from .key_types import SETTINGS, cast_of, key_type
@@ -95,10 +95,7 @@ class PostgresTable:
             (result,) = query(f"SELECT * FROM {self.rows} q LIMIT 0")
         except QueryError as error:
             if error.sqlstate in ("42P01", "3F000") and self.is_named:
-                raise SourceError(
-                    f"{self._config.url}: no table {self._config.table!r}; there are: "
-                    f"{_tables(query)}"
-                ) from None
+                raise no_table(self._config.url, self._config.table, _tables(query)) from None
             raise
         names = [name for name, _ in result.columns]
         return dict(result.columns), dict(zip(names, result.modifiers, strict=True))

@@ -14,7 +14,7 @@ from ...errors import FastloaderWarning, PlanError, SourceError
 from ...options.config import Config
 from ...options.labels import split_label
 from ...plan.keys import Keys, array_equal
-from ..protocol import no_column
+from ..protocol import no_column, no_table
 from ..sql import as_subquery, identifier
 
 VIEW = '"fastloader:query"'
@@ -93,7 +93,7 @@ class SQLiteTable:
                 "AND name NOT LIKE 'sqlite_%' ORDER BY name"
             ).fetchall()
             there = ", ".join(table for (table,) in tables) or "none"
-            raise SourceError(f"{self.name}: no table {self._config.table!r}; there are: {there}")
+            raise no_table(self.name, self._config.table, there)
         if self._is_derived:
             self._compile(source)
         declared = {name: kind for _, name, kind, *_ in info}
