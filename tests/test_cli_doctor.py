@@ -59,7 +59,9 @@ def test_doctor_looks_at_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     assert status == "warn"
     assert "FASTLOADER_WORKER is not an option" in words
     assert "did you mean FASTLOADER_WORKERS?" in words
-    assert rest[1] == "ok"
+    assert (rest[1], rest[2]) == ("ok", "no option is set by a variable")
+    monkeypatch.setenv("FASTLOADER_SEED", "3")
+    assert findings(installation.check_environment)[-1][2] == "FASTLOADER_SEED"
     monkeypatch.setenv("FASTLOADER_SIZE", "large")
     *_, (_, status, words) = findings(installation.check_environment)
     assert status == "fail"

@@ -54,6 +54,7 @@ class Check:
                 "batch_size", "on_error", "drop_remainder", "shuffle", "shuffle_block", "shard",
                 "deterministic", "with_keys", "prefetch",
             ],
+            why="check reads every row once and lists the bad ones, whatever this option says",
         )  # fmt: skip
         parser.add_argument(
             "--csv", type=output_path, metavar="FILE", help="list every row found in this file"

@@ -98,7 +98,19 @@ class Command(Protocol):
 # ---- the loader's options ------------------------------------------------------------------------
 
 
-def add_loader_arguments(parser: argparse.ArgumentParser, *, but: Iterable[str] = ()) -> None:
+class _NotHere(argparse.Action):
+    """Refuses an option that a command does not take; ``const`` says why."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        parser.error(f"no option {self.option_strings[0]} here: {self.const}")
+
+
+def add_loader_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    but: Iterable[str] = (),
+    why: str = "this command has no use for it",
+) -> None:
     """Add ``url`` and an argument for each other option, such as ``--batch-size``.
 
     Parameters
@@ -107,6 +119,8 @@ def add_loader_arguments(parser: argparse.ArgumentParser, *, but: Iterable[str] 
         The command's own.
     but
         Names of options that the command has no use for, or sets itself.
+    why
+        Why it does not take them, for whoever types one.
     """
     url = OPTIONS["url"]
     parser.add_argument(
@@ -120,7 +134,12 @@ def add_loader_arguments(parser: argparse.ArgumentParser, *, but: Iterable[str] 
     )
     groups: dict[Group, argparse._ArgumentGroup] = {}
     for option in OPTIONS.values():
-        if option is url or option.name in but:
+        if option is url:
+            continue
+        if option.name in but:
+            parser.add_argument(
+                option.argument, action=_NotHere, nargs="?", const=why, help=argparse.SUPPRESS
+            )
             continue
         if option.group not in groups:
             groups[option.group] = parser.add_argument_group(option.group.title.lower())

@@ -39,7 +39,11 @@ class Preview:
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add the options of the loader, the output file, and which batch to draw."""
-        add_loader_arguments(parser, but=["with_keys", "on_error", "slots", "prefetch", "trace"])
+        add_loader_arguments(
+            parser,
+            but=["with_keys", "on_error", "slots", "prefetch", "trace"],
+            why="preview draws one batch, with keys and bad rows, whatever this option says",
+        )
         parser.add_argument(
             "-o",
             "--output",

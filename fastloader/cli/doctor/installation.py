@@ -17,6 +17,7 @@ from ...errors import ConfigError
 from ...fields import _kernel
 from ...options.config import make_config
 from ...options.option import PREFIX
+from ...options.table import OPTIONS
 from ...options.variables import unknown_variables
 from .finding import FAIL, OK, WARN, Finding
 from .sample_images import COLOR, NEAR, SAMPLES, SHAPE
@@ -128,11 +129,11 @@ def _which_pillow(others: list[str]) -> str:
 
 def check_environment() -> Iterator[Finding]:
     """Look for misspelled variables, which have no effect, and for values that are refused."""
-    names = sorted(name for name in os.environ if name.startswith(PREFIX))
+    names = [option.variable for option in OPTIONS.values() if option.variable in os.environ]
     yield from (Finding("environment", WARN, message) for message in unknown_variables())
     try:
         make_config({} if PREFIX + "URL" in os.environ else {"url": "none.db"})
     except ConfigError as error:
         yield Finding("environment", FAIL, str(error))
     else:
-        yield Finding("environment", OK, ", ".join(names) or f"no {PREFIX} variables are set")
+        yield Finding("environment", OK, ", ".join(names) or "no option is set by a variable")
