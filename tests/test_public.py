@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -137,6 +138,13 @@ def test_the_pages_of_the_reference_have_every_public_name_and_every_exit_code()
         ("batchsize", "did you mean batch_size=?"),
         ("num_workers", "did you mean workers=?"),
         ("image_size", "did you mean size=?"),
+        ("transform", "workers do not run functions of yours yet: apply it to the batches"),
+        ("transforms", "workers do not run functions of yours yet"),
+        ("augment", "loader.as_dataset().map(...)"),
+        ("collate_fn", "the loader makes whole batches: change them in the loop"),
+        ("sampler", "or random with shuffle=True; query= chooses the rows"),
+        ("epochs", "each iteration is the next epoch"),
+        ("epochs", "model.fit(loader.as_dataset(), epochs=3)"),
         ("xyzzy", "the options are url, table, query"),
     ],
 )
@@ -145,6 +153,11 @@ def test_an_argument_that_is_no_option_is_an_error_with_a_suggestion(name: str, 
         with pytest.raises(kind, match="there is no option") as caught:
             FastLoader("none.db", **{name: 1})
         assert hint in str(caught.value)
+
+
+def test_a_second_argument_without_a_name_is_told_how_to_name_the_table() -> None:
+    with pytest.raises(UsageError, match="if 'items' is the table, write table='items'"):
+        FastLoader("none.db", "items")  # type: ignore[misc]
 
 
 def test_the_signature_is_typed_although_it_is_checked() -> None:
@@ -197,6 +210,11 @@ def test_a_loader_is_neither_an_array_nor_a_list(tmp_path: Path) -> None:
             ):
                 it[0]
             assert not hasattr(it, "shape")
+            with pytest.raises(UsageError, match=r"predict\(\) and evaluate\(\)") as caught:
+                it.shape  # noqa: B018
+            kind = caught.type
+            assert (kind.__module__, kind.__qualname__) == ("fastloader.errors", "UsageError")
+            assert type(pickle.loads(pickle.dumps(caught.value))) is UsageError
         assert len(list(loader)) == 3
 
 

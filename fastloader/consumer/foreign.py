@@ -14,12 +14,21 @@ from ..errors import UsageError
 
 NO_ARRAY = (
     "a FastLoader is not an array: iterate over it, or for Keras write "
-    "model.fit(loader.as_dataset()). The arrays of a single batch come from loader.peek()"
+    "model.fit(loader.as_dataset()), and the same for predict() and evaluate(). The arrays of a "
+    "single batch come from loader.peek()"
 )
 
 
 class _NoShape(UsageError, AttributeError):
-    """So that ``hasattr(loader, "shape")`` is False."""
+    """A UsageError, and an AttributeError so that ``hasattr(loader, "shape")`` is False."""
+
+    __module__, __qualname__ = UsageError.__module__, UsageError.__qualname__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UsageError, self.args
+
+
+_NoShape.__name__ = UsageError.__name__
 
 
 class Foreign:

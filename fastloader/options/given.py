@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ParamSpec, TypeVar
 
 from ..errors import UsageError
-from .spelling import did_you_mean
+from .spelling import REMEDIES, did_you_mean
 from .table import OPTIONS
 
 T = TypeVar("T")
@@ -53,7 +53,8 @@ def check_names(names: Mapping[str, Any]) -> None:
     """Raise UsageError if one of the names is no option."""
     for name in names:
         if name not in OPTIONS:
-            hint = did_you_mean(name, OPTIONS) or f"the options are {', '.join(OPTIONS)}"
+            hint = REMEDIES.get(name) or did_you_mean(name, OPTIONS)
+            hint = hint or f"the options are {', '.join(OPTIONS)}"
             raise UsageError(f"there is no option {name!r}; {hint}")
 
 
@@ -63,6 +64,11 @@ def options_only(init: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(init)
     def checked(*args: P.args, **kwargs: P.kwargs) -> None:
         check_names(kwargs)
+        if len(args) > 2:
+            raise UsageError(
+                f"only the database is given without a name; if {args[2]!r} is the table, write "
+                f"table={args[2]!r}"
+            )
         init(*args, **kwargs)
 
     return checked

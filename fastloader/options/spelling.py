@@ -15,6 +15,21 @@ USUAL = {
 }  # fmt: skip
 """What other libraries call an option, and its name here."""
 
+_ON_BATCHES = (
+    "workers do not run functions of yours yet: apply it to the batches, for example with "
+    "loader.as_dataset().map(...), or in the loop; fit=, flip=, mean= and std= are built in"
+)
+_TRANSFORMS = ("transform", "transforms", "augment", "augmentation", "augmentations", "map_fn")
+REMEDIES = {
+    **dict.fromkeys(_TRANSFORMS, _ON_BATCHES),
+    "collate_fn": "the loader makes whole batches: change them in the loop",
+    "sampler": "the order is that of the keys, or random with shuffle=True; query= chooses the "
+    "rows, and shard= this host's part",
+    "epochs": "each iteration is the next epoch: for epoch in range(3): for batch in loader: ..., "
+    "or model.fit(loader.as_dataset(), epochs=3)",
+}
+"""What to do instead of options that other libraries have and this one has not."""
+
 
 def nearest(word: str, words: Iterable[str]) -> str:
     """Return the one of the words that was probably meant, or ""."""
