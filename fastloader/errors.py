@@ -174,6 +174,9 @@ class FastloaderWarning(UserWarning):
     """
 
 
+CLOSED = "the loader is closed: make a new FastLoader"
+"""The message of ClosedError."""
+
 NOT_AN_IMAGE = "not the bytes of an image"
 """In the reasons for rows whose column was filled with something else than images."""
 

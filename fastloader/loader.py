@@ -556,7 +556,8 @@ class FastLoader(Frameworks, Foreign):
     def __repr__(self) -> str:
         config, plan = self._delivery.config, self._delivery.plan
         iteration = self._delivery.progress.iteration
-        state = "closed" if self.closed else f"epoch {iteration.turn.epoch if iteration else -1}"
+        state = "not begun" if iteration is None else f"epoch {iteration.turn.epoch}"
+        state = "closed" if self.closed else state
         return (
             f"<FastLoader {config.url}: {plan.rows} rows in {len(self)} batches, "
             f"{config.workers} workers, {state}>"

@@ -80,7 +80,7 @@ def test_plan_looks_at_a_sample_and_says_what_it_has_not_found(
     assert found["sample"]["images"] == 199
     assert found["sample"]["missing_or_too_large"] == 1
     assert found["sample"]["formats"] == {"JPEG": 198, "GIF": 1}
-    assert "1 rows of the sample have no image; see fastloader check" in text_of(
+    assert "1 row of the sample has no image; see fastloader check" in text_of(
         capsys, "plan", url, *OPTIONS
     )
 

@@ -315,5 +315,5 @@ def test_a_closed_loader_has_nothing_to_look_at(make: Make) -> None:
     loader.peek()
     loader.close()
     for use in (loader.peek, lambda: loader.epoch(1), lambda: iter(epoch)):
-        with pytest.raises(fastloader.ClosedError, match="the loader is closed"):
+        with pytest.raises(fastloader.ClosedError, match="is closed: make a new FastLoader"):
             use()

@@ -122,6 +122,7 @@ def test_skip_drops_bad_rows_and_lists_them(
         stats = loader.stats()
         assert (stats.rows, stats.bad_rows) == (2 * (48 - len(BAD)), 2 * len(BAD))
     assert "batch 0: 3 bad rows dropped; the first is key 5: empty image" in caplog.text
+    assert "batch 4: 1 bad row dropped; the first is key 40" in caplog.text
 
 
 @pytest.mark.parametrize("role", ["label", "sample_weight"])

@@ -222,7 +222,7 @@ def test_an_image_that_ends_early_is_delivered_counted_and_listed(
     assert key == 1
     assert f"the blob of {len(blob) // 2} bytes ends before the image does" in why
     assert (loader.stats().partial_rows, loader.bad_rows) == (2, [])
-    [record] = [r for r in caplog.records if "end early" in r.message]
+    [record] = [r for r in caplog.records if "1 image ends early or is damaged" in r.message]
     assert "the first is key 1" in record.message
 
 

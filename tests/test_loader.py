@@ -201,7 +201,7 @@ def test_a_loader_is_a_context_manager_and_closes_twice(make: Make, small: str) 
     assert "closed" in repr(loader)
     np.testing.assert_array_equal(images, expected)
     for use in (lambda: next(iterator), lambda: iter(loader), loader.__enter__):
-        with pytest.raises(fastloader.ClosedError, match="the loader is closed"):
+        with pytest.raises(fastloader.ClosedError, match="is closed: make a new FastLoader"):
             use()
 
 
@@ -235,7 +235,7 @@ def test_the_repr_tells_the_state(make: Make, small: str) -> None:
     loader = make(small)
     workers = loader.config.workers
     assert repr(loader) == (
-        f"<FastLoader sqlite:///{small}: 100 rows in 13 batches, {workers} workers, epoch -1>"
+        f"<FastLoader sqlite:///{small}: 100 rows in 13 batches, {workers} workers, not begun>"
     )
 
 

@@ -211,8 +211,15 @@ def _text(data: dict[str, Any]) -> str:
         *(f"advice: {note}" for note in data["advice"]),
     ]
     lines += [
-        f"problem: in {n} rows of the sample, {why}" for why, n in sample["not_images"].items()
+        f"problem: in {_rows(n)} of the sample, {why}" for why, n in sample["not_images"].items()
     ]
     if missing:
-        lines.append(f"advice: {missing} rows of the sample have no image; see fastloader check")
+        have = "has" if missing == 1 else "have"
+        lines.append(
+            f"advice: {_rows(missing)} of the sample {have} no image; see fastloader check"
+        )
     return "\n".join(lines)
+
+
+def _rows(count: int) -> str:
+    return f"{count} {'row' if count == 1 else 'rows'}"

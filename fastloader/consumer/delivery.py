@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ClosedError, ConfigError, FastloaderError, SupersededError
+from ..errors import CLOSED, ClosedError, ConfigError, FastloaderError, SupersededError
 from ..fields.batch import arranged, leaves_out_empty
 from ..fields.columns import Column
 from ..fields.slots import slot_image
@@ -334,7 +334,7 @@ class Delivery:
     def check_usable(self) -> None:
         """Raise ClosedError if the loader is closed or belongs to another process."""
         if self.closed:
-            raise ClosedError("the loader is closed")
+            raise ClosedError(CLOSED)
         self.check_ours()
 
     def check_ours(self) -> None:

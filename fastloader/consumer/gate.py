@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..errors import ClosedError, FastloaderError, SupersededError
+from ..errors import CLOSED, ClosedError, FastloaderError, SupersededError
 from ..transport.messages import Turn
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ class Gate:
         """Raise the error that says why a turn has ended, if it has."""
         current = self._turn
         if self._is_shut:
-            raise ClosedError("the loader is closed")
+            raise ClosedError(CLOSED)
         if turn != current:
             raise SupersededError(
                 f"this iteration (epoch {turn.epoch}) has ended because a newer one (epoch "
@@ -52,7 +52,7 @@ class Gate:
                 return what()
             except Exception:
                 if self._is_shut:  # which took away what was needed
-                    raise ClosedError("the loader is closed") from None
+                    raise ClosedError(CLOSED) from None
                 raise
             finally:
                 self._is_inside = False

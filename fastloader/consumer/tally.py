@@ -188,8 +188,8 @@ class Tally:
         if new:
             done = "dropped" if self._config.on_error == "skip" else "filled with zeros"
             logger.warning(
-                "batch %d: %d bad rows %s; the first is key %s: %s (all: loader.bad_rows)",
-                batch, len(new), done, *new[0],
+                "batch %d: %d bad %s %s; the first is key %s: %s (all: loader.bad_rows)",
+                batch, len(new), "row" if len(new) == 1 else "rows", done, *new[0],
             )  # fmt: skip
         if new and not filled.rows and not leaves_out_empty(self._config):
             logger.warning(
@@ -198,11 +198,11 @@ class Tally:
                 batch,
             )
         if cut:
+            end = "image ends early or is" if len(cut) == 1 else "images end early or are"
             logger.warning(
-                "batch %d: %d images end early or are damaged, and the missing pixels are gray; "
-                "the first is key %s: %s (all: loader.partial_rows; strict=True makes them bad "
-                "rows)",
-                batch, len(cut), *cut[0],
+                "batch %d: %d %s damaged, and the missing pixels are gray; the first is key %s: %s "
+                "(all: loader.partial_rows; strict=True makes them bad rows)",
+                batch, len(cut), end, *cut[0],
             )  # fmt: skip
 
 
