@@ -250,8 +250,12 @@ def test_a_missing_table_or_column_is_named_with_those_that_there_are(make: Make
 
 
 def test_a_wrong_query_is_told_in_the_databases_words(make: Make) -> None:
-    with pytest.raises(SourceError, match="query: cannot (.|\n)*nowhere"):
-        all_keys(make(simple_rows(6), query="SELECT * FROM nowhere", table=None))
+    for query, words in (
+        ("SELECT * FROM nowhere", "nowhere"),
+        ("SELECT id, from images", 'near "from"'),
+    ):
+        with pytest.raises(SourceError, match=f"query: cannot run the query: .*{words}"):
+            all_keys(make(simple_rows(6), query=query, table=None))
 
 
 def test_a_query_may_have_ctes_comments_and_a_semicolon_at_its_end(make: Make) -> None:

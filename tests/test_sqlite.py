@@ -48,8 +48,12 @@ def test_missing_tables_and_columns_are_named_with_those_that_there_are(tmp_path
         opened(path, image="jpeg")
     with pytest.raises(SourceError, match="no column 'key'"):
         opened(path, key="key")
-    with pytest.raises(SourceError, match="cannot look at its columns: near"):
+    with pytest.raises(SourceError, match='t.db, query: cannot run the query: near "SELEKT"'):
         opened(path, query="SELEKT 1")
+    with pytest.raises(SourceError, match="cannot run the query: incomplete input"):
+        opened(path, query="SELECT * FROM")
+    with pytest.raises(SourceError, match='cannot run the query: near ";"'):
+        opened(path, query="SELECT * FROM images; DROP TABLE images")
 
 
 def test_a_query_may_end_in_a_semicolon_or_a_comment_and_may_have_ctes(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ class PostgresSource:
         The keys of a query that may not be repeatable are read twice and compared. Warns of what
         makes reading slow.
         """
-        with self._errors(READ_KEYS):
+        with self._errors(READ_KEYS if self._config.query is None else "run the query"):
             # A wrong name or password stays wrong, but other clients may end their connections.
             table, _ = self._keep_trying(self._table, lambda error: error.sqlstate == TOO_MANY)
             self._transactions.begin()

@@ -77,7 +77,8 @@ class SQLiteSource:
         self._connection, self._unlocked_state = opened.connection, opened.unlocked_state
         check_identity(self._path, opened.identity, self._identity)
         self._identity = opened.identity
-        with self._errors("look at its columns") as connection:
+        doing = "look at its columns" if self._config.query is None else "run the query"
+        with self._errors(doing) as connection:
             self._table = SQLiteTable(self._config, connection, self._where)
 
     def keys(self) -> Iterator[Keys]:

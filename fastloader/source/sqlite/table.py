@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sqlite3
 import warnings
@@ -79,7 +80,13 @@ class SQLiteTable:
         """Return what to select from, and its columns with their declared types."""
         if self._config.query is not None:
             source = as_subquery(self._config.query)
-            self._compile(source)
+            try:
+                self._compile(source)
+            except sqlite3.Error:
+                # Alone, so that an unfinished query is not told of a parenthesis that it has not.
+                with contextlib.suppress(sqlite3.Warning, sqlite3.ProgrammingError):  # two of them
+                    self._execute(f"EXPLAIN {source[1:-1]}").close()
+                raise
             # SQLite reports declared types for the columns of a view, but not for those of a query.
             self._execute(f"CREATE TEMP VIEW {VIEW} AS SELECT * FROM {source}")
             info = self._execute(f"PRAGMA temp.table_xinfo({VIEW})").fetchall()
