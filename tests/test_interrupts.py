@@ -18,7 +18,10 @@ from .interrupts import each_place
 from .support import open_files, simple_rows, table, unpacked, wait_until
 from .tiers import full
 
-pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="knows the bytecode of 3.11 on")
+pytestmark = [
+    pytest.mark.skipif(sys.version_info < (3, 11), reason="knows the bytecode of 3.11 on"),
+    pytest.mark.timeout(600),
+]
 
 OPTIONS = {"size": (16, 16), "batch_size": 8, "with_keys": True, "shuffle": True, "slots": 3}
 ROWS = 40
@@ -114,7 +117,7 @@ def test_a_close_that_was_interrupted_is_finished_by_the_next_one(
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of what is left to its finalizers
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 # Each place makes a loader, with a survey process of its own.
-@workers_and_steps((0, 7), (2, 41))
+@workers_and_steps((0, 13), (2, 83))
 def test_a_loader_whose_making_is_interrupted_leaves_nothing(
     path: str, workers: int, step: int
 ) -> None:

@@ -51,7 +51,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @full
-@pytest.mark.timeout(300)  # TensorFlow is imported four times
+@pytest.mark.timeout(600)  # TensorFlow is imported four times
 def test_a_killed_fit_resumes_with_the_batches_of_an_uninterrupted_one(
     uninterrupted: Any, tmp_path: Path
 ) -> None:
@@ -70,7 +70,7 @@ def test_a_killed_fit_resumes_with_the_batches_of_an_uninterrupted_one(
                 more = int(rng.integers(6, 12))
                 process.stdin.write(b"\n" * more)
                 process.stdin.flush()
-                wait_until(lambda: len(steps_of(tmp_path)) == begun + more, timeout_s=100)  # noqa: B023
+                wait_until(lambda: len(steps_of(tmp_path)) == begun + more, timeout_s=240)  # noqa: B023
                 time.sleep(float(rng.uniform(0, 0.01)))  # in the step, or while it is saved
                 process.kill()
         assert (process.returncode != 0) == kills
