@@ -104,6 +104,7 @@ def test_every_kind_of_column_is_kept(tmp_path: Path) -> None:
         assert epochs_of(url, **options, cache=folder) == (expected, 3 * 19)
 
 
+@full
 def test_flips_are_those_without_a_cache(small: str, tmp_path: Path) -> None:
     """To the byte: what is kept is the image before the flip."""
     for options in (
@@ -122,7 +123,7 @@ def test_flips_are_those_without_a_cache(small: str, tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("*" + SUFFIX))) == kept
 
 
-@few(1)
+@full
 @pytest.mark.parametrize("workers", [0, 2])
 def test_random_crops_do_not_depend_on_what_is_kept(
     small: str, tmp_path: Path, workers: int

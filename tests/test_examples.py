@@ -49,7 +49,7 @@ def needs(program: Path) -> None:
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
 
 
-@few(3)
+@few(1)
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if "postgres" not in name])
 def test_an_example_runs(name: str, folder: Path) -> None:
     needs(folder / name)

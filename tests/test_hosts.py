@@ -131,6 +131,7 @@ def test_torch_distributed_where_one_host_has_no_good_row_in_a_step(tmp_path: Pa
         assert [[len(batch) for batch in host] for host in epoch] == [[8, 8, 2], [8, 0, 2]]
 
 
+@full
 def test_each_host_may_read_a_replica_of_its_own(database: Database, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="no PyTorch: untested")
     url = database.table(simple_rows(100, gap=3))

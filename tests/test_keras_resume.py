@@ -100,7 +100,7 @@ class Crash(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@few(2)
+@few(1)
 @pytest.mark.parametrize(("execution", "batch"), [(1, 3), (1, 7), (1, 12), (4, 3), (4, 7), (4, 15)])
 def test_every_step_is_taken_once_wherever_the_last_one_was_saved(
     small: str, tmp_path: Path, execution: int, batch: int
@@ -177,6 +177,7 @@ def test_the_epochs_after_the_one_that_was_resumed_are_whole(
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
+@full
 def test_another_fit_after_a_resumed_one_begins_with_its_first_epoch(
     small: str, tmp_path: Path
 ) -> None:
@@ -192,6 +193,7 @@ def test_another_fit_after_a_resumed_one_begins_with_its_first_epoch(
         assert len(fit(model, dataset, epochs=3)["loss"]) == 3
 
 
+@full
 def test_stopping_early_still_stops_a_resumed_epoch(small: str, tmp_path: Path) -> None:
     class Enough(keras.callbacks.Callback):
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002

@@ -302,6 +302,7 @@ def causes(error: BaseException | None) -> list[type]:
     return found
 
 
+@full
 def test_a_bad_row_is_a_row_error(tmp_path: Path) -> None:
     dataset = read(with_bad_rows(tmp_path / "t.db"), **SMALL, override_num_blocks=1)
     with pytest.raises(Exception, match="row with key 7: unknown image format") as caught:

@@ -296,6 +296,7 @@ def test_the_rings_are_registered_once_and_until_the_loader_is_closed(
     assert labels.tolist() == LABELS[:8], "and what was handed out stays valid"
 
 
+@few(1)
 @pytest.mark.parametrize("dtype", ["uint8", "bfloat16"])
 def test_a_slot_is_not_freed_before_the_stream_has_done_with_its_tensors(
     small: str, monkeypatch: pytest.MonkeyPatch, dtype: str
