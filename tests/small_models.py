@@ -14,6 +14,21 @@ OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "workers": 2}
 BATCHES = 13
 
 
+def model_of_the_documents() -> Any:
+    """Return the compiled model that examples in documents and docstrings call ``model``."""
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            layers.Input((224, 224, 3)),
+            layers.AveragePooling2D(32),
+            layers.Flatten(),
+            layers.Dense(1),
+        ]
+    )
+    model.compile("sgd", "mse")
+    return model
+
+
 def model_of(**compiled: Any) -> Any:
     keras.utils.set_random_seed(1)
     model = keras.Sequential(

@@ -71,20 +71,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def model() -> Any:
-    layers = tf.keras.layers
-    made = tf.keras.Sequential(
-        [
-            layers.Input((224, 224, 3)),
-            layers.AveragePooling2D(32),
-            layers.Flatten(),
-            layers.Dense(1),
-        ]
-    )
-    made.compile("sgd", "mse")
-    return made
-
-
 def is_installed(block: str) -> bool:
     """Whether what the block needs of the optional frameworks is there."""
     adapters = (
@@ -121,10 +107,12 @@ def test_the_python_of_a_document_runs(
     either: Either,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from .small_models import model_of_the_documents  # imports TensorFlow
+
     url = either.table(simple_rows(70))
     monkeypatch.setenv("FASTLOADER_URL", url)
     monkeypatch.setattr(logging.root, "handlers", [])
-    names: dict[str, Any] = {"model": model(), "tf": tf}
+    names: dict[str, Any] = {"model": model_of_the_documents(), "tf": tf}
     loaders: list[FastLoader] = []
     for block in blocks(document, "python"):
         if is_installed(block) and any(word in block for word in OF_A_PROCESS):

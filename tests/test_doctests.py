@@ -8,7 +8,6 @@ import importlib.util
 import inspect
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -36,21 +35,6 @@ EXPECTED = (
     "Frameworks.as_dataset", "Frameworks.as_torch", "Frameworks.as_jax", "errors.RowError",
     "keras.Resume", "keras.Throughput", "prometheus.LoaderCollector",
 )  # fmt: skip
-
-
-def model() -> Any:
-    keras = importlib.import_module("keras")
-    layers = keras.layers
-    made = keras.Sequential(
-        [
-            layers.Input((224, 224, 3)),
-            layers.AveragePooling2D(32),
-            layers.Flatten(),
-            layers.Dense(1),
-        ]
-    )
-    made.compile("sgd", "mse")
-    return made
 
 
 @pytest.fixture
@@ -90,7 +74,9 @@ def test_the_examples_in_docstrings_print_what_they_say(folder: Path) -> None:
         with FastLoader("photos.db") as loader:
             test.globs = {**vars(fastloader), **test.globs, "loader": loader}
             if needed == "tensorflow":
-                test.globs["model"] = model()
+                from .small_models import model_of_the_documents
+
+                test.globs["model"] = model_of_the_documents()
             runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
             said: list[str] = []
             runner.run(test, out=said.append)
