@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import io
 import os
@@ -20,6 +19,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from fastloader.fields.not_images import why_no_blob
+from fastloader.fields.values import BLOB
 from fastloader.source.protocol import Chunk, Source
 
 from .tiers import full
@@ -231,9 +232,17 @@ def all_keys(source: Source) -> NDArray[Any]:
     return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
 
-def blobs_of(chunk: Chunk, column: int = 0) -> list[bytes]:
-    """Return copies of the blobs of a chunk, from the image column with this number."""
-    blobs = chunk.images[column]
-    if not isinstance(blobs, np.ndarray):
-        return [bytes(blob) for blob in blobs]
-    return [ctypes.string_at(address, max(size, 0)) for address, size in blobs.tolist()]
+def bad_rows(chunk: Chunk, *images: str, limit: int = 64 << 20) -> dict[int, str]:
+    """Return why rows of a chunk are bad: what it says itself, and what its values show."""
+    bad = dict(chunk.bad)
+    for name in images:
+        values = chunk.columns[name]
+        for row in np.flatnonzero(values.kinds != BLOB).tolist():
+            bad.setdefault(row, why_no_blob(values, row, name, limit=limit))
+    return bad
+
+
+def blobs_of(chunk: Chunk, column: str = "image_data") -> list[bytes]:
+    """Return copies of the blobs of a chunk, b"" where there is none."""
+    values = chunk.columns[column]
+    return [values.value(row) or b"" for row in range(len(values))]

@@ -17,6 +17,7 @@ from PIL import Image
 from fastloader.errors import RowError
 from fastloader.fields.columns import Column
 from fastloader.fields.slots import KEYS, Arrays, slot_columns, slot_image, stored_image
+from fastloader.fields.values import Values
 from fastloader.options.config import Config, make_config
 from fastloader.plan.keys import Keys
 from fastloader.plan.plan import key_ranges
@@ -98,8 +99,11 @@ class Table:
             yield Chunk(
                 keys=np.array(keys, np.int64),
                 ranges=np.array([number for number, _ in part], np.int64),
-                images=[[blob(key % 251, self.rows[key]) for key in keys]],
-                labels=[labels, [f"row {key}" for key in keys]],
+                columns={
+                    "image_data": Values.of([blob(key % 251, self.rows[key]) for key in keys]),
+                    "label": Values.of(labels),
+                    "text": Values.of([f"row {key}" for key in keys]),
+                },
                 bad={i: REASONS[MISSING] for i, kind in enumerate(kinds) if kind == MISSING},
             )  # fmt: skip
 

@@ -20,6 +20,7 @@ from PIL import Image, ImageOps, features
 from fastloader.errors import KERNEL_STATUS
 from fastloader.fields._kernel import Decoder
 from fastloader.fields.image import ImageDecoder
+from fastloader.fields.values import Values
 from fastloader.options.config import Config
 from fastloader.options.url import DatabaseUrl
 
@@ -107,7 +108,7 @@ def test_every_file_gives_pillows_pixels_or_a_reason(
     for path in files():
         blob, name = path.read_bytes(), str(path.relative_to(DATA))
         kind = kind_of(blob)
-        bad, partial = decoder.decode([blob], pixels, KEYS, 0)
+        bad, partial = decoder.decode(Values.of([blob]), pixels, KEYS, 0)
         expected = pillow(blob)
         if bad:
             outcomes[kind][bad[0].split(" (")[0]] += 1

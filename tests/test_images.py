@@ -15,6 +15,7 @@ from PIL import Image, features
 
 from fastloader import FastLoader, RowError
 from fastloader.fields.image import ImageDecoder
+from fastloader.fields.values import Values
 from fastloader.options.config import Config
 from fastloader.options.url import DatabaseUrl
 from fastloader.plan.keys import key_numbers
@@ -243,11 +244,11 @@ def test_wherever_an_image_is_cut_what_came_is_right_and_the_rest_gray_or_it_is_
     decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", size=(17, 23)))
     whole = np.zeros((1, 17, 23, 3), np.uint8)
     keys = np.zeros(1, np.int64)
-    assert decoder.decode([blob], whole, keys, 0) == ({}, {})
+    assert decoder.decode(Values.of([blob]), whole, keys, 0) == ({}, {})
     outcomes = set()
     for end in range(1, len(blob) - 2, 3):
         pixels = np.full_like(whole, 77)
-        bad, partial = decoder.decode([blob[:end]], pixels, keys, 0)
+        bad, partial = decoder.decode(Values.of([blob[:end]]), pixels, keys, 0)
         outcomes.add("bad" if bad else "partial" if partial else "whole")
         if partial:
             assert "ends before the image does" in partial[0]
@@ -312,7 +313,7 @@ def test_whether_a_cut_image_can_be_shown_does_not_depend_on_the_crop(format: st
     decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", **options))
     pixels = np.zeros((1, 8, 8, 3), np.uint8)
     keys = np.array([1], np.int64)
-    outcomes = [decoder.decode([blob], pixels, keys, epoch) for epoch in range(100)]
+    outcomes = [decoder.decode(Values.of([blob]), pixels, keys, epoch) for epoch in range(100)]
     assert [bad for bad, _ in outcomes if bad] == []
     assert sum(bool(partial) for _, partial in outcomes) > 50
 
@@ -326,7 +327,7 @@ def test_the_more_of_an_image_came_the_better_it_is(format: str) -> None:
     pixels = np.zeros((1, 8, 8, 3), np.uint8)
     ranks = []
     for end in range(13, len(blob) + 1, 7):
-        bad, partial = decoder.decode([blob[:end]], pixels, np.zeros(1, np.int64), 0)
+        bad, partial = decoder.decode(Values.of([blob[:end]]), pixels, np.zeros(1, np.int64), 0)
         ranks.append(0 if bad else 1 if partial else 2)
     assert ranks == sorted(ranks)
     assert {0, 1} <= set(ranks)
@@ -336,5 +337,7 @@ def test_an_image_whose_data_ends_before_its_end_marker_is_partial_too() -> None
     """Repair tools write such files."""
     blob = CUT_IMAGES["JPEG"] + b"\xff\xd9"
     decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", size=(8, 8)))
-    bad, partial = decoder.decode([blob], np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, int), 0)
+    bad, partial = decoder.decode(
+        Values.of([blob]), np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, int), 0
+    )
     assert (bad, list(partial)) == ({}, [0])

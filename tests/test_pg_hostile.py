@@ -20,7 +20,7 @@ from fastloader.fields.columns import Column
 from fastloader.options.config import make_config
 from fastloader.source.opening import open_source
 from fastloader.source.postgres._libpq import QueryError, Result, Session
-from fastloader.source.postgres.types import LABELS, labels_of
+from fastloader.source.postgres.types import LABELS, values_of
 
 Answer = bytes | Callable[[str], bytes]
 
@@ -240,7 +240,7 @@ def test_a_value_of_another_width_is_refused(oid: int, size: int) -> None:
     with session(answer([oid], [(bytes(size),)])) as s:
         (result,) = s.query(b"x")
     with pytest.raises(SourceError, match="it is not PostgreSQL"):
-        labels_of(result, 0, LABELS[oid], Column("v", LABELS[oid].dtype))
+        values_of(result, 0, LABELS[oid], Column("v", LABELS[oid].dtype))
 
 
 # ---- the source ----------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def test_an_honest_chunk_is_understood() -> None:
     (chunk,) = reading(rows)
     assert chunk.keys.tolist() == [1, 2]
     assert chunk.ranges.tolist() == [0, 1]
-    assert np.asarray(chunk.labels[0]).tolist() == [7, 7]
+    assert chunk.columns["label"].numbers.tolist() == [7, 7]
 
 
 @pytest.mark.parametrize("numbers", [(0,), (2, 1), (3,), (-5,), (2**63 - 1,)])

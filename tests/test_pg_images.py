@@ -13,7 +13,7 @@ from fastloader.source.opening import open_source
 from fastloader.source.protocol import Chunk
 
 from .servers.postgres import Database
-from .support import all_keys, blobs_of, jpeg
+from .support import all_keys, bad_rows, blobs_of, jpeg
 
 
 def read(url: str, **options: Any) -> Chunk:
@@ -41,14 +41,14 @@ def test_bytea_and_large_objects_may_stand_in_one_row(database: Database, names:
     chunk = read(url, image=names, max_blob_bytes=50)
     no_object = "NULL, or the oid of a large object that does not exist"
     limit = "the limit is 50; raise max_blob_bytes to allow it"
-    assert chunk.bad == {
+    assert bad_rows(chunk, *names, limit=50) == {
         1: f"column 'scan' is {no_object}",
         2: f"column 'scan' is {no_object}",
         3: "column 'photo' is NULL",
         4: f"column 'scan' holds more than 50 bytes; {limit}",
         5: f"column 'photo' holds 52 bytes; {limit}",
     }
-    blobs = {name: blobs_of(chunk, i) for i, name in enumerate(names)}
+    blobs = {name: blobs_of(chunk, name) for name in names}
     assert blobs["photo"][:3] == [b"bytea 1", b"bytea 2", b"bytea 3"]
     assert [blobs["scan"][i] for i in (0, 3, 5)] == [large + b"1", large + b"4", large + b"6"]
 
@@ -64,7 +64,7 @@ def test_any_image_of_another_type_is_refused_with_a_cast(
         read(url, image=names)
     query = str(caught.value).split("query=")[1][1:-1].replace('\\"', '"').replace("\\'", "'")
     chunk = read(url, image=names, query=query)
-    assert [blobs_of(chunk, i)[0].decode() for i in range(2)] == names
+    assert [blobs_of(chunk, name)[0].decode() for name in names] == names
 
 
 def test_each_compressed_image_column_is_advised_against(database: Database) -> None:
@@ -81,5 +81,6 @@ def test_each_compressed_image_column_is_advised_against(database: Database) -> 
     for note in notes:
         for statement in note.split("Run: ")[1].split("; and write the rows again: "):
             database.execute(statement)
-    chunk = read(url, image=["photo", "mask", "scan"])  # a warning would be an error here
-    assert [blobs_of(chunk, i)[0] for i in range(3)] == [image, compressible, compressible]
+    names = ["photo", "mask", "scan"]
+    chunk = read(url, image=names)  # a warning would be an error here
+    assert [blobs_of(chunk, name)[0] for name in names] == [image, compressible, compressible]

@@ -18,6 +18,7 @@ from PIL import Image, ImageFile, ImageOps, features
 from fastloader import ConfigError, FastLoader, RowError
 from fastloader.fields import pillow
 from fastloader.fields.image import ImageDecoder
+from fastloader.fields.values import Values
 from fastloader.options.config import make_config
 
 from .interrupts import each_place
@@ -51,7 +52,7 @@ def reason(blob: bytes, **options: Any) -> str:
     """Return why the image is bad, or an empty string."""
     config = make_config({"url": "x.db", "image": "i", "size": (8, 8), **options}, {})
     images = np.zeros((1, 8, 8, 3), np.uint8)
-    bad, _ = ImageDecoder("i", config).decode([blob], images, np.zeros(1, np.int64), 0)
+    bad, _ = ImageDecoder("i", config).decode(Values.of([blob]), images, np.zeros(1, np.int64), 0)
     return bad.get(0, "")
 
 
@@ -68,6 +69,7 @@ import numpy as np
 from PIL import Image
 from fastloader.options.config import make_config
 from fastloader.fields.image import ImageDecoder
+from fastloader.fields.values import Values
 
 def peak():  # ru_maxrss is that of the parent at first
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
@@ -78,7 +80,7 @@ decoder = ImageDecoder("i", make_config(options, {}))
 images = np.zeros((1, 8, 8, 3), np.uint8)
 blob = open(sys.argv[1], "rb").read()
 before = peak()
-bad, _ = decoder.decode([blob], images, np.zeros(1, np.int64), 0)
+bad, _ = decoder.decode(Values.of([blob]), images, np.zeros(1, np.int64), 0)
 print(peak() - before, bad.get(0, ""))
 """
 

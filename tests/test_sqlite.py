@@ -16,7 +16,7 @@ from fastloader.source.opening import open_source
 from fastloader.source.protocol import Source
 from fastloader.source.sqlite import file as sqlitefile
 
-from .support import all_keys, simple_rows, table
+from .support import all_keys, bad_rows, simple_rows, table
 
 
 def opened(path: str | os.PathLike[str], **options: Any) -> Source:
@@ -131,8 +131,9 @@ def test_an_image_that_is_no_blob_is_named_with_its_column(tmp_path: Path) -> No
     path = table(tmp_path / "t.db", rows, columns="id INTEGER PRIMARY KEY, l BLOB, r BLOB")
     source = opened(path, image=["l", "r"], label=None)
     (chunk,) = source.read([(1, 3)], ())
-    assert chunk.bad[1].startswith("column 'r' is text, not a blob;")
-    assert chunk.bad[2] == "column 'l' is int, not a blob"
+    bad = bad_rows(chunk, "l", "r")
+    assert bad[1].startswith("column 'r' is text, not a blob;")
+    assert bad[2] == "column 'l' is int, not a blob"
     source.close()
 
 

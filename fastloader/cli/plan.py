@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import NOT_AN_IMAGE
 from ..fields.columns import Column
 from ..fields.not_images import LONGEST_PATH, why_not_an_image
 from ..fields.slots import slot_columns
+from ..fields.values import BLOB, TEXT
 from ..options.config import Config, make_config
 from ..plan.keys import Keys, key_values
 from ..plan.plan import KeyRange, Plan, key_ranges
@@ -122,20 +122,23 @@ class Sample:
         sizes, formats, bad, start = list[int](), Counter[str](), 0, time.perf_counter()
         not_images = Counter[str]()
         for chunk in source.read(ranges, columns):
-            not_images.update(why for why in chunk.bad.values() if NOT_AN_IMAGE in why)
-            bad += sum(NOT_AN_IMAGE not in why for why in chunk.bad.values())
-            good = [i for i in range(len(chunk.keys)) if i not in chunk.bad]
-            for image, blobs in zip(config.images, chunk.images, strict=True):
-                for i in good:
-                    size, head = _head(blobs[i])
-                    sizes.append(size)
+            missing = set[int]()
+            for image in config.images:
+                values = chunk.columns[image]
+                for i, kind in enumerate(values.kinds.tolist()):
+                    if kind not in (BLOB, TEXT):
+                        missing.add(i)
+                        continue
+                    head = values.start(i, LONGEST_PATH + 1)
                     match = FORMATS.match(head)
+                    sizes.append(int(values.blobs[i, 1]))
                     formats[(match and match.lastgroup) or "unknown"] += 1
                     is_postgres = config.url.is_postgres
                     if not match and (
                         why := why_not_an_image(head, image, is_postgres=is_postgres)
                     ):
                         not_images[why] += 1
+            bad += len(missing)
         return cls(sizes, formats, time.perf_counter() - start, bad, not_images)
 
     def data(self, rows: int) -> dict[str, Any]:
@@ -151,16 +154,6 @@ class Sample:
             "not_images": dict(self.not_images),
             "fetch_ms": self.fetch_s / max(1, len(self.sizes)) * 1000,
         }
-
-
-def _head(blob: Any) -> tuple[int, bytes]:
-    """Return the size of a blob, and its first bytes."""
-    if isinstance(blob, np.ndarray):
-        import ctypes
-
-        address, size = blob.tolist()
-        return size, ctypes.string_at(address, min(size, LONGEST_PATH + 1))
-    return len(blob), bytes(blob[: LONGEST_PATH + 1])
 
 
 def _advice(config: Config, note: str) -> str:

@@ -26,6 +26,26 @@ def crc32(buffers: Sequence[Any]) -> int:
     This runs without the GIL, and ten times as fast as ``zlib.crc32()``.
     """
 
+def texts(
+    blobs: NDArray[np.intp], wanted: NDArray[np.bool_]
+) -> tuple[list[str | None], NDArray[np.bool_]]:
+    """Return the UTF-8 texts at n addresses as ``str`` objects.
+
+    Parameters
+    ----------
+    blobs
+        Addresses and sizes in bytes, intp (n, 2), of memory that the caller keeps alive.
+    wanted
+        Whether each of them is to be read, bool (n,).
+
+    Returns
+    -------
+    texts
+        The texts, None for those that are not wanted and those that are not UTF-8.
+    bad
+        Where there is no text, bool (n,).
+    """
+
 @disjoint_base
 class Decoder:
     """Decode JPEG, PNG and WebP, and resize each image to ``height`` x ``width``.

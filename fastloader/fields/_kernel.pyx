@@ -4,6 +4,8 @@
 The stub, _kernel.pyi, has the docstrings of what is public.
 """
 
+import numpy as np
+
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS,
     PyBUF_SIMPLE,
@@ -11,6 +13,7 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
+from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
@@ -94,6 +97,24 @@ def crc32(buffers):
             crc = fl_crc32(crc, <const uint8_t *>borrowed.where[2 * i],
                            <size_t>borrowed.where[2 * i + 1])
     return crc
+
+
+def texts(const Py_ssize_t[:, ::1] blobs not None, wanted):
+    cdef Py_ssize_t i, count = blobs.shape[0]
+    cdef const uint8_t[::1] is_wanted = wanted.view(np.uint8)
+    bad = np.ones(count, np.bool_)
+    cdef uint8_t[::1] is_bad = bad.view(np.uint8)
+    found = [None] * count
+    if is_wanted.shape[0] != count or (count and blobs.shape[1] != 2):
+        raise ValueError("a table of blobs has two columns, and a flag for each row")
+    for i in range(count):
+        if is_wanted[i] and blobs[i, 1] >= 0:
+            try:
+                found[i] = PyUnicode_DecodeUTF8(<const char *>blobs[i, 0], blobs[i, 1], NULL)
+                is_bad[i] = False
+            except UnicodeDecodeError:
+                pass
+    return found, bad
 
 
 cdef class _Output:

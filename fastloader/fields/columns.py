@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from ..options.labels import TEXT
+from ..options.labels import TEXT as TEXT_DTYPE
+from . import _kernel
+from .values import ARRAY, BLOB, INTEGER, REAL, TEXT, Values
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Column:
     @property
     def is_text(self) -> bool:
         """Whether the values are ``str`` objects, which have no fixed size."""
-        return self.dtype == TEXT
+        return self.dtype == TEXT_DTYPE
 
     @property
     def numpy_dtype(self) -> np.dtype[Any]:
@@ -74,9 +74,7 @@ def blob_column(name: str, dtype: str | None, size: int) -> Column:
     return Column(name, item.name, (size // item.itemsize,))
 
 
-def store(
-    column: Column, values: Sequence[Any] | NDArray[Any], target: NDArray[Any]
-) -> dict[int, str]:
+def store(column: Column, values: Values, target: NDArray[Any]) -> dict[int, str]:
     """Store the values of some rows in a batch.
 
     No value is wrapped around, cut off or made infinite, and no integer is rounded. Such a value is
@@ -85,7 +83,7 @@ def store(
     Parameters
     ----------
     values
-        A sequence of Python values, or an array of numbers, of shape (n,) + ``column.shape``.
+        The values of n rows.
     target
         Where to store them: an array with at least n rows, of the column's shape and dtype (object
         for text).
@@ -95,23 +93,41 @@ def store(
     dict
         For each value that does not fit, by its index: why.
     """
-    bad: dict[int, str] = {}
-    if isinstance(values, np.ndarray):
-        rows = target[: len(values)]
-        fits = _cast(values, rows)
-        if fits.all():
-            return {}
-        for i in np.flatnonzero(~fits.reshape(len(values), -1).all(axis=1)).tolist():
-            bad[i] = _does_not_fit(column, values[i].tolist())
-        return bad
-    convert = _converter(column)
-    with np.errstate(over="ignore"):  # overflows are found
-        for i, value in enumerate(values):
-            try:
-                target[i] = convert(value)
-            except (ValueError, TypeError):
-                bad[i] = _does_not_fit(column, value)
-    return bad
+    target = target[: len(values)]
+    stored = _texts(column, values, target) if column.is_text else _numbers(column, values, target)
+    return {i: _does_not_fit(column, values.value(i)) for i in np.flatnonzero(~stored).tolist()}
+
+
+def _numbers(column: Column, values: Values, target: NDArray[Any]) -> NDArray[np.bool_]:
+    """Store numbers and arrays of them, and return where that was possible."""
+    stored = np.zeros(len(values), np.bool_)
+    kinds, numbers = values.kinds, values.numbers
+    if not column.shape:
+        for kind, given in ((INTEGER, numbers), (REAL, numbers.view(np.float64))):
+            rows = kinds == kind
+            if rows.all():
+                return _cast(given, target)
+            if rows.any():
+                some = target[rows]
+                stored[rows] = _cast(given[rows], some)
+                target[rows] = some
+        return stored
+    rows = kinds == ARRAY
+    if rows.any():
+        some = np.empty_like(target[rows])
+        stored[rows] = _cast(numbers[rows], some).reshape(len(some), -1).all(axis=1)
+        target[rows] = some
+    for i in np.flatnonzero((kinds == BLOB) & (values.blobs[:, 1] == column.row_bytes)).tolist():
+        target[i] = np.frombuffer(values.value(i), target.dtype).reshape(column.shape)
+        stored[i] = True
+    return stored
+
+
+def _texts(column: Column, values: Values, target: NDArray[Any]) -> NDArray[np.bool_]:  # noqa: ARG001
+    """Store text as ``str`` objects, and return where there was text, in UTF-8."""
+    texts, bad = _kernel.texts(values.blobs, values.kinds == TEXT)
+    target[:] = texts
+    return ~bad
 
 
 def _does_not_fit(column: Column, value: Any) -> str:
@@ -140,50 +156,6 @@ def _cast(values: NDArray[Any], target: NDArray[Any]) -> NDArray[np.bool_]:
         inside = (values >= limits.min) & (values <= limits.max) if limits else np.True_
         return np.asarray(inside & (target == values))
     return np.asarray((target == values) & ((values < 0) == (target < 0)))
-
-
-def _converter(column: Column) -> Callable[[Any], Any]:
-    if column.is_text:
-        return _text
-    dtype = np.dtype(column.dtype)
-    if column.shape:
-        return lambda value: _array(value, dtype, column.shape)
-    if dtype.kind == "f":
-        return lambda value: _float(value, dtype)
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return lambda value: _integer(value, int(low), int(high))
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    value.encode()  # ValueError for text that was not UTF-8 in the database
-    return value
-
-
-def _array(value: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    if not isinstance(value, bytes) or len(value) != math.prod(shape) * dtype.itemsize:
-        raise TypeError
-    return np.frombuffer(value, dtype).reshape(shape)
-
-
-def _float(value: Any, dtype: np.dtype[Any]) -> Any:
-    if not isinstance(value, (int, float)):
-        raise TypeError
-    number = dtype.type(value)
-    if math.isinf(number) and not math.isinf(value):
-        raise ValueError
-    if isinstance(value, int) and int(number) != value:
-        raise ValueError
-    return number
-
-
-def _integer(value: Any, low: int, high: int) -> int:
-    if isinstance(value, float) and math.isfinite(value) and value == int(value):
-        value = int(value)
-    if not isinstance(value, int) or not low <= value <= high:
-        raise TypeError
-    return value
 
 
 def _describe(value: object) -> str:

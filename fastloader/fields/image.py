@@ -6,8 +6,6 @@ process.
 
 from __future__ import annotations
 
-import ctypes
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,8 @@ from ..plan.keys import Keys, key_numbers
 from . import pillow
 from ._kernel import Decoder
 from .imports import import_all
-from .not_images import why_not_an_image
+from .not_images import why_no_blob, why_not_an_image
+from .values import BLOB, Values
 
 
 class ImageDecoder:
@@ -67,17 +66,19 @@ class ImageDecoder:
 
     def decode(
         self,
-        blobs: Sequence[Any] | NDArray[np.intp],
+        values: Values,
         images: NDArray[Any],
         keys: Keys,
         epoch: int,
         seen: NDArray[np.uint32] | None = None,
     ) -> tuple[dict[int, str], dict[int, str]]:
-        """Decode ``blobs[i]``, of the row with the key ``keys[i]``, into ``images[i]``.
+        """Decode the value of the row with the key ``keys[i]`` into ``images[i]``.
 
         Parameters
         ----------
-        blobs, images, seen
+        values
+            The values of the rows. Whatever is not a blob makes a bad row.
+        images, seen
             As for :meth:`fastloader.fields._kernel.Decoder.decode`.
         keys
             The keys of the rows, which with `epoch` decide on random crops and flips.
@@ -95,16 +96,23 @@ class ImageDecoder:
         bad: dict[int, str] = {}
         partial: dict[int, str] = {}
         numbers = key_numbers(keys) if self._is_random else None
+        blobs = values.blobs
+        no_blob = np.flatnonzero(values.kinds != BLOB).tolist()
+        if no_blob:
+            blobs = blobs.copy()
+            blobs[no_blob] = 0
         for i, status, message in self._decoder.decode(blobs, images, numbers, epoch, seen):
             if status == UNKNOWN_FORMAT:
                 row = 0 if numbers is None else int(numbers[i])
-                reason = self._with_pillow(blobs[i], images[i : i + 1], row, epoch, message)
+                reason = self._with_pillow(values.value(i), images[i : i + 1], row, epoch, message)
                 if seen is not None:
                     seen[i] = self._decoder.seen
             else:
                 reason = self._prefix + kernel_reason(status, message)
             if reason:
                 (partial if status == PARTIAL else bad)[i] = reason
+        for i in no_blob:
+            bad[i] = why_no_blob(values, i, self._column, limit=self._config.max_blob_bytes)
         return bad, partial
 
     def take_images(self) -> dict[str, Pictures]:
@@ -114,14 +122,14 @@ class ImageDecoder:
         return together(own, taken)
 
     def _with_pillow(
-        self, blob: Any, image: NDArray[Any], row: int, epoch: int, message: str
+        self, blob: bytes, image: NDArray[Any], row: int, epoch: int, message: str
     ) -> str:
         """Decode a blob with Pillow into ``image[0]``.
 
         Parameters
         ----------
         blob
-            A buffer, or an address and a size as in a table of blobs.
+            The bytes.
         message
             What the kernel says about the blob.
 
@@ -130,8 +138,6 @@ class ImageDecoder:
         str
             The reason why it cannot be decoded, or an empty string.
         """
-        if isinstance(blob, np.ndarray):
-            blob = ctypes.string_at(*blob.tolist())
         try:
             found = pillow.decode(blob, **self._for_pillow)
         except pillow.UnknownFormat as error:

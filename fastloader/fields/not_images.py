@@ -10,6 +10,7 @@ import base64
 import re
 
 from ..errors import NOT_AN_IMAGE
+from .values import TEXT, TOO_LARGE, Values
 
 LONGEST_PATH = 4096
 
@@ -65,6 +66,36 @@ def why_not_an_image(value: bytes | str, column: str, *, is_postgres: bool) -> s
     if not kind:
         return ""
     return f"column {column!r} holds {kind}, {NOT_AN_IMAGE}: {_remedy(kind, column, is_postgres)}"
+
+
+def why_no_blob(values: Values, row: int, column: str, *, limit: int) -> str:
+    """Return the reason for a row whose value is not a blob, or is too large a one.
+
+    Parameters
+    ----------
+    values, row
+        The values, and the index of this one.
+    column
+        The name of the column.
+    limit
+        The value of ``max_blob_bytes``.
+    """
+    kind = values.kinds[row]
+    if kind == TOO_LARGE:
+        size = int(values.blobs[row, 1])
+        return (
+            f"column {column!r} holds {size if size >= 0 else f'more than {limit}'} bytes; the "
+            f"limit is {limit}; raise max_blob_bytes to allow it"
+        )
+    if kind == TEXT:
+        start = values.start(row, LONGEST_PATH + 1).decode("utf-8", "replace")
+        return why_not_an_image(start, column, is_postgres=False) or (
+            f"column {column!r} is text, not a blob; if the text is an image's bytes, read them "
+            f'with query="SELECT ..., CAST({column} AS BLOB) AS {column} FROM ..."'
+        )
+    value = values.value(row)
+    what = "NULL" if value is None else f"{type(value).__name__}, not a blob"
+    return f"column {column!r} is {what}"
 
 
 def _remedy(kind: str, column: str, is_postgres: bool) -> str:

@@ -6,15 +6,16 @@ process that opened it: a worker, the survey, or the training process with ``wor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SourceError
 from ..fields.columns import Column
+from ..fields.values import Values
 from ..options.config import Config
 from ..options.labels import split_label
 from ..plan.keys import Key, Keys
@@ -42,7 +43,7 @@ class Snapshot:
 class Chunk:
     """Some consecutive rows of a read.
 
-    What ``images`` and ``labels`` hold for a row that is in ``bad`` has no meaning.
+    What ``columns`` hold for a row that is in ``bad`` has no meaning.
 
     Attributes
     ----------
@@ -50,25 +51,17 @@ class Chunk:
         The rows' keys, in the database's order within each key range.
     ranges
         For each row the number of its range in this read, from 0: int64 (n,).
-    images
-        For each image column, in the order of the configuration, the rows' blobs: a sequence of
-        buffers, or their addresses and sizes as intp (n, 2). They are valid as long as the chunk.
-    labels
-        For each label column the rows' values: an array (n, ...) of any numeric dtype, or a
-        sequence of int, float, str, bytes or None.
+    columns
+        The rows' values, by the name of the database column.
     bad
-        Why a row cannot be delivered, by its index in the chunk. One image that is missing or too
-        large is enough. The reason names its column, or the first one of several.
-    owner
-        The object that keeps the memory behind ``images`` alive.
+        Why a row cannot be delivered, by its index in the chunk, where the values themselves do not
+        show it.
     """
 
     keys: Keys
     ranges: NDArray[np.int64]
-    images: Sequence[Sequence[Any] | NDArray[np.intp]]
-    labels: Sequence[Sequence[Any] | NDArray[Any]]
+    columns: Mapping[str, Values]
     bad: dict[int, str] = field(default_factory=dict)
-    owner: object = None
 
 
 class Source(Protocol):
@@ -172,21 +165,3 @@ def no_column(config: Config, column: str, there: Iterable[str]) -> SourceError:
     else:
         hint = "label= names the column of labels, and label=None delivers images alone"
     return SourceError(f"no column {column!r}; there are {', '.join(there)}. {hint}")
-
-
-def too_large(column: str, size: str, limit: int) -> str:
-    """Return the reason for a row whose blob is larger than ``max_blob_bytes``.
-
-    Parameters
-    ----------
-    column
-        The image column.
-    size
-        The size in bytes, in words such as "more than 1000".
-    limit
-        The value of ``max_blob_bytes``.
-    """
-    return (
-        f"column {column!r} holds {size} bytes; the limit is {limit}; raise max_blob_bytes to "
-        f"allow it"
-    )

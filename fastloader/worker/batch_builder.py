@@ -141,14 +141,16 @@ class BatchBuilder:
     def _decode(self, batch: Batch, chunk: Chunk, rows: slice, at: int) -> None:
         """Decode these rows of the chunk into the batch, from position ``at`` on."""
         targets = batch.targets
-        for column, values in zip(self._columns, chunk.labels, strict=True):
-            for i, reason in store(column, values[rows], targets[column.name][at:]).items():
+        for column in self._columns:
+            values = chunk.columns[column.name][rows]
+            for i, reason in store(column, values, targets[column.name][at:]).items():
                 batch.bad[at + i] = reason
-        for (image, decoder), blobs in zip(self._decoders, chunk.images, strict=True):
+        for image, decoder in self._decoders:
             images, seen = targets[slot_image(image)][at:], None
             if image in self._stored:
                 images, seen = (targets[name][at:] for name in stored_image(image))
-            failed, cut = decoder.decode(blobs[rows], images, chunk.keys[rows], batch.epoch, seen)
+            blobs = chunk.columns[image][rows]
+            failed, cut = decoder.decode(blobs, images, chunk.keys[rows], batch.epoch, seen)
             for found, reasons in ((failed, batch.bad), (cut, batch.partial)):
                 for i, reason in found.items():
                     reasons.setdefault(at + i, reason)

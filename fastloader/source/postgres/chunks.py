@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...errors import SourceError
 from ...fields.columns import Column
+from ...fields.values import BLOB, NULL, TOO_LARGE, Values
 from ...options.config import Config
-from ..protocol import Chunk, too_large
+from ..protocol import Chunk
 from ._libpq import Result
 from .read import Read
 from .table import PostgresTable
-from .types import integers, keys_of, labels_of
+from .types import OID, blobs_of, integers, keys_of, values_of
+
+MISSING_OBJECT = "NULL, or the oid of a large object that does not exist"
+"""What an image column of oids holds where it has no image."""
 
 
 def chunk_of(
@@ -54,37 +57,31 @@ def chunk_of(
     if ranges[0] < read.first or ranges[-1] >= read.end or (np.diff(ranges) < 0).any():
         raise SourceError("the server sent rows in another order than that of the ranges")
     keys = keys_of(result, 1, table.key_type)
-    images = []
+    found = {}
     bad: dict[int, str] = {}
     for i, name in enumerate(config.images):
-        words = table.missing_image(name)
-        blobs, missing = _blobs(result, 2 + 2 * i, name, words, limit=config.max_blob_bytes)
-        images.append(blobs)
-        bad = missing | bad  # the first reason stays
-    labels = []
-    for i, column in enumerate(columns, start=2 + 2 * len(images)):
-        values, missing = labels_of(result, i, table.label_types[column.name], column)
-        labels.append(values)
+        found[name] = _images(result, 2 + 2 * i, limit=config.max_blob_bytes)
+        if table.image_oids[name] == OID:
+            for row in np.flatnonzero(found[name].kinds == NULL).tolist():
+                bad.setdefault(row, f"column {name!r} is {MISSING_OBJECT}")
+    for i, column in enumerate(columns, start=2 + 2 * len(config.images)):
+        found[column.name], missing = values_of(result, i, table.label_types[column.name], column)
         bad |= missing
-    return Chunk(keys, ranges, images, labels, bad, owner=result)
+    return Chunk(keys, ranges, found, bad)
 
 
-def _blobs(
-    result: Result, at: int, name: str, missing: str, *, limit: int
-) -> tuple[NDArray[np.intp], dict[int, str]]:
-    """Return addresses and sizes of the blobs of an image column, and why rows have none.
+def _images(result: Result, at: int, *, limit: int) -> Values:
+    """Return the blobs of an image column.
 
-    The result's column ``at`` has the sizes, and the next one the blobs. ``missing`` is what the
-    column holds where it has no image.
+    The result's column ``at`` has their sizes, and the next one the blobs.
     """
-    blobs = result.blobs(at + 1)
-    bad = {}
-    for row in np.flatnonzero(blobs[:, 1] < 0).tolist():
+    values = blobs_of(result, at + 1, BLOB)
+    for row in np.flatnonzero(values.kinds == NULL).tolist():
         size = result.value(row, at)
-        bad[row] = f"column {name!r} is {missing}"
         if size is not None:
-            bad[row] = too_large(name, str(int.from_bytes(size, "big")), limit)
+            values.kinds[row], values.blobs[row, 1] = TOO_LARGE, int.from_bytes(size, "big")
     # Only large objects get here: the server cannot tell their size without reading them.
-    for row in np.flatnonzero(blobs[:, 1] > limit).tolist():
-        bad[row] = too_large(name, f"more than {limit}", limit)
-    return blobs, bad
+    larger = values.blobs[:, 1] > limit
+    values.blobs[larger & (values.kinds == BLOB), 1] = -1
+    values.kinds[larger] = TOO_LARGE
+    return values

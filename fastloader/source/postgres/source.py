@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import TypeVar
 
-import numpy as np
-
 from ...errors import FastloaderWarning, SourceError
 from ...fields.columns import Column
 from ...options.config import Config
@@ -300,7 +298,7 @@ class PostgresSource:
 
         It is at most four times the last number, because these rows may be small by chance.
         """
-        size = sum(int(np.maximum(np.asarray(blobs)[:, 1], 0).sum()) for blobs in chunk.images)
+        size = sum(its.nbytes for its in chunk.columns.values())
         wanted = self._fetch_bytes * len(chunk.keys) // max(1, size)
         self._fetch_rows = max(1, min(wanted, 4 * self._fetch_rows, MOST_FETCH_ROWS))
 

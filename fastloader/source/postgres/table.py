@@ -304,12 +304,6 @@ class PostgresTable:
         size = f"octet_length({image})"
         return f"{size}, CASE WHEN {size} <= {limit} THEN {image} END"
 
-    def missing_image(self, name: str) -> str:
-        """Return in words what an image column holds where it has no image."""
-        if self.image_oids[name] == OID:
-            return "NULL, or the oid of a large object that does not exist"
-        return "NULL"
-
 
 def _tables(query: Query) -> str:
     """Return the names of up to 30 tables and views, for a message."""

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import PlanError, SourceError
+from ...fields import values
 from ...fields.columns import Column
+from ...fields.values import Values
 from ...options.labels import TEXT
 from ...plan.keys import UUID, Keys
 from ._libpq import Result
@@ -172,9 +174,9 @@ def keys_of(result: Result, column: int, kind: Type, width: int = 0) -> Keys:
     return integers(result, column, kind.wire)
 
 
-def labels_of(
+def values_of(
     result: Result, index: int, kind: Type, column: Column
-) -> tuple[list[Any] | NDArray[Any], dict[int, str]]:
+) -> tuple[Values, dict[int, str]]:
     """Return the values of a label column, and why rows have none, by their index.
 
     Parameters
@@ -186,26 +188,39 @@ def labels_of(
     column
         The column of the batch that they are for.
     """
-    if kind.wire == TEXT:
-        return [_text(result.value(row, index)) for row in range(len(result))], {}
-    if kind.wire == BYTES:
-        return [result.value(row, index) for row in range(len(result))], {}
+    if kind.wire in (TEXT, BYTES):
+        return blobs_of(result, index, values.TEXT if kind.wire == TEXT else values.BLOB), {}
     wire = np.dtype(kind.wire)
+    rows, no_blobs = len(result), np.zeros((len(result), 2), np.intp)
     if kind.element:
         data, statuses = result.arrays(index, kind.element, wire.itemsize, column.shape)
         bad = {
             row: _bad_array(column, int(statuses[row]), result.value(row, index) or b"")
             for row in np.flatnonzero(statuses).tolist()
         }
-        return data.view(wire).reshape(len(result), *column.shape), bad
-    values, null = _numbers(result, index, wire)
-    wanted = f"{column.dtype} is needed"
-    bad = dict.fromkeys(null, f"column {column.name!r} holds NULL, {wanted}")
+        arrays = data.view(wire).reshape(rows, *column.shape)
+        return Values(np.full(rows, values.ARRAY, np.uint8), arrays, no_blobs), bad
+    numbers, null = _numbers(result, index, wire)
+    bad = {}
     if kind.name in ("date", "timestamp", "timestamptz"):
-        values, far = _microseconds(values, kind.name)
-        for row in far:
-            bad[row] = f"column {column.name!r} holds infinity or a time too far away, {wanted}"
-    return values, bad
+        numbers, far = _microseconds(numbers, kind.name)
+        for row in set(far) - set(null):
+            bad[row] = (
+                f"column {column.name!r} holds infinity or a time too far away, {column.dtype} is "
+                f"needed"
+            )
+    is_real = numbers.dtype.kind == "f"
+    numbers = numbers.astype(np.float64).view(np.int64) if is_real else numbers.astype(np.int64)
+    kinds = np.full(rows, values.REAL if is_real else values.INTEGER, np.uint8)
+    kinds[null] = values.NULL
+    return Values(kinds, numbers, no_blobs), bad
+
+
+def blobs_of(result: Result, index: int, kind: int) -> Values:
+    """Return a column of text or blobs as values of this kind, where it is not NULL."""
+    blobs = result.blobs(index)
+    kinds = np.where(blobs[:, 1] < 0, values.NULL, kind).astype(np.uint8)
+    return Values(kinds, np.zeros(len(result), np.int64), blobs, result)
 
 
 def _microseconds(values: NDArray[Any], kind: str) -> tuple[NDArray[np.int64], list[int]]:
@@ -235,10 +250,6 @@ def _not_null(values: NDArray[Any], null: list[int]) -> NDArray[Any]:
     if null:
         raise SourceError("the server sent NULL where there can be none")
     return values
-
-
-def _text(value: bytes | None) -> str | None:
-    return None if value is None else value.decode("utf-8", "surrogateescape")
 
 
 def _bad_array(column: Column, status: int, value: bytes) -> str:

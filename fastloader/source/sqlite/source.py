@@ -16,10 +16,10 @@ import numpy as np
 
 from ...errors import SourceError
 from ...fields.columns import Column
-from ...fields.not_images import why_not_an_image
+from ...fields.values import NULL, TOO_LARGE, Values
 from ...options.config import Config
 from ...plan.keys import Key, Keys
-from ..protocol import Chunk, Snapshot, too_large
+from ..protocol import Chunk, Snapshot
 from .file import check_identity, connect, file_state, path_of, settled_state, words_of
 from .table import SQLiteTable
 from .types import label_column
@@ -169,29 +169,18 @@ class SQLiteSource:
 
     def _chunk(self, rows: list[tuple[Any, ...]], numbers: list[int]) -> Chunk:
         """Return the chunk of these rows; ``numbers`` has the range of each."""
-        names = self._config.images
+        names = [*self._config.images, *(name for name, _ in self._table.labels)]
+        images = len(self._config.images)
         keys, *values = zip(*rows, strict=True)
-        images = [list(blobs) for blobs in values[: len(names)]]
-        sizes, labels = values[len(names) : 2 * len(names)], values[2 * len(names) :]
-        bad: dict[int, str] = {}
-        for name, blobs, lengths in zip(names, images, sizes, strict=True):
-            for i, blob in enumerate(blobs):
-                if not isinstance(blob, bytes):
-                    bad.setdefault(i, self._bad_image(name, blob, lengths[i]))
-                    blobs[i] = b""
-        return Chunk(np.array(keys, np.int64), np.array(numbers, np.int64), images, labels, bad)
-
-    def _bad_image(self, column: str, value: Any, size: int | None) -> str:
-        """Return why a value is not an image. ``size`` is its size in the database, if any."""
-        if value is None and size is not None:
-            return too_large(column, str(size), self._config.max_blob_bytes)
-        if isinstance(value, str):
-            return why_not_an_image(value, column, is_postgres=False) or (
-                f"column {column!r} is text, not a blob; if the text is an image's bytes, read "
-                f'them with query="SELECT ..., CAST({column} AS BLOB) AS {column} FROM ..."'
-            )
-        kind = "NULL" if value is None else f"{type(value).__name__}, not a blob"
-        return f"column {column!r} is {kind}"
+        sizes = values[images : 2 * images]
+        del values[images : 2 * images]
+        columns = {name: Values.of(its) for name, its in zip(names, values, strict=True)}
+        for name, lengths in zip(names, sizes, strict=False):
+            its = columns[name]
+            for i in np.flatnonzero(its.kinds == NULL).tolist():
+                if lengths[i] is not None:
+                    its.kinds[i], its.blobs[i, 1] = TOO_LARGE, lengths[i]
+        return Chunk(np.array(keys, np.int64), np.array(numbers, np.int64), columns)
 
     def explain(self, ranges: Sequence[tuple[Key, Key]]) -> tuple[str, str]:
         """Return SQLite's version and its query plan for the first range."""

@@ -1,0 +1,97 @@
+"""The values of a database column, where the database driver has put them.
+
+A source hands rows over without a Python object for each value: numbers in an array, and text and
+blobs as addresses in memory that the driver or the source owns.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+NULL, INTEGER, REAL, TEXT, BLOB, TOO_LARGE, ARRAY = range(7)
+"""What a value can be. One that is TOO_LARGE was left in the database; its size may be known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Values:
+    """The values of one column in n consecutive rows.
+
+    Attributes
+    ----------
+    kinds
+        What each value is, one of the constants of this module: uint8 (n,).
+    numbers
+        The numbers: int64 (n,). For a REAL, the bits of a float64. Where all values are arrays of
+        the same shape, they are here instead: any numeric dtype, (n, ...).
+    blobs
+        Address and size in bytes of each TEXT, which is UTF-8, and of each BLOB: intp (n, 2). For
+        a value that is TOO_LARGE, only its size, or -1 if that is unknown.
+    owner
+        What keeps the memory of the blobs alive.
+    """
+
+    kinds: NDArray[np.uint8]
+    numbers: NDArray[Any]
+    blobs: NDArray[np.intp]
+    owner: object = None
+
+    @classmethod
+    def of(cls, values: Sequence[Any]) -> Values:
+        """Return Python objects as values: None, int, float, str or bytes."""
+        kinds = np.zeros(len(values), np.uint8)
+        numbers = np.zeros(len(values), np.int64)
+        blobs = np.zeros((len(values), 2), np.intp)
+        owner = []
+        for i, value in enumerate(values):
+            if isinstance(value, float):
+                kinds[i], numbers[i : i + 1].view(np.float64)[0] = REAL, value
+            elif isinstance(value, int):
+                kinds[i], numbers[i] = INTEGER, value
+            elif value is not None:
+                is_text = isinstance(value, str)
+                data = value.encode("utf-8", "surrogateescape") if is_text else bytes(value)
+                array = np.frombuffer(data or b"\0", np.uint8)
+                kinds[i], blobs[i] = TEXT if is_text else BLOB, (array.ctypes.data, len(data))
+                owner.append(data)
+        return cls(kinds, numbers, blobs, owner)
+
+    def __len__(self) -> int:
+        return len(self.kinds)
+
+    def __getitem__(self, rows: slice) -> Values:
+        """Return the values of some of the rows."""
+        return Values(self.kinds[rows], self.numbers[rows], self.blobs[rows], self.owner)
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all numbers, texts and blobs."""
+        is_blob = (self.kinds == TEXT) | (self.kinds == BLOB)
+        return self.numbers.nbytes + int(self.blobs[is_blob, 1].sum())
+
+    def value(self, row: int) -> Any:
+        """Return a value as a Python object; None also for one that is TOO_LARGE.
+
+        Bytes of text that are not UTF-8 become lone surrogates.
+        """
+        kind = self.kinds[row]
+        if kind == INTEGER:
+            return int(self.numbers[row])
+        if kind == REAL:
+            return float(self.numbers[row : row + 1].view(np.float64)[0])
+        if kind == ARRAY:
+            return self.numbers[row].tolist()
+        if kind in (TEXT, BLOB):
+            data = ctypes.string_at(*self.blobs[row].tolist())
+            return data if kind == BLOB else data.decode("utf-8", "surrogateescape")
+        return None
+
+    def start(self, row: int, size: int) -> bytes:
+        """Return the first ``size`` bytes of a TEXT or BLOB."""
+        address, its = self.blobs[row].tolist()
+        return ctypes.string_at(address, min(size, its))
