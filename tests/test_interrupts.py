@@ -33,17 +33,17 @@ MAKING = ("consumer", "system", "transport", "worker")
 def workers_and_steps(*steps: tuple[int, int]) -> pytest.MarkDecorator:
     """Parametrize by the number of workers, and by the step from one place to the next.
 
-    In ``make test``, one in 29 of the places that ``make test-full`` tries.
+    In ``make test``, one in ten of the places that ``make test-full`` tries.
     """
     return pytest.mark.parametrize(
         ("workers", "step"),
-        [(workers, 29 * step + 1) for workers, step in steps]
+        [(workers, 10 * step + 1) for workers, step in steps]
         + [pytest.param(workers, step, marks=full) for workers, step in steps],
     )
 
 
-# Without workers all places; with one, which is replaced each time, some.
-workers_and_step = workers_and_steps((0, 1), (1, 13))
+# With a worker, which is replaced each time, fewer places.
+workers_and_step = workers_and_steps((0, 3), (1, 37))
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_a_close_that_was_interrupted_is_finished_by_the_next_one(
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of what is left to its finalizers
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 # Each place makes a loader, with a survey process of its own.
-@workers_and_steps((0, 13), (2, 83))
+@workers_and_steps((0, 41), (2, 241))
 def test_a_loader_whose_making_is_interrupted_leaves_nothing(
     path: str, workers: int, step: int
 ) -> None:
