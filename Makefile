@@ -36,14 +36,14 @@ FRAMEWORKS := $(foreach name,tensorflow keras keras_resume jax ray torch trainer
 	demo cli_doctor,tests/test_$(name).py)
 export COVERAGE_FILE := $(CURDIR)/build/coverage/data
 
-.PHONY: help demo test test-full test-rest test-oldest test-newest test-docs docs servers lint kernel sanitize jpeg3 fuzz wheel constraints release benchmarks clean $(SHIPPED)/ready
+.PHONY: help demo test test-full test-rest test-every test-oldest test-newest test-docs docs servers lint kernel sanitize jpeg3 fuzz wheel constraints release benchmarks clean $(SHIPPED)/ready
 
 help:
 	@echo "make demo                 train from a database, beside the usual generator"
 	@echo "     IMAGES=some/folder   with your own pictures (subfolder or labels.csv = label)"
 	@echo "     DB=postgres          from PostgreSQL in place of SQLite; a server comes along"
 	@echo "make test                 lint, type check, and a few tests of each kind against the wheel"
-	@echo "make test-full            all tests: all servers, seeds, corpora and dependencies; coverage"
+	@echo "make test-full            all tests: every case, server, seed, corpus and dependency; coverage"
 	@echo "make sanitize             kernel, corpora and PostgreSQL under ASan and UBSan"
 	@echo "make jpeg3                the kernel with libjpeg-turbo 3.x"
 	@echo "make fuzz                 libFuzzer over the kernel (clang)"
@@ -61,8 +61,8 @@ demo: $(VENV)/demo.done
 	$(BIN)/python -m benchmarks.demo
 
 # What is tested is what is shipped: the suite runs against the wheel, away from the sources, with no
-# compiler on the path. What is about the sources, or compiles some, runs where they are. The two
-# tiers, test and test-rest, have no test in common; docs/contributing/testing.md says more.
+# compiler on the path. What is about the sources, or compiles some, runs where they are. The
+# tiers, test, test-rest and test-every, have no test in common; docs/contributing/testing.md says more.
 test: lint $(SHIPPED)/ready
 	@rm -rf build/coverage && mkdir -p build/coverage
 	$(IN_SHIPPED) python -m pytest $(EACH_CORE) -m "not source and not full" $(if $(COVERAGE),$(FRAMEWORKS))
@@ -73,12 +73,16 @@ test: lint $(SHIPPED)/ready
 	$(if $(COVERAGE),$(BIN)/python -m coverage report)
 
 test-rest: servers $(SHIPPED)/ready
-	$(IN_SHIPPED) python -m pytest $(EACH_CORE) -m "full and not source"
-	FASTLOADER_CACHE=ram $(IN_SHIPPED) python -m pytest $(EACH_CORE) $(ONCE)
+	$(IN_SHIPPED) python -m pytest $(EACH_CORE) -m "full and not every and not source"
+	FASTLOADER_CACHE=ram $(IN_SHIPPED) python -m pytest $(EACH_CORE) -m "not every" $(ONCE)
 	$(BIN)/python -m pytest $(EACH_CORE) -m "full and source" $(SOURCE)
 
+test-every: servers $(SHIPPED)/ready
+	$(IN_SHIPPED) python -m pytest $(EACH_CORE) -m "every"
+	FASTLOADER_CACHE=ram $(IN_SHIPPED) python -m pytest $(EACH_CORE) -m "every" $(ONCE)
+
 test-full: servers
-	$(MAKE) test test-rest test-oldest test-newest COVERAGE=yes
+	$(MAKE) test test-rest test-every test-oldest test-newest COVERAGE=yes
 
 # Another PostgreSQL, PgBouncer and openssl. Without them their tests are skipped, and say so.
 servers:

@@ -15,7 +15,7 @@ import pytest
 from .servers.cluster import Cluster, cluster
 from .servers.postgres import Database, all_servers, bindirs
 from .support import simple_rows, survey_processes, table, wait_until, worker_processes
-from .tiers import mark_all_but_few
+from .tiers import mark_tiers
 
 # The tests have time limits of their own, and the machines are shared.
 hypothesis.settings.register_profile("shared machine", deadline=None)
@@ -91,7 +91,7 @@ def no_process_is_left() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)  # before -m deselects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    mark_all_but_few(items)
+    mark_tiers(items)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -59,7 +59,6 @@ def file_in(folder: Path) -> Path:
 # ---- the same bytes ------------------------------------------------------------------------------
 
 
-@few(1)
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_batches_are_those_without_a_cache(either: Either, tmp_path: Path, workers: int) -> None:
     url = either.table(simple_rows(ROWS, gap=3))
@@ -288,7 +287,7 @@ def test_programs_that_are_killed_while_they_fill_it_leave_no_wrong_row(tmp_path
     assert any(held), f"none was killed late enough: {held}"
 
 
-@few(4)
+@few(3)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("damage", ["bytes", "rows", "marks", "cut", "swapped"])
 def test_a_damaged_file_is_noticed_and_mended(
@@ -388,7 +387,6 @@ CHANGES: dict[str, Callable[[Path, Path], Any]] = {
 """What may become of the file, which is at a path, while a loader uses it."""
 
 
-@few(1)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_file_that_changes_under_a_loader_is_no_error(
@@ -452,7 +450,6 @@ def test_a_mark_is_read_once(small: str, tmp_path: Path, monkeypatch: pytest.Mon
     assert asked == [(ROWS, 0)]
 
 
-@few(2)
 @pytest.mark.parametrize("broken", ["pread", "preadv", "pwrite", "pwritev"])
 def test_a_broken_disk_is_no_error(
     small: str,
@@ -510,7 +507,6 @@ print(hashlib.sha256(repr(found).encode()).hexdigest(), cached)
 # ---- tables that change --------------------------------------------------------------------------
 
 
-@few(1)
 def test_a_changed_table_is_another_one(either: Either, tmp_path: Path) -> None:
     """After each change, rows that were cached before it are not looked at."""
     url = either.table(simple_rows(ROWS))
@@ -583,7 +579,6 @@ def test_postgres_partitions_and_materialized_views_are_tables(
         assert epochs_of(url, 1, **options)[1] == 0
 
 
-@few(1)
 @pytest.mark.parametrize("wal", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_sqlite_file_that_changes_meanwhile(tmp_path: Path, wal: bool, workers: int) -> None:

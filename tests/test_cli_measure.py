@@ -17,7 +17,7 @@ from fastloader.system import machine
 
 from .servers.postgres import Database
 from .support import jpeg, simple_rows, table
-from .tiers import few, full
+from .tiers import full
 
 OPTIONS = ["--size", "16x16", "--batch-size", "8"]
 
@@ -27,7 +27,6 @@ def run(capsys: pytest.CaptureFixture[str], *argv: object) -> dict[str, Any]:
     return json.loads(capsys.readouterr().out)
 
 
-@few(1)
 @pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 def test_bench_compares_with_the_generator_and_draws_it(
     kind: str, small: str, database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]

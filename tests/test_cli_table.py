@@ -18,7 +18,7 @@ from fastloader.cli.sheet import SHEET_WIDTH
 from .conftest import Either
 from .servers.postgres import Database
 from .support import jpeg, simple_rows, table
-from .tiers import few, full
+from .tiers import full
 
 OPTIONS = ["--size", "16x16", "--batch-size", "8"]
 
@@ -178,7 +178,6 @@ def test_check_says_it_in_words(spoilt: str, capsys: pytest.CaptureFixture[str])
     assert "10" in out
 
 
-@few(1)
 def test_what_check_finds_depends_on_the_options(
     spoilt: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -223,7 +222,6 @@ def sheet_of(path: Path) -> np.ndarray[Any, np.dtype[np.int16]]:
         return np.asarray(sheet.convert("RGB"), np.int16)
 
 
-@few(3)
 @pytest.mark.parametrize(
     "options",
     [
@@ -283,7 +281,6 @@ def test_preview_of_another_batch_and_of_fewer_rows(
     assert first["rows"] != again["rows"]
 
 
-@few(1)
 def test_preview_marks_bad_rows_and_says_why(
     spoilt: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -306,7 +303,6 @@ def test_preview_of_two_images_a_row(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert np.abs(right - (0, 0, 200)).max() <= 5
 
 
-@few(1)
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -331,7 +327,6 @@ def test_preview_of_what_there_is_not(
 # ---- what goes wrong on the way ------------------------------------------------------------------
 
 
-@few(1)
 @pytest.mark.parametrize("command", ["plan", "check", "preview"])
 def test_a_table_that_there_is_not_is_one_line(
     either: Either, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -183,7 +183,7 @@ def case(request: pytest.FixtureRequest, cases: Callable[[str], Case]) -> Case:
     return cases(request.param)
 
 
-@few(12)
+@few(4)
 def test_every_epoch_has_the_same_keys_labels_and_pixels_in_the_same_order(
     consumer: Consumer, case: Case
 ) -> None:
@@ -194,6 +194,7 @@ def test_every_epoch_has_the_same_keys_labels_and_pixels_in_the_same_order(
         assert loader.stats().epochs == 3
 
 
+@few(6)
 def test_another_loader_resumes_in_the_middle_of_an_epoch(consumer: Consumer, case: Case) -> None:
     first, second, third = case.epochs
     taken = 2

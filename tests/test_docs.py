@@ -20,7 +20,7 @@ from fastloader import FastLoader, cli
 from .conftest import Either
 from .servers.cluster import free_ports
 from .support import ROOT, jpeg, simple_rows, table
-from .tiers import full
+from .tiers import few, full
 
 tf = pytest.importorskip("tensorflow")
 
@@ -98,6 +98,7 @@ def in_a_process(script: str, folder: Path) -> None:
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
 
 
+@few(3, first="README")
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata's call
 @pytest.mark.parametrize("either", ["postgres"], indirect=True)
 @pytest.mark.parametrize("document", those_with(lambda path: blocks(path, "python")))
@@ -144,6 +145,7 @@ def test_the_python_of_the_documents_has_the_types_that_the_package_says(tmp_pat
     assert done.returncode == 0, done.stdout
 
 
+@few(1, first="README")
 @pytest.mark.parametrize("either", ["postgres"], indirect=True)
 @pytest.mark.parametrize("document", those_with(commands))
 def test_the_commands_of_a_document_run(

@@ -13,7 +13,6 @@ import pytest
 
 from .conftest import Either
 from .support import ROOT, jpeg, simple_rows, table
-from .tiers import few
 
 EXAMPLES = ROOT / "docs" / "examples"
 
@@ -49,7 +48,6 @@ def needs(program: Path) -> None:
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
 
 
-@few(1)
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if "postgres" not in name])
 def test_an_example_runs(name: str, folder: Path) -> None:
     needs(folder / name)

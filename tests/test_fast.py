@@ -27,6 +27,7 @@ from .support import (
     photos,
     unsanitized_environment,
 )
+from .tiers import few
 
 LIMITS = {"max_pixels": 10**8, "max_scans": 100}
 
@@ -90,6 +91,7 @@ VIEWS: dict[str, dict[str, Any]] = {
 }
 
 
+@few(60)
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("size", [12, 30, 60, 120, 250])  # reduced by 8 and by less, down to 1
 @pytest.mark.parametrize("kind", KINDS)

@@ -22,7 +22,6 @@ from .support import (
     needs_sources,
     unsanitized_environment,
 )
-from .tiers import few
 
 pytestmark = needs_sources
 
@@ -55,7 +54,6 @@ def test_the_driver_sees_what_the_sanitizers_see(driver: Path) -> None:
     assert fuzz(driver, 0, 0, [Path("no such file")]) == 0
 
 
-@few(1)
 @pytest.mark.parametrize("seed", range(2))
 def test_no_mutation_of_a_small_image_does_harm(driver: Path, seed: int, tmp_path: Path) -> None:
     files = []

@@ -19,6 +19,8 @@ from .servers.postgres import Database, standby_of
 from .support import simple_rows, table
 from .tiers import full
 
+pytestmark = full
+
 OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "with_keys": True, "seed": 3}
 KEYS = list(range(3, 301, 3))
 
@@ -47,7 +49,6 @@ def table_with_an_empty_batch(path: Path) -> tuple[str, list[int]]:
     return table(path, rows), [key for key in range(1, 37) if key not in bad]
 
 
-@full
 @pytest.mark.parametrize("skips", [False, True])
 def test_multi_worker_mirrored_strategy(small: str, tmp_path: Path, skips: bool) -> None:
     pytest.importorskip("tensorflow", reason="no TensorFlow: untested")
@@ -120,7 +121,6 @@ def test_torch_distributed(small: str, tmp_path: Path) -> None:
         assert [len(batches) for batches in epoch] == [7, 7]
 
 
-@full
 def test_torch_distributed_where_one_host_has_no_good_row_in_a_step(tmp_path: Path) -> None:
     """The hosts take the same number of steps, and every sum is over the same step."""
     pytest.importorskip("torch", reason="no PyTorch: untested")
@@ -131,7 +131,6 @@ def test_torch_distributed_where_one_host_has_no_good_row_in_a_step(tmp_path: Pa
         assert [[len(batch) for batch in host] for host in epoch] == [[8, 8, 2], [8, 0, 2]]
 
 
-@full
 def test_each_host_may_read_a_replica_of_its_own(database: Database, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="no PyTorch: untested")
     url = database.table(simple_rows(100, gap=3))

@@ -17,7 +17,6 @@ import pytest
 from fastloader import ConfigError, FastLoader
 
 from .support import ROOT, jpeg, parts_of, simple_rows, table, unpacked
-from .tiers import few
 
 jax = pytest.importorskip("jax", reason="no JAX: fastloader.adapters.jax is not tested")
 
@@ -50,7 +49,6 @@ def in_ring(loader: FastLoader, array: Any) -> bool:
 # ---- arrays over the ring ------------------------------------------------------------------------
 
 
-@few(2)
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 def test_images_lie_in_the_ring_and_hold_the_loaders_values(

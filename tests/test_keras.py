@@ -16,7 +16,7 @@ import pytest
 from fastloader import ConfigError, FastLoader
 
 from .support import ROOT, jpeg, simple_rows, table
-from .tiers import few, full
+from .tiers import full
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 tf = pytest.importorskip(
@@ -121,7 +121,6 @@ def torch_data() -> Any:
     return pytest.importorskip("torch.utils.data", reason="no PyTorch: its form is untested")
 
 
-@few(3)
 @pytest.mark.filterwarnings("ignore:The structure of `inputs` doesn't match:UserWarning")
 @pytest.mark.filterwarnings("ignore:Your input ran out of data:UserWarning")  # length unknown
 @pytest.mark.parametrize(
@@ -163,7 +162,6 @@ def test_keys_are_never_taken_for_weights_or_targets(
             model("image_data").fit(FORMS[form](loader), verbose=0, shuffle=False)
 
 
-@few(1)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_takes_images_of_its_own_type(small: str, policy: str) -> None:
     keras.mixed_precision.set_global_policy(policy)

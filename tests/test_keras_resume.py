@@ -26,7 +26,7 @@ from fastloader.adapters.keras import Resume
 
 from . import fit_and_resume
 from .small_models import BATCHES, OPTIONS, Steps, fit, model_of, scaled
-from .tiers import few, full
+from .tiers import full
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
@@ -100,7 +100,6 @@ class Crash(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@few(1)
 @pytest.mark.parametrize(("execution", "batch"), [(1, 3), (1, 7), (1, 12), (4, 3), (4, 7), (4, 15)])
 def test_every_step_is_taken_once_wherever_the_last_one_was_saved(
     small: str, tmp_path: Path, execution: int, batch: int
@@ -149,7 +148,6 @@ def test_saving_at_the_end_of_epochs_needs_no_epochs_of_the_loader(
     assert len([*(tmp_path / "r").iterdir()]) == 2, "the weights and where they belong"
 
 
-@few(1)
 @pytest.mark.parametrize("steps", [None, BATCHES, 5])
 def test_the_epochs_after_the_one_that_was_resumed_are_whole(
     small: str, tmp_path: Path, steps: int | None

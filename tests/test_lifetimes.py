@@ -22,7 +22,7 @@ from fastloader import ClosedError, CopyError, FastLoader
 
 from .programs import in_a_fork, run
 from .support import open_files, simple_rows, table, unpacked, wait_until
-from .tiers import few, full
+from .tiers import full
 
 either_way = pytest.mark.parametrize("workers", [0, 2])
 
@@ -219,7 +219,6 @@ def test_a_fork_that_holds_a_batch_keeps_no_pages_of_a_closed_loader(
             os.waitpid(pid, 0)
 
 
-@few(1)
 @either_way
 def test_a_fork_in_a_thread_can_forget_the_loader_whatever_others_were_doing(
     path: str, workers: int

@@ -19,7 +19,6 @@ from fastloader import FastLoader
 from fastloader.transport.ring import ALIGNMENT
 
 from .support import decoded, jpeg, resized, simple_rows, table, unpacked
-from .tiers import few
 
 Make = Callable[..., FastLoader]
 
@@ -61,7 +60,6 @@ def test_every_row_comes_once_in_the_order_of_the_keys(make: Make, small: str) -
         assert np.abs(image - resized(decoded(blob), 16, 16)).max() <= 1
 
 
-@few(1)
 def test_batches_are_full_but_for_the_last(make: Make, small: str) -> None:
     assert [len(images) for images, _ in make(small)] == [8] * 12 + [4]
     assert [len(images) for images, _ in make(small, drop_remainder=True)] == [8] * 12
@@ -154,7 +152,6 @@ def test_labels_of_every_type(make: Make, tmp_path: Path) -> None:
     np.testing.assert_array_equal(whole["v"], vectors)
 
 
-@few(1)
 def test_the_shape_of_a_batch_follows_label_and_with_keys(make: Make, small: str) -> None:
     assert next(iter(make(small, label=None))).shape == (8, 16, 16, 3)
     images = next(iter(make(small, label=None, with_keys=True)))

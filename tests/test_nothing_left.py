@@ -17,7 +17,6 @@ import pytest
 from fastloader import FastLoader, RowError
 
 from .support import is_worker, open_files, simple_rows, table, wait_until
-from .tiers import few
 
 OPTIONS = {"size": (64, 64), "batch_size": 8, "workers": 2}
 
@@ -46,7 +45,6 @@ def shared_memory() -> set[str]:
     return {name for name in os.listdir("/dev/shm") if not name.startswith("PostgreSQL.")}
 
 
-@few(1)
 @pytest.mark.parametrize("end", ENDS)
 def test_nothing_is_left_of_a_program(end: str, small: str, tmp_path: Path) -> None:
     code, sent, expected = ENDS[end]

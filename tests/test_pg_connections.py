@@ -16,7 +16,7 @@ from fastloader.source.postgres.source import PostgresSource
 from .servers.cluster import Cluster, cluster
 from .servers.postgres import Database, standby_of
 from .support import all_keys, jpeg, parts_of
-from .tiers import few, full
+from .tiers import full
 
 ROWS = 600
 KEYS = list(range(1, ROWS + 1))
@@ -58,7 +58,6 @@ def connections(database: Database) -> list[Any]:
     return found
 
 
-@few(1)
 @workers
 def test_a_full_table_of_connections_is_waited_for(filled: Database, workers: int) -> None:
     most = int(filled.execute("SHOW max_connections")[0][0])
@@ -86,7 +85,6 @@ def test_a_table_of_connections_that_stays_full_is_an_error(filled: Database) ->
                 other.close()
 
 
-@few(1)
 @workers
 def test_the_first_connection_waits_for_one_too(filled: Database, workers: int) -> None:
     others = connections(filled)
@@ -97,7 +95,6 @@ def test_the_first_connection_waits_for_one_too(filled: Database, workers: int) 
     timer.join()
 
 
-@few(1)
 @workers
 def test_a_first_connection_that_is_never_had_is_an_error(filled: Database, workers: int) -> None:
     others = connections(filled)
@@ -174,7 +171,6 @@ def test_a_source_of_another_database_is_refused(filled: Database, consistency: 
         other.drop()
 
 
-@few(1)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_failover_to_another_cluster_is_an_error(server: Cluster, workers: int) -> None:
     """The URL names two servers; the second has a table that looks the same."""

@@ -15,7 +15,7 @@ from fastloader import FastLoader, SourceError
 from .servers.cluster import Cluster
 from .servers.postgres import Database
 from .support import jpeg, survey_processes, unpacked, wait_until, worker_processes
-from .tiers import few, full
+from .tiers import full
 
 ROWS = 900
 OPTIONS = {"size": (8, 8), "batch_size": 8, "with_keys": True, "fetch_bytes": 10_000}
@@ -79,7 +79,6 @@ def writer(database: Database, seed: int = 0) -> Iterator[list[int]]:
         thread.join()
 
 
-@few(2)
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_in_a_snapshot_nothing_changes_while_others_write(
     database: Database, url: str, workers: int
@@ -139,7 +138,6 @@ def kill_workers(database: Database, who: str = "fastloader worker%") -> int:
     )
 
 
-@few(1)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("consistency", ["snapshot", "latest"])
 def test_rows_come_once_in_order_though_connections_are_ended(

@@ -36,7 +36,7 @@ from .support import (
     wait_until,
     worker_processes,
 )
-from .tiers import few, full
+from .tiers import full
 
 ROWS = 600
 KEYS = list(range(1, ROWS + 1))
@@ -77,7 +77,6 @@ def test_a_refused_connection_is_an_error_at_once(workers: int) -> None:
             FastLoader(f"postgresql://u@127.0.0.1:{port}/db", workers=workers)
 
 
-@few(1)
 @workers
 def test_a_host_that_says_nothing_is_given_up_in_time(workers: int) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -116,7 +115,6 @@ def test_a_wrong_password_is_an_error_and_shown_nowhere(
     assert wrong not in str(pickle.dumps(e.value))
 
 
-@few(4)
 @workers
 @pytest.mark.parametrize("form", ["url", "dsn", "passfile", "service", "variables"])
 def test_a_password_is_shown_nowhere(
@@ -186,7 +184,6 @@ def test_missing_privileges_are_named_with_what_to_do(filled: Database, workers:
 # ---- a connection that breaks --------------------------------------------------------------------
 
 
-@few(2)
 @workers
 @consistencies
 def test_a_cut_in_the_middle_of_a_fetch_is_survived(
@@ -210,7 +207,6 @@ def test_a_cut_in_the_middle_of_a_fetch_is_survived(
             assert proxy.cuts == 1
 
 
-@few(1)
 @workers
 @consistencies
 def test_a_network_that_goes_silent_is_an_error_in_the_stated_time(
@@ -278,7 +274,6 @@ def test_closing_does_not_wait_for_a_silent_server(filled: Database, workers: in
         loader.close()  # a hang would exceed the test's time limit
 
 
-@few(2)
 @workers
 @consistencies
 def test_a_statement_that_times_out_is_an_error_with_advice(

@@ -51,7 +51,7 @@ def prepared(database: Database, kind: str, values: list[str]) -> str:
     return database.table(rows, columns=columns)
 
 
-@few(6)
+@few(4)
 @pytest.mark.parametrize("consistency", ["snapshot", "latest"])
 @pytest.mark.parametrize("kind", TYPES)
 def test_keys_of_other_types_come_once_and_in_their_order(
@@ -121,7 +121,6 @@ CASTS = {
 }
 
 
-@few(4)
 @pytest.mark.parametrize("kind", CASTS)
 def test_another_type_is_refused_with_a_query_and_an_index_that_serve(
     database: Database, kind: str

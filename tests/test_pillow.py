@@ -25,7 +25,7 @@ from .interrupts import each_place
 from .programs import in_a_fork
 from .small_tiffs import blp, dcx, empty_gif, icns, ico, saved, tiff
 from .support import table
-from .tiers import few, full
+from .tiers import full
 
 Make = Callable[..., FastLoader]
 
@@ -112,7 +112,6 @@ CONTAINERS = {
 }
 
 
-@few(1)
 @pytest.mark.parametrize("format", CONTAINERS)
 def test_files_that_hold_files_of_any_size_are_not_let_in(format: str, tmp_path: Path) -> None:
     assert format in {*Image.ID, *(Image.init() or Image.ID)}
@@ -131,7 +130,6 @@ def test_an_icons_frame_is_held_to_max_pixels(tmp_path: Path) -> None:
     assert reason(ico(LARGE_PNG), max_pixels=36_000_000) == ""
 
 
-@few(1)
 @pytest.mark.parametrize("deflate", [False, True])
 def test_a_tiffs_tile_is_held_to_max_pixels(deflate: bool, tmp_path: Path) -> None:
     """An image of 8 x 8 pixels in a tile of 36 million, which libtiff would decode whole."""
@@ -170,7 +168,6 @@ FACTORS: dict[str, tuple[bytes, float]] = {
 }
 
 
-@few(1)
 @pytest.mark.parametrize("name", FACTORS)
 def test_an_image_takes_what_pillow_needs_and_one_copy(name: str, tmp_path: Path) -> None:
     blob, factor = FACTORS[name]
@@ -256,7 +253,6 @@ def test_a_fork_decodes_while_its_parent_does() -> None:
 # ---- orientation ---------------------------------------------------------------------------------
 
 
-@few(1)
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_tiff_is_turned_if_that_is_asked_for(

@@ -22,7 +22,7 @@ from fastloader.source.protocol import Source
 
 from .servers.postgres import Database
 from .support import all_keys, blobs_of, decoded, jpeg, resized, simple_rows, unpacked
-from .tiers import full
+from .tiers import few, full
 
 SMALL = {"size": (8, 8), "batch_size": 4, "workers": 1}
 
@@ -88,6 +88,7 @@ TYPES = {
 }  # fmt: skip
 
 
+@few(6)
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("kind", TYPES)
 def test_labels_of_every_type(database: Database, kind: str, workers: int) -> None:
@@ -204,6 +205,7 @@ def test_an_array_of_another_shape_is_a_bad_row(database: Database) -> None:
         assert (key, reason[-23:]) == (1, "5 x 2 x uint8 is needed")
 
 
+@few(6)
 @pytest.mark.parametrize(
     ("kind", "value", "delivered"),
     [
@@ -243,6 +245,7 @@ UUIDS = sorted(
 TEXTS = ["", "A", "B", "a", "a b", "a'b", 'a"b', "a,b", "a\\b", "b", "z{}", "é", "日本", "x" * 300]
 
 
+@few(6)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("consistency", ["snapshot", "latest"])
 @pytest.mark.parametrize(

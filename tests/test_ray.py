@@ -20,7 +20,7 @@ from .conftest import Either
 from .ray_rows import check_equal, in_order, loaded, rows_of
 from .servers.postgres import PASSWORD, Database, lock
 from .support import jpeg, photos, simple_rows, table, unpacked, wait_until
-from .tiers import few, full
+from .tiers import full
 
 ray = pytest.importorskip("ray", reason="no Ray: fastloader.adapters.ray is not tested")
 pytest.importorskip("ray.data", reason="no Ray Data: fastloader.adapters.ray is not tested")
@@ -30,6 +30,7 @@ from ray.cluster_utils import Cluster  # noqa: E402
 from fastloader.adapters.ray import NOT_HERE, read  # noqa: E402  # an error without Ray
 
 pytestmark = [
+    full,
     pytest.mark.ray,
     # Warnings of Ray and of the packages that it brings along are not about this package.
     pytest.mark.filterwarnings("ignore"),
@@ -66,14 +67,12 @@ def test_every_row_is_there_once_with_the_loaders_pixels(either: Either) -> None
     assert dataset.count() == 500
 
 
-@full
 @pytest.mark.parametrize("blocks", [1, 7, 1000])
 def test_any_number_of_blocks(small: str, blocks: int) -> None:
     dataset = read(small, **SMALL, override_num_blocks=blocks)
     check_equal(rows_of(dataset), loaded(small, **SMALL))
 
 
-@full
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float16"])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 def test_types_and_layouts(small: str, dtype: str, layout: str) -> None:
@@ -83,7 +82,6 @@ def test_types_and_layouts(small: str, dtype: str, layout: str) -> None:
     check_equal(rows, loaded(small, **options))
 
 
-@full
 def test_columns_are_called_as_in_the_table(tmp_path: Path) -> None:
     vector = np.arange(3, dtype=np.float32)
     rows = [(i, jpeg(seed=i), jpeg(seed=50 + i), f"näme {i}", vector.tobytes(), i % 2, i / 2)
@@ -107,14 +105,12 @@ def test_columns_are_called_as_in_the_table(tmp_path: Path) -> None:
     assert found["w"][order].tolist() == [i / 2 for i in range(10)]
 
 
-@full
 def test_keys_of_text(database: Database) -> None:
     rows = [(f"k{i}", jpeg(seed=i), i) for i in range(20)]
     url = database.table(rows, columns="id text PRIMARY KEY, image_data bytea, label int8")
     check_equal(rows_of(read(url, **SMALL)), loaded(url, **SMALL))
 
 
-@full
 @pytest.mark.parametrize("options", [{"shuffle": True, "shuffle_block": 8}, {}])
 def test_each_execution_is_the_loaders_next_epoch(small: str, options: dict[str, Any]) -> None:
     options = {**SMALL, **options, "fit": "random_crop", "flip": True, "seed": 5}
@@ -130,7 +126,6 @@ def test_each_execution_is_the_loaders_next_epoch(small: str, options: dict[str,
     np.testing.assert_array_equal(later["image_data"], epochs[1]["image_data"])
 
 
-@full
 @pytest.mark.parametrize(
     ("missing", "options"), [("counter", {"shuffle": True}), ("context", {"flip": True})]
 )
@@ -154,7 +149,6 @@ def test_a_ray_that_does_not_count_executions_is_a_warning(
     read(small, **SMALL)
 
 
-@full
 def test_what_ray_offers_works(small: str) -> None:
     images, labels, keys = loaded(small, **SMALL)
     dataset = read(small, **SMALL)
@@ -171,7 +165,6 @@ def test_what_ray_offers_works(small: str) -> None:
     assert "secret" not in repr(dataset)
 
 
-@full
 def test_torch_and_tensorflow_get_tensors(small: str) -> None:
     torch = pytest.importorskip("torch")
     dataset = read(small, **SMALL, layout="NCHW")
@@ -183,7 +176,6 @@ def test_torch_and_tensorflow_get_tensors(small: str) -> None:
         assert images.shape == (50, 3, 16, 24)
 
 
-@full
 def test_tasks_take_what_they_are_given(small: str) -> None:
     dataset = read(small, **SMALL, concurrency=1, ray_remote_args={"num_cpus": 0.5})
     dataset = dataset.map_batches(_with_cpus, batch_size=None, num_cpus=0.5)
@@ -198,7 +190,6 @@ def _with_cpus(batch: dict[str, Any]) -> dict[str, Any]:
 # ---- nodes that die ------------------------------------------------------------------------------
 
 
-@full
 def test_a_node_killed_in_the_middle_loses_and_doubles_nothing(
     cluster: Cluster, tmp_path: Path
 ) -> None:
@@ -250,7 +241,6 @@ def connections(database: Database) -> int:
     )[0][0]
 
 
-@full
 def test_every_execution_sees_the_table_as_it_was(database: Database) -> None:
     url = database.table(simple_rows(200))
     expected = loaded(url, **SMALL)
@@ -269,7 +259,6 @@ def test_every_execution_sees_the_table_as_it_was(database: Database) -> None:
     wait_until(lambda: connections(database) == 0, timeout_s=30)
 
 
-@full
 def test_a_password_does_not_show(cluster: Cluster, database: Database) -> None:
     lock(database.cluster)
     url = database.table(simple_rows(50))
@@ -302,7 +291,6 @@ def causes(error: BaseException | None) -> list[type]:
     return found
 
 
-@full
 def test_a_bad_row_is_a_row_error(tmp_path: Path) -> None:
     dataset = read(with_bad_rows(tmp_path / "t.db"), **SMALL, override_num_blocks=1)
     with pytest.raises(Exception, match="row with key 7: unknown image format") as caught:
@@ -310,7 +298,6 @@ def test_a_bad_row_is_a_row_error(tmp_path: Path) -> None:
     assert any(issubclass(kind, RowError) for kind in causes(caught.value))
 
 
-@full
 @pytest.mark.parametrize("on_error", ["skip", "fill"])
 def test_bad_rows_are_left_out_or_filled(tmp_path: Path, on_error: str) -> None:
     url = with_bad_rows(tmp_path / "t.db")
@@ -321,7 +308,6 @@ def test_bad_rows_are_left_out_or_filled(tmp_path: Path, on_error: str) -> None:
     assert dataset.count() == len(expected[2])
 
 
-@full
 def test_a_file_that_a_node_does_not_have(small: str) -> None:
     dataset = read(small, **SMALL)
     os.rename(small, small + ".away")
@@ -330,7 +316,6 @@ def test_a_file_that_a_node_does_not_have(small: str) -> None:
     assert any(issubclass(kind, SourceError) for kind in causes(caught.value))
 
 
-@full
 def test_a_file_that_was_replaced_is_not_read(small: str, tmp_path: Path) -> None:
     dataset = read(small, **SMALL)
     os.rename(table(tmp_path / "new.db", simple_rows(100, gap=3)), small)
@@ -339,7 +324,6 @@ def test_a_file_that_was_replaced_is_not_read(small: str, tmp_path: Path) -> Non
     assert any(issubclass(kind, SourceError) for kind in causes(caught.value))
 
 
-@full
 def test_mistakes_are_errors_at_once(small: str, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="no such file"):
         read(tmp_path / "nothing.db")
@@ -353,14 +337,12 @@ def test_mistakes_are_errors_at_once(small: str, tmp_path: Path) -> None:
         read(small, dtype="bfloat16")
 
 
-@few(2)
 @pytest.mark.parametrize("name", NOT_HERE)
 def test_what_is_rays_business_is_refused_with_advice(small: str, name: str) -> None:
     with pytest.raises(ConfigError, match=f"^{name} is not for Ray: "):
         read(small, **{name: 1})
 
 
-@full
 def test_the_environment_is_that_of_the_driver(small: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FASTLOADER_URL", small)
     monkeypatch.setenv("FASTLOADER_SIZE", "10,12")
@@ -370,7 +352,6 @@ def test_the_environment_is_that_of_the_driver(small: str, monkeypatch: pytest.M
     assert rows["image_data"].shape == (100, 10, 12, 3)
 
 
-@full
 def test_notes_about_the_table_are_warnings(database: Database) -> None:
     columns = "id int8 NOT NULL, image_data bytea, label int8"
     url = database.table(simple_rows(20), columns=columns)
@@ -382,7 +363,6 @@ def test_notes_about_the_table_are_warnings(database: Database) -> None:
 # ---- how many tasks ------------------------------------------------------------------------------
 
 
-@full
 def test_the_number_of_blocks_comes_from_the_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -29,7 +29,6 @@ from .support import (
     wait_until,
     worker_processes,
 )
-from .tiers import few
 
 OPTIONS: dict[str, Any] = {
     "size": (16, 16), "batch_size": 8, "workers": 2, "shuffle": True, "shuffle_block": 3, "seed": 5,
@@ -61,7 +60,6 @@ def three_epochs(small: str) -> list[Batch]:
 # ---- the same batches ----------------------------------------------------------------------------
 
 
-@few(3)
 @pytest.mark.parametrize("workers", [0, 1, 3, 7])
 @pytest.mark.parametrize("deterministic", [True, False])
 def test_batches_are_the_same_whatever_the_number_of_workers(
@@ -134,7 +132,6 @@ def test_a_loader_without_an_order_has_no_state(small: str) -> None:
 # ---- resuming ------------------------------------------------------------------------------------
 
 
-@few(3)
 @pytest.mark.parametrize("workers", [0, 3])
 @pytest.mark.parametrize("taken", [0, 7, 12, 13, 30])
 def test_another_loader_resumes_with_exactly_the_rest(
@@ -291,7 +288,6 @@ with FastLoader({small!r}, **{OPTIONS!r}) as loader:
 # ---- PostgreSQL ----------------------------------------------------------------------------------
 
 
-@few(2)
 @pytest.mark.parametrize("key", ["int8", "uuid", "text"])
 @pytest.mark.parametrize("block", [1, 8])
 def test_postgres_shuffles_and_resumes_keys_of_every_type(

@@ -10,7 +10,7 @@ import pytest
 from fastloader import FastLoader, PlanError
 
 from .support import simple_rows, table, unpacked
-from .tiers import few, full
+from .tiers import full
 
 OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "with_keys": True, "seed": 3}
 KEYS = list(range(3, 301, 3))
@@ -20,7 +20,6 @@ def epoch_of(loader: FastLoader) -> list[list[int]]:
     return [keys.tolist() for *_, keys in unpacked(loader)]
 
 
-@few(4)
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("shuffle", [False, True])
 @pytest.mark.parametrize("count", [2, 3, 7])

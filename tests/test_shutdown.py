@@ -21,7 +21,7 @@ from .programs import PREAMBLE, run
 from .servers.postgres import Database
 from .servers.proxy import Proxy
 from .support import jpeg, open_files, simple_rows, table, wait_until, worker_processes
-from .tiers import few, full
+from .tiers import full
 
 either_way = pytest.mark.parametrize("workers", [0, 2])
 
@@ -119,7 +119,6 @@ def test_many_loaders_can_be_made_and_closed(path: str, workers: int) -> None:
 # ---- of the training process ---------------------------------------------------------------------
 
 
-@few(1)
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_workers_of_a_silent_server_do_not_outlive_their_parent(
     database: Database, sent: signal.Signals
@@ -220,7 +219,6 @@ print(200)
 }
 
 
-@few(5)
 @either_way
 @pytest.mark.parametrize("end", ENDS)
 def test_the_interpreter_may_end_in_any_way(path: str, workers: int, end: str) -> None:
@@ -228,7 +226,6 @@ def test_the_interpreter_may_end_in_any_way(path: str, workers: int, end: str) -
     assert run(ENDS[end], path, workers, preamble=preamble) == "200\n"
 
 
-@few(2)
 @either_way
 @pytest.mark.parametrize("closed", ["0", "1", "2", "0 1 2"])
 def test_a_program_may_have_closed_its_standard_files(

@@ -17,7 +17,7 @@ from fastloader import FastLoader
 from .conftest import Either
 from .programs import PREAMBLE, run
 from .support import simple_rows, survey_processes, table, wait_until, worker_processes
-from .tiers import few, full
+from .tiers import full
 
 counts_of_workers = pytest.mark.parametrize("workers", [0, 1, 3])
 
@@ -27,7 +27,6 @@ def path(tmp_path: Path) -> str:
     return table(tmp_path / "t.db", simple_rows(200))
 
 
-@few(2)
 @counts_of_workers
 def test_a_handler_may_ask_for_state_and_statistics_at_any_moment(path: str, workers: int) -> None:
     script = """
@@ -52,7 +51,6 @@ def test_a_handler_may_ask_for_state_and_statistics_at_any_moment(path: str, wor
     assert run(script, path, workers) == "ended\n"
 
 
-@few(2)
 @counts_of_workers
 @pytest.mark.parametrize("then", ["pass", "sys.exit(0)"])
 def test_a_handler_may_save_and_close_at_any_moment(path: str, workers: int, then: str) -> None:
@@ -89,7 +87,6 @@ def test_a_handler_may_save_and_close_at_any_moment(path: str, workers: int, the
     assert run(script, path, workers) == "True\n"
 
 
-@few(1)
 @counts_of_workers
 def test_a_finalizer_of_the_garbage_collector_takes_no_lock(path: str, workers: int) -> None:
     """The collector may end an iterator in the middle of anything that holds the loader's lock.
@@ -123,7 +120,6 @@ def test_a_finalizer_of_the_garbage_collector_takes_no_lock(path: str, workers: 
     assert run(script, path, workers) == "ended\n"
 
 
-@few(3)
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1])
 def test_signals_for_the_training_process_do_not_end_its_workers(
     either: Either, sent: signal.Signals

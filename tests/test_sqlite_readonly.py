@@ -18,7 +18,6 @@ from pathlib import Path
 import pytest
 
 from .support import simple_rows, table
-from .tiers import few
 
 WITHOUT_OVERRIDE = ("setpriv", "--bounding-set=-dac_override,-dac_read_search")
 
@@ -125,7 +124,6 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-@few(1)
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_transaction_that_was_interrupted_is_never_read(folder: Path, workers: int) -> None:
     path = table(folder / "t.db", simple_rows(2000))

@@ -22,7 +22,7 @@ from fastloader.transport import messages
 from fastloader.transport.messages import Record
 
 from .support import jpeg, table, unpacked, wait_until, worker_processes
-from .tiers import few, full
+from .tiers import full
 
 ROWS = 400
 
@@ -46,7 +46,6 @@ def keys_of(loader: FastLoader) -> list[int]:
     return [key for *_, keys in unpacked(loader) for key in keys.tolist()]
 
 
-@few(1)
 @pytest.mark.parametrize("seed", range(20))
 def test_keys_come_once_in_order_though_workers_are_killed_at_random(
     loader: FastLoader, seed: int

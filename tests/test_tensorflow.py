@@ -22,7 +22,6 @@ from .support import (
     unpacked,
     worker_processes,
 )
-from .tiers import few
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 tf = pytest.importorskip("tensorflow")
@@ -62,7 +61,6 @@ def in_ring(loader: FastLoader, tensor: Any) -> bool:
 # ---- aliasing ------------------------------------------------------------------------------------
 
 
-@few(3)
 @pytest.mark.parametrize("workers", [0, 1, 2, 3])
 @pytest.mark.parametrize("form", ["from_generator", "older from_generator", "as_dataset"])
 def test_every_batch_that_reaches_tf_data_lies_in_the_ring(
@@ -322,7 +320,6 @@ def test_skipping_in_a_shard_leaves_every_step_and_the_cardinality(
 # ---- images of other types and several columns ---------------------------------------------------
 
 
-@few(2)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 def test_images_of_every_type_arrive_without_a_copy(small: str, dtype: str, layout: str) -> None:

@@ -15,7 +15,6 @@ import pytest
 from fastloader import ConfigError, CopyError, FastLoader
 
 from .support import jpeg, parts_of, table, unpacked
-from .tiers import few
 
 torch = pytest.importorskip("torch", reason="no PyTorch: fastloader.adapters.torch is not tested")
 
@@ -40,7 +39,6 @@ def in_ring(loader: FastLoader, tensor: Any) -> bool:
 # ---- tensors over the ring -----------------------------------------------------------------------
 
 
-@few(3)
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "float16", "bfloat16"])
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 def test_images_are_channels_first_in_the_ring_and_hold_the_loaders_values(
@@ -296,7 +294,6 @@ def test_the_rings_are_registered_once_and_until_the_loader_is_closed(
     assert labels.tolist() == LABELS[:8], "and what was handed out stays valid"
 
 
-@few(1)
 @pytest.mark.parametrize("dtype", ["uint8", "bfloat16"])
 def test_a_slot_is_not_freed_before_the_stream_has_done_with_its_tensors(
     small: str, monkeypatch: pytest.MonkeyPatch, dtype: str

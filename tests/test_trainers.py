@@ -20,7 +20,7 @@ from fastloader import ConfigError, FastLoader
 from .programs import on_hosts
 from .servers.cluster import free_ports
 from .support import simple_rows, table
-from .tiers import few, full
+from .tiers import full
 
 torch = pytest.importorskip("torch", reason="no PyTorch: its trainers are not tested")
 
@@ -62,7 +62,6 @@ class Rows(IterableDataset[Any]):
             yield from zip(images, labels, strict=True)
 
 
-@few(2)
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("collate", [None, list])
 @pytest.mark.parametrize("label", ["label", None])

