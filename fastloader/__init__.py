@@ -17,12 +17,18 @@ from .errors import (
     WorkerDied,
     WorkerError,
 )
+from .fields.array import Array
 from .fields.columns import Column
+from .fields.field import Field
+from .fields.image import Image
+from .fields.number import Number
+from .fields.text import Text
 from .loader import FastLoader
 from .observe.stats import Pictures, Stages, Stats
 from .options.config import Config
 
 __all__ = [
+    "Array",
     "ClosedError",
     "Column",
     "Config",
@@ -32,6 +38,9 @@ __all__ = [
     "FastLoader",
     "FastloaderError",
     "FastloaderWarning",
+    "Field",
+    "Image",
+    "Number",
     "Pictures",
     "PlanError",
     "RowError",
@@ -40,6 +49,7 @@ __all__ = [
     "StateError",
     "Stats",
     "SupersededError",
+    "Text",
     "UsageError",
     "WorkerDied",
     "WorkerError",

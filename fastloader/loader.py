@@ -19,6 +19,8 @@ from .consumer.foreign import Foreign
 from .consumer.progress import fingerprint
 from .errors import ConfigError, CopyError
 from .fields.columns import Column
+from .fields.field import Field
+from .fields.value import Value
 from .frameworks import Frameworks
 from .observe.stats import Stats
 from .options.config import Config, make_config
@@ -68,12 +70,16 @@ class FastLoader(Frameworks, Foreign):
     key : str, default "id"
         The column of unique keys: integers, and in PostgreSQL also UUIDs or text. Use the primary
         key if you can; the `rowid` of an ordinary SQLite table works as well.
-    image : str or list of str, default "image_data"
-        The column of encoded images, or a list of such columns.
+    image : str, list of str or None, default "image_data"
+        The column of encoded images, a list of such columns, or None for a table without images.
+    fields : dict from str to field or None, default None
+        In place of `image`: what a batch holds, as a dict from names to fields such as `Image`,
+        `Number`, `Text` and `Array`. The variable names a file in TOML or JSON.
     label : str, list of str or None, default "label"
         The column of labels, a list of columns, or None for no labels. `"label:int32"` asks for a
         type; a value that does not fit makes its row a bad row. A float may be rounded to a smaller
-        float type.
+        float type. It can also be a field, or a dict from names to fields. With `fields`, the
+        default is None.
     sample_weight : str or None, default None
         The column of each row's weight in the loss. A batch is then `(images, labels, weights)`, as
         Keras takes it.
@@ -231,8 +237,9 @@ class FastLoader(Frameworks, Foreign):
         table: str | None = default("images"),
         query: str | None = default(None),
         key: str = default("id"),
-        image: str | Sequence[str] = default("image_data"),
-        label: str | Sequence[str] | None = default("label"),
+        image: str | Sequence[str] | None = default("image_data"),
+        fields: Mapping[str, Field] | None = default(None),
+        label: str | Sequence[str] | Field | Mapping[str, Field] | None = default("label"),
         sample_weight: str | None = default(None),
         batch_size: int = default(64),
         drop_remainder: bool = default(False),
@@ -455,19 +462,20 @@ class FastLoader(Frameworks, Foreign):
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The columns of labels and sample weights, with their types.
+        """What a batch holds of numbers, text and arrays: inputs, labels, then sample weights.
 
         Examples
         --------
         >>> loader.columns
         (Column(name='label', dtype='int64', shape=()),)
         """
-        return self._delivery.crew.columns
+        schema = self._delivery.crew.schema
+        return tuple(e.column for e in schema.entries if isinstance(e.field, Value))
 
     @property
     def key_column(self) -> Column:
         """The column of keys in a batch. It is int64, or text for UUIDs and text keys."""
-        return self._delivery.crew.key_column
+        return self._delivery.crew.schema.key_column
 
     @property
     def delivery(self) -> Delivery:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import hypothesis
 import pytest
@@ -55,10 +54,11 @@ def database(server: Cluster) -> Iterator[Database]:
 class Either:
     """An empty database of one kind or the other.
 
-    ``url`` is its URL. ``table`` creates the table ``images`` from rows and returns the URL.
+    ``url`` is its URL. ``table`` creates the table ``images`` from rows, with other columns if they
+    are given, and returns the URL.
     """
 
-    def __init__(self, url: str, table: Callable[[Iterable[tuple[Any, ...]]], str]) -> None:
+    def __init__(self, url: str, table: Callable[..., str]) -> None:
         self.url, self.table = url, table
 
 
@@ -69,7 +69,7 @@ def either(
     """For what does not depend on the server's version."""
     if request.param == "sqlite":
         path = str(tmp_path / "either.db")
-        yield Either(path, lambda rows: table(path, rows))
+        yield Either(path, lambda rows, **options: table(path, rows, **options))
         return
     bindir = next((found for found in bindirs() if found is not None), None)
     if bindir is None:

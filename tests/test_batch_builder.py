@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fastloader.batches.schema import IMAGE as IMAGE_PREFIX
+from fastloader.batches.schema import KEYS, Arrays, Schema, stored_image
 from fastloader.errors import RowError
 from fastloader.fields.columns import Column
-from fastloader.fields.slots import KEYS, Arrays, slot_columns, slot_image, stored_image
 from fastloader.fields.values import Values
 from fastloader.options.config import Config, make_config
 from fastloader.plan.keys import Keys
@@ -26,7 +27,7 @@ from fastloader.transport.messages import Filled
 from fastloader.worker.batch_builder import GONE, OF_A_QUERY, Batch, BatchBuilder
 
 LABELS = (Column("label", "int64"), Column("text", "text"))
-IMAGE = slot_image("image_data")
+IMAGE = f"{IMAGE_PREFIX}x image_data"
 BATCH_SIZE = 6
 
 GOOD, BROKEN, NULL, MISSING, CUT = range(5)
@@ -128,7 +129,7 @@ def tables(draw: st.DrawFn) -> Table:
 
 def slot_of(config: Config) -> Arrays:
     """Return a slot with what the batch before has left in it."""
-    columns = slot_columns(config, LABELS, "int64")
+    columns = Schema(config, LABELS, "int64").slot_columns
     shapes = {c.name: (c.shape, c.numpy_dtype) for c in columns if not c.is_text}
     return {
         name: np.full((BATCH_SIZE, *shape), 77, dtype) for name, (shape, dtype) in shapes.items()
@@ -137,7 +138,7 @@ def slot_of(config: Config) -> Arrays:
 
 def built(table: Table, config: Config) -> Iterator[tuple[Arrays, Filled]]:
     """Yield the batches, made of chunks as a producer does it."""
-    builder, slot = BatchBuilder(config, LABELS, "int64"), slot_of(config)
+    builder, slot = BatchBuilder(config, Schema(config, LABELS, "int64")), slot_of(config)
     chunks, chunk, offset, ranges = table.chunks(), None, 0, 0
     for positions in table.batches:
         rows = np.array(positions, int)
@@ -183,8 +184,8 @@ def check(table: Table, batch: int, arrays: Arrays, filled: Filled, *, is_kept: 
     assert all(reason.startswith(REASONS[CUT]) for _, reason in filled.partial)
     assert filled.passed_over == sum(k not in keys for part in table.read(batch) for k in part)
     assert arrays[KEYS].tolist() == delivered
-    assert arrays["label"].tolist() == [0 if key in bad else 10 * key for key in delivered]
-    assert filled.text == {"text": ["" if key in bad else f"row {key}" for key in delivered]}
+    assert arrays["y label"].tolist() == [0 if key in bad else 10 * key for key in delivered]
+    assert filled.text == {"y text": ["" if key in bad else f"row {key}" for key in delivered]}
     levels = dict(zip(delivered, arrays[IMAGE].reshape(-1).tolist(), strict=True))
     for key in set(delivered).difference(partial):
         assert levels[key] == (0 if key in bad else key % 251)
@@ -234,7 +235,7 @@ def test_a_query_may_be_why_rows_are_gone() -> None:
 def test_cached_rows_come_between_those_that_were_added(tmp_path: Any) -> None:
     """What a cache keeps of a random column is made into the batch's images at the end."""
     config = options(cache=str(tmp_path), flip=True, on_error="fill", with_keys=True)
-    builder, slot = BatchBuilder(config, LABELS, "int64"), slot_of(config)
+    builder, slot = BatchBuilder(config, Schema(config, LABELS, "int64")), slot_of(config)
     table = Table(np.arange(2, 4), [[0, 1]], {2: GOOD, 3: BROKEN}, [9])
     batch: Batch = builder.begin(slot, table.keys, rows=4, epoch=0, next_range=1)
     (chunk,) = table.chunks()
@@ -242,17 +243,17 @@ def test_cached_rows_come_between_those_that_were_added(tmp_path: Any) -> None:
     assert not builder.wants_rows(batch)
     keys = np.array([9, 2, 8, 3])
     targets = batch.targets
-    stored, _ = stored_image("image_data")
+    stored, _ = stored_image(Schema(config, LABELS, "int64").images[0][0])
     # As the cache does it: the decoded rows go to places 1 and 3, the cached ones to 0 and 2.
     for target in targets.values():
         target[3], target[1] = target[1], target[0]
     for at in (0, 2):
-        targets[stored][at], targets["label"][at], targets["text"][at] = 100 + at, -at, "cached"
+        targets[stored][at], targets["y label"][at], targets["y text"][at] = 100 + at, -at, "cached"
     builder.spread(batch, [1, 3], keys)
     builder.finish_images(batch)
     filled = builder.settle(batch)
     assert [key for key, _ in filled.bad] == [3]
     assert slot[KEYS][:4].tolist() == [9, 2, 8, 3]
-    assert slot["label"][:4].tolist() == [0, 20, -2, 0]
+    assert slot["y label"][:4].tolist() == [0, 20, -2, 0]
     assert slot[IMAGE][:4].reshape(-1).tolist() == [100, 2, 102, 0]
-    assert filled.text == {"text": ["cached", "row 2", "cached", ""]}
+    assert filled.text == {"y text": ["cached", "row 2", "cached", ""]}

@@ -141,9 +141,13 @@ def test_every_option_of_the_loader_is_an_argument_with_its_meaning(
 
 
 @pytest.mark.parametrize("name", [name for name in OPTIONS if name != "url"])
-def test_the_help_of_an_option_has_its_default_and_an_example_as_they_are_typed(name: str) -> None:
+def test_the_help_of_an_option_has_its_default_and_an_example_as_they_are_typed(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     option = OPTIONS[name]
     typed, example = as_typed(option), EXAMPLES[name].strip("'")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / EXAMPLES["fields"]).write_text('[age]\nkind = "Number"\n')
     for text in (typed, example):
         option.check(option.parse(text, source=name), source=name)
     given = option.check(option.parse(typed, source=name), source=name)
@@ -169,7 +173,7 @@ def test_the_usage_of_a_command_is_a_line(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit):
         cli.main(["preview", "--help"])
     first = capsys.readouterr().out.splitlines()[0]
-    assert first == "usage: fastloader preview [OPTION ...] -o FILE [URL]"
+    assert first == "usage: fastloader preview [OPTION ...] [URL]"
 
 
 def test_the_loaders_options_are_read_as_their_variables_are(
@@ -242,7 +246,7 @@ def test_only_options_are_put_as_they_are_typed(message: str, typed: str) -> Non
         (["check", "x.db", "--shuffle"], "no option --shuffle here: check reads every row"),
         (["preview", "--on-error=skip", "x.db", "-o", "x.png"], "here: preview draws one batch"),
         (["tune", "--trace", "x.json"], "no option --trace here: this command has no use"),
-        (["preview", "x.db"], "the following arguments are required: -o/--output"),
+        (["ingest"], "the following arguments are required: FOLDER"),
         (["plan", "x.db", "y.db"], "unrecognized arguments: y.db"),
         (["preview", "x.db", "-o", "x.gif"], "x.gif must end in .png, .jpg, .jpeg or .webp"),
         (["bench", "x.db", "-o", "x.jpg"], "x.jpg must end in .png, .svg or .pdf"),

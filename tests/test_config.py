@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastloader
 from fastloader.errors import ConfigError
 from fastloader.fields.columns import Column
-from fastloader.fields.slots import image_column
 from fastloader.options.config import Config, make_config
 from fastloader.options.url import DatabaseUrl, parse_dsn, parse_url
 from fastloader.system import machine
@@ -80,15 +80,15 @@ def test_defaults() -> None:
 
 
 def test_image_names_one_column_or_several_in_order() -> None:
-    assert make().images == ("image_data",)
-    assert (make(image="i").image, make(image="i").images) == ("i", ("i",))
+    assert make().images == (fastloader.Image("image_data"),)
+    assert (make(image="i").image, make(image="i").image_columns) == ("i", ("i",))
     for given in (["right", "left"], ("right", "left")):
         config = make(image=given)
-        assert (config.image, config.images) == (("right", "left"), ("right", "left"))
+        assert (config.image, config.image_columns) == (("right", "left"), ("right", "left"))
         assert unpack(pack(config), Config) == config
-    assert make(image=["i"]).images == ("i",)
+    assert make(image=["i"]).image_columns == ("i",)
     assert make({"FASTLOADER_IMAGE": "left, right"}).image == ("left", "right")
-    assert make({"FASTLOADER_IMAGE": "none"}).image == "none"  # there is no loader without images
+    assert make({"FASTLOADER_IMAGE": "none"}).image is None
 
 
 def test_every_option_has_a_variable() -> None:
@@ -110,7 +110,14 @@ def test_every_option_has_a_variable() -> None:
     # Nor can there be a cache of what is read as it is.
     cached = make(environ={"FASTLOADER_CACHE": "kept", "FASTLOADER_CACHE_BYTES": "1000"})
     assert (cached.cache, cached.cache_bytes) == ("kept", 1000)
-    covered = {*FULL_ENVIRONMENT, "FASTLOADER_QUERY", "FASTLOADER_CACHE", "FASTLOADER_CACHE_BYTES"}
+    # A field says what an image is, in place of the image options.
+    covered = {
+        *FULL_ENVIRONMENT,
+        "FASTLOADER_FIELDS",
+        "FASTLOADER_QUERY",
+        "FASTLOADER_CACHE",
+        "FASTLOADER_CACHE_BYTES",
+    }
     assert covered == {f"FASTLOADER_{f.name.upper()}" for f in dataclasses.fields(Config)}
 
 
@@ -201,7 +208,7 @@ def test_none_and_auto_in_the_environment_are_none() -> None:
         ({"label": "a:complex64"}, "'complex64' cannot be the type of a label"),
         ({"key": ""}, "must be a name"),
         ({"image": ""}, "image='' must be a name"),
-        ({"image": None}, "image=None must be a name"),
+        ({"image": None, "label": None}, "nothing to deliver: name an image, fields or a label"),
         ({"image": []}, r"image=\[\] must name at least one column"),
         ({"image": ["a", "b", "a"]}, "none of them twice"),
         ({"image": ["a", ""]}, r"image=\['a', ''\] must be a name"),
@@ -345,12 +352,12 @@ def test_image_options_are_one_for_all_columns_or_one_for_each() -> None:
         layout="NCHW",
         dtype={"left": np.float32},
     )
-    left, depth = map(config.image_options, config.images)
-    assert (left["size"], depth["size"]) == ((32, 48), (16, 24))
-    assert (left["channels"], depth["channels"]) == (3, 1)
-    assert left["layout"] == depth["layout"] == "NCHW"
-    assert image_column(config, "left") == Column("left", "float32", (3, 32, 48))
-    assert image_column(config, "depth") == Column("depth", "uint8", (1, 16, 24))
+    left, depth = config.images
+    assert (left.size, depth.size) == ((32, 48), (16, 24))
+    assert (left.channels, depth.channels) == (3, 1)
+    assert left.layout == depth.layout == "NCHW"
+    assert left.delivered("left") == Column("left", "float32", (3, 32, 48))
+    assert depth.delivered("depth") == Column("depth", "uint8", (1, 16, 24))
     assert unpack(pack(config), Config) == config
 
 

@@ -112,7 +112,7 @@ def as_torch() -> Consumer:
     from fastloader.adapters.torch import as_torch
 
     def as_numpy(loader: FastLoader, tensor: Any, image: str | None) -> Any:
-        if image is not None and loader.config.image_options(image)["layout"] == "NHWC":
+        if image is not None and loader.config.inputs[image].layout == "NHWC":
             tensor = tensor.permute(0, 2, 3, 1)
         return (tensor.view(torch.int16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
 

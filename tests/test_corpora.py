@@ -17,20 +17,20 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, features
 
+import fastloader
 from fastloader.errors import KERNEL_STATUS
 from fastloader.fields._kernel import Decoder
-from fastloader.fields.image import ImageDecoder
+from fastloader.fields.context import Context
+from fastloader.fields.image_decoder import ImageDecoder
 from fastloader.fields.values import Values
-from fastloader.options.config import Config
-from fastloader.options.url import DatabaseUrl
 
 from .small_images import SMALL_IMAGES
 from .support import DATA, needs_data, resized
 
 LIMITS = {"max_pixels": 50_000_000, "max_scans": 100}
 SIZE = 64
-CONFIG = Config(DatabaseUrl("sqlite:///none.db"), size=(SIZE, SIZE), max_pixels=50_000_000)
-KEYS = np.zeros(1, np.int64)
+FIELD = fastloader.Image("image_data", size=(SIZE, SIZE), max_pixels=50_000_000)
+KEYS = np.zeros(1, np.uint64)
 
 # What Pillow reads and we do not, or not so, and why.
 CHECKSUM = "the checksum of its pixels is wrong: Pillow does not look, libpng refuses it too"
@@ -101,7 +101,7 @@ def files() -> list[Path]:
 def test_every_file_gives_pillows_pixels_or_a_reason(
     record_property: Callable[[str, str], None],
 ) -> None:
-    decoder = ImageDecoder("image_data", CONFIG)
+    decoder = ImageDecoder(FIELD, Context())
     pixels = np.empty((1, SIZE, SIZE, 3), np.uint8)
     outcomes: dict[str, Counter[str]] = defaultdict(Counter)
     disagreements = []

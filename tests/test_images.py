@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
+import fastloader
 from fastloader import FastLoader, RowError
-from fastloader.fields.image import ImageDecoder
+from fastloader.fields.context import Context
+from fastloader.fields.image_decoder import ImageDecoder
 from fastloader.fields.values import Values
-from fastloader.options.config import Config
-from fastloader.options.url import DatabaseUrl
 from fastloader.plan.keys import key_numbers
 
 from .small_images import SMALL_IMAGES, encoded
@@ -240,9 +240,9 @@ def test_wherever_an_image_is_cut_what_came_is_right_and_the_rest_gray_or_it_is_
     name: str,
 ) -> None:
     blob = SMALL_IMAGES[name]
-    decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", size=(17, 23)))
+    decoder = ImageDecoder(fastloader.Image("i", size=(17, 23)), Context())
     whole = np.zeros((1, 17, 23, 3), np.uint8)
-    keys = np.zeros(1, np.int64)
+    keys = np.zeros(1, np.uint64)
     assert decoder.decode(Values.of([blob]), whole, keys, 0) == ({}, {})
     outcomes = set()
     for end in range(1, len(blob) - 2, 3):
@@ -301,7 +301,7 @@ def test_vector_instructions_can_be_done_without(
     loader = make(url)
     [(same, _)] = loader
     np.testing.assert_array_equal(images, same)
-    assert ImageDecoder("image_data", loader.config).simd == "portable"
+    assert ImageDecoder(loader.config.images[0], loader.config.context).simd == "portable"
 
 
 @pytest.mark.parametrize("format", WHOLE_IMAGES)
@@ -309,9 +309,9 @@ def test_whether_a_cut_image_can_be_shown_does_not_depend_on_the_crop(format: st
     """Otherwise an epoch could fail at a row that was fine in the epoch before."""
     blob = CUT_IMAGES[format]
     options = {"fit": "random_crop", "scale": (0.05, 0.3), "size": (8, 8)}
-    decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", **options))
+    decoder = ImageDecoder(fastloader.Image("i", **options), Context())
     pixels = np.zeros((1, 8, 8, 3), np.uint8)
-    keys = np.array([1], np.int64)
+    keys = np.array([1], np.uint64)
     outcomes = [decoder.decode(Values.of([blob]), pixels, keys, epoch) for epoch in range(100)]
     assert [bad for bad, _ in outcomes if bad] == []
     assert sum(bool(partial) for _, partial in outcomes) > 50
@@ -322,11 +322,11 @@ def test_whether_a_cut_image_can_be_shown_does_not_depend_on_the_crop(format: st
 def test_the_more_of_an_image_came_the_better_it_is(format: str) -> None:
     """It is bad at first, then partial, then whole."""
     blob = WHOLE_IMAGES[format]
-    decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", size=(8, 8)))
+    decoder = ImageDecoder(fastloader.Image("i", size=(8, 8)), Context())
     pixels = np.zeros((1, 8, 8, 3), np.uint8)
     ranks = []
     for end in range(13, len(blob) + 1, 7):
-        bad, partial = decoder.decode(Values.of([blob[:end]]), pixels, np.zeros(1, np.int64), 0)
+        bad, partial = decoder.decode(Values.of([blob[:end]]), pixels, np.zeros(1, np.uint64), 0)
         ranks.append(0 if bad else 1 if partial else 2)
     assert ranks == sorted(ranks)
     assert {0, 1} <= set(ranks)
@@ -335,8 +335,8 @@ def test_the_more_of_an_image_came_the_better_it_is(format: str) -> None:
 def test_an_image_whose_data_ends_before_its_end_marker_is_partial_too() -> None:
     """Repair tools write such files."""
     blob = CUT_IMAGES["JPEG"] + b"\xff\xd9"
-    decoder = ImageDecoder("i", Config(DatabaseUrl("sqlite:///x"), image="i", size=(8, 8)))
+    decoder = ImageDecoder(fastloader.Image("i", size=(8, 8)), Context())
     bad, partial = decoder.decode(
-        Values.of([blob]), np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, int), 0
+        Values.of([blob]), np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, np.uint64), 0
     )
     assert (bad, list(partial)) == ({}, [0])

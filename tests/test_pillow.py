@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps, features
 
+import fastloader
 from fastloader import ConfigError, FastLoader, RowError
 from fastloader.fields import pillow
-from fastloader.fields.image import ImageDecoder
+from fastloader.fields.context import Context
+from fastloader.fields.image_decoder import ImageDecoder
 from fastloader.fields.values import Values
-from fastloader.options.config import make_config
 
 from .interrupts import each_place
 from .programs import in_a_fork
@@ -50,9 +51,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
 
 def reason(blob: bytes, **options: Any) -> str:
     """Return why the image is bad, or an empty string."""
-    config = make_config({"url": "x.db", "image": "i", "size": (8, 8), **options}, {})
-    images = np.zeros((1, 8, 8, 3), np.uint8)
-    bad, _ = ImageDecoder("i", config).decode(Values.of([blob]), images, np.zeros(1, np.int64), 0)
+    images, numbers = np.zeros((1, 8, 8, 3), np.uint8), np.zeros(1, np.uint64)
+    decoder = ImageDecoder(fastloader.Image("i", size=(8, 8), **options), Context())
+    bad, _ = decoder.decode(Values.of([blob]), images, numbers, 0)
     return bad.get(0, "")
 
 
@@ -67,21 +68,22 @@ PEAK = """
 import re, sys
 import numpy as np
 from PIL import Image
-from fastloader.options.config import make_config
-from fastloader.fields.image import ImageDecoder
+import fastloader
+from fastloader.fields.context import Context
+from fastloader.fields.image_decoder import ImageDecoder
 from fastloader.fields.values import Values
 
 def peak():  # ru_maxrss is that of the parent at first
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 
 Image.init()
-options = {"url": "x.db", "image": "i", "size": (8, 8), "max_pixels": int(sys.argv[2])}
-decoder = ImageDecoder("i", make_config(options, {}))
+field = fastloader.Image("i", size=(8, 8), max_pixels=int(sys.argv[2]))
+decoder = ImageDecoder(field, Context())
 images = np.zeros((1, 8, 8, 3), np.uint8)
 values = Values.of([open(sys.argv[1], "rb").read()])
 len(values.value(0))  # the blob's own copy does not count
 before = peak()
-bad, _ = decoder.decode(values, images, np.zeros(1, np.int64), 0)
+bad, _ = decoder.decode(values, images, np.zeros(1, np.uint64), 0)
 print(peak() - before, bad.get(0, ""))
 """
 

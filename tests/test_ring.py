@@ -9,16 +9,16 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from fastloader.batches.schema import IMAGE
 from fastloader.errors import ConfigError
 from fastloader.fields.columns import Column
-from fastloader.fields.slots import slot_image
 from fastloader.transport import messages, ring
 from fastloader.transport.memory import create_memory
 from fastloader.transport.messages import Record
 from fastloader.transport.pipes import Channel, PipeBroken, socket_pair
 from fastloader.transport.ring import Layout, Ring
 
-IMAGES = slot_image("photo")
+IMAGES = f"{IMAGE}x photo"
 COLUMNS = [
     Column(IMAGES, "uint8", (5, 7, 3)),
     Column("flag", "bool"),

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, features
 
+import fastloader
 from fastloader.fields import pillow
-from fastloader.fields.image import ImageDecoder
-from fastloader.fields.slots import image_column
-from fastloader.options.config import make_config
+from fastloader.fields.context import Context
+from fastloader.fields.image_decoder import ImageDecoder
+from fastloader.fields.values import Values
 
 from .small_tiffs import EXTRA, saved, tiff
 
@@ -22,10 +23,10 @@ needs_jpeg_2000 = pytest.mark.skipif(not features.check("jpg_2000"), reason="not
 
 def decoded(blob: bytes, height: int, width: int, **options: Any) -> NDArray[np.uint8] | str:
     """Return the image at its own size, or why it is bad."""
-    config = make_config({"url": "x.db", "image": "i", "size": (height, width), **options}, {})
-    decoder = ImageDecoder("i", config)
-    images = np.zeros((1, *image_column(config, "i").shape), np.uint8)
-    bad, partial = decoder.decode([blob], images, np.zeros(1, np.int64), 0)
+    field = fastloader.Image("i", size=(height, width), **options)
+    images = np.zeros((1, *field.delivered("i").shape), np.uint8)
+    decoder = ImageDecoder(field, Context())
+    bad, partial = decoder.decode(Values.of([blob]), images, np.zeros(1, np.uint64), 0)
     assert not partial
     return bad[0] if bad else images[0]
 
@@ -203,10 +204,10 @@ def test_a_palette_comes_through_where_nothing_is_lost_or_it_is_no_mask(
 def test_a_palette_is_a_mask_too_where_a_cache_keeps_colors(format: str) -> None:
     file = io.BytesIO()
     Image.open(io.BytesIO(TWO_CLASSES)).save(file, format)
-    options = {"filter": "nearest", "channels": 1, "flip": True, "cache": "ram"}
-    config = make_config({"url": "x.db", "image": "i", "size": (9, 13), **options}, {})
+    field = fastloader.Image("i", size=(9, 13), filter="nearest", channels=1, flip=True)
+    decoder = ImageDecoder(field, Context(is_cached=True))
     images = np.zeros((1, 9, 13, 3), np.uint8)
-    bad, _ = ImageDecoder("i", config).decode([file.getvalue()], images, np.zeros(1, np.int64), 0)
+    bad, _ = decoder.decode(Values.of([file.getvalue()]), images, np.zeros(1, np.uint64), 0)
     assert f"{format}: a palette's numbers would become luma" in bad[0]
 
 

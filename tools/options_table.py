@@ -1,29 +1,32 @@
 """Write the documentation that is made of the table of options.
 
-``python tools/options_table.py`` writes the parameters in the docstring of ``FastLoader`` and the
-tables of docs/reference/options.md. ``--check`` writes nothing: it names the files that are not
-current and ends with 1 if there are any.
+``python tools/options_table.py`` writes the parameters in the docstrings of ``FastLoader`` and of
+the fields, and the tables of docs/reference/options.md. ``--check`` writes nothing: it names the
+files that are not current and ends with 1 if there are any.
 """
 
 from __future__ import annotations
 
 import sys
 import textwrap
+from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 
-from fastloader.options.option import Option
+from fastloader import Array, Image, Number, Text
+from fastloader.checks.option import Option, options_of
 from fastloader.options.table import OPTIONS
 
 ROOT = Path(__file__).resolve().parent.parent
 LOADER = ROOT / "fastloader" / "loader.py"
+FIELDS = ROOT / "fastloader" / "fields"
 PAGE = ROOT / "docs" / "reference" / "options.md"
 
 
-def parameters() -> str:
+def parameters(options: Mapping[str, Option]) -> str:
     """Return the entries of a docstring's "Parameters" section, in NumPy's style."""
     lines = []
-    for option in OPTIONS.values():
+    for option in options.values():
         default = f", default {option.default_text}" if option.default_text else ""
         lines.append(f"    {option.name} : {option.type}{default}")
         indent = " " * 8
@@ -80,8 +83,13 @@ def written() -> dict[Path, str]:
     """Return the files as they must be."""
     section = "    Parameters\n    ----------\n", "\n    Raises\n    ------\n"
     marks = "<!-- made by tools/options_table.py: -->\n\n", "\n<!-- end -->\n"
+    made = {
+        FIELDS / f"{kind.__name__.lower()}.py": options_of(kind)
+        for kind in (Image, Number, Text, Array)
+    }
     return {
-        LOADER: between(LOADER.read_text(), *section, parameters()),
+        LOADER: between(LOADER.read_text(), *section, parameters(OPTIONS)),
+        **{path: between(path.read_text(), *section, parameters(of)) for path, of in made.items()},
         PAGE: between(PAGE.read_text(), *marks, tables()),
     }
 

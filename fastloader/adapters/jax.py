@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 
 from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError
-from ..fields.batch import arranged
 from ..fields.columns import Column
-from ..fields.slots import image_column
 
 try:
     import jax
@@ -63,13 +61,7 @@ class Batches:
     def __init__(self, loader: BatchSource, sharding: Any) -> None:
         self._loader = loader
         self._sharding = sharding
-        config = loader.config
-        self._columns = arranged(
-            config,
-            {image: image_column(config, image) for image in config.images},
-            {column.name: column for column in loader.columns},
-            replace(loader.key_column, name=config.key) if config.with_keys else None,
-        )
+        self._columns = loader.delivery.crew.schema.arranged(lambda entry: entry.column)
         if sharding is not None:
             for column in jax.tree.leaves(self._columns):
                 if not column.is_text:

@@ -24,9 +24,9 @@ except ImportError as error:
         f"'fastloader[tensorflow]'"
     ) from error
 
+from ..batches.schema import leaves_out_empty
 from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError, StateError
-from ..fields.batch import leaves_out_empty
 
 _END_OF_EPOCH = object()
 """The value of ``model.stop_training``, instead of True, that ends only the current epoch."""

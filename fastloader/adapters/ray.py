@@ -23,9 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..batches.schema import Arrays, Schema
 from ..errors import ConfigError, FastloaderWarning, SourceError
-from ..fields.columns import Column
-from ..fields.slots import KEYS, Arrays, slot_columns, slot_image
 from ..options.config import Config, make_config
 from ..options.variables import warn_of_unknown_variables
 from ..plan.keys import Keys
@@ -167,7 +166,7 @@ def _config(given: dict[str, Any]) -> Config:
     warn_of_unknown_variables(stacklevel=3)
     config = make_config(given)
     for image in config.images:
-        if config.image_options(image)["dtype"] == "bfloat16":
+        if image.dtype == "bfloat16":
             raise ConfigError(
                 'dtype="bfloat16" is not a type of Arrow, in which Ray keeps its blocks: pass '
                 '"float16", or "uint8" and convert on the GPU'
@@ -177,7 +176,7 @@ def _config(given: dict[str, Any]) -> Config:
 
 
 def _epochs_differ(config: Config) -> bool:
-    return config.shuffle or any(map(config.is_random, config.images))
+    return config.shuffle or any(image.is_random for image in config.images)
 
 
 def _executions_are_counted() -> bool:
@@ -233,7 +232,8 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
         self._found = found
         self._keys = keys
         self._holder = holder
-        fixed = [column for column in _columns(config, found) if not column.is_text]
+        self._schema = schema = _schema(config, found)
+        fixed = [entry.column for entry in schema.entries if not entry.column.is_text]
         self._row_bytes = sum(column.row_bytes for column in fixed)
 
     def get_name(self) -> str:
@@ -261,7 +261,7 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
         # Without a context Ray only wants to know how many tasks there are. :func:`read` has warned
         # if a context has no counter.
         epoch = self._epoch + getattr(data_context, EXECUTION_COUNTER, 0)
-        schema = _block(config, _arrays(_columns(config, self._found), 0)).schema
+        schema = _block(self._schema, _arrays(self._schema, 0)).schema
         tasks = []
         for batch in range(len(plan)):
             task = Task(config, self._found, self._keys, self._holder, epoch, batch)
@@ -310,11 +310,11 @@ class Task:
             config, keys, found.columns, snapshot=found.snapshot, identity=found.identity,
             worker=self.batch, workers=batches,
         )  # fmt: skip
-        columns = _columns(config, found)
-        arrays = _arrays(columns, config.batch_size)
+        schema = _schema(config, found)
+        arrays = _arrays(schema, config.batch_size)
         try:
             producer.start(self.epoch, self.batch, last_epoch=self.epoch)
-            filled = producer.fill({c.name: arrays[c.name] for c in columns if not c.is_text})
+            filled = producer.fill({n: its for n, its in arrays.items() if its.dtype != object})
         finally:
             producer.close()
         assert filled is not None
@@ -324,27 +324,30 @@ class Task:
             logger.warning("%s: %d more bad rows", config.where, len(filled.bad) - MOST_SAID)
         delivered = {name: values[: filled.rows] for name, values in arrays.items()}
         texts = {name: np.array(values, object) for name, values in filled.text.items()}
-        yield _block(config, {**delivered, **texts})
+        yield _block(schema, {**delivered, **texts})
 
 
-def _columns(config: Config, found: Survey) -> list[Column]:
-    """Return the columns of a block, named as in a slot."""
-    return slot_columns(config, found.columns, found.key_dtype)
+def _schema(config: Config, found: Survey) -> Schema:
+    """Return what a block holds. Raises ConfigError if two of its columns have the same name."""
+    schema = Schema(config, found.columns, found.key_dtype)
+    names = [entry.name for entry in schema.entries]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"two columns of a block have the name {name!r}: rename a field")
+    return schema
 
 
-def _arrays(columns: list[Column], rows: int) -> Arrays:
+def _arrays(schema: Schema, rows: int) -> Arrays:
+    columns = {entry.slot: entry.column for entry in schema.entries}
     return {
-        column.name: np.empty(
-            (rows, *column.shape), object if column.is_text else column.numpy_dtype
-        )
-        for column in columns
+        slot: np.empty((rows, *column.shape), object if column.is_text else column.numpy_dtype)
+        for slot, column in columns.items()
     }
 
 
-def _block(config: Config, arrays: Arrays) -> pa.Table:
-    """Return the arrays as an Arrow table, with the names of the table. Pixels are not copied."""
-    names = {**{slot_image(image): image for image in config.images}, KEYS: config.key}
-    return pa.table({names.get(name, name): _arrow(array) for name, array in arrays.items()})
+def _block(schema: Schema, arrays: Arrays) -> pa.Table:
+    """Return the arrays as an Arrow table, with the names of a batch. Pixels are not copied."""
+    return pa.table({entry.name: _arrow(arrays[entry.slot]) for entry in schema.entries})
 
 
 def _arrow(array: NDArray[Any]) -> Any:

@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..batches.schema import Entry, leaves_out_empty
 from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError
-from ..fields.batch import arranged, leaves_out_empty
-from ..fields.columns import Column
-from ..fields.slots import image_column
 from ..transport.messages import Turn
 
 if TYPE_CHECKING:
@@ -38,18 +36,14 @@ def output_signature(loader: BatchSource) -> Any:
     # Otherwise the number of rows may differ from batch to batch.
     rows = config.batch_size if config.drop_remainder and config.on_error != "skip" else None
 
-    def spec(column: Column, name: str | None = None) -> Any:
+    def spec(entry: Entry) -> Any:
+        column, name = entry.column, entry.name if entry.part == "x" else None
+        if config.has_single_image and entry.part == "x" and entry.field is not None:
+            name = "images"
         dtype = tf.string if column.is_text else column.dtype
         return tf.TensorSpec((rows, *column.shape), dtype, name=name)
 
-    single = isinstance(config.image, str)
-    images = {
-        image: spec(image_column(config, image), "images" if single else image)
-        for image in config.images
-    }
-    columns = {column.name: spec(column) for column in loader.columns}
-    keys = spec(loader.key_column, config.key) if config.with_keys else None
-    return arranged(config, images, columns, keys)
+    return loader.delivery.crew.schema.arranged(spec)
 
 
 def output_types(loader: BatchSource) -> Any:

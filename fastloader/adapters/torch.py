@@ -14,10 +14,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from ..batches.schema import Entry
 from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError, CopyError
-from ..fields.batch import arranged
-from ..fields.columns import Column
+from ..fields.image import Image
 
 try:
     import torch
@@ -94,13 +94,7 @@ class _Batches(torch.utils.data.IterableDataset):  # type: ignore[misc]  # mypy 
         self._pinned = pinned
         # Whether the caller that takes batches ahead asks for a state before it does so.
         self._is_asked_in_time = False
-        config = loader.config
-        self._converters = arranged(
-            config,
-            {image: _of_images(config.image_options(image)["layout"]) for image in config.images},
-            {column.name: _of_column(column) for column in loader.columns},
-            _of_column(loader.key_column) if config.with_keys else None,
-        )
+        self._converters = loader.delivery.crew.schema.arranged(_converter)
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -191,12 +185,10 @@ def _callers(module: str) -> list[Any]:
 Converter = Callable[[NDArray[Any], Views], Any]
 
 
-def _of_images(layout: str) -> Converter:
-    return _channels_first if layout == "NHWC" else _tensor
-
-
-def _of_column(column: Column) -> Converter:
-    return _texts if column.is_text else _tensor
+def _converter(entry: Entry) -> Converter:
+    if isinstance(entry.field, Image) and entry.field.layout == "NHWC":
+        return _channels_first
+    return _texts if entry.column.is_text else _tensor
 
 
 def _texts(array: NDArray[Any], views: Views) -> Any:  # noqa: ARG001

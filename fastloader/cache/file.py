@@ -44,6 +44,7 @@ from numpy.typing import NDArray
 from .._version import __version__
 from ..fields import _kernel
 from ..fields.columns import Column
+from ..fields.image import Image
 from ..options.config import Config
 from ..plan.keys import Keys, digest
 from ..plan.order import Positions
@@ -80,7 +81,12 @@ def name_of(config: Config, keys: Keys, columns: Sequence[Column], state: str) -
     state
         The state of the table, from :meth:`fastloader.source.protocol.Source.state`.
     """
-    images = {image: config.decoder_options(image) for image in config.images}
+    images = {
+        f"{part} {name}": field.decoder_options(is_cached=True)
+        for part, fields in config.fields_by_part
+        for name, field in fields.items()
+        if isinstance(field, Image)
+    }
     rows = [config.table, config.query, config.key, config.max_blob_bytes]
     options = [*rows, config.worker_imports, images]
     what = [FORMAT, __version__, _libraries(), options, [asdict(c) for c in columns], state]

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..fields.slots import KEYS, Arrays
+from ..batches.schema import KEYS, Arrays
 from ..options.config import Config
 from ..plan.order import Positions
 from ..source.opening import state_holds

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from ..checks.option import Group, Option
 from ..errors import FastloaderError
-from ..options.option import Group, Option
 from ..options.table import OPTIONS
 from .words import EXAMPLES, as_typed
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from ..batches.schema import Schema
 from ..fields.columns import Column
 from ..fields.not_images import LONGEST_PATH, why_not_an_image
-from ..fields.slots import slot_columns
 from ..fields.values import BLOB, TEXT
 from ..options.config import Config, make_config
 from ..plan.keys import Keys, key_values
@@ -64,8 +64,8 @@ class PlanCommand:
             ranges = key_ranges(keys, positions)
             sample = Sample.of(config, source, keys, found.columns)
             server, explained = source.explain(ranges[:EXPLAINED_RANGES])
-            columns = slot_columns(config, found.columns, found.key_dtype)
-            layout = Layout.of(config.batch_size, columns)
+            schema = Schema(config, found.columns, found.key_dtype)
+            layout = Layout.of(config.batch_size, schema.slot_columns)
             first, last = key_values(keys[[0, -1]])
             del keys  # a view of the memory
         workers = max(1, config.workers)
@@ -123,7 +123,7 @@ class Sample:
         not_images = Counter[str]()
         for chunk in source.read(ranges, columns):
             missing = set[int]()
-            for image in config.images:
+            for image in config.image_columns:
                 values = chunk.columns[image]
                 for i, kind in enumerate(values.kinds.tolist()):
                     if kind not in (BLOB, TEXT):
@@ -186,12 +186,17 @@ def _text(data: dict[str, Any]) -> str:
                        data["labels"].items()) or "none"  # fmt: skip
     formats = ", ".join(f"{n} {name}" for name, n in sample["formats"].items())
     missing = sample["missing_or_too_large"]
+    images = [f"rows      {data['rows']}"]
+    if sample["images"]:
+        images = [
+            f"rows      {data['rows']}, about {size_text(sample['table_bytes'])} of images",
+            f"images    {size_text(sample['mean_bytes'])} on average, "
+            f"{size_text(sample['max_bytes'])} at most; {formats}; fetched in "
+            f"{sample['fetch_ms']:.2f} ms each (a sample of {sample['images']})",
+        ]
     lines = [
         f"{data['where']} ({data['server']})",
-        f"rows      {data['rows']}, about {size_text(sample['table_bytes'])} of images",
-        f"images    {size_text(sample['mean_bytes'])} on average, "
-        f"{size_text(sample['max_bytes'])} at most; {formats}; fetched in "
-        f"{sample['fetch_ms']:.2f} ms each (a sample of {sample['images']})",
+        *images,
         f"key       {key['column']}, {key['type']}, from {key['first']} to {key['last']}; read in "
         f"{key['seconds']:.2f} s",
         f"labels    {labels}",

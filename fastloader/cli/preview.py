@@ -1,16 +1,18 @@
-"""The command ``fastloader preview``: a batch of a loader as a contact sheet."""
+"""The command ``fastloader preview``: a batch of a loader as a contact sheet, or as text."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SourceError
+from ..fields.image import Image
 from ..loader import FastLoader
 from ..options.config import Config, make_config
 from .command import (
@@ -32,7 +34,8 @@ class Preview:
 
     Crops, flips, filters, the order and the labels are those of the given options; levels of float
     types are mapped back. If the table has a column label_name, as ingest makes it, the sheet shows
-    these names. Rows that cannot be delivered are black and marked.
+    these names. Rows that cannot be delivered are black and marked. Other fields are in the
+    captions; without images, the rows are printed.
     """
 
     name = "preview"
@@ -49,8 +52,7 @@ class Preview:
             "--output",
             type=image_path,
             metavar="FILE",
-            required=True,
-            help="the file to write: .png, .jpg or .webp",
+            help="the file to write: .png, .jpg or .webp; needed if there are images",
         )
         parser.add_argument(
             "--epoch",
@@ -76,18 +78,15 @@ class Preview:
 
     def run(self, arguments: argparse.Namespace) -> Outcome:
         """Deliver the batch and draw it."""
-        try:
-            from .sheet import contact_sheet
-        except ImportError:
-            raise CommandError(
-                "preview needs Pillow; run pip install 'fastloader[pillow]'", MACHINE
-            ) from None
         options = {
             **loader_options(arguments), "with_keys": True, "on_error": "fill", "slots": 2,
             "deterministic": True,
         }  # fmt: skip
         config = make_config(options)
-        check_output(arguments.output, config)
+        if config.images:
+            if arguments.output is None:
+                raise CommandError("name the file to draw the images in: -o sheet.png")
+            check_output(arguments.output, config)
         with _with_names(config, options) as loader:
             if not 0 <= arguments.batch < len(loader):
                 last = len(loader) - 1
@@ -100,30 +99,49 @@ class Preview:
             loader.load_state_dict({**loader.state_dict(), **place})
             element = next(iter(loader))
             bad, config = dict(loader.bad_rows), loader.config
-        images = dict(element if config.label is None else element[0])
-        keys = images.pop(config.key).tolist()
+        x = dict(element[0] if config.labels else element)
+        keys = x.pop(config.key).tolist()
         count = min(max(1, arguments.rows), len(keys))
-        drawn = _side_by_side(config, images, count)
+        images = {
+            name: (field, x.pop(name)[:count])
+            for name, field in config.inputs.items()
+            if isinstance(field, Image)
+        }
         captions = [
             f"{'BAD ' if key in bad else ''}{key}{label}"
-            for key, label in zip(keys, _labels(config, element, len(keys)), strict=True)
+            for key, label in zip(keys, _labels(config, x, element, len(keys)), strict=True)
         ][:count]
-        contact_sheet(drawn, captions, arguments.output)
         rows = [
             {"key": key, "bad": bad.get(key), "caption": caption}
             for key, caption in zip(keys, captions, strict=False)
         ]
-        lines = [f"{arguments.output}: batch {arguments.batch} of epoch {arguments.epoch}"]
+        which = f"batch {arguments.batch} of epoch {arguments.epoch}"
+        lines = [f"{arguments.output}: {which}"] if images else [which, *captions]
+        if images:
+            _draw(images.values(), captions, arguments.output)
         lines += [f"key {key}: {bad[key]}" for key in keys[:count] if key in bad]
         return Outcome("\n".join(lines), {"output": str(arguments.output), "rows": rows})
 
 
-def _side_by_side(config: Config, images: Mapping[str, Any], count: int) -> NDArray[np.uint8]:
-    """Return (count, height, width, 3), the image columns of a row side by side.
+def _draw(
+    images: Iterable[tuple[Image, NDArray[Any]]], captions: Sequence[str], output: Path
+) -> None:
+    """Draw the images of each row, side by side, with a caption."""
+    try:
+        from .sheet import contact_sheet
+    except ImportError:
+        raise CommandError(
+            "preview needs Pillow; run pip install 'fastloader[pillow]'", MACHINE
+        ) from None
+    contact_sheet(_side_by_side(images), captions, output)
 
-    The height is that of the highest column; the others are padded with white.
+
+def _side_by_side(images: Iterable[tuple[Image, NDArray[Any]]]) -> NDArray[np.uint8]:
+    """Return (n, height, width, 3), the images of a row side by side.
+
+    The height is that of the highest image; the others are padded with white.
     """
-    parts = [_levels(config, name, image[:count]) for name, image in images.items()]
+    parts = [_levels(field, pixels) for field, pixels in images]
     height = max(part.shape[1] for part in parts)
     padded = [
         np.pad(part, [(0, 0), (0, height - part.shape[1]), (0, 0), (0, 0)], constant_values=255)
@@ -132,14 +150,13 @@ def _side_by_side(config: Config, images: Mapping[str, Any], count: int) -> NDAr
     return np.concatenate(padded, axis=2)
 
 
-def _levels(config: Config, name: str, images: NDArray[Any]) -> NDArray[np.uint8]:
+def _levels(field: Image, images: NDArray[Any]) -> NDArray[np.uint8]:
     """Return (n, height, width, 3), whatever layout and dtype the images have."""
-    its = config.image_options(name)
-    if its["layout"] == "NCHW":
+    if field.layout == "NCHW":
         images = images.transpose(0, 2, 3, 1)
-    if its["dtype"] != "uint8":
+    if field.dtype != "uint8":
         channels = images.shape[-1]
-        mean, std = (np.array(its[option][:channels], np.float32) for option in ("mean", "std"))
+        mean, std = (np.array(its, np.float32)[:channels] for its in (field.mean, field.std))
         images = ((images.astype(np.float32) * std + mean) * 255).round().clip(0, 255)
     return np.broadcast_to(images.astype(np.uint8), (*images.shape[:3], 3))
 
@@ -152,12 +169,20 @@ def _with_names(config: Config, options: dict[str, Any]) -> FastLoader:
     return FastLoader(**options)
 
 
-def _labels(config: Config, element: Any, rows: int) -> Iterator[str]:
+def _labels(config: Config, x: Mapping[str, Any], element: Any, rows: int) -> Iterator[str]:
     """Yield the text that follows each row's key in its caption."""
-    labels = element[1] if config.label is not None else {}
+    labels = element[1] if config.labels else {}
     columns = labels if isinstance(labels, Mapping) else {"label": labels}
     if list(columns) == [LABEL, NAME]:
         columns = {NAME: columns[NAME]}
+    if x:  # several values need their names
+        columns = {f"{name} ": its for name, its in {**x, **columns}.items()}
+        for i in range(rows):
+            yield ": " + ", ".join(f"{name}{_shown(its[i])}" for name, its in columns.items())
+        return
     for i in range(rows):
-        values = [column[i] for column in columns.values()]
-        yield "".join(f": {np.array2string(v, threshold=4) if np.ndim(v) else v}" for v in values)
+        yield "".join(f": {_shown(column[i])}" for column in columns.values())
+
+
+def _shown(value: Any) -> str:
+    return np.array2string(value, threshold=4) if np.ndim(value) else str(value)

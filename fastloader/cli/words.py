@@ -8,13 +8,14 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..options.option import Option
+from ..checks.option import Option
 from ..options.table import OPTIONS
 
 EXAMPLES: Mapping[str, str] = {
     "table": "train", "query": "'SELECT * FROM images WHERE id < 100'", "key": "uuid",
-    "image": "left,right", "label": "label:int32", "sample_weight": "weight", "batch_size": "256",
-    "drop_remainder": "1", "with_keys": "1", "on_error": "skip", "shuffle": "1",
+    "image": "left,right", "fields": "fields.toml", "label": "label:int32",
+    "sample_weight": "weight", "batch_size": "256", "drop_remainder": "1", "with_keys": "1",
+    "on_error": "skip", "shuffle": "1",
     "shuffle_block": "8", "seed": "42", "shard": "0/8", "deterministic": "0", "workers": "4",
     "slots": "16", "prefetch": "4", "max_restarts": "0",
     "worker_imports": "pillow_heif.HeifImagePlugin", "simd": "portable",

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol
 
+from ..batches.schema import Schema
 from ..cache.create import CacheFile
 from ..cache.file import Place
 from ..errors import FastloaderWarning
-from ..fields.slots import cached_columns, key_column, slot_columns
 from ..options.config import Config
 from ..plan.keys import Keys
 from ..plan.plan import Plan
@@ -53,10 +53,8 @@ class Crew:
         The options, with the number of slots, even where that was left open.
     plan
         The plan of this loader's shard.
-    columns
-        The columns of labels and sample weights, with their types.
-    key_column
-        The column of keys in a batch.
+    schema
+        What a batch holds.
     feeders
         The keepers of the rings. Batch ``j`` comes from feeder ``j % len(feeders)``.
     budget
@@ -130,10 +128,8 @@ class Crew:
             warnings.warn(note, FastloaderWarning, stacklevel=7)
         self.plan: Plan = Plan.of(config, found.rows)
         self.plan.check(config.where)
-        self.columns = found.columns
-        self.key_column = key_column(found.key_dtype)
-        columns = slot_columns(config, found.columns, found.key_dtype)
-        layout = Layout.of(config.batch_size, columns)
+        self.schema = Schema(config, found.columns, found.key_dtype)
+        layout = Layout.of(config.batch_size, self.schema.slot_columns)
         slots = config.slots or automatic_slots(layout.slot_bytes, max(1, config.workers))
         self.config = replace(config, slots=slots)
         return layout, slots
@@ -143,7 +139,7 @@ class Crew:
         config = self.config
         if config.cache is None:
             return None
-        columns = cached_columns(config, found.columns)
+        columns = self.schema.cached_columns
         file = CacheFile(config, found.cache, found.rows, columns, found.state)
         self._cache_file = file
         if file.place.kept < found.rows:

@@ -20,10 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..batches.schema import Entry, leaves_out_empty
 from ..errors import CLOSED, ClosedError, ConfigError, FastloaderError, SupersededError
-from ..fields.batch import arranged, leaves_out_empty
-from ..fields.columns import Column
-from ..fields.slots import slot_image
 from ..observe.clock import Clock, Lap
 from ..observe.stats import Stats
 from ..observe.trace import Trace
@@ -237,11 +235,7 @@ class Delivery:
     def _element(self, taken: Taken, clock: Clock) -> Any:
         """Return what the consumer gets for a batch."""
         clock.enter("hand_over")
-        config = self.config
-        images = {image: taken.arrays[slot_image(image)] for image in config.images}
-        columns = {column.name: _values(taken, column) for column in self.crew.columns}
-        keys = _values(taken, self.crew.key_column) if config.with_keys else None
-        element = arranged(config, images, columns, keys)
+        element = self.crew.schema.arranged(lambda entry: _array(taken, entry))
         clock.enter("consumer")
         return element
 
@@ -362,10 +356,10 @@ class Delivery:
             self._trace.flush()
 
 
-def _values(taken: Taken, column: Column) -> NDArray[Any]:
-    if column.is_text:
-        return np.array(taken.filled.text[column.name], object)
-    return taken.arrays[column.name]
+def _array(taken: Taken, entry: Entry) -> NDArray[Any]:
+    if entry.column.is_text:
+        return np.array(taken.filled.text[entry.slot], object)
+    return taken.arrays[entry.slot]
 
 
 def _trace(config: Config) -> Trace | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from ..fields.slots import Arrays
+from ..batches.schema import Arrays
 from ..transport.messages import Filled, Turn
 from ..transport.process import Process
 from ..transport.ring import Ring

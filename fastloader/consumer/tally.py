@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import NamedTuple
 
-from ..fields.batch import leaves_out_empty
+from ..batches.schema import leaves_out_empty
 from ..observe.clock import Span
 from ..observe.stats import Pictures, Stages, advice, bottleneck, together
 from ..observe.trace import Trace

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from ..options.labels import TEXT as TEXT_DTYPE
 from . import _kernel
 from .values import ARRAY, BLOB, INTEGER, REAL, TEXT, Values
+
+TEXT_DTYPE = "text"
+"""The dtype of a column of strings."""
 
 
 @dataclass(frozen=True)

@@ -1,204 +1,268 @@
-"""Make the images of one column: the kernel decodes most formats, Pillow the others.
+"""The field for encoded images: its options, and what they mean for decoding and caching."""
 
-This runs where batches are built: in a worker process or, with ``workers=0``, in the training
-process.
-"""
+# ruff: noqa: RUF009 -- what a group's option() returns is a dataclass field
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from ..checks import kinds
+from ..checks.option import Group
+from .columns import Column
+from .field import Field
 
-from ..errors import PARTIAL, UNKNOWN_FORMAT, kernel_reason
-from ..observe.stats import Pictures, together
-from ..options.config import Config
-from ..plan.keys import Keys, key_numbers
-from . import pillow
-from ._kernel import Decoder
-from .imports import import_all
-from .not_images import why_no_blob, why_not_an_image
-from .values import BLOB, Values
+IMAGES = Group("Images")
+LIMITS = Group("Damaged and hostile images")
+
+RANDOM_ANEW = ("flip", "channels", "layout", "dtype", "mean", "std", "scale", "ratio")
+"""Options that apply to an image after it comes out of the cache, in each epoch anew."""
 
 
-class ImageDecoder:
-    """Decode the blobs of one image column into arrays as the configuration asks for.
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Image(Field):
+    """Encoded images, decoded and resized: an array of `dtype`.
 
-    A decoder keeps its scratch memory between calls and belongs to one thread at a time.
+    Its shape is (n, height, width, channels), or (n, channels, height, width) with
+    ``layout="NCHW"``. The kernel decodes JPEG, PNG and WebP, Pillow other formats.
 
     Parameters
     ----------
-    column
-        The name of the image column.
-    config
-        The options of the loader. The modules of ``worker_imports`` are imported here.
+    column : str or None, default None
+        The name of the database column. The default is the field's own name in the batch.
+    size : (int, int), default (224, 224)
+        Height and width of the delivered images, in pixels.
+    channels : {3, 1}, default 3
+        3 for RGB, 1 for luma (grayscale).
+    fit : {"stretch", "crop", "pad", "random_crop"}, default "stretch"
+        How an image is made to fit `size`. `"stretch"` ignores its proportions; `"crop"` takes the
+        largest centered box that has the wanted proportions; `"pad"` takes the whole image and puts
+        `background` around it; `"random_crop"` takes a different random box in each epoch.
+    crop_fraction : float, default 1.0
+        With `fit="crop"`, the sides of the box as a fraction of the largest one. 0.875 stands for
+        the usual resize to 256 and crop to 224.
+    scale : (float, float), default (0.08, 1.0)
+        With `fit="random_crop"`, the least and the greatest share of the image's area that a box
+        takes.
+    ratio : (float, float), default (3/4, 4/3)
+        With `fit="random_crop"`, the least and the greatest width / height of a box.
+    flip : bool, default False
+        Mirror half of the rows from left to right, different ones in each epoch. Flips and random
+        crops depend on nothing but `seed`, the epoch and the row's key.
+    cache_size : (int, int) or None, default None
+        With a `cache` and `fit="random_crop"`, height and width in pixels of the images that are
+        kept. The boxes are taken from these, in the first epoch as well. None takes 8/7 of `size`:
+        256 x 256 for 224 x 224.
+    filter : {"nearest", "box", "bilinear", "bicubic", "lanczos"}, default "bilinear"
+        The filter of the resize, as Pillow defines it. `"nearest"` is for masks: it keeps the
+        numbers of classes.
+    orientation : bool, default True
+        Rotate and mirror images as the orientation in their EXIF data asks.
+    quality : {"exact", "fast"}, default "exact"
+        `"fast"` takes less time for images that become much smaller, and changes their pixels
+        slightly: JPEGs are decoded at a reduced size, and WebPs without their smoothing filters.
+    background : int, (int, int, int) or None, default None
+        The color that shows behind transparent images and around padded ones: red, green and blue,
+        each from 0 to 255. None drops the alpha channel and pads with black.
+    layout : {"NHWC", "NCHW"}, default "NHWC"
+        The axes of an array of images. `"NHWC"` is (n, height, width, channels), `"NCHW"` is (n,
+        channels, height, width).
+    dtype : {"uint8", "float32", "float16", "bfloat16"} or dtype, default "uint8"
+        The type of an array of images. `uint8` holds levels from 0 to 255; the float types hold
+        `(level / 255 - mean) / std`. `bfloat16` needs the package ml_dtypes.
+    mean : float or (float, float, float), default (0.0, 0.0, 0.0)
+        For the float types: what is subtracted from a level, on the scale from 0 to 1. One number,
+        or one for each of red, green and blue.
+    std : float or (float, float, float), default (1.0, 1.0, 1.0)
+        For the float types: what the difference is then divided by, on the same scale. One number,
+        or one for each of red, green and blue.
+    strict : bool, default False
+        Make an image that ends early or is damaged a bad row. Otherwise the missing part is gray,
+        and `partial_rows` lists the row.
+    max_pixels : int, default 178956970
+        Most pixels, width x height, of an encoded image. A larger one is a bad row, and is refused
+        before it takes memory. Decoding takes up to 25 bytes for each pixel.
+    max_scans : int, default 100
+        Most scans of a progressive JPEG. One that has more is a bad row.
+    max_chunks : int, default 100000
+        Most chunks of a PNG or WebP file. One that has more is a bad row.
 
     Raises
     ------
     ConfigError
-        If a module of ``worker_imports`` cannot be imported.
+        An option cannot have its value.
     """
 
-    def __init__(self, column: str, config: Config) -> None:
-        import_all(config.worker_imports)
-        its = config.decoder_options(column)
-        height, width = its.pop("size")
-        self._decoder = Decoder(
-            height, width, seed=config.seed, portable=config.simd == "portable", **its
-        )
-        self._by_pillow: dict[str, Pictures] = {}
-        self._for_pillow: dict[str, Any] = {
-            "max_pixels": its["max_pixels"],
-            "nearest": its["filter"] == "nearest",
-            "is_luma": its["channels"] == 1 or its.get("luma_later", False),
-            "plugins": bool(config.worker_imports),
-        }
-        self._is_random = its["flip"] or its["fit"] == "random_crop"
-        # With several image columns, a reason has to name the one that it is about.
-        self._column, self._config = column, config
-        self._prefix = f"column {column!r}: " if len(config.images) > 1 else ""
+    # The order of these options decides on the digest that names a cache file.
+
+    # ---- images ----------------------------------------------------------------------------------
+    # The digest that names a cache file depends on the order of these options and of the limits.
+
+    size: tuple[int, int] = IMAGES.option(
+        (224, 224), kinds.SIZE, "Height and width of the delivered images, in pixels."
+    )
+    channels: Literal[3, 1] = IMAGES.option(3, kinds.CHANNELS, "3 for RGB, 1 for luma (grayscale).")
+    fit: Literal["stretch", "crop", "pad", "random_crop"] = IMAGES.option(
+        "stretch",
+        kinds.choice("stretch", "crop", "pad", "random_crop"),
+        'How an image is made to fit `size`. `"stretch"` ignores its proportions; `"crop"` takes '
+        'the largest centered box that has the wanted proportions; `"pad"` takes the whole image '
+        'and puts `background` around it; `"random_crop"` takes a different random box in each '
+        "epoch.",
+        see="../explanation/pixels.md#images",
+    )
+    crop_fraction: float = IMAGES.option(
+        1.0,
+        kinds.FRACTION,
+        'With `fit="crop"`, the sides of the box as a fraction of the largest one. 0.875 stands '
+        "for the usual resize to 256 and crop to 224.",
+    )
+    scale: tuple[float, float] = IMAGES.option(
+        (0.08, 1.0),
+        kinds.SHARES,
+        'With `fit="random_crop"`, the least and the greatest share of the image\'s area that a '
+        "box takes.",
+    )
+    ratio: tuple[float, float] = IMAGES.option(
+        (3 / 4, 4 / 3),
+        kinds.PROPORTIONS,
+        'With `fit="random_crop"`, the least and the greatest width / height of a box.',
+        shown="(3/4, 4/3)",
+    )
+    flip: bool = IMAGES.option(
+        False,
+        kinds.FLAG,
+        "Mirror half of the rows from left to right, different ones in each epoch. Flips and "
+        "random crops depend on nothing but `seed`, the epoch and the row's key.",
+    )
+    cache_size: tuple[int, int] | None = IMAGES.option(
+        None,
+        kinds.optional(kinds.SIZE),
+        'With a `cache` and `fit="random_crop"`, height and width in pixels of the images that '
+        "are kept. The boxes are taken from these, in the first epoch as well. None takes 8/7 of "
+        "`size`: 256 x 256 for 224 x 224.",
+        see="../guides/caching.md",
+    )
+    filter: Literal["nearest", "box", "bilinear", "bicubic", "lanczos"] = IMAGES.option(
+        "bilinear",
+        kinds.choice("nearest", "box", "bilinear", "bicubic", "lanczos"),
+        'The filter of the resize, as Pillow defines it. `"nearest"` is for masks: it keeps the '
+        "numbers of classes.",
+    )
+    orientation: bool = IMAGES.option(
+        True, kinds.FLAG, "Rotate and mirror images as the orientation in their EXIF data asks."
+    )
+    quality: Literal["exact", "fast"] = IMAGES.option(
+        "exact",
+        kinds.choice("exact", "fast"),
+        '`"fast"` takes less time for images that become much smaller, and changes their pixels '
+        "slightly: JPEGs are decoded at a reduced size, and WebPs without their smoothing "
+        "filters.",
+        see="../explanation/pixels.md#images",
+    )
+    background: tuple[int, int, int] | None = IMAGES.option(
+        None,
+        kinds.optional(kinds.COLOR),
+        "The color that shows behind transparent images and around padded ones: red, green and "
+        "blue, each from 0 to 255. None drops the alpha channel and pads with black.",
+    )
+    layout: Literal["NHWC", "NCHW"] = IMAGES.option(
+        "NHWC",
+        kinds.choice("NHWC", "NCHW"),
+        'The axes of an array of images. `"NHWC"` is (n, height, width, channels), `"NCHW"` is '
+        "(n, channels, height, width).",
+    )
+    dtype: Any = IMAGES.option(
+        "uint8",
+        kinds.DTYPE,
+        "The type of an array of images. `uint8` holds levels from 0 to 255; the float types hold "
+        "`(level / 255 - mean) / std`. `bfloat16` needs the package ml_dtypes.",
+    )
+    mean: float | Sequence[float] = IMAGES.option(
+        (0.0, 0.0, 0.0),
+        kinds.MEAN,
+        "For the float types: what is subtracted from a level, on the scale from 0 to 1. One "
+        "number, or one for each of red, green and blue.",
+    )
+    std: float | Sequence[float] = IMAGES.option(
+        (1.0, 1.0, 1.0),
+        kinds.STD,
+        "For the float types: what the difference is then divided by, on the same scale. One "
+        "number, or one for each of red, green and blue.",
+    )
+
+    # ---- damaged and hostile images --------------------------------------------------------------
+
+    strict: bool = LIMITS.option(
+        False,
+        kinds.FLAG,
+        "Make an image that ends early or is damaged a bad row. Otherwise the missing part is "
+        "gray, and `partial_rows` lists the row.",
+    )
+    # Pillow's limit. It does not depend on the memory that is free: which rows are bad must be the
+    # same on every machine, or shards and resumed epochs disagree.
+    max_pixels: int = LIMITS.option(
+        178_956_970,
+        kinds.integer(1, 2**32),
+        "Most pixels, width x height, of an encoded image. A larger one is a bad row, and is "
+        "refused before it takes memory. Decoding takes up to 25 bytes for each pixel.",
+        see="../explanation/pixels.md#memory-for-one-image",
+    )
+    # Encoders write about ten.
+    max_scans: int = LIMITS.option(
+        100,
+        kinds.integer(1, 1_000_000),
+        "Most scans of a progressive JPEG. One that has more is a bad row.",
+    )
+    max_chunks: int = LIMITS.option(
+        100_000,
+        kinds.integer(1, 2**32 - 1),
+        "Most chunks of a PNG or WebP file. One that has more is a bad row.",
+    )
 
     @property
-    def simd(self) -> str:
-        """The vector instructions in use: ``"avx2"``, ``"neon"`` or ``"portable"``."""
-        return self._decoder.simd
+    def is_random(self) -> bool:
+        """Whether the images differ from epoch to epoch."""
+        return self.flip or self.fit == "random_crop"
 
-    def decode(
-        self,
-        values: Values,
-        images: NDArray[Any],
-        keys: Keys,
-        epoch: int,
-        seen: NDArray[np.uint32] | None = None,
-    ) -> tuple[dict[int, str], dict[int, str]]:
-        """Decode the value of the row with the key ``keys[i]`` into ``images[i]``.
+    def delivered(self, name: str) -> Column:
+        """Return the column of a batch with these images."""
+        (height, width), channels = self.size, self.channels
+        is_nhwc = self.layout == "NHWC"
+        shape = (height, width, channels) if is_nhwc else (channels, height, width)
+        return Column(name, self.dtype, shape)
 
-        Parameters
-        ----------
-        values
-            The values of the rows. Whatever is not a blob makes a bad row.
-        images, seen
-            As for :meth:`fastloader.fields._kernel.Decoder.decode`.
-        keys
-            The keys of the rows, which with `epoch` decide on random crops and flips.
-        epoch
-            The number of the epoch.
+    def image_options(self) -> dict[str, Any]:
+        """Return all options of the image by name, without the column."""
+        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "column"}
 
-        Returns
-        -------
-        bad
-            The reason for each image that cannot be decoded, by its index.
-        partial
-            The reason for each image that ends early or is damaged and was filled up with gray,
-            by its index.
+    def decoder_options(self, *, is_cached: bool) -> dict[str, Any]:
+        """Return the options with which the blobs are decoded.
+
+        They describe the finished image, unless there is a cache and the images differ from epoch
+        to epoch. Then they describe what the cache keeps, always in RGB: the image before the flip,
+        or the one that random crops are taken from.
         """
-        bad: dict[int, str] = {}
-        partial: dict[int, str] = {}
-        numbers = key_numbers(keys) if self._is_random else None
-        blobs = values.blobs
-        no_blob = np.flatnonzero(values.kinds != BLOB).tolist()
-        if no_blob:
-            blobs = blobs.copy()
-            blobs[no_blob] = 0
-        for i, status, message in self._decoder.decode(blobs, images, numbers, epoch, seen):
-            if status == UNKNOWN_FORMAT:
-                row = 0 if numbers is None else int(numbers[i])
-                reason = self._with_pillow(values.value(i), images[i : i + 1], row, epoch, message)
-                if seen is not None:
-                    seen[i] = self._decoder.seen
-            else:
-                reason = self._prefix + kernel_reason(status, message)
-            if reason:
-                (partial if status == PARTIAL else bad)[i] = reason
-        for i in no_blob:
-            bad[i] = why_no_blob(values, i, self._column, limit=self._config.max_blob_bytes)
-        return bad, partial
-
-    def take_images(self) -> dict[str, Pictures]:
-        """Return what has been decoded since the last call, by format."""
-        taken, self._by_pillow = self._by_pillow, {}
-        own = {name: Pictures(*found) for name, found in self._decoder.take_images().items()}
-        return together(own, taken)
-
-    def _with_pillow(
-        self, blob: bytes, image: NDArray[Any], row: int, epoch: int, message: str
-    ) -> str:
-        """Decode a blob with Pillow into ``image[0]``.
-
-        Parameters
-        ----------
-        blob
-            The bytes.
-        message
-            What the kernel says about the blob.
-
-        Returns
-        -------
-        str
-            The reason why it cannot be decoded, or an empty string.
-        """
-        try:
-            found = pillow.decode(blob, **self._for_pillow)
-        except pillow.UnknownFormat as error:
-            is_postgres = self._config.url.is_postgres
-            return why_not_an_image(blob, self._column, is_postgres=is_postgres) or (
-                self._prefix + kernel_reason(UNKNOWN_FORMAT, f"{message}; {error}")
-            )
-        except pillow.CannotDecode as error:
-            return self._prefix + str(error)
-        failure = self._decoder.resize(
-            found.pixels, image, alpha=found.alpha, orientation=found.orientation, row=row,
-            epoch=epoch,
-        )  # fmt: skip
-        if failure:
-            return self._prefix + kernel_reason(*failure)
-        pixels = found.pixels.shape[0] * found.pixels.shape[1]
-        one = {found.format: Pictures(1, len(blob), pixels, pixels)}
-        self._by_pillow = together(self._by_pillow, one)
-        return ""
+        its = self.image_options()
+        cache_size = its.pop("cache_size")
+        if not is_cached or not self.is_random:
+            return its
+        plain = {name: getattr(PLAIN, name) for name in RANDOM_ANEW}
+        if self.fit == "random_crop":
+            height, width = self.size
+            plain |= {"fit": "stretch", "size": cache_size or (_larger(height), _larger(width))}
+        if self.filter == "nearest":
+            # The numbers of classes in a palette have no luma. RGB is decoded here, so the kernel
+            # must be told to refuse them as it does without a cache.
+            plain["luma_later"] = self.channels == 1
+        return {**its, **plain}
 
 
-class StoredImages:
-    """The images that a cache keeps of a column whose images change from epoch to epoch.
+PLAIN = Image()
+"""An image with the default options."""
 
-    The cache keeps each image as it is before the random crop or flip. An object holds those of the
-    batch that is being built, and makes the batch's images from them.
 
-    Parameters
-    ----------
-    column
-        The name of the image column.
-    config
-        The options of the loader.
-
-    Attributes
-    ----------
-    images
-        The kept images, uint8 of shape (batch_size, height, width, 3).
-    seen
-        The heights and widths that they had before they were resized to this, uint32 of shape
-        (batch_size, 2).
-    """
-
-    def __init__(self, column: str, config: Config) -> None:
-        its, stored = config.image_options(column), config.decoder_options(column)
-        self.images = np.empty((config.batch_size, *stored["size"], 3), np.uint8)
-        self.seen = np.ones((config.batch_size, 2), np.uint32)
-        # The limits are for encoded images. These are the cache's own, of whatever size.
-        for name in ("cache_size", "max_pixels", "max_scans", "max_chunks"):
-            del its[name]
-        height, width = its.pop("size")
-        self._is_crop = its["fit"] == "random_crop"
-        if not self._is_crop:
-            its["fit"] = "stretch"  # the kept image has its final size: only the flip is left to do
-        self._decoder = Decoder(
-            height, width, max_pixels=2**32, seed=config.seed, portable=config.simd == "portable",
-            **its,
-        )  # fmt: skip
-
-    def finish(self, images: NDArray[Any], keys: Keys, epoch: int) -> None:
-        """Crop and flip the kept images of the rows with these keys into ``images``."""
-        rows = len(keys)
-        original = self.seen[:rows] if self._is_crop else None
-        self._decoder.crop(self.images[:rows], images, key_numbers(keys), epoch, original)
+def _larger(side: int) -> int:
+    """Return 8/7 of a side in pixels, as is usual before a crop: 256 for 224."""
+    return min(-(-side * 8 // 7), 65535)

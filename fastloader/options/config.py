@@ -9,17 +9,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 from ..errors import ConfigError
+from ..fields.context import Context
+from ..fields.field import Field
+from ..fields.image import Image
+from ..fields.value import Value
 from ..system.machine import cores
 from .given import check_names, given_only
 from .labels import split_label
 from .table import IMAGE_OPTIONS, OPTIONS, Options
 from .url import with_connect_timeout
 
-RANDOM_ANEW = ("flip", "channels", "layout", "dtype", "mean", "std", "scale", "ratio")
-"""Image options that apply to an image after it comes out of the cache, in each epoch anew."""
+Part = Literal["x", "y", "w"]
+"""A part of a batch: inputs, labels, or sample weights."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +36,74 @@ class Config(Options):
     does.
     """
 
-    @property
-    def images(self) -> tuple[str, ...]:
-        """The names of the image columns, as a tuple even if there is one."""
-        return (self.image,) if isinstance(self.image, str) else self.image
+    @cached_property
+    def inputs(self) -> dict[str, Field]:
+        """The fields of x by their names in a batch, each with its column."""
+        if self.fields is not None:
+            return {name: field.named(name) for name, field in self.fields.items()}
+        images = (self.image,) if isinstance(self.image, str) else self.image or ()
+        return {image: Image(image, **self._image_options(image)) for image in images}
 
-    def image_options(self, image: str) -> dict[str, Any]:
+    @cached_property
+    def labels(self) -> dict[str, Field]:
+        """The fields of the labels by their names in a batch, each with its column."""
+        label = self.label
+        if isinstance(label, Mapping):
+            return {name: field.named(name) for name, field in label.items()}
+        if isinstance(label, Field):
+            return {label.of_column: label}
+        return dict(map(_label_field, (label,) if isinstance(label, str) else label or ()))
+
+    @cached_property
+    def weights(self) -> dict[str, Field]:
+        """The field of the sample weights by its name, if there is one."""
+        return {} if self.sample_weight is None else dict([_label_field(self.sample_weight)])
+
+    @property
+    def fields_by_part(self) -> tuple[tuple[Part, dict[str, Field]], ...]:
+        """The fields of each part of a batch."""
+        return ("x", self.inputs), ("y", self.labels), ("w", self.weights)
+
+    @cached_property
+    def all_fields(self) -> tuple[Field, ...]:
+        """All fields, in the order of a batch."""
+        return tuple(field for _, fields in self.fields_by_part for field in fields.values())
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """The fields that are images."""
+        return tuple(field for field in self.all_fields if isinstance(field, Image))
+
+    @cached_property
+    def image_columns(self) -> tuple[str, ...]:
+        """The database columns of images, each once."""
+        return tuple(dict.fromkeys(field.of_column for field in self.images))
+
+    @cached_property
+    def value_columns(self) -> dict[str, str | None]:
+        """The other database columns, each with the dtype that all of its fields ask for."""
+        asked: dict[str, set[str | None]] = {}
+        for field in self.all_fields:
+            if isinstance(field, Value):
+                asked.setdefault(field.of_column, set()).add(field.dtype)
+        return {name: its.pop() if len(its) == 1 else None for name, its in asked.items()}
+
+    @property
+    def has_single_input(self) -> bool:
+        """Whether x is one array, and not a dict."""
+        return self.has_single_image and not self.with_keys
+
+    @property
+    def has_single_image(self) -> bool:
+        """Whether x holds one image, and maybe keys."""
+        return self.fields is None and isinstance(self.image, str)
+
+    @property
+    def has_single_label(self) -> bool:
+        """Whether the labels are one array, and not a dict."""
+        return isinstance(self.label, (str, Field))
+
+    def _image_options(self, image: str) -> dict[str, Any]:
         """Return the image options of the image column ``image``, by name."""
         values = {name: getattr(self, name) for name in IMAGE_OPTIONS}
         return {
@@ -44,37 +111,18 @@ class Config(Options):
             for name, value in values.items()
         }
 
-    def is_random(self, image: str) -> bool:
-        """Return whether the images of the column ``image`` differ from epoch to epoch."""
-        its = self.image_options(image)
-        return bool(its["flip"]) or its["fit"] == "random_crop"
-
-    def decoder_options(self, image: str) -> dict[str, Any]:
-        """Return the image options with which the blobs of the column ``image`` are decoded.
-
-        They describe the finished image, unless there is a cache and the images differ from epoch
-        to epoch. Then they describe what the cache keeps, always in RGB: the image before the flip,
-        or the one that random crops are taken from.
-        """
-        its = self.image_options(image)
-        cache_size = its.pop("cache_size")
-        if self.cache is None or not self.is_random(image):
-            return its
-        plain = {name: OPTIONS[name].default for name in RANDOM_ANEW}
-        if its["fit"] == "random_crop":
-            height, width = its["size"]
-            plain |= {"fit": "stretch", "size": cache_size or (_larger(height), _larger(width))}
-        if its["filter"] == "nearest":
-            # The numbers of classes in a palette have no luma. RGB is decoded here, so the kernel
-            # must be told to refuse them as it does without a cache.
-            plain["luma_later"] = its["channels"] == 1
-        return {**its, **plain}
-
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The label columns as given, ``"name:dtype"`` or ``"name"``, then the sample weights."""
-        labels = (self.label,) if isinstance(self.label, str) else self.label or ()
-        return labels if self.sample_weight is None else (*labels, self.sample_weight)
+    def context(self) -> Context:
+        """What the decoders of fields need to know."""
+        return Context(
+            seed=self.seed,
+            portable=self.simd == "portable",
+            worker_imports=self.worker_imports,
+            is_cached=self.cache is not None,
+            max_blob_bytes=self.max_blob_bytes,
+            is_postgres=self.url.is_postgres,
+            names_columns=len(self.images) > 1,
+        )
 
     @property
     def where(self) -> str:
@@ -82,9 +130,10 @@ class Config(Options):
         return f"{self.url}, {self.table or 'query'}"
 
 
-def _larger(side: int) -> int:
-    """Return 8/7 of a side in pixels, as is usual before a crop: 256 for 224."""
-    return min(-(-side * 8 // 7), 65535)
+def _label_field(label: str) -> tuple[str, Field]:
+    """Return the field that a label such as "column" or "column:dtype" stands for, by its name."""
+    name, dtype = split_label(label)
+    return name, Value(name, dtype=dtype)
 
 
 def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> Config:
@@ -124,6 +173,8 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
         raise ConfigError("neither a table nor a query: give one of them")
     if values.get("workers") is None:
         values["workers"] = cores()
+    if values.get("fields") is not None:
+        _check_fields(values)
     config = Config(**values)
     _check_columns(config)
     _check_image_columns(config)
@@ -134,16 +185,30 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
     return config
 
 
+def _check_fields(values: dict[str, Any]) -> None:
+    """Check that nothing else says what x holds. Without a label that is named, there is none."""
+    for name in ("image", *IMAGE_OPTIONS):
+        if values.get(name) is not None:
+            raise ConfigError(
+                f"{name} and fields exclude each other: give it to a field, for example "
+                f'fields={{"image": Image("column", size=(224, 224))}}'
+            )
+    values["image"] = None
+    values.setdefault("label", None)
+
+
 def _check_columns(config: Config) -> None:
-    """Check that weights come with labels, and that no column has two parts to play."""
-    if config.sample_weight is not None:
-        *labels, weight = (split_label(label)[0] for label in config.labels)
-        if not labels:
+    """Check that there is something to deliver, and that no column has two parts to play."""
+    if not config.all_fields:
+        raise ConfigError("nothing to deliver: name an image, fields or a label")
+    if config.weights:
+        if not config.labels:
             raise ConfigError("sample_weight needs a label: Keras takes (images, labels, weights)")
-        if weight in labels:
+        if config.weights.keys() & config.labels.keys():
             raise ConfigError(f"sample_weight={config.sample_weight!r} is a label column already")
-    if config.with_keys and config.key in config.images:
-        raise ConfigError(f"with_keys: the key column {config.key!r} is an image column too")
+    if config.with_keys and config.key in config.inputs:
+        what = "a field" if config.fields is not None else "an image column"
+        raise ConfigError(f"with_keys: the key column {config.key!r} is {what} too")
 
 
 def _check_image_columns(config: Config) -> None:
@@ -151,10 +216,10 @@ def _check_image_columns(config: Config) -> None:
     for name in IMAGE_OPTIONS:
         value = getattr(config, name)
         for column in value if isinstance(value, Mapping) else ():
-            if column not in config.images:
+            if column not in config.inputs:
                 raise ConfigError(
                     f"{name} has a value for {column!r}, which is not an image column; the image "
-                    f"columns are {', '.join(map(repr, config.images))}"
+                    f"columns are {', '.join(map(repr, config.inputs))}"
                 )
 
 

@@ -7,8 +7,9 @@ import re
 import numpy as np
 
 from ..errors import ConfigError
+from ..fields.columns import TEXT_DTYPE
 
-TEXT = "text"
+TEXT = TEXT_DTYPE
 """The type of a column of strings."""
 
 _NAME_AND_DTYPE = re.compile(r"(?P<name>.+):(?P<dtype>[a-z]+[0-9]*)", re.DOTALL)

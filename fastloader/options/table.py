@@ -17,8 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
-from . import kinds
-from .option import Group, options_of
+from ..checks import kinds
+from ..checks.option import Group, options_of
+from ..fields.field import Field
+from ..fields.image import Image
+from .kinds import FIELDS, LABEL, MODULES, SHARD, URL, WEIGHT
 from .url import DatabaseUrl
 
 T = TypeVar("T")
@@ -44,7 +47,7 @@ class Options:
 
     url: DatabaseUrl = field(
         metadata=ROWS.metadata(
-            kinds.URL,
+            URL,
             "The database. A path or `sqlite:///photos.db` opens a SQLite file "
             "(`sqlite:////data/photos.db` with an absolute path); "
             "`postgresql://user@host/database` or libpq's `host=... dbname=...` connects to "
@@ -67,22 +70,30 @@ class Options:
         "The column of unique keys: integers, and in PostgreSQL also UUIDs or text. Use the "
         "primary key if you can; the `rowid` of an ordinary SQLite table works as well.",
     )
-    image: str | tuple[str, ...] = ROWS.option(
+    image: str | tuple[str, ...] | None = ROWS.option(
         "image_data",
-        kinds.NAMES,
-        "The column of encoded images, or a list of such columns.",
+        kinds.optional(kinds.NAMES),
+        "The column of encoded images, a list of such columns, or None for a table without images.",
         see="../explanation/pixels.md",
     )
-    label: str | tuple[str, ...] | None = ROWS.option(
+    fields: Mapping[str, Field] | None = ROWS.option(
+        None,
+        FIELDS,
+        "In place of `image`: what a batch holds, as a dict from names to fields such as `Image`, "
+        "`Number`, `Text` and `Array`. The variable names a file in TOML or JSON.",
+        see="../guides/fields.md",
+    )
+    label: str | tuple[str, ...] | Field | Mapping[str, Field] | None = ROWS.option(
         "label",
-        kinds.LABEL,
+        LABEL,
         'The column of labels, a list of columns, or None for no labels. `"label:int32"` asks for '
         "a type; a value that does not fit makes its row a bad row. A float may be rounded to a "
-        "smaller float type.",
+        "smaller float type. It can also be a field, or a dict from names to fields. With "
+        "`fields`, the default is None.",
     )
     sample_weight: str | None = ROWS.option(
         None,
-        kinds.WEIGHT,
+        WEIGHT,
         "The column of each row's weight in the loss. A batch is then `(images, labels, "
         "weights)`, as Keras takes it.",
     )
@@ -136,7 +147,7 @@ class Options:
     )
     shard: tuple[int, int] = ORDER.option(
         (0, 1),
-        kinds.SHARD,
+        SHARD,
         "This loader's part of each epoch as `(index, count)`: `(0, 8)` to `(7, 8)` on eight "
         "hosts. It can also be the object that knows: a `tf.distribute.InputContext`, or the "
         "module `torch.distributed` or `jax`. All shards have the same number of batches.",
@@ -178,7 +189,7 @@ class Options:
     )
     worker_imports: tuple[str, ...] = PROCESSES.option(
         (),
-        kinds.MODULES,
+        MODULES,
         "A module, or a list of modules, to import wherever images are decoded: for example "
         '`"pillow_heif.HeifImagePlugin"`, which adds a format to Pillow.',
         see="../explanation/pixels.md#formats-of-other-packages",
@@ -249,131 +260,28 @@ class Options:
     )
 
     # ---- images ----------------------------------------------------------------------------------
-    # The digest that names a cache file depends on the order of these options and of the limits.
+    # They are the options of a field that is an Image.
 
-    size: PerColumn[tuple[int, int]] = IMAGES.option(
-        (224, 224), kinds.SIZE, "Height and width of the delivered images, in pixels."
-    )
-    channels: PerColumn[int] = IMAGES.option(
-        3, kinds.CHANNELS, "3 for RGB, 1 for luma (grayscale)."
-    )
-    fit: PerColumn[str] = IMAGES.option(
-        "stretch",
-        kinds.choice("stretch", "crop", "pad", "random_crop"),
-        'How an image is made to fit `size`. `"stretch"` ignores its proportions; `"crop"` takes '
-        'the largest centered box that has the wanted proportions; `"pad"` takes the whole image '
-        'and puts `background` around it; `"random_crop"` takes a different random box in each '
-        "epoch.",
-        see="../explanation/pixels.md#images",
-    )
-    crop_fraction: PerColumn[float] = IMAGES.option(
-        1.0,
-        kinds.FRACTION,
-        'With `fit="crop"`, the sides of the box as a fraction of the largest one. 0.875 stands '
-        "for the usual resize to 256 and crop to 224.",
-    )
-    scale: PerColumn[tuple[float, float]] = IMAGES.option(
-        (0.08, 1.0),
-        kinds.SHARES,
-        'With `fit="random_crop"`, the least and the greatest share of the image\'s area that a '
-        "box takes.",
-    )
-    ratio: PerColumn[tuple[float, float]] = IMAGES.option(
-        (3 / 4, 4 / 3),
-        kinds.PROPORTIONS,
-        'With `fit="random_crop"`, the least and the greatest width / height of a box.',
-        shown="(3/4, 4/3)",
-    )
-    flip: PerColumn[bool] = IMAGES.option(
-        False,
-        kinds.FLAG,
-        "Mirror half of the rows from left to right, different ones in each epoch. Flips and "
-        "random crops depend on nothing but `seed`, the epoch and the row's key.",
-    )
-    cache_size: PerColumn[tuple[int, int] | None] = IMAGES.option(
-        None,
-        kinds.optional(kinds.SIZE),
-        'With a `cache` and `fit="random_crop"`, height and width in pixels of the images that '
-        "are kept. The boxes are taken from these, in the first epoch as well. None takes 8/7 of "
-        "`size`: 256 x 256 for 224 x 224.",
-        see="../guides/caching.md",
-    )
-    filter: PerColumn[str] = IMAGES.option(
-        "bilinear",
-        kinds.choice("nearest", "box", "bilinear", "bicubic", "lanczos"),
-        'The filter of the resize, as Pillow defines it. `"nearest"` is for masks: it keeps the '
-        "numbers of classes.",
-    )
-    orientation: PerColumn[bool] = IMAGES.option(
-        True, kinds.FLAG, "Rotate and mirror images as the orientation in their EXIF data asks."
-    )
-    quality: PerColumn[str] = IMAGES.option(
-        "exact",
-        kinds.choice("exact", "fast"),
-        '`"fast"` takes less time for images that become much smaller, and changes their pixels '
-        "slightly: JPEGs are decoded at a reduced size, and WebPs without their smoothing "
-        "filters.",
-        see="../explanation/pixels.md#images",
-    )
-    background: PerColumn[tuple[int, int, int] | None] = IMAGES.option(
-        None,
-        kinds.optional(kinds.COLOR),
-        "The color that shows behind transparent images and around padded ones: red, green and "
-        "blue, each from 0 to 255. None drops the alpha channel and pads with black.",
-    )
-    layout: PerColumn[str] = IMAGES.option(
-        "NHWC",
-        kinds.choice("NHWC", "NCHW"),
-        'The axes of an array of images. `"NHWC"` is (n, height, width, channels), `"NCHW"` is '
-        "(n, channels, height, width).",
-    )
-    dtype: PerColumn[str] = IMAGES.option(
-        "uint8",
-        kinds.DTYPE,
-        "The type of an array of images. `uint8` holds levels from 0 to 255; the float types hold "
-        "`(level / 255 - mean) / std`. `bfloat16` needs the package ml_dtypes.",
-    )
-    mean: PerColumn[tuple[float, float, float]] = IMAGES.option(
-        (0.0, 0.0, 0.0),
-        kinds.MEAN,
-        "For the float types: what is subtracted from a level, on the scale from 0 to 1. One "
-        "number, or one for each of red, green and blue.",
-    )
-    std: PerColumn[tuple[float, float, float]] = IMAGES.option(
-        (1.0, 1.0, 1.0),
-        kinds.STD,
-        "For the float types: what the difference is then divided by, on the same scale. One "
-        "number, or one for each of red, green and blue.",
-    )
-
-    # ---- damaged and hostile images --------------------------------------------------------------
-
-    strict: PerColumn[bool] = LIMITS.option(
-        False,
-        kinds.FLAG,
-        "Make an image that ends early or is damaged a bad row. Otherwise the missing part is "
-        "gray, and `partial_rows` lists the row.",
-    )
-    # Pillow's limit. It does not depend on the memory that is free: which rows are bad must be the
-    # same on every machine, or shards and resumed epochs disagree.
-    max_pixels: PerColumn[int] = LIMITS.option(
-        178_956_970,
-        kinds.integer(1, 2**32),
-        "Most pixels, width x height, of an encoded image. A larger one is a bad row, and is "
-        "refused before it takes memory. Decoding takes up to 25 bytes for each pixel.",
-        see="../explanation/pixels.md#memory-for-one-image",
-    )
-    # Encoders write about ten.
-    max_scans: PerColumn[int] = LIMITS.option(
-        100,
-        kinds.integer(1, 1_000_000),
-        "Most scans of a progressive JPEG. One that has more is a bad row.",
-    )
-    max_chunks: PerColumn[int] = LIMITS.option(
-        100_000,
-        kinds.integer(1, 2**32 - 1),
-        "Most chunks of a PNG or WebP file. One that has more is a bad row.",
-    )
+    size: PerColumn[tuple[int, int]] = IMAGES.like(Image, "size")
+    channels: PerColumn[int] = IMAGES.like(Image, "channels")
+    fit: PerColumn[str] = IMAGES.like(Image, "fit")
+    crop_fraction: PerColumn[float] = IMAGES.like(Image, "crop_fraction")
+    scale: PerColumn[tuple[float, float]] = IMAGES.like(Image, "scale")
+    ratio: PerColumn[tuple[float, float]] = IMAGES.like(Image, "ratio")
+    flip: PerColumn[bool] = IMAGES.like(Image, "flip")
+    cache_size: PerColumn[tuple[int, int] | None] = IMAGES.like(Image, "cache_size")
+    filter: PerColumn[str] = IMAGES.like(Image, "filter")
+    orientation: PerColumn[bool] = IMAGES.like(Image, "orientation")
+    quality: PerColumn[str] = IMAGES.like(Image, "quality")
+    background: PerColumn[tuple[int, int, int] | None] = IMAGES.like(Image, "background")
+    layout: PerColumn[str] = IMAGES.like(Image, "layout")
+    dtype: PerColumn[str] = IMAGES.like(Image, "dtype")
+    mean: PerColumn[tuple[float, float, float]] = IMAGES.like(Image, "mean")
+    std: PerColumn[tuple[float, float, float]] = IMAGES.like(Image, "std")
+    strict: PerColumn[bool] = LIMITS.like(Image, "strict")
+    max_pixels: PerColumn[int] = LIMITS.like(Image, "max_pixels")
+    max_scans: PerColumn[int] = LIMITS.like(Image, "max_scans")
+    max_chunks: PerColumn[int] = LIMITS.like(Image, "max_chunks")
 
 
 OPTIONS = options_of(Options)

@@ -6,8 +6,8 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 
+from ..checks.option import PREFIX
 from ..errors import FastloaderWarning
-from .option import PREFIX
 from .spelling import did_you_mean
 from .table import OPTIONS
 

@@ -17,7 +17,6 @@ from ..errors import SourceError
 from ..fields.columns import Column
 from ..fields.values import Values
 from ..options.config import Config
-from ..options.labels import split_label
 from ..plan.keys import Key, Keys
 
 
@@ -158,9 +157,9 @@ def no_column(config: Config, column: str, there: Iterable[str]) -> SourceError:
     """Return the error for a column that the table or query does not have."""
     if column == config.key:
         hint = "key= names the column of unique keys"
-    elif column in config.images:
+    elif column in config.image_columns:
         hint = "image= names the column of images"
-    elif config.sample_weight is not None and column == split_label(config.sample_weight)[0]:
+    elif any(field.of_column == column for field in config.weights.values()):
         hint = "sample_weight= names the column of weights"
     else:
         hint = "label= names the column of labels, and label=None delivers images alone"

@@ -39,9 +39,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..batches.schema import IMAGE, Arrays
 from ..errors import ConfigError
 from ..fields.columns import Column
-from ..fields.slots import IMAGE, Arrays
 from ..system.descriptors import forget_in_children
 from ..system.limits import limit_error
 from ..system.machine import available_bytes

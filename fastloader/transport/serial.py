@@ -20,6 +20,9 @@ from functools import cache, partial
 from types import UnionType
 from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from ..errors import ConfigError
+from ..fields.every import kind_named
+from ..fields.field import Field
 from ..options.url import DatabaseUrl
 
 T = TypeVar("T")
@@ -51,6 +54,8 @@ def unpack(payload: bytes, kind: type[T]) -> T:
 def _fields(record: object) -> dict[str, Any]:
     """Return the fields of a dataclass that differ from their defaults."""
     kind: Any = type(record)
+    if isinstance(record, Field):
+        return {"field": kind.__name__, **record.options()}
     if not is_dataclass(record):
         raise TypeError(f"{kind.__name__} is not plain data")
     values = {
@@ -77,6 +82,8 @@ def _reader(hint: Any) -> Reader:
     kind, parts = get_origin(hint) or hint, get_args(hint)
     if kind is DatabaseUrl:
         return _row(DatabaseUrl, (str, str))
+    if kind is Field:
+        return _field
     if kind in _READERS:
         return _READERS[kind](kind, parts)
     if is_dataclass(kind):
@@ -85,6 +92,15 @@ def _reader(hint: Any) -> Reader:
         hints = get_type_hints(kind)
         return _row(kind, [hints[name] for name in kind._fields])
     raise TypeError(f"{hint} is not plain data")
+
+
+def _field(value: Any) -> Field:
+    """Return the field that :func:`_fields` wrote. Its class checks the options."""
+    options = {name: its for name, its in _checked(dict, value).items() if name != "field"}
+    try:
+        return kind_named(_checked(str, value.get("field")))(**options)
+    except (ConfigError, TypeError) as error:
+        raise ValueError(f"no field: {error}") from None
 
 
 def _checked(kind: type, value: Any) -> Any:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..batches.schema import KEYS, Arrays, Schema, stored_image
 from ..errors import RowError
-from ..fields.columns import Column, store
-from ..fields.image import ImageDecoder, StoredImages
-from ..fields.slots import KEYS, Arrays, key_column, slot_image, stored_image
+from ..fields.image_decoder import ImageDecoder, StoredImages
+from ..fields.value import Value
 from ..observe.stats import together
 from ..options.config import Config
-from ..plan.keys import Keys, array_equal, key_values
+from ..plan.keys import Keys, array_equal, key_numbers, key_values
 from ..source.protocol import Chunk
 from ..transport.messages import Filled, by_key
 
@@ -63,21 +63,26 @@ class BatchBuilder:
     ----------
     config
         The loader's options.
-    columns
-        The label columns, as the survey has found them.
-    key_dtype
-        The NumPy dtype of the keys.
+    schema
+        What a batch holds.
     """
 
-    def __init__(self, config: Config, columns: tuple[Column, ...], key_dtype: str) -> None:
-        self._columns = columns
-        kept = [*columns, *([key_column(key_dtype)] if config.with_keys else [])]
-        self._texts = [column.name for column in kept if column.is_text]
-        self._decoders = [(image, ImageDecoder(image, config)) for image in config.images]
+    def __init__(self, config: Config, schema: Schema) -> None:
+        context = config.context
+        self._texts = [entry.slot for entry in schema.entries if entry.column.is_text]
+        self._values = [
+            (value, [entry.slot for entry in schema.of_field(value)])
+            for value in config.all_fields
+            if isinstance(value, Value)
+        ]
+        self._decoders = [
+            (entry, image.of_column, ImageDecoder(image, context)) for entry, image in schema.images
+        ]
+        self._is_random = any(image.is_random for _, image in schema.images)
         self._stored = {
-            image: StoredImages(image, config)
-            for image in config.images
-            if config.cache is not None and config.is_random(image)
+            entry: StoredImages(image, context, config.batch_size)
+            for entry, image in schema.images
+            if context.is_cached and image.is_random
         }
         self._on_error = config.on_error
         self._gone = GONE + (OF_A_QUERY if config.query is not None else "")
@@ -96,8 +101,8 @@ class BatchBuilder:
         """
         text = {name: np.empty(rows, object) for name in self._texts}
         stored: Arrays = {}
-        for image, its in self._stored.items():
-            stored.update(zip(stored_image(image), (its.images, its.seen), strict=True))
+        for entry, its in self._stored.items():
+            stored.update(zip(stored_image(entry), (its.images, its.seen), strict=True))
         return Batch(epoch, keys, next_range, {**slot, **text, **stored})
 
     def wants_rows(self, batch: Batch) -> bool:
@@ -141,16 +146,19 @@ class BatchBuilder:
     def _decode(self, batch: Batch, chunk: Chunk, rows: slice, at: int) -> None:
         """Decode these rows of the chunk into the batch, from position ``at`` on."""
         targets = batch.targets
-        for column in self._columns:
-            values = chunk.columns[column.name][rows]
-            for i, reason in store(column, values, targets[column.name][at:]).items():
+        for taker, (slot, *valid) in self._values:
+            values = chunk.columns[taker.of_column][rows]
+            mask = targets[valid[0]][at:] if valid else None
+            for i, reason in taker.store(values, targets[slot][at:], mask).items():
                 batch.bad[at + i] = reason
-        for image, decoder in self._decoders:
-            images, seen = targets[slot_image(image)][at:], None
-            if image in self._stored:
-                images, seen = (targets[name][at:] for name in stored_image(image))
-            blobs = chunk.columns[image][rows]
-            failed, cut = decoder.decode(blobs, images, chunk.keys[rows], batch.epoch, seen)
+        keys = chunk.keys[rows]
+        numbers = key_numbers(keys) if self._is_random else np.zeros(len(keys), np.uint64)
+        for entry, column, decoder in self._decoders:
+            images, seen = targets[entry.slot][at:], None
+            if entry in self._stored:
+                images, seen = (targets[name][at:] for name in stored_image(entry))
+            blobs = chunk.columns[column][rows]
+            failed, cut = decoder.decode(blobs, images, numbers, batch.epoch, seen)
             for found, reasons in ((failed, batch.bad), (cut, batch.partial)):
                 for i, reason in found.items():
                     reasons.setdefault(at + i, reason)
@@ -174,8 +182,8 @@ class BatchBuilder:
 
     def finish_images(self, batch: Batch) -> None:
         """Make the images of random columns out of what a cache keeps of them."""
-        for image, its in self._stored.items():
-            its.finish(batch.targets[slot_image(image)], batch.keys, batch.epoch)
+        for entry, its in self._stored.items():
+            its.finish(batch.targets[entry.slot], key_numbers(batch.keys), batch.epoch)
 
     def settle(self, batch: Batch) -> Filled:
         """Do with the bad rows what ``on_error`` asks for.
@@ -208,6 +216,6 @@ class BatchBuilder:
             for target in targets.values():
                 target[: len(kept)] = target[kept]
         filled.text = {name: targets[name][: filled.rows].tolist() for name in self._texts}
-        for _, decoder in self._decoders:
+        for *_, decoder in self._decoders:
             filled.images = together(filled.images, decoder.take_images())
         return filled

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+from ..batches.schema import Arrays, Schema
 from ..cache.file import Place
 from ..cache.rows import CachedRows
 from ..fields.columns import Column
-from ..fields.slots import Arrays
 from ..observe.clock import Clock, Lap
 from ..options.config import Config
 from ..plan.keys import Keys
@@ -67,7 +67,7 @@ class Producer:
         workers: int = 1,
         place: Place | None = None,
     ) -> None:
-        self._builder = BatchBuilder(config, columns, keys.dtype.str)
+        self._builder = BatchBuilder(config, Schema(config, columns, keys.dtype.str))
         self._cached = None if place is None else CachedRows(config, place)
         self._assignment = Assignment(
             config, keys, worker=worker, workers=workers, cached=self._cached

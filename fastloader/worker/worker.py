@@ -7,8 +7,8 @@ import io
 from collections import deque
 from dataclasses import dataclass
 
+from ..batches.schema import Schema
 from ..cache.file import Place
-from ..fields.slots import slot_columns
 from ..options.config import Config
 from ..system.limits import explained
 from ..transport import messages
@@ -75,8 +75,9 @@ class Worker:
             workers=config.workers,
             place=spec.place,
         )
-        columns = slot_columns(config, found.columns, found.key_dtype)
-        self._ring = Ring(memory, Layout.of(config.batch_size, columns), spec.slots, allocate=False)
+        schema = Schema(config, found.columns, found.key_dtype)
+        layout = Layout.of(config.batch_size, schema.slot_columns)
+        self._ring = Ring(memory, layout, spec.slots, allocate=False)
         self._free: deque[int] = deque()
         self._run = 0
         self._working = False  # False before the first start, and after an error

@@ -7,7 +7,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable
 
-from ...options.option import PREFIX
+from ...checks.option import PREFIX
 from ..command import DONE, FOUND, Outcome, progress
 from .database import check_database
 from .finding import FAIL, Finding

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from ...options.option import PREFIX
+from ...checks.option import PREFIX
 from .finding import FAIL, OK, WARN, Finding
 from .installation import version_of
 from .sample_images import SAMPLES, SHAPE

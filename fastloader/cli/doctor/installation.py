@@ -13,10 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..._version import __version__
+from ...checks.option import PREFIX
 from ...errors import ConfigError
 from ...fields import _kernel
 from ...options.config import make_config
-from ...options.option import PREFIX
 from ...options.table import OPTIONS
 from ...options.variables import unknown_variables
 from .finding import FAIL, OK, WARN, Finding

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from ...loader import FastLoader
 from ...observe.stats import Stages
 from ...options.config import Config
-from ...options.labels import split_label
 from ...source.sql import as_subquery, identifier
 from ..command import MACHINE, CommandError
 
@@ -120,14 +119,18 @@ def _plain_epochs(config: Config) -> Iterator[int]:
     while True:
         with contextlib.closing(_rows(config)) as rows:
             while batch := list(itertools.islice(rows, config.batch_size)):
-                np.stack([_decoded(config, blob) for blob, *_ in batch])
+                if config.images:
+                    np.stack([_decoded(config, blob) for blob, *_ in batch])
+                else:
+                    for column in zip(*batch, strict=True):
+                        np.array(column)
                 yield len(batch)
 
 
 def _rows(config: Config) -> Generator[tuple[Any, ...], None, None]:
-    """Yield (image, label, ...) sorted by the key, through the database's ordinary cursor."""
-    labels = [split_label(label)[0] for label in config.labels]
-    columns = ", ".join(identifier(name) for name in (config.images[0], *labels))
+    """Yield rows sorted by the key, an image first, through the database's ordinary cursor."""
+    names = [*config.image_columns[:1], *config.value_columns]
+    columns = ", ".join(map(identifier, names))
     parts = (config.table or "").split(".") if config.url.is_postgres else [config.table or ""]
     table = identifier(*parts) if config.query is None else as_subquery(config.query)
     sql = f"SELECT {columns} FROM {table} q ORDER BY {identifier(config.key)}"
@@ -153,7 +156,7 @@ def _decoded(config: Config, blob: Any) -> NDArray[np.uint8]:
         raise CommandError(
             "the plain generator needs Pillow; run pip install 'fastloader[pillow]'", MACHINE
         ) from None
-    height, width = config.image_options(config.images[0])["size"]
+    height, width = config.images[0].size
     try:
         with Image.open(io.BytesIO(blob)) as image:
             small = image.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)

@@ -59,12 +59,12 @@ def chunk_of(
     keys = keys_of(result, 1, table.key_type)
     found = {}
     bad: dict[int, str] = {}
-    for i, name in enumerate(config.images):
+    for i, name in enumerate(config.image_columns):
         found[name] = _images(result, 2 + 2 * i, limit=config.max_blob_bytes)
         if table.image_oids[name] == OID:
             for row in np.flatnonzero(found[name].kinds == NULL).tolist():
                 bad.setdefault(row, f"column {name!r} is {MISSING_OBJECT}")
-    for i, column in enumerate(columns, start=2 + 2 * len(config.images)):
+    for i, column in enumerate(columns, start=2 + 2 * len(config.image_columns)):
         found[column.name], missing = values_of(result, i, table.label_types[column.name], column)
         bad |= missing
     return Chunk(keys, ranges, found, bad)

@@ -10,7 +10,7 @@ from ...errors import PlanError, SourceError
 from ...fields.columns import Column, blob_column
 from ...fields.not_images import POINTERS, kind_of, why_not_an_image
 from ...options.config import Config
-from ...options.labels import TEXT, split_label
+from ...options.labels import TEXT
 from ...plan.keys import Key, Keys, key_values
 from ..protocol import no_column, no_table
 from ..sql import as_subquery, identifier
@@ -66,7 +66,7 @@ class PostgresTable:
 
     def __init__(self, config: Config, query: Query) -> None:
         self._config = config
-        self._labels = [split_label(label) for label in config.labels]
+        self._labels = [*config.value_columns.items()]
         self.name = config.where
         self.is_named = config.table is not None
         if config.query is not None:
@@ -77,14 +77,14 @@ class PostgresTable:
         self.key_name = config.key
         self.key = f"q.{identifier(config.key)}"
         there, modifiers = self._columns(query)
-        for name in (config.key, *config.images, *(name for name, _ in self._labels)):
+        for name in (config.key, *config.image_columns, *(name for name, _ in self._labels)):
             if name not in there:
                 raise SourceError(f"{self.name}: {no_column(config, name, there)}")
         self.key_type = self._key_type(there[config.key], modifiers[config.key], query)
         self._key_out = self.key_type.output.format(self.key)
         self.settings = SETTINGS if "::text" in self._key_out else ""
         self._check_types(there, query)
-        self.image_oids = {name: there[name] for name in config.images}
+        self.image_oids = {name: there[name] for name in config.image_columns}
         self.label_types: dict[str, Type] = {name: LABELS[there[name]] for name, _ in self._labels}
 
     # ---- columns ---------------------------------------------------------------------------------
@@ -102,7 +102,7 @@ class PostgresTable:
 
     def _check_types(self, there: dict[str, int], query: Query) -> None:
         """Raise SourceError if an image or label column has a type that cannot be used."""
-        for image in self._config.images:
+        for image in self._config.image_columns:
             oid = there[image]
             if oid not in (BYTEA, OID):
                 why = "images must be bytea, or the oids of large objects"
@@ -143,7 +143,7 @@ class PostgresTable:
         found = query(f"SELECT format_type({oid}, NULL)")[0].value(0, 0) or b"?"
         kind = found.decode("utf-8", "replace")
         cast = cast or CASTS.get(kind, "{}::text")
-        names = [self.key_name, *self._config.images, *(name for name, _ in self._labels)]
+        names = [self.key_name, *self._config.image_columns, *(name for name, _ in self._labels)]
         columns = {name: identifier(name) for name in names}
         columns[column] = f"{cast.format(identifier(column))} AS {identifier(column)}"
         select = f"SELECT {', '.join(columns.values())} FROM {self.rows}"
@@ -252,7 +252,7 @@ class PostgresTable:
     @property
     def plain_sql(self) -> str:
         """The statement for all columns of all rows, which is only ever explained."""
-        names = (*self._config.images, *(name for name, _ in self._labels))
+        names = (*self._config.image_columns, *(name for name, _ in self._labels))
         columns = ", ".join([self.key, *(f"q.{identifier(name)}" for name in names)])
         return f"SELECT {columns} FROM {self.rows} q"
 
@@ -275,10 +275,10 @@ class PostgresTable:
         """
         low, high = (array_literal([ends[i] for ends in ranges]) for i in (0, 1))
         kind = self.key_type.name
-        images = [self._size_and_image(name) for name in self._config.images]
+        images = [self._size_and_image(name) for name in self._config.image_columns]
         labels = [f"q.{identifier(name)}" for name, _ in self._labels]
         if bare:
-            images = [f"q.{identifier(name)} IS NULL" for name in self._config.images]
+            images = [f"q.{identifier(name)} IS NULL" for name in self._config.image_columns]
             labels = [f"{label} IS NULL" for label in labels]
         columns = ", ".join([self._key_out, *images, *labels])
         rest = "" if done is None else f"AND (fl.n > 1 OR {self.key} > {self._constant(done)}) "

@@ -154,7 +154,7 @@ class SQLiteSource:
             The bytes of blobs that the chunk has already.
         """
         rows = []
-        limits = [self._config.max_blob_bytes] * len(self._config.images)
+        limits = [self._config.max_blob_bytes] * len(self._config.image_columns)
         with (
             self._errors(f"read keys {first} to {last}") as connection,
             contextlib.closing(connection.execute(sql, (*limits, first, last))) as cursor,
@@ -169,8 +169,8 @@ class SQLiteSource:
 
     def _chunk(self, rows: list[tuple[Any, ...]], numbers: list[int]) -> Chunk:
         """Return the chunk of these rows; ``numbers`` has the range of each."""
-        names = [*self._config.images, *(name for name, _ in self._table.labels)]
-        images = len(self._config.images)
+        names = [*self._config.image_columns, *(name for name, _ in self._table.labels)]
+        images = len(self._config.image_columns)
         keys, *values = zip(*rows, strict=True)
         sizes = values[images : 2 * images]
         del values[images : 2 * images]
@@ -184,7 +184,7 @@ class SQLiteSource:
 
     def explain(self, ranges: Sequence[tuple[Key, Key]]) -> tuple[str, str]:
         """Return SQLite's version and its query plan for the first range."""
-        limits = [0] * len(self._config.images)
+        limits = [0] * len(self._config.image_columns)
         with self._errors("explain how it reads") as connection:
             sql = f"EXPLAIN QUERY PLAN {self._table.rows_sql}"
             steps = [detail for *_, detail in connection.execute(sql, (*limits, *ranges[0]))]

@@ -13,7 +13,6 @@ import numpy as np
 
 from ...errors import FastloaderWarning, PlanError, SourceError
 from ...options.config import Config
-from ...options.labels import split_label
 from ...plan.keys import Keys, array_equal
 from ..protocol import no_column, no_table
 from ..sql import as_subquery, identifier
@@ -56,12 +55,12 @@ class SQLiteTable:
         self._config = config
         self._connection = connection
         self.name = name
-        self.labels = [split_label(label) for label in config.labels]
+        self.labels = [*config.value_columns.items()]
         self._key = identifier(config.key)
         self._is_derived = config.query is not None or self._is_view()
         self._from, declared = self._find_rows()
         names = {name.lower(): name for name in declared}
-        self._values = [*config.images, *(name for name, _ in self.labels)]
+        self._values = [*config.image_columns, *(name for name, _ in self.labels)]
         wanted = [config.key, *self._values]
         for column in wanted:
             if column.lower() not in names:
@@ -237,7 +236,7 @@ class SQLiteTable:
         Its parameters are a size limit for each image column, and the first and last key. A blob is
         NULL if it is larger than its limit. SQLite knows the size without reading the blob.
         """
-        images = [identifier(name) for name in self._config.images]
+        images = [identifier(name) for name in self._config.image_columns]
         blobs = [f"CASE WHEN length({image}) <= ? THEN {image} END" for image in images]
         sizes = [f"length({image})" for image in images]
         labels = (identifier(name) for name, _ in self.labels)

@@ -40,6 +40,19 @@ class Group:
         declared: Any = field(default=default, metadata=metadata)
         return declared  # type: ignore[no-any-return]
 
+    def like(self, declared: type, name: str) -> Any:
+        """Declare a field of a dataclass as the option that another dataclass declares.
+
+        Parameters
+        ----------
+        declared
+            The other dataclass.
+        name
+            The name of its field.
+        """
+        (there,) = (one for one in fields(declared) if one.name == name)
+        return field(default=there.default, metadata={**there.metadata, "group": self})
+
     def metadata(self, kind: Kind, doc: str, *, shown: str = "", see: str = "") -> dict[str, Any]:
         """Return the metadata of a field that is an option, for a field without a default."""
         return {"kind": kind, "group": self, "doc": doc, "shown": shown, "see": see}
@@ -145,6 +158,8 @@ class Option:
             return None
         try:
             return self.kind.parse(text)
+        except ConfigError:  # of a file that the text names
+            raise
         except (ValueError, KeyError) as error:
             hint = f": write {error}" if isinstance(error, Rewrite) else ""
             raise ConfigError(f"{source}={text!r} must be {self.kind.written}{hint}") from None
