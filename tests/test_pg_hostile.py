@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from fastloader import PlanError, SourceError
 from fastloader.fields.columns import Column
+from fastloader.fields.values import INTEGER, NULL, REAL
 from fastloader.options.config import make_config
 from fastloader.source.opening import open_source
 from fastloader.source.postgres._libpq import QueryError, Result, Session
@@ -146,6 +147,52 @@ def test_a_server_that_stops_in_the_middle_of_a_row_is_given_up() -> None:
         with pytest.raises(QueryError, match="not a byte has come for 0.3 s") as caught:
             s.query(b"x")
         assert caught.value.lost
+
+
+# ---- numbers -------------------------------------------------------------------------------------
+
+
+def numbers(oid: int, blobs: list[bytes | None]) -> tuple[list[int], list[int], list[int]]:
+    """Return kinds and numbers, and the rows with times that are too far away."""
+    with session(answer([oid], [(blob,) for blob in blobs])) as s:
+        (result,) = s.query(b"x")
+    kind = LABELS[oid]
+    kinds, found, far = result.numbers(0, kind.wire, kind.unit, kind.epoch)
+    assert (kinds.dtype, found.dtype) == (np.uint8, np.int64)
+    return kinds.tolist(), found.tolist(), far
+
+
+@pytest.mark.parametrize(
+    ("oid", "form", "given"),
+    [
+        (16, ">?", [True, False]),
+        (21, ">h", [-(2**15), -1, 0, 258, 2**15 - 1]),
+        (23, ">i", [-(2**31), -1, 0, 16909060, 2**31 - 1]),
+        (20, ">q", [-(2**63), -1, 0, 72623859790382856, 2**63 - 1]),
+        (700, ">f", [-1.5, 0.0, float("inf"), 2.0**-149]),
+        (701, ">d", [-1e300, 0.1, float("-inf"), 5e-324]),
+    ],
+)
+def test_numbers_are_told_from_null_in_every_type(oid: int, form: str, given: list[Any]) -> None:
+    kinds, found, far = numbers(oid, [None, *(struct.pack(form, value) for value in given), None])
+    kind = REAL if isinstance(given[0], float) else INTEGER
+    assert kinds == [NULL, *[kind] * len(given), NULL]
+    expected = np.array([0, *given, 0], np.float64 if kind == REAL else np.int64)
+    assert found == expected.view(np.int64).tolist()
+    assert far == []
+
+
+@pytest.mark.parametrize(("oid", "form"), [(1082, ">i"), (1114, ">q"), (1184, ">q")])
+def test_infinite_times_are_none_and_any_others_are_exact_or_too_far(oid: int, form: str) -> None:
+    bits = 8 * struct.calcsize(form)
+    unit, epoch = LABELS[oid].unit, LABELS[oid].epoch
+    last = (2**63 - 1) // unit - epoch
+    first = max(-(2**63 // unit) - epoch, 1 - 2 ** (bits - 1))  # days do not reach far enough back
+    given = [-(2 ** (bits - 1)), first, 0, last, last + 1, 2 ** (bits - 1) - 1]
+    kinds, found, far = numbers(oid, [struct.pack(form, value) for value in given])
+    assert kinds == [NULL, INTEGER, INTEGER, INTEGER, NULL, NULL]
+    assert found[1:4] == [(value + epoch) * unit for value in given[1:4]]
+    assert far == [0, 4, 5]
 
 
 # ---- arrays --------------------------------------------------------------------------------------

@@ -57,6 +57,37 @@ class Result:
         Shorter values are padded with zeros. Longer ones are all zeros. The size of NULL is -1.
         """
 
+    def numbers(
+        self, column: int, wire: str, unit: int = 1, epoch: int = 0
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[int]]:
+        """Return kinds and numbers of the values, as ``fields.values.Values`` has them.
+
+        Parameters
+        ----------
+        column
+            The index of the column.
+        wire
+            The dtype of the binary form: ``"?"``, ``">i2"``, ``">i4"``, ``">u4"``, ``">i8"``,
+            ``">f4"`` or ``">f8"``.
+        unit, epoch
+            With an epoch the values are times, of which the lowest and the highest of the type are
+            infinite, and the numbers are ``(value + epoch) * unit``.
+
+        Returns
+        -------
+        kinds
+            NULL, INTEGER or REAL, uint8 (rows,).
+        numbers
+            int64 (rows,); for REAL, the bits of a float64.
+        far
+            The rows whose times are infinite or do not fit int64. Their kind is NULL.
+
+        Raises
+        ------
+        SourceError
+            If a value has another size than the type.
+        """
+
     def arrays(
         self, column: int, element: int, width: int, shape: tuple[int, ...]
     ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:

@@ -7,7 +7,7 @@ the library that psycopg2 has loaded, so that both use the same libpq. Results l
 """
 
 from cpython.exc cimport PyErr_CheckSignals
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 from posix.dlfcn cimport RTLD_LAZY, dlopen, dlsym
 
@@ -32,6 +32,9 @@ from ._libpq cimport (
 
 import numpy as np
 import psycopg2._psycopg
+
+from ...errors import SourceError
+from ...fields import values
 
 MOST_RESULTS = 32
 """The limit for one query. A server that sends more results than statements is not trusted."""
@@ -166,6 +169,45 @@ cdef class Result:
                     memcpy(&out[row, 0], pq.getvalue(self.result, row, column), length)
         return found, lengths
 
+    def numbers(self, int column, wire, int64_t unit=1, int64_t epoch=0):
+        self._check(column, True)
+        cdef int row, length = 0, width = np.dtype(wire).itemsize, rows = pq.ntuples(self.result)
+        cdef Form form = _FORMS[wire]
+        cdef bint far, is_real = form == FLOAT4 or form == FLOAT8, is_time = epoch != 0
+        cdef uint8_t null = values.NULL, kind = values.REAL if is_real else values.INTEGER
+        cdef int64_t value, first = 0, last = 0
+        if is_time:  # the extremes of the wire's type are -infinity and infinity
+            limit = np.iinfo(np.int64)
+            first = max(-(-limit.min // unit) - epoch, np.iinfo(wire).min + 1)
+            last = min(limit.max // unit - epoch, np.iinfo(wire).max - 1)
+        kinds, numbers = np.empty(rows, np.uint8), np.empty(rows, np.int64)
+        cdef uint8_t[::1] its_kind = kinds
+        cdef int64_t[::1] out = numbers
+        too_far = []
+        with nogil:
+            for row in range(rows):
+                its_kind[row] = kind
+                length = pq.getlength(self.result, row, column)
+                if length != width:
+                    if not pq.getisnull(self.result, row, column):
+                        break
+                    its_kind[row], out[row], length = null, 0, width
+                    continue
+                value = _number(<const uint8_t *>pq.getvalue(self.result, row, column), form)
+                if is_time:
+                    far = not first <= value <= last
+                    value = 0 if far else (value + epoch) * unit
+                    if far:
+                        its_kind[row] = null
+                        with gil:
+                            too_far.append(row)
+                out[row] = value
+        if rows and length != width:
+            raise SourceError(
+                f"the server sent a value of {length} bytes for a type of {width} bytes; it is not "
+                f"PostgreSQL, or the table was altered meanwhile")
+        return kinds, numbers, too_far
+
     def arrays(self, int column, uint32_t element, int width, shape):
         self._check(column, True)
         cdef int row, rows = pq.ntuples(self.result)
@@ -197,7 +239,35 @@ cdef class Result:
         return f"<Result, {len(self)} rows of {pq.nfields(self.result)} columns>"
 
 
-cdef uint32_t _big_endian(const uint8_t *at) noexcept nogil:
+cdef enum Form:
+    BOOL, INT2, INT4, UINT4, INT8, FLOAT4, FLOAT8
+
+_FORMS = {"?": BOOL, ">i2": INT2, ">i4": INT4, ">u4": UINT4, ">i8": INT8, ">f4": FLOAT4,
+          ">f8": FLOAT8}
+
+
+cdef inline int64_t _number(const uint8_t *at, Form form) noexcept nogil:
+    """Return the number at ``at``, for a float the bits of a float64."""
+    cdef uint32_t four
+    cdef float single
+    cdef double real
+    cdef int64_t bits
+    if form == INT8 or form == FLOAT8:
+        return <int64_t>(<uint64_t>_big_endian(at) << 32 | _big_endian(at + 4))
+    if form == INT4:
+        return <int32_t>_big_endian(at)
+    if form == FLOAT4:
+        four = _big_endian(at)
+        memcpy(&single, &four, 4)
+        real = single
+        memcpy(&bits, &real, 8)
+        return bits
+    if form == INT2:
+        return <int16_t>(<uint16_t>at[0] << 8 | at[1])
+    return at[0] != 0 if form == BOOL else _big_endian(at)
+
+
+cdef inline uint32_t _big_endian(const uint8_t *at) noexcept nogil:
     return (<uint32_t>at[0] << 24) | (<uint32_t>at[1] << 16) | (<uint32_t>at[2] << 8) | at[3]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +38,8 @@ class Type:
         The dtype of a label that does not ask for another.
     element
         The type OID of an array's elements, or 0.
+    unit, epoch
+        For a time, what turns a value into microseconds since 1970; see :meth:`Result.numbers`.
     output
         The expression that is read in place of the column ``{}``.
     is_loose
@@ -49,6 +50,8 @@ class Type:
     wire: str
     dtype: str
     element: int = 0
+    unit: int = 1
+    epoch: int = 0
     output: str = "{}"
     is_loose: bool = False
 
@@ -62,6 +65,10 @@ def text(value: bytes | None) -> str:
     return (value or b"").decode("utf-8", "replace")
 
 
+_DATE = {"unit": 86_400_000_000, "epoch": 10_957}
+_TIME = {"unit": 1, "epoch": 946_684_800_000_000}
+"""PostgreSQL counts days and microseconds from 2000, we count microseconds from 1970."""
+
 LABELS = {
     16: Type("bool", "?", "bool"),
     21: Type("int2", ">i2", "int64"),
@@ -73,9 +80,9 @@ LABELS = {
     1043: Type("varchar", TEXT, TEXT),
     1042: Type("bpchar", TEXT, TEXT),
     19: Type("name", TEXT, TEXT),
-    1082: Type("date", ">i4", "int64"),
-    1114: Type("timestamp", ">i8", "int64"),
-    1184: Type("timestamptz", ">i8", "int64"),
+    1082: Type("date", ">i4", "int64", **_DATE),
+    1114: Type("timestamp", ">i8", "int64", **_TIME),
+    1184: Type("timestamptz", ">i8", "int64", **_TIME),
     1000: Type("bool[]", "?", "bool", 16),
     1005: Type("int2[]", ">i2", "int16", 21),
     1007: Type("int4[]", ">i4", "int32", 23),
@@ -106,10 +113,6 @@ DECODINGS = {
 """Casts that turn text into bytes, by how the text begins. Hexadecimal digits are recognized by an
 image's first bytes, because base64 may begin with them too."""
 
-_EPOCH_US = 946_684_800_000_000  # PostgreSQL counts from 2000, we from 1970
-_EPOCH_DAYS = 10_957
-_DAY_US = 86_400_000_000
-
 
 def first_text(column: str, rows: str, query: Query) -> str:
     """Return the beginning of the first value of a text column, or "".
@@ -137,7 +140,9 @@ def decoding(start: str) -> str:
 
 def integers(result: Result, column: int, wire: str = ">i8") -> NDArray[np.int64]:
     """Return a column of integers as int64 (n,). Raises SourceError if one is NULL."""
-    return _not_null(*_numbers(result, column, np.dtype(wire))).astype(np.int64)
+    kinds, numbers, _ = result.numbers(column, wire)
+    _refuse_null(kinds == values.NULL)
+    return numbers
 
 
 def keys_of(result: Result, column: int, kind: Type, width: int = 0) -> Keys:
@@ -161,7 +166,7 @@ def keys_of(result: Result, column: int, kind: Type, width: int = 0) -> Keys:
     """
     if kind.wire == TEXT:
         sizes = result.blobs(column)[:, 1]
-        _not_null(sizes, np.flatnonzero(sizes < 0).tolist())
+        _refuse_null(sizes < 0)
         width = width or int(sizes.max(initial=1))
         if width > MOST_KEY_BYTES:
             raise PlanError(
@@ -170,7 +175,11 @@ def keys_of(result: Result, column: int, kind: Type, width: int = 0) -> Keys:
             )
         return result.raw(column, width)[0].view(f"S{width}").reshape(-1)
     if kind.wire == UUID:
-        return _not_null(*_numbers(result, column, np.dtype(UUID)))
+        data, sizes = result.raw(column, 16)
+        _refuse_null(sizes < 0)
+        if (sizes != 16).any():
+            raise SourceError("the server sent a uuid that does not have 16 bytes")
+        return data.view(UUID).reshape(-1)
     return integers(result, column, kind.wire)
 
 
@@ -190,9 +199,9 @@ def values_of(
     """
     if kind.wire in (TEXT, BYTES):
         return blobs_of(result, index, values.TEXT if kind.wire == TEXT else values.BLOB), {}
-    wire = np.dtype(kind.wire)
     rows, no_blobs = len(result), np.zeros((len(result), 2), np.intp)
     if kind.element:
+        wire = np.dtype(kind.wire)
         data, statuses = result.arrays(index, kind.element, wire.itemsize, column.shape)
         bad = {
             row: _bad_array(column, int(statuses[row]), result.value(row, index) or b"")
@@ -200,20 +209,9 @@ def values_of(
         }
         arrays = data.view(wire).reshape(rows, *column.shape)
         return Values(np.full(rows, values.ARRAY, np.uint8), arrays, no_blobs), bad
-    numbers, null = _numbers(result, index, wire)
-    bad = {}
-    if kind.name in ("date", "timestamp", "timestamptz"):
-        numbers, far = _microseconds(numbers, kind.name)
-        for row in set(far) - set(null):
-            bad[row] = (
-                f"column {column.name!r} holds infinity or a time too far away, {column.dtype} is "
-                f"needed"
-            )
-    is_real = numbers.dtype.kind == "f"
-    numbers = numbers.astype(np.float64).view(np.int64) if is_real else numbers.astype(np.int64)
-    kinds = np.full(rows, values.REAL if is_real else values.INTEGER, np.uint8)
-    kinds[null] = values.NULL
-    return Values(kinds, numbers, no_blobs), bad
+    kinds, numbers, far = result.numbers(index, kind.wire, kind.unit, kind.epoch)
+    why = f"column {column.name!r} holds infinity or a time too far away, {column.dtype} is needed"
+    return Values(kinds, numbers, no_blobs), dict.fromkeys(far, why)
 
 
 def blobs_of(result: Result, index: int, kind: int) -> Values:
@@ -223,33 +221,10 @@ def blobs_of(result: Result, index: int, kind: int) -> Values:
     return Values(kinds, np.zeros(len(result), np.int64), blobs, result)
 
 
-def _microseconds(values: NDArray[Any], kind: str) -> tuple[NDArray[np.int64], list[int]]:
-    """Return microseconds since 1970, and the rows whose time does not fit int64."""
-    unit, epoch = (_DAY_US, _EPOCH_DAYS) if kind == "date" else (1, _EPOCH_US)
-    limits, given = np.iinfo(np.int64), np.iinfo(values.dtype)
-    first, last = -(-limits.min // unit) - epoch, limits.max // unit - epoch
-    first, last = max(first, given.min + 1), min(last, given.max - 1)  # the extremes are infinity
-    far = (values < first) | (values > last)
-    return (np.where(far, 0, values).astype(np.int64) + epoch) * unit, np.flatnonzero(far).tolist()
-
-
-def _numbers(result: Result, column: int, wire: np.dtype[Any]) -> tuple[NDArray[Any], list[int]]:
-    """Return values of a fixed width, (n,), and the rows in which they are NULL."""
-    data, sizes = result.raw(column, wire.itemsize)
-    null = np.flatnonzero(sizes == -1).tolist()
-    if np.count_nonzero(sizes == wire.itemsize) + len(null) != len(sizes):
-        raise SourceError(
-            f"the server sent values of {set(sizes.tolist())} bytes for a type of "
-            f"{wire.itemsize} bytes; it is not PostgreSQL, or the table was altered meanwhile"
-        )
-    return data.view(wire).reshape(-1), null
-
-
-def _not_null(values: NDArray[Any], null: list[int]) -> NDArray[Any]:
-    """Return the values. Raises SourceError if any of them are NULL."""
-    if null:
+def _refuse_null(null: NDArray[np.bool_]) -> None:
+    """Raise SourceError if any of the values are NULL."""
+    if null.any():
         raise SourceError("the server sent NULL where there can be none")
-    return values
 
 
 def _bad_array(column: Column, status: int, value: bytes) -> str:
