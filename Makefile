@@ -140,8 +140,9 @@ jpeg3: $(VENV)/test.done
 	LD_LIBRARY_PATH=$(JPEG3)/lib PYTHONPATH=build/with-jpeg3/lib FASTLOADER_EXPECT_LIBJPEG=3 \
 		$(BIN)/pytest $(EACH_CORE) --import-mode=append $(KERNEL_TESTS) -k "not tensorflow"
 
-# libFuzzer over the C core alone; needs clang. The first bytes of an input are options, so the seeds
+# libFuzzer over the C core alone, BODY=arrays for arrays of numbers; needs clang. The first bytes of an input are options, so the seeds
 # get some. What it has found is kept, and taken up again, in build/fuzz/.
+BODY ?= fuzz
 FORMAT ?= png
 MINUTES ?= 30
 SEEDS ?= ../shared/data/corpora
@@ -149,7 +150,7 @@ FUZZ := build/fuzz/$(FORMAT)
 fuzz:
 	@mkdir -p $(FUZZ)/inputs $(FUZZ)/seeds
 	clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Icsrc \
-		fuzz/fuzz.c csrc/*.c -ljpeg -lwebp -lisal -lm -o build/fuzz/fuzz
+		fuzz/$(BODY).c csrc/*.c -ljpeg -lwebp -lisal -lm -o build/fuzz/fuzz
 	@find $(SEEDS) tests -name '*.$(FORMAT)' -size -64k | while read -r file; do \
 		(printf '\40\40\0\0\2\0\1\1'; cat "$$file") > $(FUZZ)/seeds/$$(cksum < "$$file" | tr ' ' -); done
 	build/fuzz/fuzz -max_total_time=$$(($(MINUTES) * 60)) -timeout=20 -rss_limit_mb=3000 -max_len=70000 \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 
 from fastloader.errors import ConfigError
+from fastloader.fields import _kernel
 from fastloader.fields.columns import Column, blob_column, store
-from fastloader.fields.values import ARRAY, Values
+from fastloader.fields.values import Values
 from fastloader.options.labels import split_label
+
+from .pg_arrays import pg_arrays
 
 
 def stored(column: Column, values: list[Any]) -> tuple[list[Any], dict[int, str]]:
@@ -109,9 +113,71 @@ def test_a_float_that_overflows_is_told_of_a_type_that_holds_it() -> None:
     assert bad[0].endswith('float32 is needed; name a type that holds it, e.g. "c:float64"')
 
 
-def test_an_array_with_a_number_that_overflows_is_refused_as_a_whole() -> None:
-    target = np.zeros((2, 2), np.float32)
-    arrays = np.array([[1.0, 2.0], [1.0, 1e300]])
-    given = Values(np.full(2, ARRAY, np.uint8), arrays, np.zeros((2, 2), np.intp))
-    bad = store(Column("c", "float32", (2,)), given, target)
-    assert set(bad) == {1}
+# ---- arrays in the form of a database ------------------------------------------------------------
+
+
+ELEMENTS = {
+    "bool": [True, False],
+    "int16": [-(2**15), 258],
+    "int32": [-(2**31), 16_909_060],
+    "int64": [-(2**63), 2**53 + 1],
+    "float32": [float("inf"), 2.0**-149],
+    "float64": [1e300, 5e-324],
+}
+
+
+@pytest.mark.parametrize("dtype", ELEMENTS)
+@pytest.mark.parametrize("shape", [(2,), (1, 2), (2, 1, 1, 1, 1, 1)])
+def test_arrays_of_every_element_are_decoded_into_the_batch(
+    dtype: str, shape: tuple[int, ...]
+) -> None:
+    array = np.array(ELEMENTS[dtype], dtype).reshape(shape)
+    target = np.zeros((5, *shape), dtype)
+    assert store(Column("c", dtype, shape), pg_arrays([array] * 3, dtype), target[1:]) == {}
+    for row in range(5):
+        assert target[row].tolist() == (array if 0 < row < 4 else np.zeros_like(array)).tolist()
+
+
+def test_a_bool_is_never_anything_but_0_or_1() -> None:
+    given = pg_arrays([[True]], "bool")
+    blob = bytearray(given.value(0))
+    blob[-1] = 2
+    given = dataclasses.replace(Values.of([bytes(blob)]), form=given.form)
+    target = np.zeros((1, 1), np.bool_)
+    assert store(Column("c", "bool", (1,)), given, target) == {}
+    assert target.view(np.uint8).tolist() == [[1]]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("dtype", "wanted", "good", "bad"),
+    [
+        ("float64", "float32", [0.1, 3.4e38], [1.0, 1e300]),
+        ("int64", "float32", [1, 2**24], [1, 2**24 + 1]),
+        ("int32", "uint8", [0, 255], [0, -1]),
+        ("float32", "int8", [-128, 5], [0.5, 5]),
+        ("int16", "bool", [1, 0], [1, 2]),
+        ("bool", "float16", [True, False], None),
+    ],
+)
+def test_arrays_of_another_type_keep_their_values_or_are_refused_as_a_whole(
+    dtype: str, wanted: str, good: list[Any], bad: list[Any] | None
+) -> None:
+    rows = [good, bad or good] * 40_000  # in several blocks
+    target = np.zeros((80_000, 2), wanted)
+    reasons = store(Column("c", wanted, (2,)), pg_arrays(rows, dtype), target)
+    assert (target[::2] == np.array(good).astype(wanted)).all()
+    assert list(reasons) == ([] if bad is None else list(range(1, 80_000, 2)))
+    if bad is not None:
+        held = np.array(bad, dtype).tolist()
+        assert reasons[1] == f"column 'c' holds {held}, an array of 2 x {wanted} is needed"
+
+
+def test_the_place_for_arrays_is_checked() -> None:
+    given = pg_arrays([[1, 2]], "int32")
+    wanted = np.ones(1, np.bool_)
+    for target in (np.zeros((0, 2), "i4"), np.zeros((1, 2), "c16"), np.zeros((1,) * 8, "i4")):
+        with pytest.raises(ValueError, match="no place for 1 arrays"):
+            _kernel.arrays(given.blobs, wanted, "pg_array", 1, target)
+    with pytest.raises(ValueError, match="a flag for each row"):
+        _kernel.arrays(given.blobs, wanted[:0], "pg_array", 1, np.zeros((1, 2), "i4"))

@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from .pg_arrays import pg_arrays
 from .small_images import SMALL_IMAGES
 from .support import (
     DATA,
@@ -26,13 +29,17 @@ from .support import (
 pytestmark = needs_sources
 
 
+def driver_of(body: str, folder: Path) -> Path:
+    """Compile the kernel's C alone, without Python, with the sanitizers."""
+    fuzz = ROOT / "fuzz"
+    sources = [fuzz / "driver.c", fuzz / body, *(ROOT / "csrc").glob("*.c")]
+    compiler = os.environ.get("CC", "cc")
+    return compiled(folder / "driver", sources, *SANITIZERS, *LIBRARIES, compiler=compiler)
+
+
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Compile the kernel's C alone, without Python, with the sanitizers."""
-    program = tmp_path_factory.mktemp("fuzz") / "driver"
-    sources = [*(ROOT / "fuzz").glob("*.c"), *(ROOT / "csrc").glob("*.c")]
-    compiler = os.environ.get("CC", "cc")
-    return compiled(program, sources, *SANITIZERS, *LIBRARIES, compiler=compiler)
+    return driver_of("fuzz.c", tmp_path_factory.mktemp("fuzz"))
 
 
 def fuzz(driver: Path, mutations: int, seed: int, files: list[Path]) -> int:
@@ -61,6 +68,18 @@ def test_no_mutation_of_a_small_image_does_harm(driver: Path, seed: int, tmp_pat
         files.append(tmp_path / name)
         files[-1].write_bytes(blob)
     assert fuzz(driver, 8_000, seed, files) == 8_000 + len(files)
+
+
+def test_no_mutation_of_an_array_does_harm(tmp_path: Path) -> None:
+    files = []
+    for dtype in ("bool", "int16", "float32", "int64"):
+        for shape in ((3,), (2, 0), (2, 3), (1, 2, 1, 1, 3, 1)):
+            (blob,) = (pg_arrays([np.ones(shape)], dtype).value(0),)
+            files.append(tmp_path / f"{dtype} {shape}.array")
+            files[-1].write_bytes(blob)
+    files.append(tmp_path / "vector.array")
+    files[-1].write_bytes(struct.pack(">HH4f", 4, 0, 1, 2, 3, 4))
+    assert fuzz(driver_of("arrays.c", tmp_path), 200_000, 1, files) == 200_000 + len(files)
 
 
 @needs_data

@@ -16,12 +16,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastloader import PlanError, SourceError
-from fastloader.fields.columns import Column
+from fastloader.fields.columns import Column, store
 from fastloader.fields.values import INTEGER, NULL, REAL
 from fastloader.options.config import make_config
 from fastloader.source.opening import open_source
 from fastloader.source.postgres._libpq import QueryError, Result, Session
-from fastloader.source.postgres.types import LABELS, values_of
+from fastloader.source.postgres.label_types import LABELS, VECTORS
+from fastloader.source.postgres.types import values_of
 
 Answer = bytes | Callable[[str], bytes]
 
@@ -120,7 +121,7 @@ def test_text_where_binary_was_asked_for_is_refused() -> None:
     with session(answer([20], [(b"12345678",)], binary=False)) as s:
         (result,) = s.query(b"x")
     uses: list[Callable[[], Any]] = [lambda: result.raw(0, 8), lambda: result.blobs(0)]
-    for use in (*uses, lambda: result.arrays(0, 1, 4, (1,))):
+    for use in (*uses, lambda: result.numbers(0, ">i8")):
         with pytest.raises(QueryError, match="text where binary was asked for"):
             use()
 
@@ -207,12 +208,20 @@ def encoded(values: Sequence[int | None], *, lower: int = 1, element: int = 23) 
     return struct.pack(">iiIii", 1, None in values, element, len(values), lower) + b"".join(parts)
 
 
-def arrays(blobs: list[bytes], *shape: int) -> tuple[list[list[int]], list[int]]:
-    """Elements and statuses: 0 is read, 1 NULL, 2 broken, 3 another shape."""
+def arrays(blobs: list[bytes], *shape: int) -> tuple[list[Any], dict[int, str]]:
+    """Return the arrays that were read, and what the other rows hold."""
+    column = Column("v", "int32", shape)
     with session(answer([1007], [(blob,) for blob in blobs])) as s:
         (result,) = s.query(b"x")
-        data, statuses = result.arrays(0, 23, 4, shape)
-    return data.view(">i4").tolist(), statuses.tolist()
+    given, bad = values_of(result, 0, LABELS[1007], column)
+    assert bad == {}
+    target = np.zeros((len(blobs), *shape), np.int32)
+    reasons = store(column, given, target)
+    what = {
+        row: reason.removeprefix("column 'v' holds ").split(", an array of ")[0]
+        for row, reason in reasons.items()
+    }
+    return [target[row].tolist() for row in range(len(blobs)) if row not in what], what
 
 
 def of_shape(*shape: int) -> bytes:
@@ -223,11 +232,16 @@ def of_shape(*shape: int) -> bytes:
 
 
 def test_arrays_have_one_shape() -> None:
-    shapes = [(2, 3), (3, 2), (6,), (2, 3, 1), (1, 2, 3), (2, 3), (2, 2)]
-    data, statuses = arrays([of_shape(*shape) for shape in shapes], 2, 3)
-    assert statuses == [0, 3, 3, 3, 3, 0, 3]
-    assert data == [list(range(6)) if shape == (2, 3) else [0] * 6 for shape in shapes]
-    assert arrays([encoded([]), encoded([1])], 0) == ([[], []], [0, 3])
+    shapes = [(2, 3), (3, 2), (6,), (2, 3, 1), (1, 2, 3), (2, 3), (2, 2), (1, 1, 1, 1, 2, 3)]
+    data, bad = arrays([of_shape(*shape) for shape in shapes], 2, 3)
+    assert data == [[[0, 1, 2], [3, 4, 5]]] * 2
+    assert bad == {
+        row: f"an array of {' x '.join(map(str, shape))}"
+        for row, shape in enumerate(shapes)
+        if shape != (2, 3)
+    }
+    assert arrays([of_shape(1, 2, 1, 1, 2, 1)], 1, 2, 1, 1, 2, 1)[1] == {}
+    assert arrays([encoded([]), encoded([1])], 0) == ([[]], {1: "an array of 1"})
 
 
 def test_arrays_are_read_and_told_apart() -> None:
@@ -238,9 +252,9 @@ def test_arrays_are_read_and_told_apart() -> None:
         encoded([1, None]),
         encoded([7, 8], lower=0),
     ]
-    data, statuses = arrays(blobs, 2)
-    assert statuses == [0, 3, 3, 2, 0]
-    assert data == [[1, -2], [0, 0], [0, 0], [0, 0], [7, 8]]
+    data, bad = arrays(blobs, 2)
+    assert data == [[1, -2], [7, 8]]
+    assert bad == {1: "an array of 1", 2: "an array of 0", 3: "an array with a NULL in it"}
 
 
 @pytest.mark.parametrize(
@@ -266,9 +280,9 @@ def test_arrays_are_read_and_told_apart() -> None:
     ],
 )
 def test_an_array_that_makes_no_sense_is_a_bad_row(blob: bytes) -> None:
-    data, statuses = arrays([encoded([5, 6]), blob, encoded([7, 8])], 2)
-    assert statuses == [0, 2, 0]
-    assert data == [[5, 6], [0, 0], [7, 8]]
+    data, bad = arrays([encoded([5, 6]), blob, encoded([7, 8])], 2)
+    assert bad == {1: "a malformed array"}
+    assert data == [[5, 6], [7, 8]]
 
 
 @settings(max_examples=60, deadline=None)
@@ -276,9 +290,34 @@ def test_an_array_that_makes_no_sense_is_a_bad_row(blob: bytes) -> None:
 @example([encoded([1, 2]), encoded([1, 2])[:20]], 2)
 def test_no_bytes_of_an_array_are_read_beyond_its_end(blobs: list[bytes], count: int) -> None:
     mutated = blobs + [encoded([1, 2])[: len(b)] + b for b in blobs]
-    data, statuses = arrays(mutated, count)
-    assert len(data) == len(statuses) == len(mutated)
-    assert set(statuses) <= {0, 2, 3}
+    data, bad = arrays(mutated, count)
+    assert len(data) + len(bad) == len(mutated)
+
+
+VECTORS_OID = 16_385
+
+
+@pytest.mark.parametrize(("kind", "form"), [("vector", ">f4"), ("halfvec", ">f2")])
+def test_vectors_are_read_and_told_apart(kind: str, form: str) -> None:
+    def vector(*elements: float, count: int | None = None) -> bytes:
+        count = len(elements) if count is None else count
+        return struct.pack(">HH", count, 0) + np.array(elements, form).tobytes()
+
+    blobs = [vector(1, -2.5, 0), vector(1, 2), vector(), vector(1, 2, count=3), b"", b"\0\3\0",
+             vector(1, 2, 3) + b"\0", vector(*range(1000)), vector(1, 2, 3, count=65_535),
+             vector(float("inf"), 2.0**-14, -0.0)]  # fmt: skip
+    with session(answer([VECTORS_OID], [(blob,) for blob in [*blobs, None]])) as s:
+        (result,) = s.query(b"x")
+    column = Column("v", VECTORS[kind].dtype, (3,))
+    given, _ = values_of(result, 0, VECTORS[kind], column)
+    target = np.zeros((len(given), 3), column.dtype)
+    bad = store(column, given, target)
+    assert {row: reason.split(", an array of ")[0][16:] for row, reason in bad.items()} == {
+        1: " an array of 2", 2: " an array of 0", 7: " an array of 1000", 10: " NULL",
+        **dict.fromkeys((3, 4, 5, 6, 8), " a malformed array"),
+    }  # fmt: skip
+    assert bad[10].endswith(f"an array of 3 x {column.dtype} is needed")
+    assert target[[0, 9]].tolist() == [[1, -2.5, 0], [float("inf"), 2.0**-14, -0.0]]
 
 
 @pytest.mark.parametrize("oid", [16, 21, 23, 20, 700, 701, 1082, 1114, 1184])

@@ -44,6 +44,7 @@ TYPES = {
     "int4": ([-(2**31), 0, 2**31 - 1], Column("v", "int64"), None),
     "int8": ([-(2**63), 0, 2**63 - 1], Column("v", "int64"), None),
     "float4": ([-1.5, 0.0, float("inf")], Column("v", "float64"), None),
+    "oid": ([0, 1, 2**32 - 1], Column("v", "int64"), None),
     "float8": ([-1e300, 0.1, float("-inf")], Column("v", "float64"), None),
     "bool": ([True, False, True], Column("v", "bool"), None),
     "text": (["", "näme", "a'b\\c"], Column("v", "text"), None),
@@ -101,6 +102,51 @@ def test_labels_of_every_type(database: Database, kind: str, workers: int) -> No
         assert labels.dtype == (object if column.is_text else column.dtype)
         assert labels.shape == (3, *column.shape)
         assert labels.tolist() == (values if expected is None else expected)
+
+
+VECTORS = {
+    "vector": ([[0.5, 2, -1], [3, 4, 5], [6, 7, 8]], Column("v", "float32", (3,))),
+    "vector(3)": ([[0.5, 2, -1], [3, 4, 5], [6, 7, 8]], Column("v", "float32", (3,))),
+    "halfvec": ([[0.5, 2], [3, 4], [6, -65504]], Column("v", "float16", (2,))),
+    "halfvec(2)": ([[0.5, 2], [3, 4], [6, -65504]], Column("v", "float16", (2,))),
+}
+
+
+def with_vectors(database: Database) -> Database:
+    """Install pgvector outside of the search path, or skip the test."""
+    if not database.execute("SELECT 1 FROM pg_available_extensions WHERE name = 'vector'"):
+        pytest.skip("this server has no pgvector")
+    database.execute("CREATE SCHEMA ext; CREATE EXTENSION vector SCHEMA ext")
+    return database
+
+
+@pytest.mark.parametrize("kind", VECTORS)
+def test_vectors_of_pgvector_need_no_cast(database: Database, kind: str) -> None:
+    values, column = VECTORS[kind]
+    rows = [(i, jpeg(), str(value)) for i, value in enumerate(values)]
+    columns = f"id int4 PRIMARY KEY, image_data bytea, v ext.{kind}"
+    url = with_vectors(database).table(rows, columns=columns)
+    with FastLoader(url, label="v", **SMALL) as loader:
+        assert loader.columns == (column,)
+        ((_, labels),) = loader
+        assert (labels.dtype, labels.tolist()) == (column.dtype, values)
+    with FastLoader(url, label="v:float64", **SMALL) as loader:
+        ((_, labels),) = loader
+        assert (labels.dtype, labels.tolist()) == (np.float64, values)
+    database.execute("UPDATE images SET v = NULL WHERE id = 1")
+    with FastLoader(url, label="v", on_error="skip", **SMALL) as loader:
+        ((_, labels),) = loader
+        assert labels.tolist() == [values[0], values[2]]
+        wanted = f"an array of {len(values[0])} x {column.dtype} is needed"
+        assert loader.bad_rows == [(1, f"column 'v' holds NULL, {wanted}")]
+
+
+def test_a_type_of_the_users_with_the_name_of_a_vector_is_none(database: Database) -> None:
+    database.execute("CREATE TYPE vector AS (x float4, y float4)")
+    rows = [(1, jpeg(), "(1,2)")]
+    url = database.table(rows, columns="id int4 PRIMARY KEY, image_data bytea, v vector")
+    with pytest.raises(SourceError, match="has the type vector; it cannot be a label"):
+        FastLoader(url, label="v", **SMALL)
 
 
 OR_ANOTHER = 'name a type that holds it, e.g. "f:float64"'

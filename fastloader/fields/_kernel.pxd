@@ -1,4 +1,4 @@
-"""Declare csrc/kernel.h, whose comments are the contract, and nothing else."""
+"""Declare csrc/kernel.h and csrc/arrays.h, whose comments are the contract, and nothing else."""
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -109,3 +109,28 @@ cdef extern from "kernel.h" nogil:
     void fl_libraries(char *text) noexcept
     bint fl_libraries_fit(char *message) noexcept
     bint fl_sanitized() noexcept
+
+cdef extern from "arrays.h" nogil:
+    enum:
+        FL_MOST_DIMENSIONS
+
+    ctypedef enum fl_array_form:
+        FL_PG_ARRAY
+        FL_PG_VECTOR
+
+    ctypedef enum fl_array_status:
+        FL_ARRAY_READ
+        FL_ARRAY_NULL
+        FL_ARRAY_HAS_NULL
+        FL_ARRAY_OTHER_SHAPE
+        FL_ARRAY_BROKEN
+
+    ctypedef struct fl_array:
+        fl_array_form form
+        uint32_t width
+        uint32_t element
+        uint32_t dimensions
+        size_t shape[FL_MOST_DIMENSIONS]
+
+    fl_array_status fl_array_read(const fl_array *wanted, const uint8_t *blob, size_t size,
+                                  void *target) noexcept

@@ -19,6 +19,10 @@ FILTERS: dict[str, int]
 LAYOUTS: dict[str, int]
 DTYPES: dict[str, int]
 FORMATS: dict[str, int]
+ARRAY_FORMS: dict[str, int]
+ARRAY_STATUS: dict[str, int]
+"""What :func:`arrays` found: ``"read"``, ``"null"``, ``"has null"``, ``"other shape"`` or
+``"broken"``."""
 
 def crc32(buffers: Sequence[Any]) -> int:
     """Return the CRC-32 of zlib and gzip of several buffers, one after the other.
@@ -44,6 +48,41 @@ def texts(
         The texts, None for those that are not wanted and those that are not UTF-8.
     bad
         Where there is no text, bool (n,).
+    """
+
+def arrays(
+    blobs: NDArray[np.intp],
+    wanted: NDArray[np.bool_],
+    form: str,
+    element: int,
+    target: NDArray[Any],
+) -> NDArray[np.uint8]:
+    """Decode the arrays of numbers at n addresses into ``target[:n]``, without the GIL.
+
+    Parameters
+    ----------
+    blobs
+        Addresses and sizes in bytes, intp (n, 2), of memory that the caller keeps alive.
+    wanted
+        Whether each of them is to be read, bool (n,).
+    form
+        How the arrays are written, a key of ARRAY_FORMS.
+    element
+        The type OID of the elements, for the form ``"pg_array"``.
+    target
+        Where to store them: C-contiguous, with at least n rows of the shape that the arrays must
+        have, of at most 6 dimensions, and the dtype of their elements, of 1 (bool) to 8 bytes.
+
+    Returns
+    -------
+    ndarray
+        What became of each, a value of ARRAY_STATUS: uint8 (n,). Where it is not ``"read"``, the
+        contents of the target are undefined.
+
+    Raises
+    ------
+    ValueError
+        If an array has another shape or type.
     """
 
 @disjoint_base

@@ -117,6 +117,38 @@ def texts(const Py_ssize_t[:, ::1] blobs not None, wanted):
     return found, bad
 
 
+ARRAY_FORMS = {"pg_array": FL_PG_ARRAY, "pg_vector": FL_PG_VECTOR}
+ARRAY_STATUS = {"read": FL_ARRAY_READ, "null": FL_ARRAY_NULL, "has null": FL_ARRAY_HAS_NULL,
+                "other shape": FL_ARRAY_OTHER_SHAPE, "broken": FL_ARRAY_BROKEN}
+
+
+def arrays(const Py_ssize_t[:, ::1] blobs not None, wanted, form, uint32_t element, target):
+    cdef fl_array its
+    cdef Py_ssize_t i, count = blobs.shape[0]
+    cdef const uint8_t[::1] is_wanted = wanted.view(np.uint8)
+    cdef _Output output = _Output(target)
+    shape, width = target.shape[1:], target.dtype.itemsize
+    if is_wanted.shape[0] != count or (count and blobs.shape[1] != 2):
+        raise ValueError("a table of blobs has two columns, and a flag for each row")
+    if target.shape[0] < count or len(shape) > FL_MOST_DIMENSIONS or width not in (1, 2, 4, 8):
+        raise ValueError(f"no place for {count} arrays in {target.shape} {target.dtype}")
+    its.form, its.element, its.width = ARRAY_FORMS[form], element, width
+    its.dimensions = len(shape)
+    for i in range(len(shape)):
+        its.shape[i] = shape[i]
+    cdef size_t row_bytes = target[:1].nbytes
+    statuses = np.empty(count, np.uint8)
+    cdef uint8_t[::1] status = statuses
+    with nogil:
+        for i in range(count):
+            status[i] = FL_ARRAY_NULL
+            if is_wanted[i] and blobs[i, 1] >= 0:
+                status[i] = <uint8_t>fl_array_read(
+                    &its, <const uint8_t *>blobs[i, 0], <size_t>blobs[i, 1],
+                    <uint8_t *>output.view.buf + <size_t>i * row_bytes)
+    return statuses
+
+
 cdef class _Output:
     """Borrow a writable, C-contiguous array for as long as this object lives."""
 

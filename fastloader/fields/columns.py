@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from . import _kernel
-from .values import ARRAY, BLOB, INTEGER, REAL, TEXT, Values
+from .arrays import by, decode_arrays
+from .casts import cast
+from .values import BLOB, INTEGER, REAL, TEXT, Values, described
 
 TEXT_DTYPE = "text"
 """The dtype of a column of strings."""
@@ -96,6 +98,10 @@ def store(column: Column, values: Values, target: NDArray[Any]) -> dict[int, str
         For each value that does not fit, by its index: why.
     """
     target = target[: len(values)]
+    if values.form is not None:
+        wanted = f"an array of {by(column.shape)} x {column.dtype} is needed"
+        bad = decode_arrays(values, values.form, target)
+        return {i: f"column {column.name!r} holds {what}, {wanted}" for i, what in bad.items()}
     stored = _texts(column, values, target) if column.is_text else _numbers(column, values, target)
     return {i: _does_not_fit(column, values.value(i)) for i in np.flatnonzero(~stored).tolist()}
 
@@ -108,17 +114,12 @@ def _numbers(column: Column, values: Values, target: NDArray[Any]) -> NDArray[np
         for kind, given in ((INTEGER, numbers), (REAL, numbers.view(np.float64))):
             rows = kinds == kind
             if rows.all():
-                return _cast(given, target)
+                return cast(given, target)
             if rows.any():
                 some = target[rows]
-                stored[rows] = _cast(given[rows], some)
+                stored[rows] = cast(given[rows], some)
                 target[rows] = some
         return stored
-    rows = kinds == ARRAY
-    if rows.any():
-        some = np.empty_like(target[rows])
-        stored[rows] = _cast(numbers[rows], some).reshape(len(some), -1).all(axis=1)
-        target[rows] = some
     for i in np.flatnonzero((kinds == BLOB) & (values.blobs[:, 1] == column.row_bytes)).tolist():
         target[i] = np.frombuffer(values.value(i), target.dtype).reshape(column.shape)
         stored[i] = True
@@ -133,43 +134,14 @@ def _texts(column: Column, values: Values, target: NDArray[Any]) -> NDArray[np.b
 
 
 def _does_not_fit(column: Column, value: Any) -> str:
-    problem = f"column {column.name!r} holds {_describe(value)}, {_wanted(column, value)} is needed"
+    problem = f"column {column.name!r} holds {described(value)}, {_wanted(column)} is needed"
     is_number = not column.shape and not column.is_text and np.dtype(column.dtype).kind in "iuf"
     if isinstance(value, float) and is_number:
         problem += f'; name a type that holds it, e.g. "{column.name}:float64"'
     return problem
 
 
-def _cast(values: NDArray[Any], target: NDArray[Any]) -> NDArray[np.bool_]:
-    """Store numbers, and return where they kept their value. Floats may be rounded to floats."""
-    is_exact = np.can_cast(values.dtype, target.dtype, "safe")
-    with np.errstate(all="ignore"):  # overflows are found below
-        np.copyto(target, values, casting="unsafe")
-        if target.dtype.kind == "f" and values.dtype.kind in "iu":  # "safe" rounds int64 to float64
-            back = target.astype(values.dtype)
-            end = np.float64(np.iinfo(values.dtype).max // 2 + 1) * 2  # a power of two
-            return np.asarray((target < end) & (back == values))
-    if is_exact:
-        return np.ones(values.shape, np.bool_)
-    if target.dtype.kind == "f":
-        return np.asarray(np.isfinite(target) | ~np.isfinite(values))
-    if values.dtype.kind == "f":
-        limits = np.iinfo(target.dtype) if target.dtype.kind in "iu" else None
-        inside = (values >= limits.min) & (values <= limits.max) if limits else np.True_
-        return np.asarray(inside & (target == values))
-    return np.asarray((target == values) & ((values < 0) == (target < 0)))
-
-
-def _describe(value: object) -> str:
-    if value is None:
-        return "NULL"
-    if isinstance(value, bytes):
-        return f"a blob of {len(value)} bytes"
-    return repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "..."
-
-
-def _wanted(column: Column, value: object) -> str:
+def _wanted(column: Column) -> str:
     if not column.shape:
         return column.dtype
-    shape = " x ".join(map(str, column.shape)) + f" x {column.dtype}"
-    return shape if isinstance(value, list) else f"a blob of {column.row_bytes} bytes ({shape})"
+    return f"a blob of {column.row_bytes} bytes ({by(column.shape)} x {column.dtype})"

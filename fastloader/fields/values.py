@@ -14,8 +14,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NULL, INTEGER, REAL, TEXT, BLOB, TOO_LARGE, ARRAY = range(7)
+NULL, INTEGER, REAL, TEXT, BLOB, TOO_LARGE = range(6)
 """What a value can be. One that is TOO_LARGE was left in the database; its size may be known."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the blobs of a column write arrays of numbers.
+
+    Attributes
+    ----------
+    kind
+        A key of ``_kernel.ARRAY_FORMS``.
+    dtype
+        The name of the NumPy dtype that holds the elements exactly.
+    element
+        The type OID of the elements of a ``"pg_array"``.
+    """
+
+    kind: str
+    dtype: str
+    element: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,19 +46,21 @@ class Values:
     kinds
         What each value is, one of the constants of this module: uint8 (n,).
     numbers
-        The numbers: int64 (n,). For a REAL, the bits of a float64. Where all values are arrays of
-        the same shape, they are here instead: any numeric dtype, (n, ...).
+        The numbers: int64 (n,). For a REAL, the bits of a float64.
     blobs
         Address and size in bytes of each TEXT, which is UTF-8, and of each BLOB: intp (n, 2). For
         a value that is TOO_LARGE, only its size, or -1 if that is unknown.
     owner
         What keeps the memory of the blobs alive.
+    form
+        How the blobs write arrays. None if they are not known to be arrays.
     """
 
     kinds: NDArray[np.uint8]
-    numbers: NDArray[Any]
+    numbers: NDArray[np.int64]
     blobs: NDArray[np.intp]
     owner: object = None
+    form: Form | None = None
 
     @classmethod
     def of(cls, values: Sequence[Any]) -> Values:
@@ -66,7 +87,7 @@ class Values:
 
     def __getitem__(self, rows: slice) -> Values:
         """Return the values of some of the rows."""
-        return Values(self.kinds[rows], self.numbers[rows], self.blobs[rows], self.owner)
+        return Values(self.kinds[rows], self.numbers[rows], self.blobs[rows], self.owner, self.form)
 
     @property
     def nbytes(self) -> int:
@@ -84,8 +105,6 @@ class Values:
             return int(self.numbers[row])
         if kind == REAL:
             return float(self.numbers[row : row + 1].view(np.float64)[0])
-        if kind == ARRAY:
-            return self.numbers[row].tolist()
         if kind in (TEXT, BLOB):
             data = ctypes.string_at(*self.blobs[row].tolist())
             return data if kind == BLOB else data.decode("utf-8", "surrogateescape")
@@ -95,3 +114,12 @@ class Values:
         """Return the first ``size`` bytes of a TEXT or BLOB."""
         address, its = self.blobs[row].tolist()
         return ctypes.string_at(address, min(size, its))
+
+
+def described(value: object) -> str:
+    """Return a value in words, for the reason why it is not delivered."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bytes):
+        return f"a blob of {len(value)} bytes"
+    return repr(value) if len(repr(value)) <= 40 else repr(value)[:40] + "..."

@@ -88,31 +88,6 @@ class Result:
             If a value has another size than the type.
         """
 
-    def arrays(
-        self, column: int, element: int, width: int, shape: tuple[int, ...]
-    ) -> tuple[NDArray[np.uint8], NDArray[np.intp]]:
-        """Return the elements of PostgreSQL arrays of one shape, and a status for each row.
-
-        Parameters
-        ----------
-        column
-            The index of the column.
-        element
-            The type OID of the elements.
-        width
-            The size of an element in bytes.
-        shape
-            The shape that the arrays must have.
-
-        Returns
-        -------
-        elements
-            Big-endian elements, uint8 (rows, size * width). Those that were not read are zeros.
-        statuses
-            intp (rows,): 0 if the array was read, 1 if it is NULL, 2 if it holds a NULL or is
-            malformed, 3 if it has another shape.
-        """
-
 @disjoint_base
 class Session:
     """Queries on a psycopg2 connection, which must not be used in another way meanwhile.

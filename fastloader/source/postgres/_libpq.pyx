@@ -39,12 +39,6 @@ from ...fields import values
 MOST_RESULTS = 32
 """The limit for one query. A server that sends more results than statements is not trusted."""
 
-cdef enum:
-    ARRAY_READ = 0
-    ARRAY_NULL = 1
-    ARRAY_BROKEN = 2  # or it holds a NULL
-    ARRAY_OF_ANOTHER_SHAPE = 3
-
 cdef fl_libpq pq
 
 
@@ -208,24 +202,6 @@ cdef class Result:
                 f"PostgreSQL, or the table was altered meanwhile")
         return kinds, numbers, too_far
 
-    def arrays(self, int column, uint32_t element, int width, shape):
-        self._check(column, True)
-        cdef int row, rows = pq.ntuples(self.result)
-        cdef uint32_t[::1] wanted = np.array(shape, np.uint32)
-        cdef Py_ssize_t count = int(np.prod(shape, dtype=np.intp))
-        found, statuses = np.zeros((rows, count * width), np.uint8), np.empty(rows, np.intp)
-        cdef uint8_t[:, ::1] out = found
-        cdef Py_ssize_t[::1] status = statuses
-        with nogil:
-            for row in range(rows):
-                status[row] = ARRAY_NULL
-                if not pq.getisnull(self.result, row, column):
-                    status[row] = _array(
-                        <const uint8_t *>pq.getvalue(self.result, row, column),
-                        pq.getlength(self.result, row, column), element, width, wanted,
-                        &out[row, 0] if count and width else NULL)
-        return found, statuses
-
     cdef int _check(self, int column, binary) except -1:
         """Raise IndexError for a column that does not exist, and QueryError for one that is text if
         ``binary`` is not None."""
@@ -269,46 +245,6 @@ cdef inline int64_t _number(const uint8_t *at, Form form) noexcept nogil:
 
 cdef inline uint32_t _big_endian(const uint8_t *at) noexcept nogil:
     return (<uint32_t>at[0] << 24) | (<uint32_t>at[1] << 16) | (<uint32_t>at[2] << 8) | at[3]
-
-
-cdef Py_ssize_t _array(const uint8_t *data, int length, uint32_t element, int width,
-                       uint32_t[::1] shape, uint8_t *out) noexcept nogil:
-    """Copy the elements of a PostgreSQL array of this shape to ``out``; return an ARRAY_ status.
-
-    The binary form (array_send) is: number of dimensions, flags, element type, then size and lower
-    bound of each dimension, then size and bytes of each element. An array without elements has no
-    dimensions. ``out`` has room for the elements of the shape.
-    """
-    cdef uint32_t dimensions, size, i
-    cdef Py_ssize_t total = 1, wanted = 1, at
-    cdef bint same
-    if length < 12:
-        return ARRAY_BROKEN
-    dimensions = _big_endian(data)
-    if dimensions > 6 or _big_endian(data + 8) != element or length < 12 + 8 * <int>dimensions:
-        return ARRAY_BROKEN
-    for i in range(<uint32_t>shape.shape[0]):
-        wanted *= shape[i]
-    same = dimensions == <uint32_t>shape.shape[0]
-    for i in range(dimensions):
-        size = _big_endian(data + 12 + 8 * i)
-        same = same and size == shape[i]
-        total *= size
-        if total > length:  # each element takes at least 4 bytes; this also bounds the product
-            return ARRAY_BROKEN
-    if dimensions == 0:
-        return ARRAY_READ if wanted == 0 else ARRAY_OF_ANOTHER_SHAPE
-    at = 12 + 8 * <Py_ssize_t>dimensions
-    if length != at + total * (4 + width):  # shorter if an element is NULL, which has no bytes
-        return ARRAY_BROKEN
-    if not same:
-        return ARRAY_OF_ANOTHER_SHAPE
-    for i in range(<uint32_t>total):
-        if _big_endian(data + at) != <uint32_t>width:
-            return ARRAY_BROKEN
-        memcpy(out + i * <uint32_t>width, data + at + 4, width)
-        at += 4 + width
-    return ARRAY_READ
 
 
 cdef class Session:

@@ -16,8 +16,9 @@ from ..protocol import no_column, no_table
 from ..sql import as_subquery, identifier
 from ._libpq import QueryError, Result
 from .key_types import SETTINGS, cast_of, key_type
+from .label_types import LABELS, label_cast, label_type
 from .literals import array_literal, literal
-from .types import BYTEA, BYTES, CASTS, LABELS, OID, Query, Type, decoding, first_text, text
+from .types import ARRAY, BYTEA, BYTES, OID, Query, Type, decoding, first_text, text
 
 VIEW = "selected_images"
 """The name of the view in the advice for a query that is to be cached."""
@@ -83,9 +84,12 @@ class PostgresTable:
         self.key_type = self._key_type(there[config.key], modifiers[config.key], query)
         self._key_out = self.key_type.output.format(self.key)
         self.settings = SETTINGS if "::text" in self._key_out else ""
-        self._check_types(there, query)
+        self._check_images(there, query)
         self.image_oids = {name: there[name] for name in config.image_columns}
-        self.label_types: dict[str, Type] = {name: LABELS[there[name]] for name, _ in self._labels}
+        self.label_types = {
+            name: self._label_type(name, dtype, there[name], query) for name, dtype in self._labels
+        }
+        self._modifiers = modifiers
 
     # ---- columns ---------------------------------------------------------------------------------
 
@@ -100,8 +104,8 @@ class PostgresTable:
         names = [name for name, _ in result.columns]
         return dict(result.columns), dict(zip(names, result.modifiers, strict=True))
 
-    def _check_types(self, there: dict[str, int], query: Query) -> None:
-        """Raise SourceError if an image or label column has a type that cannot be used."""
+    def _check_images(self, there: dict[str, int], query: Query) -> None:
+        """Raise SourceError if an image column has a type that cannot be used."""
         for image in self._config.image_columns:
             oid = there[image]
             if oid not in (BYTEA, OID):
@@ -114,13 +118,16 @@ class PostgresTable:
                         raise SourceError(f"{self.name}: {words}")
                     cast = decoding(start)
                 raise self._unusable(image, oid, why, cast, query)
-        for name, dtype in self._labels:
-            found = LABELS.get(there[name])
-            if found is None:
-                raise self._unusable(name, there[name], "it cannot be a label", "", query)
-            if dtype is not None and (found.wire == TEXT) != (dtype == TEXT):
-                cast = "{}::text" if dtype == TEXT else "{}::float8"
-                raise self._unusable(name, there[name], f"it is not {dtype}", cast, query)
+
+    def _label_type(self, name: str, dtype: str | None, oid: int, query: Query) -> Type:
+        """Return the type of a label column. Raises SourceError if it cannot be used."""
+        found = label_type(oid, query)
+        if found is None:
+            raise self._unusable(name, oid, "it cannot be a label", "", query)
+        if dtype is not None and (found.wire == TEXT) != (dtype == TEXT):
+            cast = "{}::text" if dtype == TEXT else "{}::float8"
+            raise self._unusable(name, oid, f"it is not {dtype}", cast, query)
+        return found
 
     def _key_type(self, oid: int, modifier: int, query: Query) -> Type:
         """Return the type of the key column. Raises SourceError if it cannot be a key."""
@@ -142,7 +149,7 @@ class PostgresTable:
         """Return the error for a column of the wrong type, with the query that casts it."""
         found = query(f"SELECT format_type({oid}, NULL)")[0].value(0, 0) or b"?"
         kind = found.decode("utf-8", "replace")
-        cast = cast or CASTS.get(kind, "{}::text")
+        cast = cast or label_cast(kind)
         names = [self.key_name, *self._config.image_columns, *(name for name, _ in self._labels)]
         columns = {name: identifier(name) for name in names}
         columns[column] = f"{cast.format(identifier(column))} AS {identifier(column)}"
@@ -159,12 +166,17 @@ class PostgresTable:
 
     def _label_column(self, name: str, dtype: str | None, keys: Keys, query: Query) -> Column:
         kind = self.label_types[name]
-        if not kind.element and kind.wire != BYTES:
+        if kind.wire not in (ARRAY, BYTES):
             return Column(name, dtype or kind.dtype)
+        is_vector = kind.form is not None and kind.form.kind == "pg_vector"
+        if is_vector and self._modifiers[name] > 0:  # the number of dimensions
+            return Column(name, dtype or kind.dtype, (self._modifiers[name],))
         # The shape of the first value that is not NULL has to be the shape of all.
         column = f"q.{identifier(name)}"
         shape = f"octet_length({column})"
-        if kind.element:
+        if is_vector:
+            shape = f"array_length({column}::float4[], 1)"
+        elif kind.form is not None:
             dimensions = f"generate_series(1, array_ndims({column})) n"
             shape = (
                 f"array_to_string(ARRAY(SELECT array_length({column}, n) FROM {dimensions}), ' ')"

@@ -1,8 +1,8 @@
-"""PostgreSQL's types: which can be labels, and how the binary form of keys and labels is read."""
+"""PostgreSQL's types: how the binary form of keys and labels is read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from ...errors import PlanError, SourceError
 from ...fields import values
 from ...fields.columns import Column
-from ...fields.values import Values
+from ...fields.values import Form, Values
 from ...options.labels import TEXT
 from ...plan.keys import UUID, Keys
 from ._libpq import Result
 
 BYTEA, OID = 17, 26
-BYTES = "bytes"
+BYTES, ARRAY = "bytes", "array"
 
 MOST_KEY_BYTES = 1024
 """The limit for a text key. All keys are kept in memory, where each takes as much space as the
@@ -33,11 +33,11 @@ class Type:
     name
         The type's name in a cast.
     wire
-        The big-endian dtype of the binary form, for an array that of an element; or TEXT or BYTES.
+        The big-endian dtype of the binary form; or TEXT, BYTES or ARRAY.
     dtype
         The dtype of a label that does not ask for another.
-    element
-        The type OID of an array's elements, or 0.
+    form
+        How an array is written, or None.
     unit, epoch
         For a time, what turns a value into microseconds since 1970; see :meth:`Result.numbers`.
     output
@@ -49,7 +49,7 @@ class Type:
     name: str
     wire: str
     dtype: str
-    element: int = 0
+    form: Form | None = None
     unit: int = 1
     epoch: int = 0
     output: str = "{}"
@@ -64,45 +64,6 @@ def text(value: bytes | None) -> str:
     """Return a server's value as text, "" for NULL."""
     return (value or b"").decode("utf-8", "replace")
 
-
-_DATE = {"unit": 86_400_000_000, "epoch": 10_957}
-_TIME = {"unit": 1, "epoch": 946_684_800_000_000}
-"""PostgreSQL counts days and microseconds from 2000, we count microseconds from 1970."""
-
-LABELS = {
-    16: Type("bool", "?", "bool"),
-    21: Type("int2", ">i2", "int64"),
-    23: Type("int4", ">i4", "int64"),
-    20: Type("int8", ">i8", "int64"),
-    700: Type("float4", ">f4", "float64"),
-    701: Type("float8", ">f8", "float64"),
-    25: Type("text", TEXT, TEXT),
-    1043: Type("varchar", TEXT, TEXT),
-    1042: Type("bpchar", TEXT, TEXT),
-    19: Type("name", TEXT, TEXT),
-    1082: Type("date", ">i4", "int64", **_DATE),
-    1114: Type("timestamp", ">i8", "int64", **_TIME),
-    1184: Type("timestamptz", ">i8", "int64", **_TIME),
-    1000: Type("bool[]", "?", "bool", 16),
-    1005: Type("int2[]", ">i2", "int16", 21),
-    1007: Type("int4[]", ">i4", "int32", 23),
-    1016: Type("int8[]", ">i8", "int64", 20),
-    1021: Type("float4[]", ">f4", "float32", 700),
-    1022: Type("float8[]", ">f8", "float64", 701),
-    BYTEA: Type("bytea", BYTES, "uint8"),
-}
-"""The types that can be labels, by OID."""
-
-CASTS = {
-    "numeric": "{}::float8",
-    "numeric[]": "{}::float8[]",
-    "money": "{}::numeric::float8",
-    "interval": "extract(epoch FROM {})::float8",
-    "vector": "{}::float4[]",
-    "halfvec": "{}::float4[]",
-    "bit": "{}::int8",
-}
-"""Casts that turn another type into a label, by the type's name. For the rest it is ``::text``."""
 
 DECODINGS = {
     "\\x": "{}::bytea",
@@ -197,48 +158,22 @@ def values_of(
     column
         The column of the batch that they are for.
     """
-    if kind.wire in (TEXT, BYTES):
-        return blobs_of(result, index, values.TEXT if kind.wire == TEXT else values.BLOB), {}
-    rows, no_blobs = len(result), np.zeros((len(result), 2), np.intp)
-    if kind.element:
-        wire = np.dtype(kind.wire)
-        data, statuses = result.arrays(index, kind.element, wire.itemsize, column.shape)
-        bad = {
-            row: _bad_array(column, int(statuses[row]), result.value(row, index) or b"")
-            for row in np.flatnonzero(statuses).tolist()
-        }
-        arrays = data.view(wire).reshape(rows, *column.shape)
-        return Values(np.full(rows, values.ARRAY, np.uint8), arrays, no_blobs), bad
+    if kind.wire in (TEXT, BYTES, ARRAY):
+        what = values.TEXT if kind.wire == TEXT else values.BLOB
+        return blobs_of(result, index, what, kind.form), {}
     kinds, numbers, far = result.numbers(index, kind.wire, kind.unit, kind.epoch)
     why = f"column {column.name!r} holds infinity or a time too far away, {column.dtype} is needed"
-    return Values(kinds, numbers, no_blobs), dict.fromkeys(far, why)
+    return Values(kinds, numbers, np.zeros((len(result), 2), np.intp)), dict.fromkeys(far, why)
 
 
-def blobs_of(result: Result, index: int, kind: int) -> Values:
+def blobs_of(result: Result, index: int, kind: int, form: Form | None = None) -> Values:
     """Return a column of text or blobs as values of this kind, where it is not NULL."""
     blobs = result.blobs(index)
     kinds = np.where(blobs[:, 1] < 0, values.NULL, kind).astype(np.uint8)
-    return Values(kinds, np.zeros(len(result), np.int64), blobs, result)
+    return Values(kinds, np.zeros(len(result), np.int64), blobs, result, form)
 
 
 def _refuse_null(null: NDArray[np.bool_]) -> None:
     """Raise SourceError if any of the values are NULL."""
     if null.any():
         raise SourceError("the server sent NULL where there can be none")
-
-
-def _bad_array(column: Column, status: int, value: bytes) -> str:
-    """Return the reason for a row whose array could not be read; see :meth:`Result.arrays`."""
-    what = {1: "NULL", 2: "an array with a NULL in it"}.get(status)
-    if what is None:
-        # The binary form is: number of dimensions, flags, element type, then size and lower bound
-        # of each dimension.
-        what = f"an array of {_by(np.frombuffer(value, '>i4')[3 : 3 + 2 * value[3] : 2].tolist())}"
-    return (
-        f"column {column.name!r} holds {what}, an array of {_by(column.shape)} x {column.dtype} is "
-        f"needed"
-    )
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape)) or "0"
