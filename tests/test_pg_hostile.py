@@ -121,7 +121,7 @@ def test_text_where_binary_was_asked_for_is_refused() -> None:
     with session(answer([20], [(b"12345678",)], binary=False)) as s:
         (result,) = s.query(b"x")
     uses: list[Callable[[], Any]] = [lambda: result.raw(0, 8), lambda: result.blobs(0)]
-    for use in (*uses, lambda: result.numbers(0, ">i8")):
+    for use in (*uses, lambda: result.numbers([(0, ">i8", 1, 0)])):
         with pytest.raises(QueryError, match="text where binary was asked for"):
             use()
 
@@ -158,9 +158,9 @@ def numbers(oid: int, blobs: list[bytes | None]) -> tuple[list[int], list[int], 
     with session(answer([oid], [(blob,) for blob in blobs])) as s:
         (result,) = s.query(b"x")
     kind = LABELS[oid]
-    kinds, found, far = result.numbers(0, kind.wire, kind.unit, kind.epoch)
+    kinds, found, far = result.numbers([(0, kind.wire, kind.unit, kind.epoch)])
     assert (kinds.dtype, found.dtype) == (np.uint8, np.int64)
-    return kinds.tolist(), found.tolist(), far
+    return kinds[0].tolist(), found[0].tolist(), [row for _, row in far]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +196,23 @@ def test_infinite_times_are_none_and_any_others_are_exact_or_too_far(oid: int, f
     assert far == [0, 4, 5]
 
 
+def test_columns_of_numbers_are_read_together_and_each_for_itself() -> None:
+    rows = [(struct.pack(">i", n) if n % 3 else None, struct.pack(">q", -n), struct.pack(">d", n))
+            for n in range(1000)]  # fmt: skip
+    with session(answer([23, 20, 701], rows)) as s:
+        (result,) = s.query(b"x")
+    wires = [(2, ">f8", 1, 0), (0, ">i4", 1, 0), (1, ">i8", 1, 0)]
+    kinds, found, _ = result.numbers(wires)
+    assert found[0].view(np.float64).tolist() == list(range(1000))
+    assert found[1].tolist() == [n if n % 3 else 0 for n in range(1000)]
+    assert found[2].tolist() == [-n for n in range(1000)]
+    assert kinds[1].tolist() == [INTEGER if n % 3 else NULL for n in range(1000)]
+    with pytest.raises(SourceError, match="a value of 8 bytes for a type of 4 bytes"):
+        result.numbers([(0, ">i4", 1, 0), (1, ">i4", 1, 0)])
+    kinds, found, _ = result.numbers([])
+    assert (kinds.shape, found.shape) == ((0, 1000), (0, 1000))
+
+
 # ---- arrays --------------------------------------------------------------------------------------
 
 
@@ -213,7 +230,8 @@ def arrays(blobs: list[bytes], *shape: int) -> tuple[list[Any], dict[int, str]]:
     column = Column("v", "int32", shape)
     with session(answer([1007], [(blob,) for blob in blobs])) as s:
         (result,) = s.query(b"x")
-    given, bad = values_of(result, 0, LABELS[1007], column)
+    found, bad = values_of(result, 0, [column], {"v": LABELS[1007]})
+    given = found["v"]
     assert bad == {}
     target = np.zeros((len(blobs), *shape), np.int32)
     reasons = store(column, given, target)
@@ -309,7 +327,8 @@ def test_vectors_are_read_and_told_apart(kind: str, form: str) -> None:
     with session(answer([VECTORS_OID], [(blob,) for blob in [*blobs, None]])) as s:
         (result,) = s.query(b"x")
     column = Column("v", VECTORS[kind].dtype, (3,))
-    given, _ = values_of(result, 0, VECTORS[kind], column)
+    found, _ = values_of(result, 0, [column], {"v": VECTORS[kind]})
+    given = found["v"]
     target = np.zeros((len(given), 3), column.dtype)
     bad = store(column, given, target)
     assert {row: reason.split(", an array of ")[0][16:] for row, reason in bad.items()} == {
@@ -326,7 +345,7 @@ def test_a_value_of_another_width_is_refused(oid: int, size: int) -> None:
     with session(answer([oid], [(bytes(size),)])) as s:
         (result,) = s.query(b"x")
     with pytest.raises(SourceError, match="it is not PostgreSQL"):
-        values_of(result, 0, LABELS[oid], Column("v", LABELS[oid].dtype))
+        values_of(result, 0, [Column("v", LABELS[oid].dtype)], {"v": LABELS[oid]})
 
 
 # ---- the source ----------------------------------------------------------------------------------

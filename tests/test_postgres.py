@@ -251,38 +251,6 @@ def test_an_array_of_another_shape_is_a_bad_row(database: Database) -> None:
         assert (key, reason[-23:]) == (1, "5 x 2 x uint8 is needed")
 
 
-@few(6)
-@pytest.mark.parametrize(
-    ("kind", "value", "delivered"),
-    [
-        ("numeric", 1.5, 1.5),
-        ("numeric[]", [1, 2], [1.0, 2.0]),
-        ("json", "{}", "{}"),
-        ("uuid", str(uuid.UUID(int=5)), str(uuid.UUID(int=5))),
-        ("interval", "1 minute", 60.0),
-        ("mood", "happy", "happy"),
-        ("inet", "10.0.0.1", "10.0.0.1/32"),
-        ("text[]", ["a"], "{a}"),
-        ("money", "$2.50", 2.5),
-        ("bit(4)", "0101", 5),
-    ],
-)
-def test_an_unsupported_type_is_named_with_a_cast_that_works(
-    database: Database, kind: str, value: Any, delivered: Any
-) -> None:
-    database.execute("CREATE TYPE mood AS ENUM ('happy', 'sad')")
-    columns = f'id int4 PRIMARY KEY, image_data bytea, "The label" {kind}'
-    url = database.table([(1, jpeg(), value)], columns=columns)
-    with pytest.raises(SourceError) as caught:
-        FastLoader(url, label="The label", **SMALL)
-    message = str(caught.value)
-    assert f"column 'The label' has the type {kind.split('(', maxsplit=1)[0]}" in message
-    query = message.split("query=")[1][1:-1]
-    with FastLoader(url, query=query, label="The label", **SMALL) as loader:
-        ((_, labels),) = loader
-        assert labels.tolist() == [delivered]
-
-
 # ---- keys ----------------------------------------------------------------------------------------
 
 UUIDS = sorted(

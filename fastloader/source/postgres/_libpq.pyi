@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -58,29 +59,27 @@ class Result:
         """
 
     def numbers(
-        self, column: int, wire: str, unit: int = 1, epoch: int = 0
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[int]]:
+        self, columns: Sequence[tuple[int, str, int, int]]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], list[tuple[int, int]]]:
         """Return kinds and numbers of the values, as ``fields.values.Values`` has them.
 
         Parameters
         ----------
-        column
-            The index of the column.
-        wire
-            The dtype of the binary form: ``"?"``, ``">i2"``, ``">i4"``, ``">u4"``, ``">i8"``,
-            ``">f4"`` or ``">f8"``.
-        unit, epoch
-            With an epoch the values are times, of which the lowest and the highest of the type are
-            infinite, and the numbers are ``(value + epoch) * unit``.
+        columns
+            For each column its index, the dtype of its binary form (``"?"``, ``">i2"``, ``">i4"``,
+            ``">u4"``, ``">i8"``, ``">f4"`` or ``">f8"``), unit and epoch. With an epoch the values
+            are times, of which the lowest and the highest of the type are infinite, and the numbers
+            are ``(value + epoch) * unit``.
 
         Returns
         -------
         kinds
-            NULL, INTEGER or REAL, uint8 (rows,).
+            NULL, INTEGER or REAL, uint8 (columns, rows).
         numbers
-            int64 (rows,); for REAL, the bits of a float64.
+            int64 (columns, rows); for REAL, the bits of a float64.
         far
-            The rows whose times are infinite or do not fit int64. Their kind is NULL.
+            Position in `columns` and row of each time that is infinite or does not fit int64. Its
+            kind is NULL.
 
         Raises
         ------

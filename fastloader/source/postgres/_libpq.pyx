@@ -163,43 +163,56 @@ cdef class Result:
                     memcpy(&out[row, 0], pq.getvalue(self.result, row, column), length)
         return found, lengths
 
-    def numbers(self, int column, wire, int64_t unit=1, int64_t epoch=0):
-        self._check(column, True)
-        cdef int row, length = 0, width = np.dtype(wire).itemsize, rows = pq.ntuples(self.result)
-        cdef Form form = _FORMS[wire]
-        cdef bint far, is_real = form == FLOAT4 or form == FLOAT8, is_time = epoch != 0
-        cdef uint8_t null = values.NULL, kind = values.REAL if is_real else values.INTEGER
-        cdef int64_t value, first = 0, last = 0
-        if is_time:  # the extremes of the wire's type are -infinity and infinity
-            limit = np.iinfo(np.int64)
-            first = max(-(-limit.min // unit) - epoch, np.iinfo(wire).min + 1)
-            last = min(limit.max // unit - epoch, np.iinfo(wire).max - 1)
-        kinds, numbers = np.empty(rows, np.uint8), np.empty(rows, np.int64)
-        cdef uint8_t[::1] its_kind = kinds
-        cdef int64_t[::1] out = numbers
+    def numbers(self, columns):
+        cdef int row, start, end = 0, i, length, count = len(columns), rows = pq.ntuples(self.result)
+        cdef uint8_t null = values.NULL
+        cdef int64_t value
+        cdef bint far
+        kinds, numbers = np.empty((count, rows), np.uint8), np.empty((count, rows), np.int64)
+        cdef uint8_t[:, ::1] its_kind = kinds
+        cdef int64_t[:, ::1] out = numbers
+        cdef _Numbers its
+        cdef _Numbers[:] all_its = np.empty(count, _NUMBERS)
+        for i, (column, wire, unit, epoch) in enumerate(columns):
+            self._check(column, True)
+            its.column, its.width, its.form = column, np.dtype(wire).itemsize, _FORMS[wire]
+            its.kind = values.REAL if wire in (">f4", ">f8") else values.INTEGER
+            its.unit, its.epoch, its.first, its.last = unit, epoch, 0, 0
+            if epoch:  # the extremes of the wire's type are -infinity and infinity
+                limit = np.iinfo(np.int64)
+                its.first = max(-(-limit.min // unit) - epoch, np.iinfo(wire).min + 1)
+                its.last = min(limit.max // unit - epoch, np.iinfo(wire).max - 1)
+            all_its[i] = its
         too_far = []
         with nogil:
-            for row in range(rows):
-                its_kind[row] = kind
-                length = pq.getlength(self.result, row, column)
-                if length != width:
-                    if not pq.getisnull(self.result, row, column):
-                        break
-                    its_kind[row], out[row], length = null, 0, width
-                    continue
-                value = _number(<const uint8_t *>pq.getvalue(self.result, row, column), form)
-                if is_time:
-                    far = not first <= value <= last
-                    value = 0 if far else (value + epoch) * unit
-                    if far:
-                        its_kind[row] = null
-                        with gil:
-                            too_far.append(row)
-                out[row] = value
-        if rows and length != width:
-            raise SourceError(
-                f"the server sent a value of {length} bytes for a type of {width} bytes; it is not "
-                f"PostgreSQL, or the table was altered meanwhile")
+            # Column by column, but few rows at a time, so that their memory is still in the cache.
+            while end < rows:
+                start, end = end, min(end + ROWS_AT_A_TIME, rows)
+                for i in range(count):
+                    its = all_its[i]
+                    for row in range(start, end):
+                        length = pq.getlength(self.result, row, its.column)
+                        if length != its.width:
+                            if pq.getisnull(self.result, row, its.column):
+                                its_kind[i, row], out[i, row] = null, 0
+                                continue
+                            with gil:
+                                raise SourceError(
+                                    f"the server sent a value of {length} bytes for a type of "
+                                    f"{its.width} bytes; it is not PostgreSQL, or the table was "
+                                    f"altered meanwhile")
+                        value = _number(
+                            <const uint8_t *>pq.getvalue(self.result, row, its.column),
+                            <Form>its.form)
+                        its_kind[i, row] = its.kind
+                        if its.epoch:
+                            far = not its.first <= value <= its.last
+                            value = 0 if far else (value + its.epoch) * its.unit
+                            if far:
+                                its_kind[i, row] = null
+                                with gil:
+                                    too_far.append((i, row))
+                        out[i, row] = value
         return kinds, numbers, too_far
 
     cdef int _check(self, int column, binary) except -1:
@@ -214,6 +227,22 @@ cdef class Result:
     def __repr__(self):
         return f"<Result, {len(self)} rows of {pq.nfields(self.result)} columns>"
 
+
+cdef enum:
+    ROWS_AT_A_TIME = 128
+
+cdef packed struct _Numbers:  # how to read a column of numbers
+    int64_t unit
+    int64_t epoch
+    int64_t first
+    int64_t last
+    int32_t column
+    int32_t width
+    int32_t form
+    uint8_t kind
+
+_NUMBERS = np.dtype([(name, "i8") for name in ("unit", "epoch", "first", "last")]
+                    + [(name, "i4") for name in ("column", "width", "form")] + [("kind", "u1")])
 
 cdef enum Form:
     BOOL, INT2, INT4, UINT4, INT8, FLOAT4, FLOAT8

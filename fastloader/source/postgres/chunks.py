@@ -64,10 +64,9 @@ def chunk_of(
         if table.image_oids[name] == OID:
             for row in np.flatnonzero(found[name].kinds == NULL).tolist():
                 bad.setdefault(row, f"column {name!r} is {MISSING_OBJECT}")
-    for i, column in enumerate(columns, start=2 + 2 * len(config.image_columns)):
-        found[column.name], missing = values_of(result, i, table.label_types[column.name], column)
-        bad |= missing
-    return Chunk(keys, ranges, found, bad)
+    first = 2 + 2 * len(config.image_columns)
+    labels, missing = values_of(result, first, columns, table.label_types)
+    return Chunk(keys, ranges, found | labels, bad | missing)
 
 
 def _images(result: Result, at: int, *, limit: int) -> Values:

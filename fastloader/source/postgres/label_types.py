@@ -29,6 +29,10 @@ LABELS = {
     1082: Type("date", ">i4", "int64", None, DAY_US, EPOCH_DAYS),
     1114: Type("timestamp", ">i8", "int64", None, 1, EPOCH_US),
     1184: Type("timestamptz", ">i8", "int64", None, 1, EPOCH_US),
+    114: Type("json", TEXT, TEXT),
+    3802: Type("jsonb", TEXT, TEXT, output="{}::text"),
+    142: Type("xml", TEXT, TEXT, output="{}::text"),
+    2950: Type("uuid", TEXT, TEXT, output="{}::text"),
     1000: _array("bool", "bool", 16),
     1005: _array("int2", "int16", 21),
     1007: _array("int4", "int32", 23),
@@ -45,14 +49,23 @@ VECTORS = {
 }
 """The types of pgvector, by their names, because their OIDs differ from database to database."""
 
+TEXTS = {25, 1043, 1042, 19}
+"""The OIDs of the types that are nothing but text."""
+
 CASTS = {
-    "numeric": "{}::float8",
-    "numeric[]": "{}::float8[]",
-    "money": "{}::numeric::float8",
-    "interval": "extract(epoch FROM {})::float8",
-    "bit": "{}::int8",
+    "numeric": "{0}::float8",
+    "numeric[]": "{0}::float8[]",
+    "money": "{0}::numeric::float8",
+    **dict.fromkeys(
+        ("interval", "time without time zone", "time with time zone"),
+        "extract(epoch FROM {0})::float8",
+    ),
+    "point": "ARRAY[{0}[0], {0}[1]]",
 }
 """Casts that turn another type into a label, by the type's name. For the rest it is ``::text``."""
+
+MOST_BITS = 64
+"""The length of the longest bit string that is cast to a number."""
 
 
 def label_type(oid: int, query: Query) -> Type | None:
@@ -69,13 +82,24 @@ def label_type(oid: int, query: Query) -> Type | None:
     """
     if oid in LABELS:
         return LABELS[oid]
+    (result,) = query(f"SELECT typname, typtype FROM pg_type WHERE oid = {oid}")
+    name, what = (text(result.value(0, i)) for i in (0, 1)) if len(result) else ("", "")
+    if what == "e" or (name, what) == ("citext", "b"):
+        return LABELS[25]
     # Only a superuser can make a base type. Anybody can make others with these names.
-    (result,) = query(f"SELECT typname FROM pg_type WHERE oid = {oid} AND typtype = 'b'")
-    return VECTORS.get(text(result.value(0, 0))) if len(result) else None
+    return VECTORS.get(name) if what == "b" else None
 
 
-def label_cast(kind: str) -> str:
-    """Return an expression that makes a label of a column ``{}`` of the type with this name."""
+def label_cast(kind: str, modifier: int) -> str:
+    """Return an expression that makes a label of a column ``{0}``.
+
+    Parameters
+    ----------
+    kind, modifier
+        The type's name and modifier.
+    """
     if kind.endswith("sparsevec"):  # with the schema in front of it, if it is not in the path
-        return f"{{}}::{kind.removesuffix('sparsevec')}vector"
-    return CASTS.get(kind, "{}::text")
+        return f"{{0}}::{kind.removesuffix('sparsevec')}vector"
+    if kind == "bit" and modifier <= MOST_BITS:
+        return "{0}::int8"
+    return CASTS.get(kind, "{0}::text")

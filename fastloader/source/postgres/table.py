@@ -16,7 +16,7 @@ from ..protocol import no_column, no_table
 from ..sql import as_subquery, identifier
 from ._libpq import QueryError, Result
 from .key_types import SETTINGS, cast_of, key_type
-from .label_types import LABELS, label_cast, label_type
+from .label_types import TEXTS, label_cast, label_type
 from .literals import array_literal, literal
 from .types import ARRAY, BYTEA, BYTES, OID, Query, Type, decoding, first_text, text
 
@@ -77,11 +77,11 @@ class PostgresTable:
             self.rows = identifier(*config.table.split("."))  # a dot follows the schema
         self.key_name = config.key
         self.key = f"q.{identifier(config.key)}"
-        there, modifiers = self._columns(query)
+        there, self._modifiers = self._columns(query)
         for name in (config.key, *config.image_columns, *(name for name, _ in self._labels)):
             if name not in there:
                 raise SourceError(f"{self.name}: {no_column(config, name, there)}")
-        self.key_type = self._key_type(there[config.key], modifiers[config.key], query)
+        self.key_type = self._key_type(there[config.key], self._modifiers[config.key], query)
         self._key_out = self.key_type.output.format(self.key)
         self.settings = SETTINGS if "::text" in self._key_out else ""
         self._check_images(there, query)
@@ -89,7 +89,6 @@ class PostgresTable:
         self.label_types = {
             name: self._label_type(name, dtype, there[name], query) for name, dtype in self._labels
         }
-        self._modifiers = modifiers
 
     # ---- columns ---------------------------------------------------------------------------------
 
@@ -111,7 +110,7 @@ class PostgresTable:
             if oid not in (BYTEA, OID):
                 why = "images must be bytea, or the oids of large objects"
                 cast = "{}::bytea"
-                if oid in LABELS and LABELS[oid].wire == TEXT:
+                if oid in TEXTS:
                     start = first_text(f"q.{identifier(image)}", f"{self.rows} q", query)
                     if kind_of(start) in POINTERS:
                         words = why_not_an_image(start, image, is_postgres=True)
@@ -149,7 +148,7 @@ class PostgresTable:
         """Return the error for a column of the wrong type, with the query that casts it."""
         found = query(f"SELECT format_type({oid}, NULL)")[0].value(0, 0) or b"?"
         kind = found.decode("utf-8", "replace")
-        cast = cast or label_cast(kind)
+        cast = cast or label_cast(kind, self._modifiers[column])
         names = [self.key_name, *self._config.image_columns, *(name for name, _ in self._labels)]
         columns = {name: identifier(name) for name in names}
         columns[column] = f"{cast.format(identifier(column))} AS {identifier(column)}"
@@ -288,7 +287,10 @@ class PostgresTable:
         low, high = (array_literal([ends[i] for ends in ranges]) for i in (0, 1))
         kind = self.key_type.name
         images = [self._size_and_image(name) for name in self._config.image_columns]
-        labels = [f"q.{identifier(name)}" for name, _ in self._labels]
+        labels = [
+            self.label_types[name].output.format(f"q.{identifier(name)}")
+            for name, _ in self._labels
+        ]
         if bare:
             images = [f"q.{identifier(name)} IS NULL" for name in self._config.image_columns]
             labels = [f"{label} IS NULL" for label in labels]

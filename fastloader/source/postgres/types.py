@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,9 +101,9 @@ def decoding(start: str) -> str:
 
 def integers(result: Result, column: int, wire: str = ">i8") -> NDArray[np.int64]:
     """Return a column of integers as int64 (n,). Raises SourceError if one is NULL."""
-    kinds, numbers, _ = result.numbers(column, wire)
+    kinds, numbers, _ = result.numbers([(column, wire, 1, 0)])
     _refuse_null(kinds == values.NULL)
-    return numbers
+    return numbers[0]
 
 
 def keys_of(result: Result, column: int, kind: Type, width: int = 0) -> Keys:
@@ -145,25 +145,38 @@ def keys_of(result: Result, column: int, kind: Type, width: int = 0) -> Keys:
 
 
 def values_of(
-    result: Result, index: int, kind: Type, column: Column
-) -> tuple[Values, dict[int, str]]:
-    """Return the values of a label column, and why rows have none, by their index.
+    result: Result, first: int, columns: Sequence[Column], kinds: Mapping[str, Type]
+) -> tuple[dict[str, Values], dict[int, str]]:
+    """Return the values of label columns by name, and why rows have none, by their index.
 
     Parameters
     ----------
-    result, index
-        The result, and the index of its column.
-    kind
-        The type of the labels.
-    column
-        The column of the batch that they are for.
+    result, first
+        The result, and the index of the first of its columns.
+    columns
+        The columns of the batch that they are for.
+    kinds
+        The types of the labels by name.
     """
-    if kind.wire in (TEXT, BYTES, ARRAY):
-        what = values.TEXT if kind.wire == TEXT else values.BLOB
-        return blobs_of(result, index, what, kind.form), {}
-    kinds, numbers, far = result.numbers(index, kind.wire, kind.unit, kind.epoch)
-    why = f"column {column.name!r} holds infinity or a time too far away, {column.dtype} is needed"
-    return Values(kinds, numbers, np.zeros((len(result), 2), np.intp)), dict.fromkeys(far, why)
+    found, bad = {}, {}
+    numeric = []  # read together, because their values lie together
+    for index, column in enumerate(columns, start=first):
+        kind = kinds[column.name]
+        if kind.wire in (TEXT, BYTES, ARRAY):
+            what = values.TEXT if kind.wire == TEXT else values.BLOB
+            found[column.name] = blobs_of(result, index, what, kind.form)
+        else:
+            numeric.append((column, (index, kind.wire, kind.unit, kind.epoch)))
+    all_kinds, all_numbers, far = result.numbers([how for _, how in numeric])
+    no_blobs = np.zeros((len(result), 2), np.intp)
+    for i, (column, _) in enumerate(numeric):
+        found[column.name] = Values(all_kinds[i], all_numbers[i], no_blobs)
+    for i, row in far:
+        its, _ = numeric[i]
+        bad[row] = (
+            f"column {its.name!r} holds infinity or a time too far away, {its.dtype} is needed"
+        )
+    return found, bad
 
 
 def blobs_of(result: Result, index: int, kind: int, form: Form | None = None) -> Values:
