@@ -103,7 +103,7 @@ def integers(result: Result, column: int, wire: str = ">i8") -> NDArray[np.int64
     """Return a column of integers as int64 (n,). Raises SourceError if one is NULL."""
     kinds, numbers, _ = result.numbers([(column, wire, 1, 0)])
     _refuse_null(kinds == values.NULL)
-    return numbers[0]
+    return numbers.reshape(-1)
 
 
 def keys_of(result: Result, column: int, kind: Type, width: int = 0) -> Keys:
