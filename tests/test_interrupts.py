@@ -26,7 +26,7 @@ pytestmark = [
 OPTIONS = {"size": (16, 16), "batch_size": 8, "with_keys": True, "shuffle": True, "slots": 3}
 ROWS = 40
 
-TAKING = ("loader", "consumer", "fields/batch", "observe", "system", "transport", "worker")
+TAKING = ("loader", "consumer", "batches", "observe", "system", "transport", "worker")
 MAKING = ("consumer", "system", "transport", "worker")
 
 
