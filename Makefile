@@ -114,7 +114,8 @@ lint: $(VENV)/test.done
 	$(BIN)/clang-format --dry-run -Werror $(C_SOURCES)
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --ignore-missing-stub --mypy-config-file pyproject.toml \
-		--allowlist tools/stubtest-allowlist fastloader.fields._kernel fastloader.source.postgres._libpq
+		--allowlist tools/stubtest-allowlist fastloader.fields._kernel fastloader.source.postgres._libpq \
+		fastloader.source.sqlite._sqlite
 
 # A build of its own, so that the other one stays as fast as it is. What a sanitizer reports goes to
 # descriptor 2, which pytest would otherwise keep to itself when the process aborts.

@@ -1,4 +1,4 @@
-"""Build the two extensions: the kernel (Cython, csrc/ and the codecs' libraries) and libpq's calls.
+"""Build the extensions: the kernel (Cython, csrc/, the codecs), and the calls of libpq and SQLite.
 
 Everything else about the package is in pyproject.toml. FASTLOADER_SANITIZE=1 compiles the
 extensions with AddressSanitizer and UndefinedBehaviorSanitizer.
@@ -22,10 +22,11 @@ fastloader needs the headers of {library}, and the compiler found no usable <{he
 
   {error}
 
-Install the headers of all three libraries and try again:
-  Debian, Ubuntu   apt-get install libjpeg-dev libwebp-dev libisal-dev
-  Fedora           dnf install libjpeg-turbo-devel libwebp-devel isa-l-devel
-  Homebrew         brew install jpeg-turbo webp isa-l    (and add its prefix to CPATH, LIBRARY_PATH)
+Install the headers of all four libraries and try again:
+  Debian, Ubuntu   apt-get install libjpeg-dev libwebp-dev libisal-dev libsqlite3-dev
+  Fedora           dnf install libjpeg-turbo-devel libwebp-devel isa-l-devel sqlite-devel
+  Homebrew         brew install jpeg-turbo webp isa-l sqlite
+                   (and add its prefix to CPATH, LIBRARY_PATH)
 """
 
 # What each library is linked as, and what has to compile. Only libjpeg-turbo has JCS_EXT_RGBX, so
@@ -35,6 +36,7 @@ LIBRARIES = {
     "webp": ("libwebp", "webp/decode.h", "VP8_STATUS_OK"),
     "isal": ("ISA-L", "isa-l.h", "ISAL_DECOMP_OK"),
 }
+SQLITE = {"sqlite3": ("SQLite", "sqlite3.h", "SQLITE_ROW")}
 PROBE = """
 #include <stddef.h>
 #include <stdio.h>
@@ -52,7 +54,7 @@ sanitize = os.environ.get("FASTLOADER_SANITIZE", "0") not in ("", "0")
 class BuildKernel(build_ext):
     """Check for the headers, then compile on all cores.
 
-    Both extensions are compiled at once, and so are the files of csrc/, with more warnings than
+    The extensions are compiled at once, and so are the files of csrc/, with more warnings than
     the C that Cython generates.
     """
 
@@ -69,7 +71,7 @@ class BuildKernel(build_ext):
     def check_headers(self):
         """Exit with instructions if a library has no usable headers."""
         with tempfile.TemporaryDirectory() as folder:
-            for library, header, name in LIBRARIES.values():
+            for library, header, name in (LIBRARIES | SQLITE).values():
                 probe = Path(folder, "probe.c")
                 probe.write_text(PROBE.format(header=header, name=name))
                 try:
@@ -128,6 +130,16 @@ setup(
                 ["fastloader/source/postgres/_libpq.pyx"],
                 define_macros=macros,
                 py_limited_api=stable,
+                extra_compile_args=flags,
+                extra_link_args=link_flags,
+            ),
+            Extension(
+                "fastloader.source.sqlite._sqlite",
+                ["fastloader/source/sqlite/_sqlite.pyx"],
+                define_macros=macros,
+                py_limited_api=stable,
+                # Only used where Python's own SQLite cannot be reached.
+                libraries=[*SQLITE],
                 extra_compile_args=flags,
                 extra_link_args=link_flags,
             ),
