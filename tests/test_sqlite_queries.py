@@ -142,9 +142,9 @@ def test_a_view_of_a_table_that_is_written_to_is_not_refused(tmp_path: Path) -> 
 def test_a_plain_query_is_read_once(tmp_path: Path, query: str) -> None:
     path = table(tmp_path / "t.db", simple_rows(9))
     changed(path, "CREATE VIEW fl_query AS SELECT id, image_data, label FROM images")
-    with contextlib.closing(connect(path).connection) as connection:
+    with contextlib.closing(connect(path).database) as database:
         config = make_config({"url": path, "query": query}, {})
-        assert not SQLiteTable(config, connection, "t").depends_on_the_plan()
+        assert not SQLiteTable(config, database, "t").depends_on_the_plan()
     source = opened(path, query=query)
     assert len(all_keys(source)) == 9 - ("WHERE" in query)
     source.close()
@@ -162,10 +162,7 @@ def rowless(tmp_path: Path) -> str:
         path,
         f"{WITHOUT_ROWID} WITHOUT ROWID",
         "INSERT INTO pairs VALUES (1, 1, x'', 0), (1, 2, x'', 0)".replace(", 0)", ")"),
-        "CREATE TABLE named (id TEXT PRIMARY KEY, image_data BLOB) WITHOUT ROWID",
-        "INSERT INTO named VALUES ('a', x'')",
         "CREATE VIEW seen AS SELECT id, image_data, label FROM images",
-        "CREATE VIEW texts AS SELECT 'a' AS id, image_data FROM images",
     )
     return path
 
@@ -176,16 +173,6 @@ def test_what_has_no_rowid_has_no_such_column(rowless: str, name: str, column: s
     options = {"key": "a" if name == "pairs" else "id", "label": None, column: "rowid"}
     with pytest.raises(SourceError, match="no column 'rowid'; there are "):
         opened(rowless, table=name, **options)
-
-
-@pytest.mark.filterwarnings("ignore:.*no index serves")
-@pytest.mark.parametrize("name", ["named", "texts"])
-def test_what_has_none_is_not_advised(rowless: str, name: str) -> None:
-    source = opened(rowless, table=name, label=None)
-    with pytest.raises(PlanError, match="holds 'a'; keys must be integers") as caught:
-        all_keys(source)
-    assert "rowid" not in str(caught.value)
-    source.close()
 
 
 def test_a_view_is_not_to_be_indexed(rowless: str) -> None:

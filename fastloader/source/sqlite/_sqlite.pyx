@@ -752,7 +752,7 @@ cdef class Reader:
         return SQLITE_OK
 
 
-def padded(Py_ssize_t[:, ::1] blobs, Py_ssize_t width):
+def padded(const Py_ssize_t[:, ::1] blobs, Py_ssize_t width):
     cdef Py_ssize_t i
     found = np.zeros((blobs.shape[0], width), np.uint8)
     cdef uint8_t[:, ::1] out = found

@@ -13,7 +13,6 @@ import errno
 import functools
 import io
 import os
-import sqlite3
 import time
 from typing import NamedTuple
 from urllib.parse import quote
@@ -21,6 +20,7 @@ from urllib.parse import quote
 from ...errors import SourceError
 from ...options.config import Config
 from ...system.descriptors import forget_in_children
+from ._sqlite import Database, SQLiteError
 
 BUSY_TIMEOUT_S = 30.0
 """The time to wait for a writer that has locked the file."""
@@ -42,8 +42,8 @@ not the time of a change."""
 OPEN_TRIES = 10
 """The number of times that a file is opened because it was replaced while it was opened."""
 
-VOLATILE = ("random", "randomblob")
-"""SQL functions that make a query return other rows each time. Connections refuse them."""
+BUSY, LOCKED = 5, 6
+"""SQLite's codes for a file that a writer has locked."""
 
 
 def path_of(config: Config) -> str:
@@ -168,7 +168,7 @@ class Opened(NamedTuple):
 
     Attributes
     ----------
-    connection
+    database
         The connection, which is read-only.
     identity
         The identity of the file; see :func:`identity_of`.
@@ -177,7 +177,7 @@ class Opened(NamedTuple):
         right as long as :func:`file_state` returns the same.
     """
 
-    connection: sqlite3.Connection
+    database: Database
     identity: str
     unlocked_state: str | None
 
@@ -200,42 +200,44 @@ def connect(path: str) -> Opened:
     try:
         for _ in range(OPEN_TRIES):
             before = identity_of(path)
-            connection, unlocked_state = _connect(path)
+            database, unlocked_state = _connect(path)
             identity = identity_of(path) if os.path.exists(path) else ""
             if identity == before:
-                return Opened(connection, identity, unlocked_state)
-            connection.close()  # the file was replaced while it was opened
-    except (sqlite3.Error, OSError) as error:
+                return Opened(database, identity, unlocked_state)
+            database.close()  # the file was replaced while it was opened
+    except (SQLiteError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
             raise  # limit_error names the limit
         raise SourceError(f"{path}: cannot open it as a SQLite database: {error}") from error
     raise SourceError(f"{path}: the file is replaced again and again; read a copy of it")
 
 
-def _connect(path: str) -> tuple[sqlite3.Connection, str | None]:
-    """Return a connection and its ``unlocked_state``. Raises sqlite3.Error with a remedy."""
+def _connect(path: str) -> tuple[Database, str | None]:
+    """Return a connection and its ``unlocked_state``. Raises SQLiteError with a remedy."""
     uri = f"file://{quote(os.fsencode(path))}?mode=ro"
     try:
         return _opened(uri), None
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
+    except SQLiteError as error:
+        if error.code & 0xFF in (BUSY, LOCKED):
             raise
         if _is_filled(path + "-journal"):
-            raise sqlite3.OperationalError(
+            raise SQLiteError(
                 f"{error}. A transaction was interrupted, and {path}-journal holds the pages that "
                 f"it overwrote. Open the database once where it can be written, for example with "
-                f"the sqlite3 program, to roll that transaction back"
+                f"the sqlite3 program, to roll that transaction back",
+                error.code,
             ) from error
         if os.access(os.path.dirname(path), os.W_OK):
             raise
         # A database in WAL mode needs its -shm file, which SQLite cannot create in a read-only
         # folder. If the log is empty, the database file is complete and can be read without it.
         if _is_filled(path + "-wal"):
-            raise sqlite3.OperationalError(
+            raise SQLiteError(
                 f"{error}. The latest changes are in the write-ahead log {path}-wal, and the "
                 f"folder is read-only, so SQLite cannot create the -shm file that it needs to read "
                 f"a log. Run 'PRAGMA wal_checkpoint(TRUNCATE)' where the folder is writable, or "
-                f"copy the file with its log to a writable folder"
+                f"copy the file with its log to a writable folder",
+                error.code,
             ) from error
         state = file_state(path)
         return _opened(uri + "&immutable=1"), state
@@ -248,27 +250,18 @@ def _is_filled(path: str) -> bool:
     return False
 
 
-def _opened(uri: str) -> sqlite3.Connection:
-    """Return a connection that has read from the file and refuses volatile functions."""
-    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-    # Text that is not UTF-8 must fail its own row, not the whole read.
-    connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+def _opened(uri: str) -> Database:
+    """Return a connection that has read from the file."""
+    database = Database(uri, BUSY_TIMEOUT_S)
     try:
-        connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
-    except sqlite3.Error:
-        connection.close()
+        database.execute("SELECT 1 FROM sqlite_master LIMIT 1")
+    except SQLiteError:
+        database.close()
         raise
-    # SQLite calls it when it compiles a statement, also for what views and triggers call.
-    connection.set_authorizer(_authorized)
-    return connection
+    return database
 
 
-def _authorized(action: int, _: str | None, name: str | None, *__: str | None) -> int:
-    is_volatile = action == sqlite3.SQLITE_FUNCTION and name in VOLATILE
-    return sqlite3.SQLITE_DENY if is_volatile else sqlite3.SQLITE_OK
-
-
-def words_of(error: sqlite3.Error, key: str) -> str:
+def words_of(error: SQLiteError, key: str) -> str:
     """Return SQLite's message, or a better one for a function that is refused.
 
     Parameters

@@ -1,4 +1,4 @@
-"""Rows from a SQLite file, through the standard library's sqlite3, which reads without the GIL.
+"""Rows from a SQLite file, through SQLite's C API.
 
 ``PRAGMA mmap_size`` was tried and left out. It saves 0.02 of 1.2 ms for a row of 85 KB, but then
 the file's pages count as the worker's memory, and an I/O error is a SIGBUS.
@@ -7,26 +7,28 @@ the file's pages count as the worker's memory, and an I/O error is a SIGBUS.
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, TypeVar
-
-import numpy as np
+from itertools import islice
+from typing import TypeVar
 
 from ...errors import SourceError
 from ...fields.columns import Column
-from ...fields.values import NULL, TOO_LARGE, Values
 from ...options.config import Config
-from ...plan.keys import Key, Keys
+from ...plan.keys import INTEGER, Key, Keys
 from ..protocol import Chunk, Snapshot
+from ._sqlite import Database, Reader, Rows, SQLiteError, version
 from .file import check_identity, connect, file_state, path_of, settled_state, words_of
+from .key_types import parameter, stored
 from .table import SQLiteTable
 from .types import label_column
 
 FETCH_BYTES = 1 << 20
-"""The size of the blobs that are read ahead while others are decoded. More of them would not stay
+"""The size of the values that are read ahead while others are decoded. More of them would not stay
 in the processor's cache."""
+
+FIRST_RANGES, MOST_RANGES = 16, 4096
+"""The number of key ranges that are read for the first chunk, and the most for a chunk."""
 
 FIRST_ROWS = 100
 """The number of rows, from the first key on, that are looked at to find the types of labels."""
@@ -63,7 +65,8 @@ class SQLiteSource:
         self._config = config
         self._fetch_bytes = config.fetch_bytes or FETCH_BYTES
         self._identity = identity
-        self._connection: sqlite3.Connection | None = None
+        self._database: Database | None = None
+        self._reader: Reader | None = None
         self._is_interrupted = False
         try:
             self._open()
@@ -74,12 +77,13 @@ class SQLiteSource:
     def _open(self) -> None:
         """Open the file and find its columns."""
         opened = connect(self._path)
-        self._connection, self._unlocked_state = opened.connection, opened.unlocked_state
+        self._database, self._unlocked_state = opened.database, opened.unlocked_state
+        self._reader = None
         check_identity(self._path, opened.identity, self._identity)
         self._identity = opened.identity
         doing = "look at its columns" if self._config.query is None else "run the query"
-        with self._errors(doing) as connection:
-            self._table = SQLiteTable(self._config, connection, self._where)
+        with self._errors(doing) as database:
+            self._table = SQLiteTable(self._config, database, self._where)
 
     def keys(self) -> Iterator[Keys]:
         """Yield all keys at once; see :meth:`fastloader.source.protocol.Source.keys`."""
@@ -95,10 +99,8 @@ class SQLiteSource:
 
     def _label_columns(self, keys: Keys) -> tuple[Column, ...]:
         table = self._table
-        last = keys[min(FIRST_ROWS, len(keys)) - 1]
-        spread = np.linspace(0, len(keys) - 1, min(SPREAD_ROWS, len(keys)), dtype=int)
         with self._errors("read the labels"):
-            rows = table.some_labels(int(keys[0]), int(last), keys[spread].tolist())
+            rows = table.some_labels(keys, FIRST_ROWS, SPREAD_ROWS)
         columns = []
         for i, (name, dtype) in enumerate(table.labels):
             values = [row[i] for row in rows]
@@ -116,79 +118,80 @@ class SQLiteSource:
         columns: Sequence[Column],  # noqa: ARG002 # SQLite's values have types of their own
     ) -> Iterator[Chunk]:
         """Yield the rows of the ranges; see :meth:`fastloader.source.protocol.Source.read`."""
-        sql = self._table.rows_sql
-        rows: list[tuple[Any, ...]] = []
-        numbers: list[int] = []
-        size = 0
-        for number, (first, last) in enumerate(ranges):
-            assert isinstance(first, int)
-            assert isinstance(last, int)
-            start = first
-            while start <= last:
-                more, size = self._steady(partial(self._fetch, sql, start, last, size))
-                rows += more
-                numbers += [number] * len(more)
-                if size < self._fetch_bytes:
-                    break
-                start = rows[-1][0] + 1
-                yield self._chunk(rows, numbers)
-                rows, numbers, size = [], [], 0
-        if rows:
-            yield self._chunk(rows, numbers)
+        remaining = iter(ranges)
+        pending = [*islice(remaining, FIRST_RANGES)]
+        number = 0  # of the first pending range
+        after = None  # the last key that was read of it
+        kind = self._kind_of_key(pending[0][0]) if pending else ""
+        while pending:
+            rows = self._steady(partial(self._fetch, pending, kind, after, number))
+            after = rows.columns[0].value(len(rows) - 1) if rows.is_cut else None
+            done = rows.done
+            if after is not None and after == parameter(pending[done][1], kind):
+                done, after = done + 1, None
+            del pending[:done]
+            number += done
+            if len(rows):
+                yield self._chunk(rows, kind)
+            # As many ranges as are likely to make a chunk.
+            pending += islice(remaining, max(0, min(2 * done + 1, MOST_RANGES) - len(pending)))
+
+    def _kind_of_key(self, key: Key) -> str:
+        with self._errors("look at its keys"):
+            return self._table.kind_of_key(key)
 
     def _fetch(
-        self, sql: str, first: int, last: int, size: int
-    ) -> tuple[list[tuple[Any, ...]], int]:
-        """Return rows of the range until they make a chunk, and the new size of the chunk.
+        self,
+        ranges: list[tuple[Key, Key]],
+        kind: str,
+        after: int | str | bytes | None,
+        number: int,
+    ) -> Rows:
+        """Return rows of the ranges until they make a chunk.
 
-        The statement ends here, because an open statement locks writers out, and a loader with a
+        No statement is open afterwards, because that would lock writers out, and a loader with a
         slow consumer may not ask for the next chunk for minutes.
 
         Parameters
         ----------
-        sql
-            The statement of :attr:`SQLiteTable.rows_sql`.
-        first, last
-            The first and last key, both inclusive.
-        size
-            The bytes of blobs that the chunk has already.
+        ranges
+            First and last key of each range, both inclusive.
+        kind
+            The kind of the keys; see :func:`~.key_types.kind_of`.
+        after
+            None, or the last key of the first range that was read before.
+        number
+            The number of the first range.
         """
-        rows = []
-        limits = [self._config.max_blob_bytes] * len(self._config.image_columns)
-        with (
-            self._errors(f"read keys {first} to {last}") as connection,
-            contextlib.closing(connection.execute(sql, (*limits, first, last))) as cursor,
-        ):
-            for row in cursor:
-                rows.append(row)
-                blobs = row[1 : 1 + len(limits)]
-                size += sum(len(blob) for blob in blobs if isinstance(blob, (bytes, str)))
-                if size >= self._fetch_bytes:
-                    break
-        return rows, size
+        first, last = ranges[0]
+        others = "" if len(ranges) == 1 else " or later ones"
+        with self._errors(f"read keys {first} to {last}{others}"):
+            if self._reader is None:
+                self._reader = self._table.reader()
+            ends: list[tuple[int | str | bytes, ...]] = [*ranges]
+            if kind != INTEGER:
+                ends = [(parameter(low, kind), parameter(high, kind)) for low, high in ranges]
+            if after is not None:
+                ends[0] = (after, ends[0][1])
+            is_rest = after is not None
+            return self._reader.read(
+                ends, most_bytes=self._fetch_bytes, rest=is_rest, number=number
+            )
 
-    def _chunk(self, rows: list[tuple[Any, ...]], numbers: list[int]) -> Chunk:
-        """Return the chunk of these rows; ``numbers`` has the range of each."""
+    def _chunk(self, rows: Rows, kind: str) -> Chunk:
+        """Return the chunk of these rows."""
         names = [*self._config.image_columns, *(name for name, _ in self._table.labels)]
-        images = len(self._config.image_columns)
-        keys, *values = zip(*rows, strict=True)
-        sizes = values[images : 2 * images]
-        del values[images : 2 * images]
-        columns = {name: Values.of(its) for name, its in zip(names, values, strict=True)}
-        for name, lengths in zip(names, sizes, strict=False):
-            its = columns[name]
-            for i in np.flatnonzero(its.kinds == NULL).tolist():
-                if lengths[i] is not None:
-                    its.kinds[i], its.blobs[i, 1] = TOO_LARGE, lengths[i]
-        return Chunk(np.array(keys, np.int64), np.array(numbers, np.int64), columns)
+        key, *values = rows.columns
+        try:
+            keys = stored(key, kind)
+        except SourceError as error:
+            raise SourceError(f"{self._where}: cannot read its rows: {error}") from None
+        return Chunk(keys, rows.ranges, dict(zip(names, values, strict=True)))
 
     def explain(self, ranges: Sequence[tuple[Key, Key]]) -> tuple[str, str]:
         """Return SQLite's version and its query plan for the first range."""
-        limits = [0] * len(self._config.image_columns)
-        with self._errors("explain how it reads") as connection:
-            sql = f"EXPLAIN QUERY PLAN {self._table.rows_sql}"
-            steps = [detail for *_, detail in connection.execute(sql, (*limits, *ranges[0]))]
-        return f"SQLite {sqlite3.sqlite_version}", "\n".join(steps)
+        with self._errors("explain how it reads"):
+            return f"SQLite {version}", self._table.explain(ranges[0])
 
     def state(self) -> str:
         """Return the state of the file; see :func:`~.file.settled_state`."""
@@ -208,19 +211,18 @@ class SQLiteSource:
     def interrupt(self) -> None:
         """End the statement that is under way, from any thread."""
         self._is_interrupted = True
-        connection = self._connection
-        if connection is not None:
-            with contextlib.suppress(sqlite3.ProgrammingError):  # another thread closes it now
-                connection.interrupt()
+        database = self._database
+        if database is not None:
+            database.interrupt()
 
     def close(self) -> None:
         """Close the connection. It may be called twice."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
 
     def __repr__(self) -> str:
-        state = "closed" if self._connection is None else "open"
+        state = "closed" if self._database is None else "open"
         return f"<SQLiteSource {self._where}, {state}>"
 
     # ---- errors ----------------------------------------------------------------------------------
@@ -230,16 +232,16 @@ class SQLiteSource:
         return f"{self._path}, {self._config.table or 'query'}"
 
     @contextlib.contextmanager
-    def _errors(self, doing: str) -> Iterator[sqlite3.Connection]:
+    def _errors(self, doing: str) -> Iterator[Database]:
         """Give the connection to the block, and raise SourceError for SQLite's errors in it.
 
         ``doing`` is what the message says cannot be done.
         """
-        if self._connection is None:
+        if self._database is None:
             raise SourceError(f"{self._where}: cannot {doing}: the source is closed")
         try:
-            yield self._connection
-        except sqlite3.Error as error:
+            yield self._database
+        except SQLiteError as error:
             words = words_of(error, self._config.key)
             raise SourceError(f"{self._where}: cannot {doing}: {words}") from error
 

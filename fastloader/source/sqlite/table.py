@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-import sqlite3
+import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,10 +12,15 @@ from typing import Any
 import numpy as np
 
 from ...errors import FastloaderWarning, PlanError, SourceError
+from ...fields.values import Values
 from ...options.config import Config
-from ...plan.keys import Keys, array_equal
+from ...options.labels import TEXT
+from ...plan.keys import INTEGER, UUID, Key, Keys, array_equal, key_values
 from ..protocol import no_column, no_table
 from ..sql import as_subquery, identifier
+from ._sqlite import MISUSE, Database, Reader, SQLiteError
+from .key_types import BLOB, HEX, BadKey, kind_of, may_be_equal, parameter, stored
+from .types import affinity
 
 VIEW = '"fastloader:query"'
 """The name of a temporary view, which no table has."""
@@ -31,7 +36,7 @@ class SQLiteTable:
     ----------
     config
         The loader's options.
-    connection
+    database
         The connection to use. A new connection needs a new object.
     name
         The name of the table in messages.
@@ -51,13 +56,14 @@ class SQLiteTable:
         If the table or a column does not exist.
     """
 
-    def __init__(self, config: Config, connection: sqlite3.Connection, name: str) -> None:
+    def __init__(self, config: Config, database: Database, name: str) -> None:
         self._config = config
-        self._connection = connection
+        self._database = database
         self.name = name
         self.labels = [*config.value_columns.items()]
         self._key = identifier(config.key)
         self._is_derived = config.query is not None or self._is_view()
+        self._has_rowid = False
         self._from, declared = self._find_rows()
         names = {name.lower(): name for name in declared}
         self._values = [*config.image_columns, *(name for name, _ in self.labels)]
@@ -67,13 +73,13 @@ class SQLiteTable:
                 raise SourceError(f"{name}: {no_column(config, column, declared)}")
         self.declared = {column: declared[names[column.lower()]] for column in wanted}
 
-    def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
-        return self._connection.execute(sql, parameters)
+    def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._database.execute(sql, parameters)
 
     def _is_view(self) -> bool:
         """Return whether ``table`` names a view."""
         sql = "SELECT 1 FROM sqlite_master WHERE type = 'view' AND lower(name) = lower(?)"
-        return self._execute(sql, (self._config.table,)).fetchone() is not None
+        return bool(self._execute(sql, (self._config.table,)))
 
     def _find_rows(self) -> tuple[str, dict[str, str]]:
         """Return what to select from, and its columns with their declared types."""
@@ -81,37 +87,41 @@ class SQLiteTable:
             source = as_subquery(self._config.query)
             try:
                 self._compile(source)
-            except sqlite3.Error:
+            except SQLiteError:
                 # Alone, so that an unfinished query is not told of a parenthesis that it has not.
-                with contextlib.suppress(sqlite3.Warning, sqlite3.ProgrammingError):  # two of them
-                    self._execute(f"EXPLAIN {source[1:-1]}").close()
+                try:
+                    self._execute(f"EXPLAIN {source[1:-1]}")
+                except SQLiteError as error:
+                    if error.code != MISUSE:  # which is two statements, or a parameter
+                        raise
                 raise
             # SQLite reports declared types for the columns of a view, but not for those of a query.
             self._execute(f"CREATE TEMP VIEW {VIEW} AS SELECT * FROM {source}")
-            info = self._execute(f"PRAGMA temp.table_xinfo({VIEW})").fetchall()
+            info = self._execute(f"PRAGMA temp.table_xinfo({VIEW})")
             self._execute(f"DROP VIEW temp.{VIEW}")
             return source, {name: kind for _, name, kind, *_ in info}
         source = identifier(self._config.table or "")
-        info = self._execute(f"PRAGMA table_xinfo({source})").fetchall()
+        info = self._execute(f"PRAGMA table_xinfo({source})")
         if not info:
             tables = self._execute(
                 "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') "
                 "AND name NOT LIKE 'sqlite_%' ORDER BY name"
-            ).fetchall()
+            )
             there = ", ".join(table for (table,) in tables) or "none"
             raise no_table(self.name, self._config.table, there)
         if self._is_derived:
             self._compile(source)
         declared = {name: kind for _, name, kind, *_ in info}
-        if self.has_rowid() and "rowid" not in map(str.lower, declared):
+        if "rowid" not in map(str.lower, declared) and self._selects_rowid():
+            self._has_rowid = True
             declared["rowid"] = "INTEGER"
         return source, declared
 
     def _compile(self, source: str) -> None:
         """Let SQLite raise its error for a query or view that is wrong, without running it."""
-        self._execute(f"EXPLAIN SELECT * FROM {source}").close()
+        self._execute(f"EXPLAIN SELECT * FROM {source}")
 
-    def has_rowid(self) -> bool:
+    def _selects_rowid(self) -> bool:
         """Return whether rows have a rowid.
 
         They do not in views, queries and WITHOUT ROWID tables.
@@ -121,50 +131,77 @@ class SQLiteTable:
         try:
             # Without quotes, because SQLite takes an unknown quoted name for a string.
             self._execute(f"SELECT rowid FROM {identifier(self._config.table or '')} LIMIT 0")
-        except sqlite3.OperationalError:
+        except SQLiteError:
             return False
         return True
 
     # ---- keys ------------------------------------------------------------------------------------
 
     def keys(self) -> Keys:
-        """Return all keys in ascending order, int64 (rows,). Warns if no index serves them.
+        """Return all keys in the database's order. Warns if no index serves them.
 
         Raises
         ------
         PlanError
-            If a key is not an integer, or a query returns other rows when it is read again.
+            If the keys cannot be keys, or a query returns other rows when it is read again.
         """
         self._warn_without_index()
         if not self.depends_on_the_plan():
-            return self._all_keys()
-        keys = self._all_keys()
-        if not array_equal(keys, self._keys_again(keys)):
+            return self._all_keys()[0]
+        keys, kind = self._all_keys()
+        if not array_equal(keys, self._keys_again(keys, kind)):
             # The table may have been written to in between. A transaction rules that out.
             self._execute("BEGIN")
             try:
-                keys = self._all_keys()
-                if not array_equal(keys, self._keys_again(keys)):
+                keys, kind = self._all_keys()
+                if not array_equal(keys, self._keys_again(keys, kind)):
                     raise self._not_repeatable(len(keys))
             finally:
                 self._execute("ROLLBACK")
         return keys
 
-    def _all_keys(self) -> Keys:
-        """Return all keys, read without the other columns."""
-        # Sorted here, because without ORDER BY SQLite may scan a narrow index, not the wide table.
-        return np.sort(self._read_keys(f"SELECT {self._key} FROM {self._from}", ()))
+    def _all_keys(self) -> tuple[Keys, str]:
+        """Return all keys, read without the other columns, and their kind."""
+        sql = f"SELECT {self._key} FROM {self._from}"
+        declared = self.declared[self._config.key]
+        is_sorted = bool(declared) and affinity(declared) in ("TEXT", "BLOB")
+        column = self._scan(f"{sql} ORDER BY {self._key}" if is_sorted else sql)
+        try:
+            kind = kind_of(column)
+            if kind == INTEGER:
+                # Without ORDER BY, SQLite may scan a narrow index instead of the wide table.
+                return np.sort(column.numbers), kind
+            if not is_sorted:
+                column = self._scan(f"{sql} ORDER BY {self._key}")
+                kind = kind_of(column)
+        except BadKey as error:
+            raise self._bad_key(error) from None
+        keys = stored(column, kind)
+        if kind == TEXT and may_be_equal(keys):
+            self._check_different()
+        return keys, kind
 
-    def _read_keys(self, sql: str, parameters: Sequence[int]) -> Keys:
-        """Return the first column of a statement's rows. Raises PlanError if one is no integer."""
-        parts = [np.empty(0, np.int64)]
-        cursor = self._execute(sql, parameters)
-        while rows := cursor.fetchmany(65536):
-            keys = [row[0] for row in rows]
-            if set(map(type, keys)) != {int}:
-                raise self._bad_key(next(key for key in keys if type(key) is not int))
-            parts.append(np.array(keys, np.int64))
-        return np.concatenate(parts)
+    def _scan(self, sql: str, parameters: Sequence[Any] = ()) -> Values:
+        """Return the first column of a statement's rows."""
+        columns = 1 + len(parameters[:-2])  # all others have a parameter each
+        with contextlib.closing(Reader(self._database, sql, [None] * columns)) as reader:
+            rows = reader.read([tuple(parameters)], most_bytes=sys.maxsize)
+        return rows.columns[0]
+
+    def _check_different(self) -> None:
+        """Raise PlanError if two keys that differ are equal to SQLite, as 'a' and 'A' may be.
+
+        No key range could tell them apart.
+        """
+        key = f"CAST({self._key} AS BLOB)"
+        found = self._execute(
+            f"SELECT min({key}), max({key}) FROM {self._from} GROUP BY {self._key} "
+            f"HAVING min({key}) <> max({key}) LIMIT 1"
+        )
+        for ends in found:
+            one, other = (end.decode("utf-8", "surrogateescape") for end in ends)
+            problem = f"holds {one!r} and {other!r}, which are equal to SQLite; keys must be unique"
+            raise self._bad_key(BadKey(problem, "CAST({} AS BLOB)"))
 
     def depends_on_the_plan(self) -> bool:
         """Return whether the query or view may have other rows if other columns are selected.
@@ -183,14 +220,15 @@ class SQLiteTable:
         sql = self.select([self._key, *map(identifier, self._values)])
         return [step for *_, step in self._execute(f"EXPLAIN QUERY PLAN {sql}", (0, 1))]
 
-    def _keys_again(self, keys: Keys) -> Keys:
+    def _keys_again(self, keys: Keys, kind: str) -> Keys:
         """Return the keys once more, read with the plan that the rows will be read with."""
         if len(keys) == 0:
             return keys
         # The plan depends on the columns that are named. CASE keeps them from being read.
         unread = (f"CASE WHEN ? THEN {identifier(column)} END" for column in self._values)
-        parameters = [*[0] * len(self._values), int(keys[0]), int(keys[-1])]
-        return self._read_keys(self.select([self._key, *unread]), parameters)
+        ends = [parameter(key, kind) for key in key_values(keys[[0, -1]])]
+        sql = self.select([self._key, *unread])
+        return stored(self._scan(sql, [*[0] * len(self._values), *ends]), kind)
 
     def _not_repeatable(self, rows: int) -> PlanError:
         return PlanError(
@@ -199,18 +237,29 @@ class SQLiteTable:
             f"an ORDER BY that leaves no two rows equal"
         )
 
-    def _bad_key(self, key: object) -> PlanError:
-        if key is None:
-            sql = f"SELECT count(*) FROM {self._from} WHERE {self._key} IS NULL"
-            (nulls,) = self._execute(sql).fetchone()
-            problem = f"is NULL in {nulls} {'row' if nulls == 1 else 'rows'}; every row needs a key"
+    def _bad_key(self, error: BadKey) -> PlanError:
+        """Return the error for keys that cannot be keys, with what to do about this table."""
+        if self._has_rowid:
+            advice = 'Use another column as key, such as SQLite\'s own rowid: key="rowid"'
+        elif error.has_remedy:
+            key = error.expression.format(self._key)
+            names = dict.fromkeys(map(identifier, self._values))
+            query = f"SELECT {key} AS {self._key}, {', '.join(names)} FROM {self._from}"
+            if error.condition:
+                query = f"{query} WHERE {error.condition.format(self._key)}"
+            advice = f"Use another column as key, or query={query!r}"
+            if not self._is_derived and key != self._key:
+                advice += f", with an index: {self._index_sql(key)}"
         else:
-            problem = f"holds {key!r}; keys must be integers"
-        advice = ", such as SQLite's own rowid" if self.has_rowid() else ""
+            advice = "Use another column as key"
         return PlanError(
-            f"{self.name}: the key column {self._config.key!r} {problem}. Use another column as "
-            f"key{advice}"
+            f"{self.name}: the key column {self._config.key!r} {error.problem}. {advice}"
         )
+
+    def _index_sql(self, key: str) -> str:
+        """Return the statement that makes an index for a key in SQL."""
+        name = identifier(f"{self._config.table}_key")
+        return f"CREATE UNIQUE INDEX {name} ON {self._from} ({key})"
 
     def _warn_without_index(self) -> None:
         """Warn if reading a key range means reading the whole table."""
@@ -218,8 +267,7 @@ class SQLiteTable:
             return
         advice = "Select a key that is indexed in its table"
         if not self._is_derived:
-            name = identifier(f"{self._config.table}_key")
-            advice = f"Run: CREATE UNIQUE INDEX {name} ON {self._from} ({self._key})"
+            advice = f"Run: {self._index_sql(self._key)}"
         warnings.warn(
             f"{self.name}: no index serves the key column {self._config.key!r}, so every batch "
             f"scans the whole table. {advice}",
@@ -229,33 +277,67 @@ class SQLiteTable:
 
     # ---- rows ------------------------------------------------------------------------------------
 
-    @property
-    def rows_sql(self) -> str:
-        """The statement for key, blobs, sizes of the blobs and labels of the rows of a range.
+    def reader(self) -> Reader:
+        """Return the reader for keys, images and labels of the rows of key ranges.
 
-        Its parameters are a size limit for each image column, and the first and last key. A blob is
-        NULL if it is larger than its limit. SQLite knows the size without reading the blob.
+        Its ranges are first and last key. For the rest of a range, the last key that was read comes
+        in place of the first. An image is left in the database if it is larger than its limit.
+        SQLite knows the size without reading the blob.
         """
+        limits = [None] + [self._config.max_blob_bytes] * len(self._config.image_columns)
+        limits += [None] * len(self.labels)
+        return Reader(self._database, self._rows_sql(), limits, self._rows_sql(rest=True))
+
+    def _rows_sql(self, *, rest: bool = False) -> str:
         images = [identifier(name) for name in self._config.image_columns]
         blobs = [f"CASE WHEN length({image}) <= ? THEN {image} END" for image in images]
         sizes = [f"length({image})" for image in images]
         labels = (identifier(name) for name, _ in self.labels)
-        return self.select([self._key, *blobs, *sizes, *labels])
+        return self.select([self._key, *blobs, *labels, *sizes], rest=rest)
 
-    def some_labels(self, first: int, last: int, keys: Sequence[int]) -> list[tuple[Any, ...]]:
-        """Return the labels of the rows from ``first`` to ``last``, and of those with ``keys``."""
+    def explain(self, ends: tuple[Key, Key]) -> str:
+        """Return SQLite's plan for reading a key range, in lines."""
+        limits = [0] * len(self._config.image_columns)
+        kind = self.kind_of_key(ends[0])
+        sql = f"EXPLAIN QUERY PLAN {self._rows_sql()}"
+        found = self._execute(sql, (*limits, *(parameter(key, kind) for key in ends)))
+        return "\n".join(step for *_, step in found)
+
+    def kind_of_key(self, key: Key) -> str:
+        """Return the kind of the keys, of which this is one."""
+        if isinstance(key, int):
+            return INTEGER
+        found = self._execute(f"SELECT typeof({self._key}) FROM {self._from} LIMIT 1")
+        if found == [("blob",)]:
+            return BLOB if key.startswith(HEX) else UUID
+        return TEXT
+
+    def some_labels(self, keys: Keys, first_rows: int, spread_rows: int) -> list[tuple[Any, ...]]:
+        """Return the labels of the first rows, and of some that are spread over all.
+
+        Parameters
+        ----------
+        keys
+            All keys.
+        first_rows, spread_rows
+            The number of rows of each kind.
+        """
         labels = [identifier(name) for name, _ in self.labels]
-        marks = ", ".join("?" * len(keys))
-        some = f"SELECT {', '.join(labels)} FROM {self._from} WHERE {self._key} IN ({marks})"
-        rows = self._execute(self.select(labels), (first, last)).fetchall()
-        return rows + self._execute(some, keys).fetchall()
+        spread = np.linspace(0, len(keys) - 1, min(spread_rows, len(keys)), dtype=int)
+        first, last, *some = key_values(keys[[0, min(first_rows, len(keys)) - 1, *spread]])
+        kind = self.kind_of_key(first)
+        marks = ", ".join("?" * len(some))
+        sql = f"SELECT {', '.join(labels)} FROM {self._from} WHERE {self._key} IN ({marks})"
+        ends = [parameter(key, kind) for key in (first, last)]
+        rows = self._execute(self.select(labels), ends)
+        return rows + self._execute(sql, [parameter(key, kind) for key in some])
 
-    def select(self, columns: Iterable[str]) -> str:
+    def select(self, columns: Iterable[str], *, rest: bool = False) -> str:
         """Return the statement for these columns of the rows of a range, in the order of keys.
 
-        Its last two parameters are the first and last key, both inclusive.
+        Its last two parameters are the first and last key, both inclusive; for the rest of a range
+        the last key that was read, exclusive, and the last key.
         """
-        return (
-            f"SELECT {', '.join(columns)} FROM {self._from} WHERE {self._key} BETWEEN ? AND ? "
-            f"ORDER BY {self._key}"
-        )
+        key = self._key
+        inside = f"{key} > ? AND {key} <= ?" if rest else f"{key} BETWEEN ? AND ?"
+        return f"SELECT {', '.join(columns)} FROM {self._from} WHERE {inside} ORDER BY {key}"
