@@ -44,7 +44,7 @@ help:
 	@echo "     DB=postgres          from PostgreSQL in place of SQLite; a server comes along"
 	@echo "make test                 lint, type check, and a few tests of each kind against the wheel"
 	@echo "make test-full            all tests: every case, server, seed, corpus and dependency; coverage"
-	@echo "make sanitize             kernel, corpora and PostgreSQL under ASan and UBSan"
+	@echo "make sanitize             kernel, corpora and databases under ASan and UBSan"
 	@echo "make jpeg3                the kernel with libjpeg-turbo 3.x"
 	@echo "make fuzz                 libFuzzer over the kernel (clang)"
 	@echo "     FORMAT=png MINUTES=30"
@@ -127,7 +127,8 @@ sanitize: $(VENV)/test.done
 SANITIZED = $(ASAN) PYTHONPATH=build/sanitize/lib FASTLOADER_EXPECT_SANITIZED=1 FASTLOADER_TEST_PG= \
 	$(BIN)/pytest $(EACH_CORE) --import-mode=append --capture=sys
 HOSTILE_TESTS := tests/test_source.py tests/test_postgres.py tests/test_pg_images.py \
-	tests/test_pg_hostile.py tests/test_pg_consistency.py tests/test_pg_faults.py
+	tests/test_pg_hostile.py tests/test_pg_consistency.py tests/test_pg_faults.py \
+	tests/test_sqlite.py tests/test_sqlite_keys.py tests/test_sqlite_reader.py
 
 # The kernel with libjpeg-turbo 3.x in place of the system's 2.1: the same tests, the same pixels.
 KERNEL_TESTS := tests/test_kernel.py tests/test_geometry.py tests/test_pixel_types.py \

@@ -6,6 +6,7 @@ second copy, closing a file would drop the locks of the first ("How To Corrupt A
 File", 2.2.1). So SQLite's functions are those that Python's own sqlite3 calls.
 """
 
+import importlib
 import os
 
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -104,12 +105,12 @@ cdef str _look_up():
     cdef Dl_info this
     cdef void *library
     try:
-        import _sqlite3
+        python = importlib.import_module("_sqlite3")
     except ImportError:  # a Python without it
         pass
     else:
-        version = _sqlite3.sqlite_version
-        path = getattr(_sqlite3, "__file__", None)
+        version = python.sqlite_version
+        path = getattr(python, "__file__", None)
         if path is not None:
             # The handle leads to the library's own dependencies, and not to other libraries.
             if _take(dlopen(os.fsencode(path), RTLD_LAZY), version):
