@@ -68,6 +68,13 @@ CASES: dict[str, Case] = {
         Metric("rows_per_s", "rows/s"),
         (*SOME, "--copies", "2"),
     ),
+    "narrow": Case(
+        "rows without images from PostgreSQL: numbers and vectors, against drivers",
+        ("narrow",),
+        Metric("rows_per_s", "rows/s"),
+        ("--rounds", "1", "--rows", "100000", "--vectors", "10000"),
+        much="a million rows of twenty numbers, 200,000 vectors of 384 floats",
+    ),
     "plan": Case(
         "the keys of a large table, and the order of an epoch",
         ("plan",),

@@ -66,8 +66,8 @@ class RowError(FastloaderError):
 
     Attributes
     ----------
-    key : int or str
-        The row's key. A UUID is text.
+    key : int, str or tuple
+        The row's key. A UUID is text. The key of several columns is a tuple.
     reason : str
         What is wrong with the row.
 
@@ -83,7 +83,7 @@ class RowError(FastloaderError):
     3 empty image (the blob is empty)
     """
 
-    def __init__(self, key: int | str, reason: str) -> None:
+    def __init__(self, key: int | str | tuple[int | str, ...], reason: str) -> None:
         super().__init__(key, reason)
         self.key = key
         self.reason = reason

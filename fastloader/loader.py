@@ -67,9 +67,10 @@ class FastLoader(Frameworks, Foreign):
         The table or view to read. In PostgreSQL the name may include the schema: `schema.images`.
     query : str or None, default None
         A `SELECT` statement to read from instead of a table.
-    key : str, default "id"
-        The column of unique keys: integers, and in PostgreSQL also UUIDs or text. Use the primary
-        key if you can; the `rowid` of an ordinary SQLite table works as well.
+    key : str or list of str, default "id"
+        The column of unique keys: integers, and in PostgreSQL also UUIDs or text, or a list of
+        columns. Use the primary key if you can; the `rowid` of an ordinary SQLite table works as
+        well.
     image : str, list of str or None, default "image_data"
         The column of encoded images, a list of such columns, or None for a table without images.
     fields : dict from str to field or None, default None
@@ -236,7 +237,7 @@ class FastLoader(Frameworks, Foreign):
         *,
         table: str | None = default("images"),
         query: str | None = default(None),
-        key: str = default("id"),
+        key: str | Sequence[str] = default("id"),
         image: str | Sequence[str] | None = default("image_data"),
         fields: Mapping[str, Field] | None = default(None),
         label: str | Sequence[str] | Field | Mapping[str, Field] | None = default("label"),
@@ -473,9 +474,9 @@ class FastLoader(Frameworks, Foreign):
         return tuple(e.column for e in schema.entries if isinstance(e.field, Value))
 
     @property
-    def key_column(self) -> Column:
-        """The column of keys in a batch. It is int64, or text for UUIDs and text keys."""
-        return self._delivery.crew.schema.key_column
+    def key_columns(self) -> tuple[Column, ...]:
+        """The columns of keys in a batch. They are int64, or text for UUIDs and text keys."""
+        return self._delivery.crew.schema.key_columns
 
     @property
     def delivery(self) -> Delivery:

@@ -81,7 +81,7 @@ def test_the_options_in_force_and_the_columns_can_be_asked_for(tmp_path: Path) -
         columns: tuple[fastloader.Column, ...] = loader.columns
         assert (config.batch_size, config.size, config.shuffle) == (8, (16, 16), False)
         assert columns == (fastloader.Column("label", "int32"),)
-        assert loader.key_column.dtype == "int64"
+        assert [column.dtype for column in loader.key_columns] == ["int64"]
 
 
 @needs_sources

@@ -19,7 +19,7 @@ from ..fields.field import Field
 from ..fields.image import Image
 from ..fields.value import Value
 from ..options.config import Config
-from ..plan.keys import INTEGER
+from ..plan.keys import INTEGER, dtypes_of
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ Arrays = dict[str, NDArray[Any]]
 """The arrays of a batch by their names in a slot."""
 
 KEYS = ":keys"
-"""The name of the keys in a slot."""
+"""How the names of the keys in a slot begin."""
 
 IMAGE = ":image "
 """How the name of an image in a slot begins."""
@@ -82,8 +82,8 @@ class Schema:
     ----------
     entries
         All entries: inputs, labels, weights, and the keys if they are delivered.
-    key_column
-        The column of keys: int64, or text for any other key.
+    key_columns
+        The columns of keys: int64, or text for any other key.
 
     Raises
     ------
@@ -94,8 +94,11 @@ class Schema:
     def __init__(self, config: Config, found: Iterable[Column], key_dtype: str) -> None:
         self._config = config
         columns = {column.name: column for column in found}
-        is_integer = np.dtype(key_dtype) == INTEGER
-        self.key_column = Column(config.key, INTEGER if is_integer else TEXT_DTYPE)
+        dtypes = dtypes_of(np.dtype(key_dtype))
+        self.key_columns = tuple(
+            Column(name, INTEGER if dtype == INTEGER else TEXT_DTYPE)
+            for name, dtype in zip(config.keys, dtypes, strict=True)
+        )
         entries: list[Entry] = []
         for part, fields in config.fields_by_part:
             for name, field in fields.items():
@@ -108,7 +111,9 @@ class Schema:
                         for column in field.delivered(name, columns[field.of_column])
                     ]
         if config.with_keys:
-            entries.append(Entry("x", self.key_column, KEYS))
+            entries += [
+                Entry("x", column, f"{KEYS} {i}") for i, column in enumerate(self.key_columns)
+            ]
         self.entries = tuple(entries)
         names = [(entry.part, entry.name) for entry in entries]
         for part, name in names:
@@ -166,6 +171,11 @@ class Schema:
                 parts.append(next(iter(part.values())) if is_single and len(part) == 1 else part)
         parts += w.values()
         return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def is_key(slot: str) -> bool:
+    """Return whether an entry with this name in a slot holds keys."""
+    return slot.startswith(KEYS)
 
 
 def stored_image(entry: Entry) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batches.schema import KEYS, Arrays
+from ..batches.schema import Arrays, is_key
 from ..options.config import Config
 from ..plan.order import Positions
 from ..source.opening import state_holds
@@ -110,7 +110,7 @@ class CachedRows:
         ]
         if holds:
             for at in set(decoded).difference(bad):
-                words = {name: column[at] for name, column in text.items() if name != KEYS}
+                words = {name: column[at] for name, column in text.items() if not is_key(name)}
                 self._cache.store(int(positions[at]), rows, at, words)
         where = (epoch, batch)
         with self._lock:

@@ -19,7 +19,7 @@ from ..fields.columns import Column
 from ..fields.not_images import LONGEST_PATH, why_not_an_image
 from ..fields.values import BLOB, TEXT
 from ..options.config import Config, make_config
-from ..plan.keys import Keys, key_values
+from ..plan.keys import Keys, dtypes_of, key_values
 from ..plan.plan import KeyRange, Plan, key_ranges
 from ..source.protocol import Source
 from ..transport.memory import create_memory
@@ -74,8 +74,8 @@ class PlanCommand:
             "where": config.where,
             "server": server,
             "rows": found.rows,
-            "key": {"column": config.key, "type": _kind(found.key_dtype), "first": first,
-                    "last": last, "seconds": took_s},
+            "key": {"column": ", ".join(config.keys), "type": _kind(found.key_dtype),
+                    "first": first, "last": last, "seconds": took_s},
             "labels": {c.name: [c.dtype, *c.shape] for c in found.columns},
             "sample": sample.data(found.rows),
             "batches": len(plan),
@@ -176,8 +176,8 @@ def has_limit(query: str) -> bool:
 
 
 def _kind(dtype: str) -> str:
-    kind = np.dtype(dtype).kind
-    return {"i": "integer", "V": "uuid"}.get(kind, "text")
+    kinds = (its.kind for its in dtypes_of(np.dtype(dtype)))
+    return ", ".join({"i": "integer", "V": "uuid"}.get(kind, "text") for kind in kinds)
 
 
 def _text(data: dict[str, Any]) -> str:

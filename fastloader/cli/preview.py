@@ -100,7 +100,8 @@ class Preview:
             element = next(iter(loader))
             bad, config = dict(loader.bad_rows), loader.config
         x = dict(element[0] if config.labels else element)
-        keys = x.pop(config.key).tolist()
+        parts = [x.pop(name).tolist() for name in config.keys]
+        keys = parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
         count = min(max(1, arguments.rows), len(keys))
         images = {
             name: (field, x.pop(name)[:count])

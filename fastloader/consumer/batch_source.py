@@ -36,7 +36,7 @@ class BatchSource(Protocol):
         """The label columns, with their types."""
 
     @property
-    def key_column(self) -> Column:
+    def key_columns(self) -> tuple[Column, ...]:
         """The column of keys in a batch."""
 
     @property

@@ -294,7 +294,7 @@ def fingerprint(config: Config, plan: Plan, keys: Keys) -> dict[str, Any]:
     return {
         "database": config.url.database,
         "from": config.table or config.query,
-        "key": config.key,
+        "key": config.key if isinstance(config.key, str) else list(config.key),
         "rows": plan.rows,
         "keys": digest(keys),
         "batch_size": plan.batch_size,

@@ -36,6 +36,11 @@ class Config(Options):
     does.
     """
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The names of the key columns, as a tuple even if there is one."""
+        return (self.key,) if isinstance(self.key, str) else self.key
+
     @cached_property
     def inputs(self) -> dict[str, Field]:
         """The fields of x by their names in a batch, each with its column."""
@@ -206,9 +211,10 @@ def _check_columns(config: Config) -> None:
             raise ConfigError("sample_weight needs a label: Keras takes (images, labels, weights)")
         if config.weights.keys() & config.labels.keys():
             raise ConfigError(f"sample_weight={config.sample_weight!r} is a label column already")
-    if config.with_keys and config.key in config.inputs:
-        what = "a field" if config.fields is not None else "an image column"
-        raise ConfigError(f"with_keys: the key column {config.key!r} is {what} too")
+    for key in config.keys:
+        if config.with_keys and key in config.inputs:
+            what = "a field" if config.fields is not None else "an image column"
+            raise ConfigError(f"with_keys: the key column {key!r} is {what} too")
 
 
 def _check_image_columns(config: Config) -> None:

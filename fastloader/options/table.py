@@ -64,11 +64,12 @@ class Options:
     query: str | None = ROWS.option(
         None, kinds.optional(kinds.NAME), "A `SELECT` statement to read from instead of a table."
     )
-    key: str = ROWS.option(
+    key: str | tuple[str, ...] = ROWS.option(
         "id",
-        kinds.NAME,
-        "The column of unique keys: integers, and in PostgreSQL also UUIDs or text. Use the "
-        "primary key if you can; the `rowid` of an ordinary SQLite table works as well.",
+        kinds.NAMES,
+        "The column of unique keys: integers, and in PostgreSQL also UUIDs or text, or a list of "
+        "columns. Use the primary key if you can; the `rowid` of an ordinary SQLite table works "
+        "as well.",
     )
     image: str | tuple[str, ...] | None = ROWS.option(
         "image_data",

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import PlanError
 from ..options.config import Config
-from .keys import Key, Keys, key_values
+from .keys import Key, Keys, key_parts, key_values, same
 from .order import Positions, Shuffled
 
 KeyRange = tuple[Key, Key]
@@ -31,17 +31,22 @@ def check_keys(keys: Keys, where: str) -> None:
     """
     if len(keys) == 0:
         raise PlanError(f"{where}: there are no rows to load")
-    same = keys[1:] == keys[:-1]
-    if same.any():
-        i = int(same.argmax())
-        times = int((keys == keys[i]).sum())
+    again = same(keys[1:], keys[:-1])
+    if again.any():
+        i = int(again.argmax())
+        times = int(same(keys, keys[i : i + 1]).sum())
         raise PlanError(
             f"{where}: {times} rows have the key {key_values(keys[i : i + 1])[0]}; keys must be "
             f"unique. Use a column with unique values as key, such as the primary key or the "
             f"rowid of an ordinary SQLite table"
         )
-    if keys.dtype.kind == "i" and not (keys[1:] > keys[:-1]).all():
-        raise PlanError(f"{where}: the database returned the keys out of order")
+    tied = np.ones(len(keys) - 1, np.bool_)
+    for part in key_parts(keys):
+        if part.dtype.kind != "i":  # only the database knows the order of others
+            break
+        if (part[1:] < part[:-1])[tied].any():
+            raise PlanError(f"{where}: the database returned the keys out of order")
+        tied &= part[1:] == part[:-1]
 
 
 @dataclass(frozen=True)

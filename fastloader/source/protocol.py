@@ -155,7 +155,7 @@ def no_table(where: object, table: str | None, there: str) -> SourceError:
 
 def no_column(config: Config, column: str, there: Iterable[str]) -> SourceError:
     """Return the error for a column that the table or query does not have."""
-    if column == config.key:
+    if column in config.keys:
         hint = "key= names the column of unique keys"
     elif column in config.image_columns:
         hint = "image= names the column of images"

@@ -64,7 +64,7 @@ class Failure(NamedTuple):
     """
 
     name: str
-    arguments: tuple[int | str, ...]
+    arguments: tuple[Key, ...]
 
     @classmethod
     def of(cls, error: FastloaderError) -> Failure:

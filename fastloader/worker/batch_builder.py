@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..batches.schema import KEYS, Arrays, Schema, stored_image
+from ..batches.schema import Arrays, Schema, is_key, stored_image
 from ..errors import RowError
 from ..fields.image_decoder import ImageDecoder, StoredImages
 from ..fields.value import Value
 from ..observe.stats import together
 from ..options.config import Config
-from ..plan.keys import Keys, array_equal, key_numbers, key_values
+from ..plan.keys import Keys, array_equal, column_values, key_numbers, same
 from ..source.protocol import Chunk
 from ..transport.messages import Filled, by_key
 
@@ -78,6 +78,7 @@ class BatchBuilder:
         self._decoders = [
             (entry, image.of_column, ImageDecoder(image, context)) for entry, image in schema.images
         ]
+        self._keys = [entry.slot for entry in schema.entries if entry.field is None]
         self._is_random = any(image.is_random for _, image in schema.images)
         self._stored = {
             entry: StoredImages(image, context, config.batch_size)
@@ -128,7 +129,7 @@ class BatchBuilder:
             if chunk.ranges[offset] >= batch.next_range:
                 self.end_of_rows(batch)
                 return offset
-            ahead = np.flatnonzero(keys[at:] == chunk.keys[offset])
+            ahead = np.flatnonzero(same(keys[at:], chunk.keys[offset : offset + 1]))
             if len(ahead) == 0:
                 batch.passed_over += 1
                 return offset + 1
@@ -199,8 +200,9 @@ class BatchBuilder:
             A row is bad, and ``on_error="raise"``.
         """
         keys, targets = batch.keys, batch.targets
-        if KEYS in targets:
-            targets[KEYS][: len(keys)] = key_values(keys)
+        if self._keys:
+            for slot, values in zip(self._keys, column_values(keys), strict=True):
+                targets[slot][: len(keys)] = values
         cut = {i: reason for i, reason in batch.partial.items() if i not in batch.bad}
         filled = Filled(len(keys), by_key(keys, batch.bad), by_key(keys, cut))
         filled.passed_over = batch.passed_over
@@ -208,7 +210,7 @@ class BatchBuilder:
             raise RowError(*filled.bad[0])
         if batch.bad and self._on_error == "fill":
             for name, target in targets.items():
-                if name != KEYS:
+                if not is_key(name):
                     target[sorted(batch.bad)] = "" if target.dtype == object else 0
         elif batch.bad:
             kept = [i for i in range(len(keys)) if i not in batch.bad]

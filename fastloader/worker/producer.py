@@ -15,7 +15,7 @@ from ..cache.rows import CachedRows
 from ..fields.columns import Column
 from ..observe.clock import Clock, Lap
 from ..options.config import Config
-from ..plan.keys import Keys
+from ..plan.keys import Keys, dtype_name
 from ..plan.order import Positions
 from ..source.protocol import Snapshot
 from ..transport.messages import Filled, Times
@@ -67,7 +67,7 @@ class Producer:
         workers: int = 1,
         place: Place | None = None,
     ) -> None:
-        self._builder = BatchBuilder(config, Schema(config, columns, keys.dtype.str))
+        self._builder = BatchBuilder(config, Schema(config, columns, dtype_name(keys.dtype)))
         self._cached = None if place is None else CachedRows(config, place)
         self._assignment = Assignment(
             config, keys, worker=worker, workers=workers, cached=self._cached

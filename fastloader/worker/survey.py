@@ -22,7 +22,7 @@ from ..errors import ConfigError, SourceError
 from ..fields.columns import Column
 from ..fields.imports import import_all
 from ..options.config import Config
-from ..plan.keys import Keys
+from ..plan.keys import Keys, dtype_name
 from ..plan.plan import check_keys
 from ..source.opening import open_source
 from ..source.protocol import Snapshot, Source
@@ -97,7 +97,7 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
             for part in parts:
                 write_keys(memory, part)
                 dtype = part.dtype
-            keys = map_keys(memory, dtype.str)
+            keys = map_keys(memory, dtype_name(dtype))
             check_keys(keys, config.where)
             columns = source.label_columns(keys)
             state = source.state() if config.cache is not None else ""
@@ -107,7 +107,7 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
             source.close()
             raise
     notes = tuple(str(note.message) for note in caught)
-    found = Survey(len(keys), dtype.str, columns, snapshot, identity, notes, state, cache)
+    found = Survey(len(keys), dtype_name(dtype), columns, snapshot, identity, notes, state, cache)
     return found, keys, source
 
 

@@ -133,7 +133,8 @@ def _rows(config: Config) -> Generator[tuple[Any, ...], None, None]:
     columns = ", ".join(map(identifier, names))
     parts = (config.table or "").split(".") if config.url.is_postgres else [config.table or ""]
     table = identifier(*parts) if config.query is None else as_subquery(config.query)
-    sql = f"SELECT {columns} FROM {table} q ORDER BY {identifier(config.key)}"
+    order = ", ".join(map(identifier, config.keys))
+    sql = f"SELECT {columns} FROM {table} q ORDER BY {order}"
     if not config.url.is_postgres:
         uri = f"file:{quote(config.url.removeprefix('sqlite:///'))}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:

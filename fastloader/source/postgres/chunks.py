@@ -56,15 +56,16 @@ def chunk_of(
     ranges = integers(result, 0) + (read.base - 1)  # ordinality counts from 1
     if ranges[0] < read.first or ranges[-1] >= read.end or (np.diff(ranges) < 0).any():
         raise SourceError("the server sent rows in another order than that of the ranges")
-    keys = keys_of(result, 1, table.key_type)
+    keys = keys_of(result, 1, table.key_types)
+    at = 1 + len(table.key_types)
     found = {}
     bad: dict[int, str] = {}
     for i, name in enumerate(config.image_columns):
-        found[name] = _images(result, 2 + 2 * i, limit=config.max_blob_bytes)
+        found[name] = _images(result, at + 2 * i, limit=config.max_blob_bytes)
         if table.image_oids[name] == OID:
             for row in np.flatnonzero(found[name].kinds == NULL).tolist():
                 bad.setdefault(row, f"column {name!r} is {MISSING_OBJECT}")
-    first = 2 + 2 * len(config.image_columns)
+    first = at + 2 * len(config.image_columns)
     labels, missing = values_of(result, first, columns, table.label_types)
     return Chunk(keys, ranges, found | labels, bad | missing)
 

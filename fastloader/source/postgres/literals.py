@@ -8,8 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ...plan.keys import Key
-
 
 def literal(value: str) -> str:
     """Return a string constant that is the same whatever ``standard_conforming_strings`` is."""
@@ -17,7 +15,7 @@ def literal(value: str) -> str:
     return "E'" + quoted.replace("\\", "\\\\") + "'" if "\\" in value else f"'{quoted}'"
 
 
-def array_literal(values: Sequence[Key]) -> str:
+def array_literal(values: Sequence[int | str]) -> str:
     """Return a string constant that can be cast to an array of these values."""
     items = (
         str(value) if isinstance(value, int) else '"' + re.sub(r'(["\\])', r"\\\1", value) + '"'

@@ -43,9 +43,11 @@ def slow_reads(table: PostgresTable, keys: Keys, query: Query) -> Iterator[str]:
 def _no_index(table: PostgresTable) -> str:
     remedy = "Select a key that is indexed in its table, or index its expression"
     if table.is_named:
-        remedy = f"Run: CREATE UNIQUE INDEX ON {table.rows} ({identifier(table.key_name)})"
+        remedy = f"Run: CREATE UNIQUE INDEX ON {table.rows} ({table.indexed})"
+    names = ", ".join(map(repr, table.key_names))
+    columns = "column" if len(table.key_names) == 1 else "columns"
     return (
-        f"{table.name}: no index serves the key column {table.key_name!r}, so every key range "
+        f"{table.name}: no index serves the key {columns} {names}, so every key range "
         f"scans the whole table. {remedy}"
     )
 

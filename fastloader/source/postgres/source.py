@@ -16,7 +16,6 @@ from typing import TypeVar
 from ...errors import FastloaderWarning, SourceError
 from ...fields.columns import Column
 from ...options.config import Config
-from ...options.labels import TEXT
 from ...plan.keys import Key, Keys, key_values
 from ..protocol import Chunk, Snapshot
 from ._libpq import QueryError, Result
@@ -29,7 +28,7 @@ from .slow import slow_reads
 from .state import table_state
 from .table import PostgresTable
 from .transaction import Transactions
-from .types import keys_of, text
+from .types import NullError, keys_of, text
 
 T = TypeVar("T")
 
@@ -98,10 +97,10 @@ class PostgresSource:
             table, _ = self._keep_trying(self._table, lambda error: error.sqlstate == TOO_MANY)
             self._transactions.begin()
             may_differ = check_repeatable(table, self._query)
-            width = table.key_width(self._query) if table.key_type.wire == TEXT else 0
+            widths = table.key_widths(self._query)
         first, last, advised = None, None, False
         seen = blake2b()
-        for keys in self._keys_of(table.keys_sql, 0, width, first_time=True):
+        for keys in self._keys_of(table.keys_sql, 0, widths, first_time=True):
             with self._errors(READ_KEYS):
                 if not advised:
                     for words in slow_reads(table, keys, self._query):
@@ -114,7 +113,7 @@ class PostgresSource:
         if may_differ and first is not None and last is not None:
             ends = [(key_values(first)[0], key_values(last)[0])]
             again = blake2b()
-            for keys in self._keys_of(table.rows_sql(ends, bare=True), 1, width):
+            for keys in self._keys_of(table.rows_sql(ends, bare=True), 1, widths):
                 again.update(keys.tobytes())
             if again.digest() != seen.digest():
                 with self._errors(READ_KEYS):
@@ -124,18 +123,18 @@ class PostgresSource:
                 self._transactions.commit()
 
     def _keys_of(
-        self, sql: str, at: int, width: int, *, first_time: bool = False
+        self, sql: str, at: int, widths: list[int], *, first_time: bool = False
     ) -> Iterator[Keys]:
-        """Yield the keys in one column of a statement's rows.
+        """Yield the keys in the rows of a statement.
 
         Parameters
         ----------
         sql
             The statement.
         at
-            The index of the column.
-        width
-            The size of the longest text key in bytes, or 0 for other types.
+            The index of the first key column.
+        widths
+            The size of the longest text in each key column in bytes, or 0 for other types.
         first_time
             The statement is ``keys_sql``, and the server may scan the table for it.
         """
@@ -155,10 +154,11 @@ class PostgresSource:
                 full = len(result) == KEYS_PER_FETCH
                 if len(result) == 0:
                     break
-                if result.value(len(result) - 1, at) is None:
-                    raise table.null_keys(self._query)
-                keys = keys_of(result, at, table.key_type, width)
-                if first_time and table.key_type.is_loose:
+                try:
+                    keys = keys_of(result, at, table.key_types, widths)
+                except NullError:
+                    raise table.null_keys(self._query) from None
+                if first_time and table.is_loose:
                     table.check_different(keys, last, result)
                 last = keys[-1:]
             yield keys

@@ -11,7 +11,7 @@ from ...fields.columns import Column, blob_column
 from ...fields.not_images import POINTERS, kind_of, why_not_an_image
 from ...options.config import Config
 from ...options.labels import TEXT
-from ...plan.keys import Key, Keys, key_values
+from ...plan.keys import Key, Keys, key_values, same
 from ..protocol import no_column, no_table
 from ..sql import as_subquery, identifier
 from ._libpq import QueryError, Result
@@ -48,10 +48,10 @@ class PostgresTable:
         Whether it is a table or view rather than a query.
     rows
         What to select from: the table's name, or the query in parentheses.
-    key, key_name
-        The key column in SQL, and its name.
-    key_type
-        The type of the key column.
+    key
+        The key in SQL: a column, or a row of several.
+    key_names, key_types
+        The names of the key columns, and their types.
     image_oids
         The type OID of each image column, by name.
     label_types
@@ -75,15 +75,17 @@ class PostgresTable:
         else:
             assert config.table is not None
             self.rows = identifier(*config.table.split("."))  # a dot follows the schema
-        self.key_name = config.key
-        self.key = f"q.{identifier(config.key)}"
+        self.key_names = config.keys
+        self._keys = [f"q.{identifier(name)}" for name in config.keys]
+        self.key = _row(self._keys)
         there, self._modifiers = self._columns(query)
-        for name in (config.key, *config.image_columns, *(name for name, _ in self._labels)):
+        for name in (*config.keys, *config.image_columns, *(name for name, _ in self._labels)):
             if name not in there:
                 raise SourceError(f"{self.name}: {no_column(config, name, there)}")
-        self.key_type = self._key_type(there[config.key], self._modifiers[config.key], query)
-        self._key_out = self.key_type.output.format(self.key)
-        self.settings = SETTINGS if "::text" in self._key_out else ""
+        self.key_types = [self._key_type(name, there[name], query) for name in config.keys]
+        pairs = zip(self.key_types, self._keys, strict=True)
+        self._keys_out = [kind.output.format(key) for kind, key in pairs]
+        self.settings = SETTINGS if "::text" in str(self._keys_out) else ""
         self._check_images(there, query)
         self.image_oids = {name: there[name] for name in config.image_columns}
         self.label_types = {
@@ -128,9 +130,9 @@ class PostgresTable:
             raise self._unusable(name, oid, f"it is not {dtype}", cast, query)
         return found
 
-    def _key_type(self, oid: int, modifier: int, query: Query) -> Type:
-        """Return the type of the key column. Raises SourceError if it cannot be a key."""
-        found = key_type(oid, modifier, query)
+    def _key_type(self, name: str, oid: int, query: Query) -> Type:
+        """Return the type of a key column. Raises SourceError if it cannot be a key."""
+        found = key_type(oid, self._modifiers[name], query)
         if found is not None:
             return found
         kind = text(query(f"SELECT format_type({oid}, NULL)")[0].value(0, 0))
@@ -139,17 +141,18 @@ class PostgresTable:
         if can_be_indexed:
             advice = "Index the same expression"
             if self.is_named:
-                expression = cast.format(identifier(self.key_name))
-                advice += f": CREATE UNIQUE INDEX ON {self.rows} (({expression}))"
+                columns = {key: identifier(key) for key in self.key_names}
+                columns[name] = f"({cast.format(identifier(name))})"
+                advice += f": CREATE UNIQUE INDEX ON {self.rows} ({', '.join(columns.values())})"
         why = "it cannot be a key"
-        raise SourceError(f"{self._unusable(self.key_name, oid, why, cast, query)}. {advice}")
+        raise SourceError(f"{self._unusable(name, oid, why, cast, query)}. {advice}")
 
     def _unusable(self, column: str, oid: int, why: str, cast: str, query: Query) -> SourceError:
         """Return the error for a column of the wrong type, with the query that casts it."""
         found = query(f"SELECT format_type({oid}, NULL)")[0].value(0, 0) or b"?"
         kind = found.decode("utf-8", "replace")
         cast = cast or label_cast(kind, self._modifiers[column])
-        names = [self.key_name, *self._config.image_columns, *(name for name, _ in self._labels)]
+        names = [*self.key_names, *self._config.image_columns, *(name for name, _ in self._labels)]
         columns = {name: identifier(name) for name in names}
         columns[column] = f"{cast.format(identifier(column))} AS {identifier(column)}"
         select = f"SELECT {', '.join(columns.values())} FROM {self.rows}"
@@ -183,7 +186,7 @@ class PostgresTable:
         first, last = key_values(keys[[0, min(FIRST_ROWS, len(keys)) - 1]])
         (result,) = query(
             f"SELECT {shape} FROM {self.rows} q WHERE {self.key} BETWEEN {self._constant(first)} "
-            f"AND {self._constant(last)} AND {column} IS NOT NULL ORDER BY {self.key} LIMIT 1"
+            f"AND {self._constant(last)} AND {column} IS NOT NULL ORDER BY {self._order} LIMIT 1"
         )
         if len(result) == 0:
             raise SourceError(
@@ -201,25 +204,44 @@ class PostgresTable:
     def keys_sql(self) -> str:
         """The statement for all keys in their order, NULLs last.
 
-        If values of the key's type can be equal but differ as text, a second column says whether
+        If values of the key's type can be equal but differ as text, another column says whether
         each key equals the one before it.
         """
         again = ""
-        if self.key_type.is_loose:
-            again = f", {self.key} = lag({self.key}) OVER (ORDER BY {self.key})"
-        return f"SELECT {self._key_out}{again} FROM {self.rows} q ORDER BY {self.key}"
+        if self.is_loose:
+            before = (f"{key} = lag({key}) OVER (ORDER BY {self._order})" for key in self._keys)
+            again = f", {' AND '.join(before)}"
+        columns = ", ".join(self._keys_out)
+        return f"SELECT {columns}{again} FROM {self.rows} q ORDER BY {self._order}"
 
-    def key_width(self, query: Query) -> int:
-        """Return the size of the longest text key in bytes, at least 1."""
-        (result,) = query(f"SELECT max(octet_length({self._key_out})) FROM {self.rows} q")
-        return int(result.value(0, 0) or 1)
+    @property
+    def is_loose(self) -> bool:
+        """Whether keys that are equal may differ as text."""
+        return any(kind.is_loose for kind in self.key_types)
+
+    @property
+    def _order(self) -> str:
+        return ", ".join(self._keys)
+
+    def key_widths(self, query: Query) -> list[int]:
+        """Return the size of the longest text in each key column in bytes, 0 for other types."""
+        texts = [i for i, kind in enumerate(self.key_types) if kind.wire == TEXT]
+        widths = [0] * len(self.key_types)
+        if texts:
+            sizes = ", ".join(f"max(octet_length({self._keys_out[i]}))" for i in texts)
+            (result,) = query(f"SELECT {sizes} FROM {self.rows} q")
+            for at, i in enumerate(texts):
+                widths[i] = int(result.value(0, at) or 1)
+        return widths
 
     def null_keys(self, query: Query) -> PlanError:
         """Return the error for a key column that holds NULL, with the number of such rows."""
-        (result,) = query(f"SELECT count(*) FROM {self.rows} q WHERE {self.key} IS NULL")
-        nulls = int(result.value(0, 0) or 0)
+        counts = ", ".join(f"count(*) - count({key})" for key in self._keys)
+        (result,) = query(f"SELECT {counts} FROM {self.rows} q")
+        found = (int(result.value(0, i) or 0) for i in range(len(self._keys)))
+        nulls, name = max(zip(found, self.key_names, strict=True))
         return PlanError(
-            f"{self.name}: the key column {self.key_name!r} is NULL in {nulls} "
+            f"{self.name}: the key column {name!r} is NULL in {nulls} "
             f"{'row' if nulls == 1 else 'rows'}; every row needs a key. Use another column as key"
         )
 
@@ -238,16 +260,22 @@ class PostgresTable:
             Rows of :attr:`keys_sql`.
         """
         before = np.concatenate((keys[:1] if last is None else last, keys[:-1]))
-        equal = result.raw(1, 1)[0][:, 0] != 0
-        for i in np.flatnonzero(equal & (keys != before))[:1].tolist():
-            one, other = key_values(np.stack((before[i], keys[i])))
+        equal = result.raw(len(self._keys), 1)[0][:, 0] != 0
+        for i in np.flatnonzero(equal & ~same(keys, before))[:1].tolist():
+            one, other = key_values(np.concatenate((before[i : i + 1], keys[i : i + 1])))
             raise PlanError(
                 f"{self.name}: the keys {one!r} and {other!r} are equal to PostgreSQL; keys must "
                 f"be unique. Use another column as key"
             )
 
     def _constant(self, key: Key) -> str:
-        return f"{literal(str(key))}::{self.key_type.name}"
+        pairs = zip(_columns(key), self.key_types, strict=True)
+        return _row([f"{literal(str(value))}::{kind.name}" for value, kind in pairs])
+
+    @property
+    def indexed(self) -> str:
+        """The columns of an index that serves the key."""
+        return ", ".join(map(identifier, self.key_names))
 
     @property
     def materialized(self) -> str:
@@ -255,7 +283,7 @@ class PostgresTable:
         query = (self._config.query or "").strip().rstrip(";")
         return (
             f"CREATE MATERIALIZED VIEW {VIEW} AS {query}; "
-            f"CREATE UNIQUE INDEX ON {VIEW} ({identifier(self.key_name)})"
+            f"CREATE UNIQUE INDEX ON {VIEW} ({self.indexed})"
         )
 
     # ---- SQL for rows ----------------------------------------------------------------------------
@@ -264,7 +292,7 @@ class PostgresTable:
     def plain_sql(self) -> str:
         """The statement for all columns of all rows, which is only ever explained."""
         names = (*self._config.image_columns, *(name for name, _ in self._labels))
-        columns = ", ".join([self.key, *(f"q.{identifier(name)}" for name in names)])
+        columns = ", ".join([*self._keys, *(f"q.{identifier(name)}" for name in names)])
         return f"SELECT {columns} FROM {self.rows} q"
 
     def rows_sql(
@@ -272,8 +300,8 @@ class PostgresTable:
     ) -> str:
         """Return the statement for the rows of some key ranges, in the order of the ranges.
 
-        Its columns are the number of the range (from 1), the key, size and image of each image
-        column, and the labels. Its plan is a nested loop over the index.
+        Its columns are the number of the range (from 1), the key's columns, size and image of each
+        image column, and the labels. Its plan is a nested loop over the index.
 
         Parameters
         ----------
@@ -284,8 +312,15 @@ class PostgresTable:
         bare
             Select of images and labels only whether they are NULL, which leaves the plan as it is.
         """
-        low, high = (array_literal([ends[i] for ends in ranges]) for i in (0, 1))
-        kind = self.key_type.name
+        given: list[str] = []
+        limits: tuple[list[str], list[str]] = ([], [])
+        for i, kind in enumerate(self.key_types):
+            for limit, name, end in zip(limits, ("lo", "hi"), (0, 1), strict=True):
+                array = array_literal([_columns(ends[end])[i] for ends in ranges])
+                given.append(f"{array}::{kind.name}[]")
+                limit.append(f"{name}{i or ''}")
+        names = [name for pair in zip(*limits, strict=True) for name in pair]
+        low, high = (_row([f"fl.{name}" for name in limit]) for limit in limits)
         images = [self._size_and_image(name) for name in self._config.image_columns]
         labels = [
             self.label_types[name].output.format(f"q.{identifier(name)}")
@@ -294,13 +329,13 @@ class PostgresTable:
         if bare:
             images = [f"q.{identifier(name)} IS NULL" for name in self._config.image_columns]
             labels = [f"{label} IS NULL" for label in labels]
-        columns = ", ".join([self._key_out, *images, *labels])
+        columns = ", ".join([*self._keys_out, *images, *labels])
         rest = "" if done is None else f"AND (fl.n > 1 OR {self.key} > {self._constant(done)}) "
         return (
-            f"SELECT fl.n, t.* FROM unnest({low}::{kind}[], {high}::{kind}[]) WITH ORDINALITY "
-            f"AS fl(lo, hi, n) CROSS JOIN LATERAL (SELECT {columns} "
-            f"FROM {self.rows} q WHERE {self.key} BETWEEN fl.lo AND fl.hi {rest}"
-            f"ORDER BY {self.key}) t"
+            f"SELECT fl.n, t.* FROM unnest({', '.join(given)}) WITH ORDINALITY "
+            f"AS fl({', '.join(names)}, n) CROSS JOIN LATERAL (SELECT {columns} "
+            f"FROM {self.rows} q WHERE {self.key} BETWEEN {low} AND {high} {rest}"
+            f"ORDER BY {self._order}) t"
         )
 
     def _size_and_image(self, name: str) -> str:
@@ -317,6 +352,15 @@ class PostgresTable:
             )
         size = f"octet_length({image})"
         return f"{size}, CASE WHEN {size} <= {limit} THEN {image} END"
+
+
+def _row(columns: list[str]) -> str:
+    """Return a row of SQL expressions, or the expression if there is one."""
+    return columns[0] if len(columns) == 1 else f"({', '.join(columns)})"
+
+
+def _columns(key: Key) -> tuple[int | str, ...]:
+    return key if isinstance(key, tuple) else (key,)
 
 
 def _tables(query: Query) -> str:

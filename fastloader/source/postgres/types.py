@@ -13,7 +13,7 @@ from ...fields import values
 from ...fields.columns import Column
 from ...fields.values import Form, Values
 from ...options.labels import TEXT
-from ...plan.keys import UUID, Keys
+from ...plan.keys import UUID, Keys, together
 from ._libpq import Result
 
 BYTEA, OID = 17, 26
@@ -100,31 +100,47 @@ def decoding(start: str) -> str:
 
 
 def integers(result: Result, column: int, wire: str = ">i8") -> NDArray[np.int64]:
-    """Return a column of integers as int64 (n,). Raises SourceError if one is NULL."""
+    """Return a column of integers as int64 (n,). Raises NullError if one is NULL."""
     kinds, numbers, _ = result.numbers([(column, wire, 1, 0)])
     _refuse_null(kinds == values.NULL)
-    return numbers.reshape(-1)
+    found: NDArray[np.int64] = numbers[0]
+    return found
 
 
-def keys_of(result: Result, column: int, kind: Type, width: int = 0) -> Keys:
-    """Return a column of keys, (n,) of a dtype of ``plan/keys.py``.
+class NullError(SourceError):
+    """A value is NULL that cannot be."""
+
+
+def keys_of(result: Result, first: int, kinds: Sequence[Type], widths: Sequence[int] = ()) -> Keys:
+    """Return the keys in some columns, (n,) of a dtype of ``plan/keys.py``.
 
     Parameters
     ----------
-    result, column
-        The result, and the index of the column.
-    kind
-        The type of the keys.
-    width
-        The itemsize for text in bytes, or 0 for the size of the longest key in this result.
+    result, first
+        The result, and the index of the first of the columns.
+    kinds
+        The types of the columns.
+    widths
+        For each column the itemsize for text in bytes, or 0. Without them it is the size of the
+        longest text in this result.
 
     Raises
     ------
     PlanError
-        If a text key is longer than ``MOST_KEY_BYTES``.
-    SourceError
-        If a key is NULL.
+        If a text is longer than ``MOST_KEY_BYTES``.
+    NullError
+        If a value is NULL.
     """
+    return together(
+        [
+            _key_column(result, first + i, kind, widths[i] if widths else 0)
+            for i, kind in enumerate(kinds)
+        ]
+    )
+
+
+def _key_column(result: Result, column: int, kind: Type, width: int) -> Keys:
+    """Return a column of keys."""
     if kind.wire == TEXT:
         sizes = result.blobs(column)[:, 1]
         _refuse_null(sizes < 0)
@@ -187,6 +203,6 @@ def blobs_of(result: Result, index: int, kind: int, form: Form | None = None) ->
 
 
 def _refuse_null(null: NDArray[np.bool_]) -> None:
-    """Raise SourceError if any of the values are NULL."""
+    """Raise NullError if any of the values are NULL."""
     if null.any():
-        raise SourceError("the server sent NULL where there can be none")
+        raise NullError("the server sent NULL where there can be none")

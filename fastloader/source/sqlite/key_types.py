@@ -137,6 +137,7 @@ def stored(column: Values, kind: str) -> Keys:
 
 def parameter(key: Key, kind: str) -> int | str | bytes:
     """Return the value that SQLite has for a key of a kind."""
+    assert not isinstance(key, tuple)  # opening.py refuses keys of several columns
     if isinstance(key, int) or kind == TEXT:
         return key
     return uuid.UUID(key).bytes if kind == UUID else bytes.fromhex(key.removeprefix(HEX))

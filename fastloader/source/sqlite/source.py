@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ...errors import SourceError
 from ...fields.columns import Column
@@ -168,7 +168,7 @@ class SQLiteSource:
         with self._errors(f"read keys {first} to {last}{others}"):
             if self._reader is None:
                 self._reader = self._table.reader()
-            ends: list[tuple[int | str | bytes, ...]] = [*ranges]
+            ends: list[tuple[Any, ...]] = [*ranges]
             if kind != INTEGER:
                 ends = [(parameter(low, kind), parameter(high, kind)) for low, high in ranges]
             if after is not None:
@@ -242,7 +242,7 @@ class SQLiteSource:
         try:
             yield self._database
         except SQLiteError as error:
-            words = words_of(error, self._config.key)
+            words = words_of(error, self._config.keys[0])
             raise SourceError(f"{self._where}: cannot {doing}: {words}") from error
 
     def _steady(self, read: Callable[[], T]) -> T:

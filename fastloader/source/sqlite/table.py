@@ -61,13 +61,13 @@ class SQLiteTable:
         self._database = database
         self.name = name
         self.labels = [*config.value_columns.items()]
-        self._key = identifier(config.key)
+        self._key = identifier(config.keys[0])
         self._is_derived = config.query is not None or self._is_view()
         self._has_rowid = False
         self._from, declared = self._find_rows()
         names = {name.lower(): name for name in declared}
         self._values = [*config.image_columns, *(name for name, _ in self.labels)]
-        wanted = [config.key, *self._values]
+        wanted = [config.keys[0], *self._values]
         for column in wanted:
             if column.lower() not in names:
                 raise SourceError(f"{name}: {no_column(config, column, declared)}")
@@ -163,7 +163,7 @@ class SQLiteTable:
     def _all_keys(self) -> tuple[Keys, str]:
         """Return all keys, read without the other columns, and their kind."""
         sql = f"SELECT {self._key} FROM {self._from}"
-        declared = self.declared[self._config.key]
+        declared = self.declared[self._config.keys[0]]
         is_sorted = bool(declared) and affinity(declared) in ("TEXT", "BLOB")
         column = self._scan(f"{sql} ORDER BY {self._key}" if is_sorted else sql)
         try:
@@ -253,7 +253,7 @@ class SQLiteTable:
         else:
             advice = "Use another column as key"
         return PlanError(
-            f"{self.name}: the key column {self._config.key!r} {error.problem}. {advice}"
+            f"{self.name}: the key column {self._config.keys[0]!r} {error.problem}. {advice}"
         )
 
     def _index_sql(self, key: str) -> str:
@@ -269,7 +269,7 @@ class SQLiteTable:
         if not self._is_derived:
             advice = f"Run: {self._index_sql(self._key)}"
         warnings.warn(
-            f"{self.name}: no index serves the key column {self._config.key!r}, so every batch "
+            f"{self.name}: no index serves the key column {self._config.keys[0]!r}, so every batch "
             f"scans the whole table. {advice}",
             FastloaderWarning,
             stacklevel=2,
@@ -309,7 +309,7 @@ class SQLiteTable:
             return INTEGER
         found = self._execute(f"SELECT typeof({self._key}) FROM {self._from} LIMIT 1")
         if found == [("blob",)]:
-            return BLOB if key.startswith(HEX) else UUID
+            return BLOB if str(key).startswith(HEX) else UUID
         return TEXT
 
     def some_labels(self, keys: Keys, first_rows: int, spread_rows: int) -> list[tuple[Any, ...]]:
