@@ -183,7 +183,7 @@ def check(table: Table, batch: int, arrays: Arrays, filled: Filled, *, is_kept: 
     assert [key for key, _ in filled.partial] == partial
     assert all(reason.startswith(REASONS[CUT]) for _, reason in filled.partial)
     assert filled.passed_over == sum(k not in keys for part in table.read(batch) for k in part)
-    assert arrays[KEYS].tolist() == delivered
+    assert arrays[f"{KEYS} 0"].tolist() == delivered
     assert arrays["y label"].tolist() == [0 if key in bad else 10 * key for key in delivered]
     assert filled.text == {"y text": ["" if key in bad else f"row {key}" for key in delivered]}
     levels = dict(zip(delivered, arrays[IMAGE].reshape(-1).tolist(), strict=True))
@@ -253,7 +253,7 @@ def test_cached_rows_come_between_those_that_were_added(tmp_path: Any) -> None:
     builder.finish_images(batch)
     filled = builder.settle(batch)
     assert [key for key, _ in filled.bad] == [3]
-    assert slot[KEYS][:4].tolist() == [9, 2, 8, 3]
+    assert slot[f"{KEYS} 0"][:4].tolist() == [9, 2, 8, 3]
     assert slot["y label"][:4].tolist() == [0, 20, -2, 0]
     assert slot[IMAGE][:4].reshape(-1).tolist() == [100, 2, 102, 0]
     assert filled.text == {"y text": ["cached", "row 2", "cached", ""]}
