@@ -68,9 +68,8 @@ class FastLoader(Frameworks, Foreign):
     query : str or None, default None
         A `SELECT` statement to read from instead of a table.
     key : str or list of str, default "id"
-        The column of unique keys: integers, and in PostgreSQL also UUIDs or text, or a list of
-        columns. Use the primary key if you can; the `rowid` of an ordinary SQLite table works as
-        well.
+        The column of unique keys: integers, text or UUIDs, or in PostgreSQL a list of columns. Use
+        the primary key if you can; the `rowid` of an ordinary SQLite table works as well.
     image : str, list of str or None, default "image_data"
         The column of encoded images, a list of such columns, or None for a table without images.
     fields : dict from str to field or None, default None

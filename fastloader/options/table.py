@@ -67,9 +67,8 @@ class Options:
     key: str | tuple[str, ...] = ROWS.option(
         "id",
         kinds.NAMES,
-        "The column of unique keys: integers, and in PostgreSQL also UUIDs or text, or a list of "
-        "columns. Use the primary key if you can; the `rowid` of an ordinary SQLite table works "
-        "as well.",
+        "The column of unique keys: integers, text or UUIDs, or in PostgreSQL a list of columns. "
+        "Use the primary key if you can; the `rowid` of an ordinary SQLite table works as well.",
     )
     image: str | tuple[str, ...] | None = ROWS.option(
         "image_data",
