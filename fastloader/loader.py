@@ -131,8 +131,8 @@ class FastLoader(Frameworks, Foreign):
         Largest encoded image, in bytes. A larger one is a bad row, and is refused before it is
         fetched.
     fetch_bytes : int or None, default None
-        Approximate number of bytes of encoded images to fetch at once. None takes 4 MiB from
-        PostgreSQL and 1 MiB from SQLite.
+        Approximate number of bytes of values to fetch at once. None takes 4 MiB from PostgreSQL and
+        1 MiB from SQLite.
     consistency : {"snapshot", "latest"}, default "snapshot"
         For PostgreSQL. With `"snapshot"` all epochs see the table as it was when the loader was
         made; with `"latest"` every fetch sees it as it is at that moment.

@@ -71,7 +71,7 @@ def test_the_wheel_says_what_is_inside(wheel: importlib.metadata.Distribution) -
     for codec, file in CODECS.items():
         assert re.search(rf"{file}\S* \S*{re.escape(versions[codec])}", text), (codec, text)
     licences = {file.name for file in wheel.files or [] if "licenses" in file.parts}
-    assert {"LICENSE", "libjpeg-turbo.txt", "libwebp.txt", "isa-l.txt"} <= licences
+    assert {"LICENSE", "libjpeg-turbo.txt", "libwebp.txt", "isa-l.txt", "sqlite.txt"} <= licences
 
 
 def test_there_is_no_compiler() -> None:

@@ -212,7 +212,7 @@ class Options:
     fetch_bytes: int | None = DATABASE.option(
         None,
         kinds.optional(kinds.integer(1, 1 << 30)),
-        "Approximate number of bytes of encoded images to fetch at once. None takes 4 MiB from "
+        "Approximate number of bytes of values to fetch at once. None takes 4 MiB from "
         "PostgreSQL and 1 MiB from SQLite.",
     )
     consistency: str = DATABASE.option(
