@@ -254,6 +254,9 @@ def _opened(uri: str) -> Database:
     """Return a connection that has read from the file."""
     database = Database(uri, BUSY_TIMEOUT_S)
     try:
+        # Finds more of a damaged page before it is used, for 3 % of the time ("Defense Against The
+        # Dark Arts").
+        database.execute("PRAGMA cell_size_check = ON")
         database.execute("SELECT 1 FROM sqlite_master LIMIT 1")
     except SQLiteError:
         database.close()
