@@ -246,7 +246,7 @@ def test_only_options_are_put_as_they_are_typed(message: str, typed: str) -> Non
         (["check", "x.db", "--shuffle"], "no option --shuffle here: check reads every row"),
         (["preview", "--on-error=skip", "x.db", "-o", "x.png"], "here: preview draws one batch"),
         (["tune", "--trace", "x.json"], "no option --trace here: this command has no use"),
-        (["ingest"], "the following arguments are required: FOLDER"),
+        (["ingest"], "the following arguments are required: folder"),
         (["plan", "x.db", "y.db"], "unrecognized arguments: y.db"),
         (["preview", "x.db", "-o", "x.gif"], "x.gif must end in .png, .jpg, .jpeg or .webp"),
         (["bench", "x.db", "-o", "x.jpg"], "x.jpg must end in .png, .svg or .pdf"),
