@@ -223,6 +223,7 @@ def test_a_training_goes_on_in_the_middle_of_an_epoch(small: str, tmp_path: Path
     assert found == expected[5:]
 
 
+@full
 def test_a_worker_that_dies_changes_nothing(small: str) -> None:
     expected, _ = epochs_of(small)
     found = []
@@ -354,6 +355,7 @@ def test_marks_without_rows_cost_one_decode_a_row(
     assert epochs_of(url, 1, **options) == (expected, rows)
 
 
+@full
 def test_a_disk_that_loses_what_is_written_holds_nothing_up(
     small: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -739,6 +741,7 @@ def test_files_of_former_options_make_room(small: str, tmp_path: Path) -> None:
         assert loader.stats().cached_rows == 2 * ROWS
 
 
+@full
 def test_two_loaders_at_once_share_it(small: str, tmp_path: Path) -> None:
     expected = [epochs_of(small, shard=(i, 2))[0] for i in range(2)]
     found: dict[int, Any] = {}

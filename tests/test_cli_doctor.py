@@ -170,6 +170,7 @@ def test_doctor_tells_when_there_is_no_shared_memory(monkeypatch: pytest.MonkeyP
     assert "seccomp" in words
 
 
+@full
 def test_a_framework_that_cannot_be_imported_crashes_or_hangs_is_a_finding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -98,7 +98,7 @@ def in_a_process(script: str, folder: Path) -> None:
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
 
 
-@few(3, first="README")
+@few(2, first="README")
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")  # torchdata's call
 @pytest.mark.parametrize("either", ["postgres"], indirect=True)
 @pytest.mark.parametrize("document", those_with(lambda path: blocks(path, "python")))

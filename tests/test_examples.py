@@ -13,6 +13,7 @@ import pytest
 
 from .conftest import Either
 from .support import ROOT, jpeg, simple_rows, table
+from .tiers import full
 
 EXAMPLES = ROOT / "docs" / "examples"
 
@@ -48,6 +49,7 @@ def needs(program: Path) -> None:
 PROGRAMS = sorted(path.name for path in EXAMPLES.glob("*.py"))
 
 
+@full
 @pytest.mark.parametrize("name", [name for name in PROGRAMS if "postgres" not in name])
 def test_an_example_runs(name: str, folder: Path) -> None:
     needs(folder / name)

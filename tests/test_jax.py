@@ -17,6 +17,7 @@ import pytest
 from fastloader import ConfigError, FastLoader
 
 from .support import ROOT, jpeg, parts_of, simple_rows, table, unpacked
+from .tiers import full
 
 jax = pytest.importorskip("jax", reason="no JAX: fastloader.adapters.jax is not tested")
 
@@ -108,6 +109,7 @@ def test_every_batch_can_be_kept_and_keeps_its_values(small: str, slots: int | N
             np.testing.assert_array_equal(np.asarray(images), numbers)
 
 
+@full
 def test_what_was_dispatched_sees_the_values_although_its_argument_is_gone(small: str) -> None:
     """JAX still works on a batch after the loop has dropped it and takes the next ones."""
 

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 # ---- what fit() takes ----------------------------------------------------------------------------
 
 
+@full
 def test_fit_with_validation_data_of_another_loader(small: str) -> None:
     with FastLoader(small, **OPTIONS, shuffle=True) as train, FastLoader(small, **OPTIONS) as val:
         history = fit(
@@ -55,6 +56,7 @@ def test_fit_with_repeat_and_steps_per_epoch_goes_through_the_epochs_of_the_load
         assert loader.state_dict(consumed=20)["batch"] == 7
 
 
+@full
 def test_sample_weights_come_from_their_column_and_class_weights_from_fit(tmp_path: Path) -> None:
     """A row of weight 0 counts for nothing, whether its weight is its own or that of its class."""
     rows = [(i, jpeg(seed=i), i % 2, float(i % 2)) for i in range(40)]
@@ -259,6 +261,7 @@ def test_images_per_second_and_the_share_of_waiting_are_logged_alongside_the_los
     assert b"epoch_data_wait" in logged
 
 
+@full
 def test_a_slow_loader_shows_as_waiting(tmp_path: Path) -> None:
     big = jpeg(2000, 1500)
     path = table(tmp_path / "t.db", [(i, big, i) for i in range(40)])

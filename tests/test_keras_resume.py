@@ -124,6 +124,7 @@ def test_every_step_is_taken_once_wherever_the_last_one_was_saved(
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
+@full
 def test_saving_at_the_end_of_epochs_needs_no_epochs_of_the_loader(
     small: str, tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_saving_at_the_end_of_epochs_needs_no_epochs_of_the_loader(
     assert len([*(tmp_path / "r").iterdir()]) == 2, "the weights and where they belong"
 
 
+@full
 @pytest.mark.parametrize("steps", [None, BATCHES, 5])
 def test_the_epochs_after_the_one_that_was_resumed_are_whole(
     small: str, tmp_path: Path, steps: int | None

@@ -51,6 +51,7 @@ def outcomes(name: str, values: str, path: str, workers: int) -> list[str]:
     return [eval(line) for line in run(script, path, workers).splitlines()]
 
 
+@full
 @either_way
 def test_too_few_descriptors_are_an_error_that_says_so(path: str, workers: int) -> None:
     found = outcomes("RLIMIT_NOFILE", "range(5, 46, 4)", path, workers)

@@ -17,6 +17,7 @@ import pytest
 from fastloader import FastLoader, RowError
 
 from .support import is_worker, open_files, simple_rows, table, wait_until
+from .tiers import full
 
 OPTIONS = {"size": (64, 64), "batch_size": 8, "workers": 2}
 
@@ -77,6 +78,7 @@ def test_nothing_is_left_of_a_program(end: str, small: str, tmp_path: Path) -> N
     assert shared_memory() <= shm
 
 
+@full
 @pytest.mark.parametrize("workers", [0, 2])
 def test_closing_gives_every_descriptor_back(small: str, workers: int) -> None:
     before, threads = open_files(), psutil.Process().num_threads()

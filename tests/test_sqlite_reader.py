@@ -29,6 +29,7 @@ from fastloader.source.sqlite._sqlite import (
 )
 
 from .support import wait_until
+from .tiers import full
 
 CORRUPT, INTERRUPT, BUSY, NOTADB, IOERR = 11, 9, 5, 26, 10
 WIDTH = 4
@@ -255,6 +256,7 @@ def test_closing_a_database_closes_its_file_whatever_still_refers_to_it(tmp_path
     assert len(rows) == 1
 
 
+@full
 def test_memory_does_not_grow_with_the_number_of_reads(tmp_path: Path) -> None:
     path = made(tmp_path / "t.db", [(i, b"x" * 30_000, "y" * 500, i, None) for i in range(200)])
 

@@ -15,6 +15,7 @@ import pytest
 from fastloader import ConfigError, CopyError, FastLoader
 
 from .support import jpeg, parts_of, table, unpacked
+from .tiers import full
 
 torch = pytest.importorskip("torch", reason="no PyTorch: fastloader.adapters.torch is not tested")
 
@@ -160,6 +161,7 @@ def test_an_iterator_that_is_thrown_away_before_its_first_batch_is_no_epoch(smal
 
 
 # torchdata 0.11 calls a function that PyTorch 2.13 has deprecated.
+@full
 @pytest.mark.filterwarnings("ignore:'set_vital' is deprecated:UserWarning")
 def test_stateful_data_loader_resumes_in_the_middle_and_at_the_end_of_an_epoch(small: str) -> None:
     reason = "no torchdata: StatefulDataLoader is not tested"
@@ -209,6 +211,7 @@ def test_a_dataset_cannot_be_copied(small: str, how: Any) -> None:
         how(as_torch(loader))
 
 
+@full
 def test_a_model_learns_from_it(small: str) -> None:
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Tanh())

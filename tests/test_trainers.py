@@ -191,6 +191,7 @@ def accelerator(**options: Any) -> Any:
     return accelerate.Accelerator(cpu=True, dataloader_config=configuration)
 
 
+@full
 def test_accelerate_looks_ahead_so_a_state_needs_to_be_told_what_was_consumed(small: str) -> None:
     with FastLoader(small, **OPTIONS, shuffle=True) as loader:
         whole = labels_of(loader)

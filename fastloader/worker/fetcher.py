@@ -26,7 +26,7 @@ class Fetcher:
     """Reads the rows of a worker's batches in their order, epoch after epoch.
 
     Only :meth:`interrupt`, :attr:`clock` and :attr:`reconnects` are for other threads, too. The
-    thread that opens the source is the one that reads from it, because sqlite3 insists.
+    thread that opens the source is the one that reads from it: connections belong to a thread.
 
     Parameters
     ----------
