@@ -117,4 +117,7 @@ import {first}, tensorflow, sqlite3
 origin, version, rows = read(sys.argv[1])
 print(rows, version == sqlite3.sqlite_version or origin)
 """
-    assert run(script, path) == "[(3,)] True\n"
+    # A wheel's own copy would call TensorFlow's functions, too. It is left alone, and TensorFlow's
+    # whole library is used.
+    is_own = hidden and first == "sqlite3" and "TESTED_WHEEL" in os.environ
+    assert run(script, path) == f"[(3,)] {'another library' if is_own else True}\n"
