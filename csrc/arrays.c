@@ -58,8 +58,10 @@ static bool put_elements(uint8_t *to, const uint8_t *at, size_t count, uint32_t 
     }
 }
 
-static fl_array_status read_pg_array(const fl_array *wanted, const uint8_t *blob, size_t size,
-                                     uint8_t *target) {
+/* Checks all but the sizes of the elements. Sets the first dimension, which may be any, and the
+ * number of elements, which are at the end of the blob. */
+static fl_array_status parse_pg_array(const fl_array *wanted, const uint8_t *blob, size_t size,
+                                      size_t *length, size_t *count) {
     if (size < 12)
         return FL_ARRAY_BROKEN;
     const uint32_t dimensions = get32(blob);
@@ -68,44 +70,56 @@ static fl_array_status read_pg_array(const fl_array *wanted, const uint8_t *blob
     const size_t start = 12 + 8 * (size_t)dimensions;
     if (size < start)
         return FL_ARRAY_BROKEN;
-    bool same = dimensions == wanted->dimensions;
-    size_t count = 1;
+    bool same = dimensions == wanted->dimensions || dimensions == 0;
+    *length = *count = dimensions == 0 ? 0 : 1;
     for (uint32_t i = 0; i < dimensions; i++) {
-        const uint32_t length = get32(blob + 12 + 8 * i);
-        same = same && length == wanted->shape[i];
-        if (length > 0 && count > size / length) /* an element takes at least 4 bytes */
+        const uint32_t its = get32(blob + 12 + 8 * i);
+        if (i == 0)
+            *length = its;
+        else
+            same = same && its == wanted->shape[i];
+        if (its > 0 && *count > size / its) /* an element takes at least 4 bytes */
             return FL_ARRAY_BROKEN;
-        count *= length;
+        *count *= its;
     }
-    if (dimensions == 0) {
-        for (uint32_t i = 0; i < wanted->dimensions; i++)
-            if (wanted->shape[i] == 0)
-                return FL_ARRAY_READ;
-        return FL_ARRAY_OTHER_SHAPE;
-    }
-    if (size - start != count * (4 + wanted->width)) /* a NULL has no bytes */
+    if (size - start != *count * (4 + wanted->width)) /* a NULL has no bytes */
         return get32(blob + 4) == 1 ? FL_ARRAY_HAS_NULL : FL_ARRAY_BROKEN;
-    if (!same)
-        return FL_ARRAY_OTHER_SHAPE;
-    return put_elements(target, blob + start, count, wanted->width, true) ? FL_ARRAY_READ
-                                                                          : FL_ARRAY_BROKEN;
+    return same ? FL_ARRAY_READ : FL_ARRAY_OTHER_SHAPE;
 }
 
-static fl_array_status read_pg_vector(const fl_array *wanted, const uint8_t *blob, size_t size,
-                                      uint8_t *target) {
+static fl_array_status parse_pg_vector(const fl_array *wanted, const uint8_t *blob, size_t size,
+                                       size_t *count) {
     if (size < 4)
         return FL_ARRAY_BROKEN;
-    const size_t count = get16(blob);
-    if (size - 4 != count * wanted->width)
+    *count = get16(blob);
+    if (size - 4 != *count * wanted->width)
         return FL_ARRAY_BROKEN;
-    if (wanted->dimensions != 1 || wanted->shape[0] != count)
-        return FL_ARRAY_OTHER_SHAPE;
-    put_elements(target, blob + 4, count, wanted->width, false);
-    return FL_ARRAY_READ;
+    return wanted->dimensions == 1 ? FL_ARRAY_READ : FL_ARRAY_OTHER_SHAPE;
+}
+
+fl_array_status fl_array_length(const fl_array *wanted, const uint8_t *blob, size_t size,
+                                size_t *length) {
+    size_t count;
+    return wanted->form == FL_PG_ARRAY ? parse_pg_array(wanted, blob, size, length, &count)
+                                       : parse_pg_vector(wanted, blob, size, length);
 }
 
 fl_array_status fl_array_read(const fl_array *wanted, const uint8_t *blob, size_t size,
                               void *target) {
-    return wanted->form == FL_PG_ARRAY ? read_pg_array(wanted, blob, size, target)
-                                       : read_pg_vector(wanted, blob, size, target);
+    const bool sized = wanted->form == FL_PG_ARRAY;
+    size_t length = 0, count = 0;
+    fl_array_status status;
+    if (sized) {
+        status = parse_pg_array(wanted, blob, size, &length, &count);
+    } else {
+        status = parse_pg_vector(wanted, blob, size, &count);
+        length = count;
+    }
+    if (status != FL_ARRAY_READ)
+        return status;
+    if (length != wanted->shape[0])
+        return FL_ARRAY_OTHER_SHAPE;
+    const uint8_t *elements = blob + size - count * (wanted->width + (sized ? 4 : 0));
+    return put_elements(target, elements, count, wanted->width, sized) ? FL_ARRAY_READ
+                                                                       : FL_ARRAY_BROKEN;
 }

@@ -39,4 +39,10 @@ typedef enum {
 fl_array_status fl_array_read(const fl_array *wanted, const uint8_t *blob, size_t size,
                               void *target);
 
+/* Finds the size of the first dimension, whatever `wanted->shape[0]` is; 0 for an array without
+ * elements. The others have to be as wanted. If the status is FL_ARRAY_READ, fl_array_read() of the
+ * same blob with this shape[0] can only find that it is FL_ARRAY_BROKEN. */
+fl_array_status fl_array_length(const fl_array *wanted, const uint8_t *blob, size_t size,
+                                size_t *length);
+
 #endif

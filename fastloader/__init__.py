@@ -1,6 +1,7 @@
 """Feed training with images from a database, decoded and resized on all cores without copies."""
 
 from ._version import __version__
+from .batches.ragged import Ragged
 from .consumer.epoch import Epoch
 from .errors import (
     ClosedError,
@@ -18,9 +19,12 @@ from .errors import (
     WorkerError,
 )
 from .fields.array import Array
+from .fields.bytes import Bytes
+from .fields.category import Category
 from .fields.columns import Column
 from .fields.field import Field
 from .fields.image import Image
+from .fields.json import Json
 from .fields.number import Number
 from .fields.text import Text
 from .loader import FastLoader
@@ -29,6 +33,8 @@ from .options.config import Config
 
 __all__ = [
     "Array",
+    "Bytes",
+    "Category",
     "ClosedError",
     "Column",
     "Config",
@@ -40,9 +46,11 @@ __all__ = [
     "FastloaderWarning",
     "Field",
     "Image",
+    "Json",
     "Number",
     "Pictures",
     "PlanError",
+    "Ragged",
     "RowError",
     "SourceError",
     "Stages",

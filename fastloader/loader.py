@@ -20,7 +20,7 @@ from .consumer.progress import fingerprint
 from .errors import ConfigError, CopyError
 from .fields.columns import Column
 from .fields.field import Field
-from .fields.value import Value
+from .fields.value import ValueField
 from .frameworks import Frameworks
 from .observe.stats import Stats
 from .options.config import Config, make_config
@@ -470,7 +470,16 @@ class FastLoader(Frameworks, Foreign):
         (Column(name='label', dtype='int64', shape=()),)
         """
         schema = self._delivery.crew.schema
-        return tuple(e.column for e in schema.entries if isinstance(e.field, Value))
+        return tuple(e.column for e in schema.entries if isinstance(e.field, ValueField))
+
+    @property
+    def classes(self) -> dict[str, tuple[str | int, ...]]:
+        """The classes of each :class:`Category`, by the name of the field, in their order.
+
+        A class that a batch holds as number ``i`` is ``loader.classes[name][i]``.
+        """
+        columns = (entry.column for entry in self._delivery.crew.schema.entries)
+        return {column.name: column.classes for column in columns if column.classes}
 
     @property
     def key_columns(self) -> tuple[Column, ...]:

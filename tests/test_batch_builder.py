@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fastloader.batches.schema import IMAGE as IMAGE_PREFIX
-from fastloader.batches.schema import KEYS, Arrays, Schema, stored_image
+from fastloader.batches.schema import KEYS, OFFSETS, Arrays, Schema, stored_image
 from fastloader.errors import RowError
 from fastloader.fields.columns import Column
+from fastloader.fields.scalars import decoded_texts
 from fastloader.fields.values import Values
 from fastloader.options.config import Config, make_config
 from fastloader.plan.keys import Keys
 from fastloader.plan.plan import key_ranges
 from fastloader.source.protocol import Chunk
 from fastloader.transport.messages import Filled
+from fastloader.transport.ring import Layout
 from fastloader.worker.batch_builder import GONE, OF_A_QUERY, Batch, BatchBuilder
 
 LABELS = (Column("label", "int64"), Column("text", "text"))
@@ -103,7 +105,7 @@ class Table:
                 columns={
                     "image_data": Values.of([blob(key % 251, self.rows[key]) for key in keys]),
                     "label": Values.of(labels),
-                    "text": Values.of([f"row {key}" for key in keys]),
+                    "text": Values.of([*map(text, keys)]),
                 },
                 bad={i: REASONS[MISSING] for i, kind in enumerate(kinds) if kind == MISSING},
             )  # fmt: skip
@@ -127,13 +129,24 @@ def tables(draw: st.DrawFn) -> Table:
     )
 
 
+def layout_of(config: Config) -> Layout:
+    return Layout.of(BATCH_SIZE, Schema(config, LABELS, "int64").slot_columns)
+
+
 def slot_of(config: Config) -> Arrays:
     """Return a slot with what the batch before has left in it."""
-    columns = Schema(config, LABELS, "int64").slot_columns
-    shapes = {c.name: (c.shape, c.numpy_dtype) for c in columns if not c.is_text}
-    return {
-        name: np.full((BATCH_SIZE, *shape), 77, dtype) for name, (shape, dtype) in shapes.items()
-    }
+    layout = layout_of(config)
+    return layout.arrays(np.full(layout.slot_bytes, 77, np.uint8))
+
+
+def text(key: int) -> str:
+    """Return the text of a row: six of them are more than there is room for."""
+    return f"row {key}" * 3
+
+
+def texts_of(arrays: Arrays) -> list[str]:
+    texts: list[str] = decoded_texts(arrays["y text"], arrays["y text" + OFFSETS]).tolist()
+    return texts
 
 
 def built(table: Table, config: Config) -> Iterator[tuple[Arrays, Filled]]:
@@ -152,7 +165,8 @@ def built(table: Table, config: Config) -> Iterator[tuple[Arrays, Filled]]:
             else:
                 offset = builder.add(batch, chunk, offset)
         filled = builder.settle(batch)
-        yield {name: array[: filled.rows].copy() for name, array in slot.items()}, filled
+        arrays = layout_of(config).delivered(slot, filled.rows, filled.parts())
+        yield {name: array.copy() for name, array in arrays.items()}, filled
 
 
 def expected_bad(table: Table, batch: int) -> dict[int, str]:
@@ -185,7 +199,7 @@ def check(table: Table, batch: int, arrays: Arrays, filled: Filled, *, is_kept: 
     assert filled.passed_over == sum(k not in keys for part in table.read(batch) for k in part)
     assert arrays[f"{KEYS} 0"].tolist() == delivered
     assert arrays["y label"].tolist() == [0 if key in bad else 10 * key for key in delivered]
-    assert filled.text == {"y text": ["" if key in bad else f"row {key}" for key in delivered]}
+    assert texts_of(arrays) == ["" if key in bad else text(key) for key in delivered]
     levels = dict(zip(delivered, arrays[IMAGE].reshape(-1).tolist(), strict=True))
     for key in set(delivered).difference(partial):
         assert levels[key] == (0 if key in bad else key % 251)
@@ -247,13 +261,15 @@ def test_cached_rows_come_between_those_that_were_added(tmp_path: Any) -> None:
     # As the cache does it: the decoded rows go to places 1 and 3, the cached ones to 0 and 2.
     for target in targets.values():
         target[3], target[1] = target[1], target[0]
-    for at in (0, 2):
-        targets[stored][at], targets["y label"][at], targets["y text"][at] = 100 + at, -at, "cached"
     builder.spread(batch, [1, 3], keys)
+    for at in (0, 2):
+        targets[stored][at], targets["y label"][at] = 100 + at, -at
+        batch.ragged["y text"].put(at, b"cached")
     builder.finish_images(batch)
     filled = builder.settle(batch)
     assert [key for key, _ in filled.bad] == [3]
     assert slot[f"{KEYS} 0"][:4].tolist() == [9, 2, 8, 3]
     assert slot["y label"][:4].tolist() == [0, 20, -2, 0]
     assert slot[IMAGE][:4].reshape(-1).tolist() == [100, 2, 102, 0]
-    assert filled.text == {"y text": ["cached", "row 2", "cached", ""]}
+    arrays = layout_of(config).delivered(slot, 4, filled.parts())
+    assert texts_of(arrays) == ["cached", text(2), "cached", ""]

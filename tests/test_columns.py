@@ -11,30 +11,48 @@ import pytest
 
 from fastloader.errors import ConfigError
 from fastloader.fields import _kernel
-from fastloader.fields.columns import Column, blob_column, store
+from fastloader.fields.blobs import blob_column
+from fastloader.fields.columns import Column
+from fastloader.fields.ragged_rows import RaggedRows
+from fastloader.fields.scalars import decoded_texts
+from fastloader.fields.value import Value
 from fastloader.fields.values import Values
 from fastloader.options.labels import split_label
 
 from .pg_arrays import pg_arrays
 
 
+def store(column: Column, values: Values, target: Any) -> dict[int, str]:
+    return Value(column.name).store(column, values, target, 0)
+
+
 def stored(column: Column, values: list[Any]) -> tuple[list[Any], dict[int, str]]:
-    dtype = object if column.is_text else column.dtype
-    target = np.zeros((len(values), *column.shape), dtype)
+    if column.is_text:
+        rows, offsets = RaggedRows(column, np.zeros(0, np.uint8), len(values)), np.zeros(99, int)
+        bad = store(column, Values.of(values), rows)
+        items = rows.finish(np.arange(len(values)), offsets)
+        assert items is not None
+        return decoded_texts(items, offsets[: len(values) + 1]).tolist(), bad
+    target = np.zeros((len(values), *column.fixed_shape), column.dtype)
     bad = store(column, Values.of(values), target)
     return target.tolist(), bad
 
 
+def delivered(dtype: str | None, size: int) -> Column:
+    (column,) = Value("c", dtype=dtype).delivered("c", blob_column("c", b"", size))
+    return column
+
+
 def test_blobs_are_arrays_of_bytes_or_of_the_type_that_is_asked_for() -> None:
-    assert blob_column("c", None, 8) == Column("c", "uint8", (8,))
-    assert blob_column("c", "float32", 8) == Column("c", "float32", (2,))
+    assert delivered(None, 8) == Column("c", "uint8", (8,), "raw")
+    assert delivered("float32", 8) == Column("c", "float32", (2,), "raw")
 
 
 @pytest.mark.parametrize("size", [0, 7])
 def test_a_blob_that_is_no_array_of_the_type_is_refused(size: int) -> None:
-    words = f'{size} bytes is not an array of float32; .* label="c:float32"'
+    words = f'{size} bytes, which is not an array of float32: .* label="c:float32"'
     with pytest.raises(ConfigError, match=words):
-        blob_column("c", "float32", size)
+        delivered("float32", size)
 
 
 def test_names_may_contain_colons() -> None:
@@ -67,7 +85,7 @@ def test_floats_take_integers_but_no_text() -> None:
 
 def test_vectors_have_one_length() -> None:
     values = [np.float32([1, 2]).tobytes(), b"1234", "12345678"]
-    got, bad = stored(Column("c", "float32", (2,)), values)
+    got, bad = stored(Column("c", "float32", (2,), "raw"), values)
     assert got[0] == [1.0, 2.0]
     assert bad[1] == "column 'c' holds a blob of 4 bytes, a blob of 8 bytes (2 x float32) is needed"
     assert set(bad) == {1, 2}
@@ -177,7 +195,7 @@ def test_the_place_for_arrays_is_checked() -> None:
     given = pg_arrays([[1, 2]], "int32")
     wanted = np.ones(1, np.bool_)
     for target in (np.zeros((0, 2), "i4"), np.zeros((1, 2), "c16"), np.zeros((1,) * 8, "i4")):
-        with pytest.raises(ValueError, match="no place for 1 arrays"):
+        with pytest.raises(ValueError, match="no place for 1 arrays|no arrays of the shape"):
             _kernel.arrays(given.blobs, wanted, "pg_array", 1, target)
     with pytest.raises(ValueError, match="a flag for each row"):
         _kernel.arrays(given.blobs, wanted[:0], "pg_array", 1, np.zeros((1, 2), "i4"))

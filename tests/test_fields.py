@@ -160,7 +160,7 @@ def test_a_value_that_does_not_fit_makes_a_bad_row(
         (Number("name"), "Number\\('name'\\): the column 'name' holds text: use Text"),
         (Text("count"), "Text\\('count'\\): the column 'count' does not hold text: use Number"),
         (Array("count"), "the column 'count' holds single numbers: use Number"),
-        (Number("vector", dtype="float32"), "holds arrays of 3: use Array"),
+        (Number("vector", dtype="float32"), "holds blobs: use Array or Bytes"),
         (Number("count", null="none"), "null='none' is no int64"),
         (Number("count", dtype="int8", null=300), "null=300 is no int8"),
         (Text("name", null=0), "null=0 is no text"),

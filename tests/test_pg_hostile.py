@@ -16,7 +16,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastloader import PlanError, SourceError
-from fastloader.fields.columns import Column, store
+from fastloader.fields.columns import Column
+from fastloader.fields.value import Value
 from fastloader.fields.values import INTEGER, NULL, REAL
 from fastloader.options.config import make_config
 from fastloader.source.opening import open_source
@@ -234,7 +235,7 @@ def arrays(blobs: list[bytes], *shape: int) -> tuple[list[Any], dict[int, str]]:
     given = found["v"]
     assert bad == {}
     target = np.zeros((len(blobs), *shape), np.int32)
-    reasons = store(column, given, target)
+    reasons = Value(column.name).store(column, given, target, 0)
     what = {
         row: reason.removeprefix("column 'v' holds ").split(", an array of ")[0]
         for row, reason in reasons.items()
@@ -330,7 +331,7 @@ def test_vectors_are_read_and_told_apart(kind: str, form: str) -> None:
     found, _ = values_of(result, 0, [column], {"v": VECTORS[kind]})
     given = found["v"]
     target = np.zeros((len(given), 3), column.dtype)
-    bad = store(column, given, target)
+    bad = Value(column.name).store(column, given, target, 0)
     assert {row: reason.split(", an array of ")[0][16:] for row, reason in bad.items()} == {
         1: " an array of 2", 2: " an array of 0", 7: " an array of 1000", 10: " NULL",
         **dict.fromkeys((3, 4, 5, 6, 8), " a malformed array"),

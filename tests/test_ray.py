@@ -14,7 +14,20 @@ import numpy as np
 import pytest
 
 from benchmarks.on_ray import cluster_of
-from fastloader import ConfigError, FastLoader, FastloaderWarning, PlanError, RowError, SourceError
+from fastloader import (
+    Array,
+    Bytes,
+    Category,
+    ConfigError,
+    FastLoader,
+    FastloaderWarning,
+    Field,
+    Json,
+    PlanError,
+    RowError,
+    SourceError,
+    Text,
+)
 
 from .conftest import Either
 from .ray_rows import check_equal, in_order, loaded, rows_of
@@ -65,6 +78,36 @@ def test_every_row_is_there_once_with_the_loaders_pixels(either: Either) -> None
     dataset = read(url, **SMALL)
     check_equal(rows_of(dataset), loaded(url, **SMALL))
     assert dataset.count() == 500
+
+
+def test_values_of_any_size_are_lists_text_and_bytes(either: Either) -> None:
+    columns = "id INTEGER PRIMARY KEY, tokens BYTEA, meta TEXT, breed TEXT"
+    tokens = {key: np.arange(key % 9, dtype=np.int32) for key in range(1, 101)}
+    url = either.table(
+        [(key, its.tobytes(), f'{{"a": {key}}}', f"b{key % 3}") for key, its in tokens.items()],
+        columns=columns,
+    )
+    fields: dict[str, Field] = {
+        "tokens": Array(dtype="int32", ragged=True),
+        "boxes": Array("tokens", dtype="uint8", ragged=True, shape=(2, 2)),
+        "scan": Bytes("tokens"),
+        "meta": Json(),
+        "text": Text("meta"),
+        "breed": Category(),
+    }
+    dataset = read(url, fields=fields, with_keys=True)
+    rows = dataset.take_all()
+    assert sorted(row["id"] for row in rows) == [*tokens]
+    for row in rows:
+        key, its = row["id"], tokens[row["id"]]
+        assert list(row["tokens"]) == its.tolist()
+        assert np.array(list(map(list, row["boxes"]))).tolist() in (
+            its.view(np.uint8).reshape(-1, 2, 2).tolist(),
+            [[[*half] for half in item] for item in its.view(np.uint8).reshape(-1, 2, 2).tolist()],
+        )
+        assert row["scan"] == its.tobytes()
+        assert row["meta"] == row["text"] == f'{{"a": {key}}}'
+        assert row["breed"] == (key - 1) % 3
 
 
 @pytest.mark.parametrize("blocks", [1, 7, 1000])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from fastloader.batches.schema import IMAGE
+from fastloader.batches.schema import IMAGE, OFFSETS
 from fastloader.errors import ConfigError
 from fastloader.fields.columns import Column
 from fastloader.transport import messages, ring
@@ -22,7 +22,7 @@ IMAGES = f"{IMAGE}x photo"
 COLUMNS = [
     Column(IMAGES, "uint8", (5, 7, 3)),
     Column("flag", "bool"),
-    Column("text", "text"),
+    Column("text", "text", mean=20),
     Column("vector", "float32", (3,)),
 ]
 
@@ -43,9 +43,9 @@ def test_every_column_of_a_slot_starts_on_an_aligned_address(three_slots: Ring) 
             assert array.flags.c_contiguous
 
 
-def test_columns_do_not_overlap_and_text_is_not_in_the_slot(three_slots: Ring) -> None:
+def test_columns_do_not_overlap(three_slots: Ring) -> None:
     arrays = three_slots.slot(0)
-    assert list(arrays) == [IMAGES, "flag", "vector"]
+    assert list(arrays) == [IMAGES, "flag", "text", "text" + OFFSETS, "vector"]
     for i, array in enumerate(arrays.values()):
         array.view(np.uint8).fill(i + 1)
     for i, array in enumerate(arrays.values()):

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
 
-from fastloader import Array, Image, Number, Text
+from fastloader import Array, Bytes, Category, Image, Json, Number, Text
 from fastloader.checks.option import Option, options_of
 from fastloader.options.table import OPTIONS
 
@@ -85,7 +85,7 @@ def written() -> dict[Path, str]:
     marks = "<!-- made by tools/options_table.py: -->\n\n", "\n<!-- end -->\n"
     made = {
         FIELDS / f"{kind.__name__.lower()}.py": options_of(kind)
-        for kind in (Image, Number, Text, Array)
+        for kind in (Image, Number, Category, Text, Array, Json, Bytes)
     }
     return {
         LOADER: between(LOADER.read_text(), *section, parameters(OPTIONS)),

@@ -9,15 +9,17 @@ This module imports JAX. No other module of the package imports it before it is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
+from ..batches.ragged import Ragged
 from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError
-from ..fields.columns import Column
+from ..fields.columns import BYTES_OF, Column
 
 try:
     import jax
@@ -29,8 +31,9 @@ def as_jax(loader: BatchSource, *, sharding: Any = None) -> Batches:
     """Return the batches as ``jax.Array``. Each iteration is the loader's next epoch.
 
     A batch has the loader's structure. Without ``jax_enable_x64``, JAX has no 64-bit types:
-    integers become int32 or uint32 if they fit, and real numbers are rounded to float32. Text stays
-    in NumPy arrays of ``str``.
+    integers become int32 or uint32 if they fit, and real numbers are rounded to float32. Text and
+    JSON stay in NumPy arrays of objects, bytes in a :class:`fastloader.Ragged`. A ragged array
+    becomes :class:`Padded`.
 
     Nothing is taken ahead, so ``state_dict()`` counts what training has taken. JAX does not have to
     wait for a batch anyway: it dispatches its work asynchronously, so the loop reaches the next
@@ -64,7 +67,7 @@ class Batches:
         self._columns = loader.delivery.crew.schema.arranged(lambda entry: entry.column)
         if sharding is not None:
             for column in jax.tree.leaves(self._columns):
-                if not column.is_text:
+                if column.dtype not in BYTES_OF:
                     _check(loader, sharding, column)
 
     def __len__(self) -> int:
@@ -85,9 +88,14 @@ class Batches:
     def _arrays(self, batch: Any) -> Any:
         return jax.tree.map(self._array, self._columns, batch)
 
-    def _array(self, column: Column, array: NDArray[Any]) -> Any:
-        if column.is_text:
+    def _array(self, column: Column, array: NDArray[Any] | Ragged) -> Any:
+        if column.dtype in BYTES_OF:
             return array
+        if isinstance(array, Ragged):
+            return _padded(column, array, self._array_of)
+        return self._array_of(column, array)
+
+    def _array_of(self, column: Column, array: NDArray[Any]) -> Any:
         if array.dtype.kind in "iu":
             array = _in_jax_type(column, array)
         if self._sharding is None:
@@ -96,6 +104,28 @@ class Batches:
 
     def __repr__(self) -> str:
         return f"as_jax({self._loader!r})"
+
+
+class Padded(NamedTuple):
+    """A ragged array as JAX takes it, whose functions are compiled for each shape.
+
+    Attributes
+    ----------
+    values
+        The items of each row, and zeros behind them: (n, length, ...). The length is the next power
+        of two at or above that of the longest row, so that few shapes occur.
+    lengths
+        The number of items of each row: int32 (n,).
+    """
+
+    values: jax.Array
+    lengths: jax.Array
+
+
+def _padded(column: Column, rows: Ragged, put: Callable[[Column, NDArray[Any]], Any]) -> Padded:
+    longest = int(rows.lengths.max(initial=1))
+    values = rows.to_padded(length=1 << (longest - 1).bit_length())
+    return Padded(put(column, values), put(column, rows.lengths.astype(np.int32)))
 
 
 def _in_jax_type(column: Column, array: NDArray[Any]) -> NDArray[Any]:
@@ -122,7 +152,8 @@ def _check(loader: BatchSource, sharding: Any, column: Column) -> None:
     """Raise ConfigError unless the sharding can divide this column of every batch."""
     count = len(sharding.device_set)  # a number of rows that any sharding of rows can divide
     try:
-        where = sharding.addressable_devices_indices_map((count, *column.shape))
+        inner = (1 if size is None else size for size in column.shape)
+        where = sharding.addressable_devices_indices_map((count, *inner))
     except (ValueError, IndexError) as error:
         raise ConfigError(f"the sharding cannot divide column {column.name!r}: {error}") from error
     parts = len({index[0].indices(count) for index in where.values()})

@@ -21,16 +21,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..batches.schema import Arrays, Schema
+from ..batches.ragged import Ragged
+from ..batches.schema import Arrays, Entry, Schema
 from ..errors import ConfigError, FastloaderWarning, SourceError
+from ..fields.columns import BYTES_OF
+from ..fields.scalars import decoded_texts
 from ..options.config import Config, make_config
 from ..options.variables import warn_of_unknown_variables
 from ..plan.keys import Keys
 from ..plan.plan import Plan
 from ..source.protocol import Source
 from ..transport.memory import create_memory
+from ..transport.ring import Layout
 from ..worker.producer import Producer
 from ..worker.survey import Survey, survey
 
@@ -233,16 +236,16 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
         self._keys = keys
         self._holder = holder
         self._schema = schema = _schema(config, found)
-        fixed = [entry.column for entry in schema.entries if not entry.column.is_text]
-        self._row_bytes = sum(column.row_bytes for column in fixed)
+        columns = [entry.column for entry in schema.entries]
+        self._row_bytes = sum(its.row_bytes * (its.mean if its.is_ragged else 1) for its in columns)
 
     def get_name(self) -> str:
         """Return the name that Ray shows."""
         return "Table"
 
     def estimate_inmemory_data_size(self) -> int:
-        """Return the bytes of the decoded table, without text."""
-        return self._found.rows * self._row_bytes
+        """Return the bytes of the decoded table."""
+        return int(self._found.rows * self._row_bytes)
 
     def automatic_blocks(self) -> int:
         """Return a number of blocks that gives each core several, none larger than Ray wants."""
@@ -261,7 +264,9 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
         # Without a context Ray only wants to know how many tasks there are. :func:`read` has warned
         # if a context has no counter.
         epoch = self._epoch + getattr(data_context, EXECUTION_COUNTER, 0)
-        schema = _block(self._schema, _arrays(self._schema, 0)).schema
+        layout = Layout.of(0, self._schema.slot_columns)
+        nothing = layout.delivered(_memory(layout), 0, {})
+        schema = _block(self._schema, nothing).schema
         tasks = []
         for batch in range(len(plan)):
             task = Task(config, self._found, self._keys, self._holder, epoch, batch)
@@ -269,7 +274,7 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
             count = numbers.stop - numbers.start
             metadata = BlockMetadata(
                 num_rows=None if config.on_error == "skip" else count,
-                size_bytes=count * self._row_bytes, input_files=None, exec_stats=None,
+                size_bytes=int(count * self._row_bytes), input_files=None, exec_stats=None,
             )  # fmt: skip
             tasks.append(ray.data.ReadTask(task.blocks, metadata, schema, per_task_row_limit))
         return tasks
@@ -311,10 +316,11 @@ class Task:
             worker=self.batch, workers=batches,
         )  # fmt: skip
         schema = _schema(config, found)
-        arrays = _arrays(schema, config.batch_size)
+        layout = Layout.of(config.batch_size, schema.slot_columns)
+        arrays = _memory(layout)
         try:
             producer.start(self.epoch, self.batch, last_epoch=self.epoch)
-            filled = producer.fill({n: its for n, its in arrays.items() if its.dtype != object})
+            filled = producer.fill(arrays)
         finally:
             producer.close()
         assert filled is not None
@@ -322,9 +328,7 @@ class Task:
             logger.warning("%s: row with key %s: %s", config.where, key, reason)
         if len(filled.bad) > MOST_SAID:
             logger.warning("%s: %d more bad rows", config.where, len(filled.bad) - MOST_SAID)
-        delivered = {name: values[: filled.rows] for name, values in arrays.items()}
-        texts = {name: np.array(values, object) for name, values in filled.text.items()}
-        yield _block(schema, {**delivered, **texts})
+        yield _block(schema, layout.delivered(arrays, filled.rows, filled.parts()))
 
 
 def _schema(config: Config, found: Survey) -> Schema:
@@ -337,23 +341,29 @@ def _schema(config: Config, found: Survey) -> Schema:
     return schema
 
 
-def _arrays(schema: Schema, rows: int) -> Arrays:
-    columns = {entry.slot: entry.column for entry in schema.entries}
-    return {
-        slot: np.empty((rows, *column.shape), object if column.is_text else column.numpy_dtype)
-        for slot, column in columns.items()
-    }
+def _memory(layout: Layout) -> Arrays:
+    """Return the arrays of a slot of its own."""
+    return layout.arrays(np.empty(layout.slot_bytes, np.uint8))
 
 
 def _block(schema: Schema, arrays: Arrays) -> pa.Table:
     """Return the arrays as an Arrow table, with the names of a batch. Pixels are not copied."""
-    return pa.table({entry.name: _arrow(arrays[entry.slot]) for entry in schema.entries})
+    return pa.table({entry.name: _arrow(entry, arrays) for entry in schema.entries})
 
 
-def _arrow(array: NDArray[Any]) -> Any:
-    if array.dtype == object:
-        return pa.array(array, pa.string())
-    return ArrowTensorArray.from_numpy(array) if array.ndim > 1 else pa.array(array)
+def _arrow(entry: Entry, arrays: Arrays) -> Any:
+    items = entry.items(arrays)
+    if not isinstance(items, Ragged):
+        return ArrowTensorArray.from_numpy(items) if items.ndim > 1 else pa.array(items)
+    if entry.column.dtype == "bytes":
+        return pa.array(items.to_bytes(), pa.binary())
+    if entry.column.is_ragged and entry.column.dtype in BYTES_OF:
+        texts = decoded_texts(items.values, items.offsets)
+        return pa.array(texts, pa.string())
+    values = pa.array(items.values.reshape(-1))
+    for size in reversed(items.values.shape[1:]):
+        values = pa.FixedSizeListArray.from_arrays(values, size)
+    return pa.ListArray.from_arrays(pa.array(items.offsets, pa.int32()), values)
 
 
 def _check_file(config: Config) -> None:

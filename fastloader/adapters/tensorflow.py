@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..batches.schema import Entry, leaves_out_empty
+import numpy as np
+
+from ..batches.ragged import Ragged
+from ..batches.schema import Arrays, Entry, leaves_out_empty
 from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError
+from ..fields.columns import BYTES_OF
 from ..transport.messages import Turn
 
 if TYPE_CHECKING:
@@ -40,7 +44,9 @@ def output_signature(loader: BatchSource) -> Any:
         column, name = entry.column, entry.name if entry.part == "x" else None
         if config.has_single_image and entry.part == "x" and entry.field is not None:
             name = "images"
-        dtype = tf.string if column.is_text else column.dtype
+        if column.shape[:1] == (None,):
+            return tf.RaggedTensorSpec((rows, *column.shape), column.dtype, 1, tf.int64)
+        dtype = tf.string if column.is_ragged else column.dtype
         return tf.TensorSpec((rows, *column.shape), dtype, name=name)
 
     return loader.delivery.crew.schema.arranged(spec)
@@ -92,6 +98,7 @@ def as_dataset(loader: BatchSource, device: str | None = None) -> tf.data.Datase
     """
     tf = _tensorflow()
     signature = output_signature(loader)
+    parts = tf.nest.map_structure(_parts_of, signature)
     feeders = loader.config.workers or 1
     whose = tf.TensorSpec((3,), tf.int64)
 
@@ -101,12 +108,16 @@ def as_dataset(loader: BatchSource, device: str | None = None) -> tf.data.Datase
 
     def batches(turn_and_feeder: Any) -> Iterator[Any]:
         run, epoch, feeder = map(int, turn_and_feeder)
-        return loader.delivery.elements_of(Turn(run, epoch), feeder)
+        return loader.delivery.elements_of(Turn(run, epoch), feeder, _values)
 
     def dataset_of(turn_and_feeder: Any) -> Any:
-        return tf.data.Dataset.from_generator(
-            batches, output_signature=signature, args=(turn_and_feeder,)
+        made = tf.data.Dataset.from_generator(
+            batches, output_signature=parts, args=(turn_and_feeder,)
         )
+        if not any(isinstance(s, tf.RaggedTensorSpec) for s in tf.nest.flatten(signature)):
+            return made
+        is_tuple = isinstance(parts, tuple)
+        return made.map(lambda *its: _assembled(signature, its if is_tuple else its[0]))
 
     dataset = tf.data.Dataset.from_generator(begin, output_signature=whose).interleave(
         dataset_of,
@@ -115,7 +126,7 @@ def as_dataset(loader: BatchSource, device: str | None = None) -> tf.data.Datase
         deterministic=loader.config.deterministic,
     )
     if leaves_out_empty(loader.config):
-        dataset = dataset.filter(lambda *batch: tf.shape(tf.nest.flatten(batch)[0])[0] > 0)
+        dataset = dataset.filter(lambda *batch: _rows(tf.nest.flatten(batch)[0]) > 0)
     else:
         dataset = _with_cardinality(dataset, len(loader))
     options = tf.data.Options()
@@ -125,6 +136,46 @@ def as_dataset(loader: BatchSource, device: str | None = None) -> tf.data.Datase
         options.experimental_distribute.auto_shard_policy = off
     dataset = dataset.prefetch(loader.config.prefetch).with_options(options)
     return dataset if device is None else _on_device(dataset, device, loader.config.prefetch)
+
+
+def _values(entry: Entry, arrays: Arrays) -> Any:
+    """Return what the generator yields for an entry: text as bytes, ragged arrays in two parts."""
+    items = entry.items(arrays)
+    if not isinstance(items, Ragged):
+        return items
+    if entry.column.dtype not in BYTES_OF:
+        return items.values, items.offsets
+    found = np.empty(len(items), object)
+    found[:] = items.to_bytes()
+    return found
+
+
+def _parts_of(spec: Any) -> Any:
+    """Return the specs of what :func:`_values` returns for an entry with this spec."""
+    tf = _tensorflow()
+    if not isinstance(spec, tf.RaggedTensorSpec):
+        return spec
+    rows = spec.shape[0]
+    offsets = tf.TensorSpec((None if rows is None else rows + 1,), tf.int64)
+    return tf.TensorSpec((None, *spec.shape[2:]), spec.dtype), offsets
+
+
+def _assembled(signature: Any, parts: Any) -> Any:
+    """Return a batch of this signature, given its parts."""
+    tf = _tensorflow()
+    if isinstance(signature, dict):
+        return {name: _assembled(spec, parts[name]) for name, spec in signature.items()}
+    if isinstance(signature, tuple):
+        return tuple(map(_assembled, signature, parts))
+    if isinstance(signature, tf.RaggedTensorSpec):
+        return tf.RaggedTensor.from_row_splits(*parts, validate=False)
+    return parts
+
+
+def _rows(tensor: Any) -> Any:
+    """Return the number of rows of a tensor."""
+    tf = _tensorflow()
+    return tensor.nrows() if isinstance(tensor, tf.RaggedTensor) else tf.shape(tensor)[0]
 
 
 def _with_cardinality(dataset: Any, batches: int) -> Any:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from ..batches.ragged import Ragged
 from ..batches.schema import Entry
 from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError, CopyError
@@ -56,7 +57,9 @@ def as_torch(loader: BatchSource, *, pin_memory: bool = False) -> torch.utils.da
 
     A batch has the loader's structure; DataLoader turns tuples into lists. Images are
     (n, channels, height, width); with ``layout="NHWC"`` they have the memory format
-    ``torch.channels_last``. Text comes as lists of ``str``. A DataLoader that would batch the
+    ``torch.channels_last``. Text comes as lists of ``str``, JSON as lists of objects, bytes as
+    lists of uint8 tensors, and ragged arrays as nested tensors of layout ``torch.jagged``. A
+    DataLoader that would batch the
     batches again is refused.
 
     ``state_dict()`` and ``load_state_dict()`` are the loader's, which is what torchdata's
@@ -182,17 +185,36 @@ def _callers(module: str) -> list[Any]:
 
 # ---- tensors -------------------------------------------------------------------------------------
 
-Converter = Callable[[NDArray[Any], Views], Any]
+Converter = Callable[[Any, Views], Any]
 
 
 def _converter(entry: Entry) -> Converter:
     if isinstance(entry.field, Image) and entry.field.layout == "NHWC":
         return _channels_first
-    return _texts if entry.column.is_text else _tensor
+    if entry.column.dtype == "bytes":
+        return _tensors_of_bytes
+    if entry.column.shape[:1] == (None,):
+        return _nested
+    return _objects if entry.column.is_ragged else _tensor
 
 
-def _texts(array: NDArray[Any], views: Views) -> Any:  # noqa: ARG001
+def _objects(array: NDArray[Any], views: Views) -> Any:  # noqa: ARG001
     return array.tolist()
+
+
+def _tensors_of_bytes(rows: Ragged, views: Views) -> Any:
+    values = _tensor(rows.values, views)
+    return list(torch.split(values, rows.lengths.tolist()))
+
+
+def _nested(rows: Ragged, views: Views) -> Any:
+    lengths = rows.lengths
+    return torch.nested.nested_tensor_from_jagged(
+        _tensor(rows.values, views),
+        _tensor(rows.offsets, views),
+        min_seqlen=int(lengths.min(initial=0)),
+        max_seqlen=int(lengths.max(initial=0)),
+    )
 
 
 def _tensor(array: NDArray[Any], views: Views) -> Any:

@@ -17,17 +17,26 @@ from ..errors import ConfigError
 from ..fields.columns import TEXT_DTYPE, Column
 from ..fields.field import Field
 from ..fields.image import Image
-from ..fields.value import Value
+from ..fields.json import documents
+from ..fields.scalars import decoded_texts
+from ..fields.value import ValueField
 from ..options.config import Config
 from ..plan.keys import INTEGER, dtypes_of
+from .ragged import Ragged
 
 T = TypeVar("T")
 
 Arrays = dict[str, NDArray[Any]]
 """The arrays of a batch by their names in a slot."""
 
+OFFSETS = ":offsets"
+"""How the name of the offsets of a ragged column in a slot ends; see :class:`.ragged.Ragged`."""
+
 KEYS = ":keys"
 """How the names of the keys in a slot begin."""
+
+UUID_TEXT_BYTES = 36
+"""The size of a UUID as text."""
 
 IMAGE = ":image "
 """How the name of an image in a slot begins."""
@@ -59,6 +68,20 @@ class Entry:
     def name(self) -> str:
         """Its name in the batch."""
         return self.column.name
+
+    def values(self, arrays: Arrays) -> NDArray[Any] | Ragged:
+        """Return what the batch holds, given the arrays of a slot."""
+        items = self.items(arrays)
+        if not isinstance(items, Ragged):
+            return items
+        if self.column.dtype == TEXT_DTYPE:
+            return decoded_texts(items.values, items.offsets)
+        return documents(items.to_bytes()) if self.column.dtype == "json" else items
+
+    def items(self, arrays: Arrays) -> NDArray[Any] | Ragged:
+        """Return what a slot holds, before text and JSON become objects."""
+        items = arrays[self.slot]
+        return Ragged(items, arrays[self.slot + OFFSETS]) if self.column.is_ragged else items
 
     @property
     def in_slot(self) -> Column:
@@ -96,16 +119,17 @@ class Schema:
         columns = {column.name: column for column in found}
         dtypes = dtypes_of(np.dtype(key_dtype))
         self.key_columns = tuple(
-            Column(name, INTEGER if dtype == INTEGER else TEXT_DTYPE)
+            Column(name, INTEGER) if dtype == INTEGER else
+            Column(name, TEXT_DTYPE, mean=max(UUID_TEXT_BYTES, dtype.itemsize))
             for name, dtype in zip(config.keys, dtypes, strict=True)
-        )
+        )  # fmt: skip
         entries: list[Entry] = []
         for part, fields in config.fields_by_part:
             for name, field in fields.items():
                 if isinstance(field, Image):
                     slot = f"{IMAGE}{part} {name}"
                     entries.append(Entry(part, field.delivered(name), slot, field))
-                elif isinstance(field, Value):
+                elif isinstance(field, ValueField):
                     entries += [
                         Entry(part, column, f"{part} {column.name}", field)
                         for column in field.delivered(name, columns[field.of_column])

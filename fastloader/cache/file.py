@@ -33,7 +33,7 @@ import mmap
 import os
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -45,23 +45,24 @@ from .._version import __version__
 from ..fields import _kernel
 from ..fields.columns import Column
 from ..fields.image import Image
+from ..fields.ragged_rows import RaggedRows
 from ..options.config import Config
 from ..plan.keys import Keys, digest
 from ..plan.order import Positions
 from ..system.descriptors import forget_in_children
 from ..transport.ring import ALIGNMENT
 
-FORMAT = 2
+FORMAT = 3
 """The version of the file's format."""
 
 SUFFIX = ".fastloader"
 
 HEADER = struct.Struct("<IIQ")
 """What a row begins with: a checksum (CRC-32, as in gzip) of the cache's name and of all that
-follows, the size of its text in bytes, and its position in the sorted key column."""
+follows, the bytes of its ragged columns, and its position in the sorted key column."""
 
-TEXT_BYTES = 256
-"""The room for all text labels of a row, as JSON. A row with more text is not kept."""
+LENGTH = np.dtype("<u4")
+"""What the bytes of the ragged columns begin with: the bytes of each of them."""
 
 MARK = b"\1"
 """The mark of a row that may be there. Any other byte means that it is not."""
@@ -81,14 +82,15 @@ def name_of(config: Config, keys: Keys, columns: Sequence[Column], state: str) -
     state
         The state of the table, from :meth:`fastloader.source.protocol.Source.state`.
     """
-    images = {
+    made = {
         f"{part} {name}": field.decoder_options(is_cached=True)
+        if isinstance(field, Image)
+        else [type(field).__name__, field.options()]
         for part, fields in config.fields_by_part
         for name, field in fields.items()
-        if isinstance(field, Image)
     }
     rows = [config.table, config.query, config.key, config.max_blob_bytes]
-    options = [*rows, config.worker_imports, images]
+    options = [*rows, config.worker_imports, made]
     what = [FORMAT, __version__, _libraries(), options, [asdict(c) for c in columns], state]
     return blake2b(json.dumps([*what, digest(keys)]).encode(), digest_size=20).hexdigest()
 
@@ -135,9 +137,15 @@ class Place:
     @property
     def row_bytes(self) -> int:
         """The bytes from one row to the next."""
-        size = HEADER.size + TEXT_BYTES * any(column.is_text for column in self.columns)
-        size += sum(column.row_bytes for column in self.columns if not column.is_text)
+        size = HEADER.size + self.ragged_bytes
+        size += sum(column.row_bytes for column in self.columns if not column.is_ragged)
         return -(-size // ALIGNMENT) * ALIGNMENT
+
+    @property
+    def ragged_bytes(self) -> int:
+        """The room for all ragged columns of a row, in bytes. A row with more is not kept."""
+        ragged = [column for column in self.columns if column.is_ragged]
+        return sum(LENGTH.itemsize + c.capacity(1) * c.row_bytes for c in ragged)
 
     @property
     def first_row(self) -> int:
@@ -162,7 +170,8 @@ class Cache:
         self._name = place.name.encode()
         self._row_bytes = place.row_bytes
         self._known = np.zeros(place.rows, np.bool_)  # marks that were read, or set
-        self._text = [column.name for column in place.columns if column.is_text]
+        self._ragged = [column for column in place.columns if column.is_ragged]
+        self._ragged_bytes = place.ragged_bytes
         self._kept = place.kept
         self._is_full = False
         self._fd = -1
@@ -183,42 +192,63 @@ class Cache:
 
     def rows(self, arrays: dict[str, NDArray[np.generic]]) -> Rows:
         """Return the bytes of a batch's arrays, for :meth:`load` and :meth:`store`."""
-        fixed = (arrays[c.name] for c in self._place.columns if not c.is_text)
+        fixed = (arrays[c.name] for c in self._place.columns if not c.is_ragged)
         return [array.reshape(len(array), -1).view(np.uint8) for array in fixed]
 
-    def load(self, position: int, rows: Rows, at: int) -> dict[str, str] | None:
-        """Put a row into place ``at`` of ``rows``.
+    def load(self, position: int, rows: Rows, ragged: Mapping[str, RaggedRows], at: int) -> bool:
+        """Put a row into place ``at`` of ``rows`` and ``ragged``.
 
         Returns
         -------
-        dict or None
-            The row's text by column. None if the row is not there: then its mark is cleared, and
-            what is in its place is undefined.
+        bool
+            False if the row is not there: then its mark is cleared, and what is in its place is
+            undefined.
         """
-        header, text = bytearray(HEADER.size), bytearray(TEXT_BYTES if self._text else 0)
+        header, text = bytearray(HEADER.size), bytearray(self._ragged_bytes)
         row = [column[at] for column in rows]
         try:
             os.preadv(self._fd, [header, *row, text], self._offset(position))
         except OSError as error:
             self._give_up("read", error)
-            return None
+            return False
         checksum, text_bytes, found = HEADER.unpack(header)
         if (
             found != position
             or text_bytes > len(text)
+            or not self._can_be_taken_apart(text[:text_bytes])
             or checksum != _kernel.crc32([self._name, header[4:], *row, text[:text_bytes]])
         ):
             self._mark(position, there=False)
-            return None
-        values = json.loads(text[:text_bytes]) if self._text else []
-        return dict(zip(self._text, values, strict=True))
+            return False
+        self._put(bytes(text[:text_bytes]), ragged, at)
+        return True
 
-    def store(self, position: int, rows: Rows, at: int, text: dict[str, str]) -> None:
-        """Keep the row in place ``at`` of ``rows``, if there is room for it."""
+    def _can_be_taken_apart(self, data: bytearray) -> bool:
+        """Return whether these can be the bytes of a row's ragged columns."""
+        start = len(self._ragged) * LENGTH.itemsize
+        if not self._ragged or len(data) < start:
+            return not self._ragged
+        lengths = np.frombuffer(data[:start], LENGTH).tolist()
+        items = zip(self._ragged, lengths, strict=True)
+        return start + sum(lengths) == len(data) and not any(
+            length % max(1, column.row_bytes) for column, length in items
+        )
+
+    def _put(self, data: bytes, ragged: Mapping[str, RaggedRows], at: int) -> None:
+        """Take apart the bytes of a row's ragged columns, as :meth:`store` has joined them."""
+        start = len(self._ragged) * LENGTH.itemsize
+        lengths = np.frombuffer(data[:start], LENGTH).tolist() if start else []
+        for column, length in zip(self._ragged, lengths, strict=True):
+            ragged[column.name].put(at, data[start : start + length])
+            start += length
+
+    def store(self, position: int, rows: Rows, ragged: Mapping[str, RaggedRows], at: int) -> None:
+        """Keep the row in place ``at`` of ``rows`` and ``ragged``, if there is room for it."""
         if position >= self._kept or self._is_full:
             return
-        words = json.dumps([text[name] for name in self._text]).encode() if self._text else b""
-        if len(words) > TEXT_BYTES:
+        items = [ragged[column.name].row(at).tobytes() for column in self._ragged]
+        words = np.array([*map(len, items)], LENGTH).tobytes() + b"".join(items)
+        if len(words) > self._ragged_bytes:
             return
         row = [column[at] for column in rows]
         about = HEADER.pack(0, len(words), position)[4:]

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batches.schema import Arrays, is_key
+from ..batches.schema import Arrays
+from ..fields.ragged_rows import RaggedRows
 from ..options.config import Config
 from ..plan.order import Positions
 from ..source.opening import state_holds
-from .file import Cache, Place, Rows
+from .file import Cache, Place
 
 
 class CachedRows:
@@ -71,9 +72,10 @@ class CachedRows:
         epoch: int,
         batch: int,
         positions: Positions,
+        *,
         decoded: Sequence[int],
         targets: Arrays,
-        *,
+        ragged: Mapping[str, RaggedRows],
         bad: Collection[int],
     ) -> bool:
         """Complete a batch with the rows of the cache, and store its decoded rows there.
@@ -87,6 +89,8 @@ class CachedRows:
             ``targets``, and are moved to their places.
         targets
             The arrays of the batch.
+        ragged
+            The rows of the other columns, in their places already.
         bad
             The places of rows that must not be stored.
 
@@ -101,17 +105,17 @@ class CachedRows:
             for i, at in reversed(list(enumerate(decoded))):
                 if i != at:
                     target[at] = target[i]
-        text = {name: column for name, column in targets.items() if column.dtype == object}
         rows = self._cache.rows({name: c[: len(positions)] for name, c in targets.items()})
         cached = sorted(set(range(len(positions))).difference(decoded))
         holds = self._state_holds()
         wrong = [
-            at for at in cached if not holds or not self._load(int(positions[at]), rows, at, text)
+            at
+            for at in cached
+            if not holds or not self._cache.load(positions[at], rows, ragged, at)
         ]
         if holds:
             for at in set(decoded).difference(bad):
-                words = {name: column[at] for name, column in text.items() if not is_key(name)}
-                self._cache.store(int(positions[at]), rows, at, words)
+                self._cache.store(positions[at], rows, ragged, at)
         where = (epoch, batch)
         with self._lock:
             if wrong:
@@ -128,15 +132,6 @@ class CachedRows:
     def close(self) -> None:
         """Close the file. May be called twice."""
         self._cache.close()
-
-    def _load(
-        self, position: int, rows: Rows, at: int, text: dict[str, NDArray[np.generic]]
-    ) -> bool:
-        """Put a cached row into its place. Return False if it is not there."""
-        words = self._cache.load(position, rows, at)
-        for name, value in (words or {}).items():
-            text[name][at] = value
-        return words is not None
 
     def _state_holds(self) -> bool:
         """Return whether the table is still in the state that the rows were cached in."""

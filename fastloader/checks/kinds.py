@@ -225,6 +225,16 @@ def _parse_size(text: str) -> tuple[int, ...]:
 
 
 SIZE = Kind(_size, "(int, int)", _parse_size, "HEIGHTxWIDTH")
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    sizes = (value,) if type(value) is int else tuple(value)
+    if isinstance(value, str) or len(sizes) > 6:
+        raise ValueError("must be up to 6 sizes, such as (3, 4)")
+    return tuple(integer(0, 2**31 - 1, "must be sizes of at least 0").check(n) for n in sizes)
+
+
+SHAPE = Kind(_shape, "tuple of int", lambda text: [int(n) for n in text.split(",")], "sizes")
 COLOR = numbers(3, integer(0, 255), "must be (red, green, blue), each from 0 to 255")
 
 SHARES = interval(

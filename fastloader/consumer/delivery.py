@@ -17,10 +17,7 @@ import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ..batches.schema import Entry, leaves_out_empty
+from ..batches.schema import Arrays, Entry, leaves_out_empty
 from ..errors import CLOSED, ClosedError, ConfigError, FastloaderError, SupersededError
 from ..observe.clock import Clock, Lap
 from ..observe.stats import Stats
@@ -33,6 +30,9 @@ from .progress import Iteration, Progress
 from .tally import Tally
 
 logger = logging.getLogger("fastloader")
+
+GetValues = Callable[[Entry, Arrays], Any]
+"""Returns what a batch holds for an entry, given the arrays of a slot."""
 
 POLL_S = 1.0
 """How long to wait for any worker before polling all of them again.
@@ -132,17 +132,26 @@ class Delivery:
             self._iterator = weakref.ref(elements)
         return elements
 
-    def elements_of(self, turn: Turn, feeder: int) -> Iterator[Any]:
+    def elements_of(
+        self, turn: Turn, feeder: int, values: GetValues = Entry.values
+    ) -> Iterator[Any]:
         """Return an iterator over the batches of one feeder, for adapters that interleave them.
 
         Batches without rows are among them. The iterator ends with SupersededError if another turn
         has begun.
+
+        Parameters
+        ----------
+        values
+            Returns what the batch holds for an entry, given the arrays of a slot.
         """
         iteration = self.progress.iteration
         if iteration is None or iteration.turn != turn:  # the first pull raises the error
             iteration = Iteration(turn, 0)
         batches = self.plan.batches_of(feeder, len(self.feeders), iteration.first)
-        return self._elements(iteration, batches, empty=True, row=f"consumer {feeder}")
+        return self._elements(
+            iteration, batches, empty=True, row=f"consumer {feeder}", values=values
+        )
 
     def count_anew(self) -> None:
         """Have the next epoch begin a new count of batches; see :class:`Progress`."""
@@ -159,6 +168,7 @@ class Delivery:
         empty: bool,
         row: str,
         keep: object = None,  # noqa: ARG002 # being an argument keeps it
+        values: GetValues = Entry.values,
     ) -> Generator[Any, None, None]:
         """Yield batches by their numbers, with what the consumer gets for each.
 
@@ -174,6 +184,8 @@ class Delivery:
             The name of the consumer's row in a trace.
         keep
             An object that must live as long as the iterator.
+        values
+            Returns what the batch holds for an entry.
         """
         clock = Clock(traced=self._trace is not None)
         lap = Lap(clock)
@@ -187,7 +199,7 @@ class Delivery:
                 taken = [self._take(iteration, batch, lap)]
                 if taken[0].filled.rows or empty:
                     # Popped, or this frame would keep a lease on each batch until the next one.
-                    yield self._element(taken.pop(), clock)
+                    yield self._element(taken.pop(), clock, values)
         finally:
             # The garbage collector may run this in the middle of anything, so it takes no lock.
             clock.enter(None)
@@ -232,10 +244,10 @@ class Delivery:
             if not ready:
                 _wait_for_any([self.feeders[feeder] for feeder in left])
 
-    def _element(self, taken: Taken, clock: Clock) -> Any:
+    def _element(self, taken: Taken, clock: Clock, values: GetValues = Entry.values) -> Any:
         """Return what the consumer gets for a batch."""
         clock.enter("hand_over")
-        element = self.crew.schema.arranged(lambda entry: _array(taken, entry))
+        element = self.crew.schema.arranged(lambda entry: values(entry, taken.arrays))
         clock.enter("consumer")
         return element
 
@@ -354,12 +366,6 @@ class Delivery:
             self._closing = outer
         if self._trace is not None:
             self._trace.flush()
-
-
-def _array(taken: Taken, entry: Entry) -> NDArray[Any]:
-    if entry.column.is_text:
-        return np.array(taken.filled.text[entry.slot], object)
-    return taken.arrays[entry.slot]
 
 
 def _trace(config: Config) -> Trace | None:

@@ -56,7 +56,7 @@ class InProcess(Gate):
         self._check(turn)
         slot, filled = self._make(turn, batch)
         self._made = None
-        return Taken(self.ring.hand_out(slot, filled.rows)[0], filled)
+        return Taken(self.ring.hand_out(slot, filled.rows, filled.parts())[0], filled)
 
     def _peek(self, turn: Turn, batch: int) -> Taken | None:
         self._check(turn)
@@ -67,7 +67,7 @@ class InProcess(Gate):
             return None
         slot, filled = self._make(turn, batch)
         self._made = (where, slot, filled)
-        return Taken(self.ring.copied(slot, filled.rows), filled)
+        return Taken(self.ring.copied(slot, filled.rows, filled.parts()), filled)
 
     def _make(self, turn: Turn, batch: int) -> tuple[int, Filled]:
         """Return the slot that the batch is in and the rest of it, made now if it was not yet."""

@@ -136,6 +136,7 @@ class Inbox:
                 return Announced(None, unpack(record.payload, Failure).error())
             if record.kind == READY and self._may_announce(record.slot):
                 filled = unpack(record.payload, Filled)
+                filled.tail = record.tail
                 if filled.fits(self._batch_size):
                     return Announced(record.slot, filled)
         except Exception as error:

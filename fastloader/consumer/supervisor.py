@@ -219,8 +219,8 @@ class Supervisor(Gate):
     def _hand_over(self, slot: int | None, filled: Filled, *, peek: bool) -> Taken:
         assert slot is not None
         if peek:
-            return Taken(self.ring.copied(slot, filled.rows), filled)
-        arrays, leased = self.ring.hand_out(slot, filled.rows)
+            return Taken(self.ring.copied(slot, filled.rows, filled.parts()), filled)
+        arrays, leased = self.ring.hand_out(slot, filled.rows, filled.parts())
         if not leased:
             self._free([slot])
         return Taken(arrays, filled)

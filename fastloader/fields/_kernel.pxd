@@ -134,3 +134,8 @@ cdef extern from "arrays.h" nogil:
 
     fl_array_status fl_array_read(const fl_array *wanted, const uint8_t *blob, size_t size,
                                   void *target) noexcept
+    fl_array_status fl_array_length(const fl_array *wanted, const uint8_t *blob, size_t size,
+                                    size_t *length) noexcept
+
+cdef extern from "utf8.h" nogil:
+    bint fl_is_utf8(const uint8_t *text, size_t size) noexcept

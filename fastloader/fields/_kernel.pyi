@@ -85,6 +85,76 @@ def arrays(
         If an array has another shape or type.
     """
 
+def array_lengths(
+    blobs: NDArray[np.intp],
+    wanted: NDArray[np.bool_],
+    form: str,
+    element: int,
+    width: int,
+    inner: tuple[int, ...],
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Return the sizes of the first dimensions of the arrays at n addresses.
+
+    Parameters
+    ----------
+    blobs, wanted, form, element
+        As for :func:`arrays`.
+    width
+        The bytes of an element.
+    inner
+        The other dimensions, which all arrays must have.
+
+    Returns
+    -------
+    statuses
+        What each of them is, a value of ARRAY_STATUS: uint8 (n,). The sizes of the elements are
+        checked later, by :func:`ragged_arrays`.
+    lengths
+        The first dimension where the status is ``"read"``, and 0 elsewhere: int64 (n,).
+    """
+
+def ragged_arrays(
+    blobs: NDArray[np.intp],
+    wanted: NDArray[np.bool_],
+    form: str,
+    element: int,
+    lengths: NDArray[np.int64],
+    target: NDArray[Any],
+) -> NDArray[np.uint8]:
+    """Decode arrays of different lengths into ``target``, one after the other, without the GIL.
+
+    Parameters
+    ----------
+    blobs, wanted, form, element
+        As for :func:`arrays`.
+    lengths
+        The first dimension of each array: int64 (n,).
+    target
+        Where to store them: C-contiguous, (sum of the lengths or more, ...).
+
+    Returns
+    -------
+    ndarray
+        As for :func:`arrays`.
+
+    Raises
+    ------
+    ValueError
+        If an array has another shape or type.
+    """
+
+def are_utf8(blobs: NDArray[np.intp], wanted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return which of the blobs at n addresses are wanted and valid UTF-8, bool (n,)."""
+
+def gather(blobs: NDArray[np.intp], wanted: NDArray[np.bool_], target: NDArray[Any]) -> None:
+    """Copy the wanted ones of the blobs at n addresses into ``target``, one after the other.
+
+    Raises
+    ------
+    ValueError
+        If there is no room for them.
+    """
+
 @disjoint_base
 class Decoder:
     """Decode JPEG, PNG and WebP, and resize each image to ``height`` x ``width``.

@@ -14,8 +14,9 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy
 
 from ._kernel cimport *
 
@@ -123,19 +124,12 @@ ARRAY_STATUS = {"read": FL_ARRAY_READ, "null": FL_ARRAY_NULL, "has null": FL_ARR
 
 
 def arrays(const Py_ssize_t[:, ::1] blobs not None, wanted, form, uint32_t element, target):
-    cdef fl_array its
+    cdef fl_array its = _array(form, element, target.dtype.itemsize, target.shape[1:])
     cdef Py_ssize_t i, count = blobs.shape[0]
-    cdef const uint8_t[::1] is_wanted = wanted.view(np.uint8)
+    cdef const uint8_t[::1] is_wanted = _flags(blobs, wanted)
     cdef _Output output = _Output(target)
-    shape, width = target.shape[1:], target.dtype.itemsize
-    if is_wanted.shape[0] != count or (count and blobs.shape[1] != 2):
-        raise ValueError("a table of blobs has two columns, and a flag for each row")
-    if target.shape[0] < count or len(shape) > FL_MOST_DIMENSIONS or width not in (1, 2, 4, 8):
-        raise ValueError(f"no place for {count} arrays in {target.shape} {target.dtype}")
-    its.form, its.element, its.width = ARRAY_FORMS[form], element, width
-    its.dimensions = len(shape)
-    for i in range(len(shape)):
-        its.shape[i] = shape[i]
+    if target.shape[0] < count:
+        raise ValueError(f"no place for {count} arrays in {target.shape}")
     cdef size_t row_bytes = target[:1].nbytes
     statuses = np.empty(count, np.uint8)
     cdef uint8_t[::1] status = statuses
@@ -147,6 +141,108 @@ def arrays(const Py_ssize_t[:, ::1] blobs not None, wanted, form, uint32_t eleme
                     &its, <const uint8_t *>blobs[i, 0], <size_t>blobs[i, 1],
                     <uint8_t *>output.view.buf + <size_t>i * row_bytes)
     return statuses
+
+
+def array_lengths(
+    const Py_ssize_t[:, ::1] blobs not None, wanted, form, uint32_t element, uint32_t width, inner
+):
+    cdef fl_array its = _array(form, element, width, (0, *inner))
+    cdef Py_ssize_t i, count = blobs.shape[0]
+    cdef const uint8_t[::1] is_wanted = _flags(blobs, wanted)
+    cdef size_t found = 0
+    statuses, lengths = np.empty(count, np.uint8), np.zeros(count, np.int64)
+    cdef uint8_t[::1] status = statuses
+    cdef int64_t[::1] length = lengths
+    with nogil:
+        for i in range(count):
+            status[i] = FL_ARRAY_NULL
+            if is_wanted[i] and blobs[i, 1] >= 0:
+                status[i] = <uint8_t>fl_array_length(
+                    &its, <const uint8_t *>blobs[i, 0], <size_t>blobs[i, 1], &found)
+                if status[i] == FL_ARRAY_READ:
+                    length[i] = <int64_t>found
+    return statuses, lengths
+
+
+def ragged_arrays(
+    const Py_ssize_t[:, ::1] blobs not None, wanted, form, uint32_t element,
+    const int64_t[::1] lengths not None, target
+):
+    cdef fl_array its = _array(form, element, target.dtype.itemsize, (0, *target.shape[1:]))
+    cdef Py_ssize_t i, count = blobs.shape[0]
+    cdef const uint8_t[::1] is_wanted = _flags(blobs, wanted)
+    cdef _Output output = _Output(target)
+    cdef int64_t room = target.shape[0]
+    cdef size_t at = 0, item_bytes = target[:1].nbytes
+    if lengths.shape[0] != count:
+        raise ValueError("a length for each blob is needed")
+    for i in range(count):
+        if lengths[i] < 0 or lengths[i] > room:
+            raise ValueError(f"no place for {count} arrays in {target.shape}")
+        room -= lengths[i]
+    statuses = np.empty(count, np.uint8)
+    cdef uint8_t[::1] status = statuses
+    with nogil:
+        for i in range(count):
+            status[i] = FL_ARRAY_NULL
+            if is_wanted[i] and blobs[i, 1] >= 0:
+                its.shape[0] = <size_t>lengths[i]
+                status[i] = <uint8_t>fl_array_read(
+                    &its, <const uint8_t *>blobs[i, 0], <size_t>blobs[i, 1],
+                    <uint8_t *>output.view.buf + at)
+            at += <size_t>lengths[i] * item_bytes
+    return statuses
+
+
+cdef fl_array _array(form, uint32_t element, width, shape) except *:
+    """Return what arrays have to be."""
+    cdef fl_array its
+    cdef Py_ssize_t i
+    if len(shape) > FL_MOST_DIMENSIONS or width not in (1, 2, 4, 8):
+        raise ValueError(f"no arrays of the shape {shape} with {width} bytes for an element")
+    its.form, its.element, its.width = ARRAY_FORMS[form], element, width
+    its.dimensions = len(shape)
+    for i in range(len(shape)):
+        its.shape[i] = shape[i]
+    return its
+
+
+cdef const uint8_t[::1] _flags(const Py_ssize_t[:, ::1] blobs, wanted):
+    """Return the flags of the rows of a table of blobs, once both are of the right shape."""
+    cdef const uint8_t[::1] flags = wanted.view(np.uint8)
+    if flags.shape[0] != blobs.shape[0] or (blobs.shape[0] and blobs.shape[1] != 2):
+        raise ValueError("a table of blobs has two columns, and a flag for each row")
+    return flags
+
+
+def are_utf8(const Py_ssize_t[:, ::1] blobs not None, wanted):
+    cdef Py_ssize_t i, count = blobs.shape[0]
+    cdef const uint8_t[::1] is_wanted = _flags(blobs, wanted)
+    good = np.zeros(count, np.bool_)
+    cdef uint8_t[::1] is_good = good.view(np.uint8)
+    with nogil:
+        for i in range(count):
+            if is_wanted[i] and blobs[i, 1] >= 0:
+                is_good[i] = fl_is_utf8(<const uint8_t *>blobs[i, 0], <size_t>blobs[i, 1])
+    return good
+
+
+def gather(const Py_ssize_t[:, ::1] blobs not None, wanted, target):
+    cdef Py_ssize_t i, count = blobs.shape[0]
+    cdef const uint8_t[::1] is_wanted = _flags(blobs, wanted)
+    cdef _Output output = _Output(target)
+    cdef Py_ssize_t room = target.nbytes
+    for i in range(count):
+        if is_wanted[i]:
+            if blobs[i, 1] < 0 or blobs[i, 1] > room:
+                raise ValueError(f"no place for these blobs in {target.nbytes} bytes")
+            room -= blobs[i, 1]
+    cdef uint8_t *to = <uint8_t *>output.view.buf
+    with nogil:
+        for i in range(count):
+            if is_wanted[i] and blobs[i, 1] > 0:
+                memcpy(to, <const void *>blobs[i, 0], <size_t>blobs[i, 1])
+                to += blobs[i, 1]
 
 
 cdef class _Output:

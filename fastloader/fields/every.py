@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from ..errors import ConfigError
 from .array import Array
+from .bytes import Bytes
+from .category import Category
 from .field import Field
 from .image import Image
+from .json import Json
 from .number import Number
 from .text import Text
 from .value import Value
 
 KINDS: dict[str, type[Field]] = {
-    kind.__name__: kind for kind in (Image, Number, Text, Array, Value)
+    kind.__name__: kind for kind in (Image, Number, Category, Text, Array, Json, Bytes, Value)
 }
 
 

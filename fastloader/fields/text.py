@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .columns import Column
-from .value import Value
+import numpy as np
+
+from .columns import TEXT_DTYPE, Column
+from .ragged_rows import RaggedRows
+from .scalars import are_texts, store_bytes
+from .value import Target, ValueField
+from .values import Values
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)
-class Text(Value):
+class Text(ValueField):
     """Text: an array of ``str`` objects, of shape (n,).
+
+    TensorFlow gets string tensors, PyTorch a list.
 
     Parameters
     ----------
     column : str or None, default None
         The name of the database column. The default is the field's own name in the batch.
-    dtype : str, dtype or None, default None
-        The dtype of the values in a batch: bool, an integer or float type of NumPy's, or "text". A
-        value that does not fit makes its row a bad row; a float may be rounded to a smaller float
-        type. None takes the type of the column.
     null : {"error", "mask"} or value, default "error"
-        What to do with NULL. `"error"` makes its row a bad row. `"mask"` delivers zero and adds an
-        entry to the batch, the field's name and `_valid`: bool, False where the value is NULL.
-        Anything else is delivered in place of NULL.
+        What to do with NULL. `"error"` makes its row a bad row. `"mask"` delivers zero, or nothing
+        where sizes differ, and adds an entry to the batch, the field's name and `_valid`: bool,
+        False where the value is NULL. Anything else is delivered in place of NULL.
 
     Raises
     ------
@@ -31,7 +34,22 @@ class Text(Value):
         An option cannot have its value.
     """
 
+    @property
+    def is_ragged(self) -> bool:
+        """Whether values may differ in size."""
+        return True
+
     def _problem(self, found: Column) -> str:
-        if not found.is_text or self.dtype not in (None, "text"):
-            return "does not hold text: use Number or Array, or cast it to text in query="
+        if not found.is_text:
+            return "does not hold text: use Number, Array or Bytes, or cast it to text in query="
         return ""
+
+    def _column(self, name: str, found: Column) -> Column:
+        return Column(name, TEXT_DTYPE, mean=found.mean, deviation=found.deviation)
+
+    def _store(self, column: Column, values: Values, target: Target, at: int) -> dict[int, str]:
+        assert isinstance(target, RaggedRows)
+        good = are_texts(values)
+        store_bytes(values, good, target, at, self._null_bytes)
+        bad = np.flatnonzero(~good).tolist()
+        return {i: self._bad(values, i, column.dtype) for i in bad}

@@ -89,6 +89,15 @@ class Values:
         """Return the values of some of the rows."""
         return Values(self.kinds[rows], self.numbers[rows], self.blobs[rows], self.owner, self.form)
 
+    def up_to(self, most_bytes: int) -> Values:
+        """Return the values, with texts and blobs of more bytes marked as TOO_LARGE."""
+        larger = self.blobs[:, 1] > most_bytes
+        if not larger.any():
+            return self
+        kinds = self.kinds.copy()
+        kinds[larger] = TOO_LARGE
+        return Values(kinds, self.numbers, self.blobs, self.owner, self.form)
+
     @property
     def nbytes(self) -> int:
         """The size of all numbers, texts and blobs."""

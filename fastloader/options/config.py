@@ -13,10 +13,11 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ..errors import ConfigError
+from ..fields.category import Category
 from ..fields.context import Context
 from ..fields.field import Field
 from ..fields.image import Image
-from ..fields.value import Value
+from ..fields.value import Value, ValueField
 from ..system.machine import cores
 from .given import check_names, given_only
 from .labels import split_label
@@ -89,9 +90,21 @@ class Config(Options):
         """The other database columns, each with the dtype that all of its fields ask for."""
         asked: dict[str, set[str | None]] = {}
         for field in self.all_fields:
-            if isinstance(field, Value):
-                asked.setdefault(field.of_column, set()).add(field.dtype)
+            if isinstance(field, ValueField):
+                asked.setdefault(field.of_column, set()).add(field.wanted_dtype)
         return {name: its.pop() if len(its) == 1 else None for name, its in asked.items()}
+
+    @cached_property
+    def ragged_columns(self) -> frozenset[str]:
+        """The columns of :attr:`value_columns` whose values may differ in size."""
+        values = (field for field in self.all_fields if isinstance(field, ValueField))
+        return frozenset(field.of_column for field in values if field.is_ragged)
+
+    @cached_property
+    def class_columns(self) -> frozenset[str]:
+        """The columns of :attr:`value_columns` whose classes are looked for."""
+        values = (field for field in self.all_fields if isinstance(field, Category))
+        return frozenset(field.of_column for field in values if field.classes is None)
 
     @property
     def has_single_input(self) -> bool:

@@ -96,6 +96,12 @@ class Source(Protocol):
             All keys of the table. As few of their rows as possible are looked at.
         """
 
+    def classes(self, column: str, most: int) -> list[str | int]:
+        """Return the different values of a column, at most ``most``, by the first key of each.
+
+        NULL is not among them. They are those of the whole table.
+        """
+
     def read(self, ranges: Iterable[tuple[Key, Key]], columns: Sequence[Column]) -> Iterator[Chunk]:
         """Yield the rows whose keys lie in the ranges.
 

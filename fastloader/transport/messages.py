@@ -38,7 +38,8 @@ class Record(NamedTuple):
       batches, of this epoch and of those that follow. It drops whatever else it was doing.
     * AWAKE: the process that surveys has started. Its first record.
     * SURVEYED: payload, the Survey. The keys are in the plan's memory.
-    * READY: run, epoch, batch, slot; payload, the rest of the batch as Filled.
+    * READY: run, epoch, batch, slot; payload, the rest of the batch as Filled; tail, the items that
+      have no room in the slot.
     * ERROR: run, epoch and batch that cannot be delivered; payload, the exception as Failure. The
       worker waits for the next START. With epoch NEVER it could not begin at all, and ends.
     """
@@ -49,6 +50,7 @@ class Record(NamedTuple):
     batch: int = 0
     slot: int = 0
     payload: bytes = b""
+    tail: bytes = b""
 
 
 _BY_NAME: dict[str, type[FastloaderError]] = {
@@ -120,8 +122,9 @@ class Filled:
         (key, reason) of the rows that were dropped or filled.
     partial
         (key, reason) of the rows whose images end early and were filled up with gray.
-    text
-        The values of each text column.
+    spilled
+        The ragged columns whose items have no room in the slot, with the bytes of their items,
+        which the tail holds in this order.
     passed_over
         Rows in the key ranges that are not in the plan: new since the keys were read.
     reconnects
@@ -137,12 +140,14 @@ class Filled:
         What the log should say once about the cache's file. A note is in every batch from then on.
     times
         What the batch has cost.
+    tail
+        The items of the columns in ``spilled``. It follows the others on a pipe.
     """
 
     rows: int
     bad: list[tuple[Key, str]] = field(default_factory=list)
     partial: list[tuple[Key, str]] = field(default_factory=list)
-    text: dict[str, list[str]] = field(default_factory=dict)
+    spilled: dict[str, int] = field(default_factory=dict)
     passed_over: int = 0
     reconnects: int = 0
     cached: int = 0
@@ -150,12 +155,23 @@ class Filled:
     spans: list[list[Span]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     times: Times = NO_TIMES
+    tail: bytes = b""
 
     def fits(self, batch_size: int) -> bool:
         """Return whether these can be the rows of a batch with room for ``batch_size``."""
-        return 0 <= self.rows <= batch_size and all(
-            len(values) == self.rows for values in self.text.values()
+        sizes = self.spilled.values()
+        return (
+            0 <= self.rows <= batch_size
+            and all(size >= 0 for size in sizes)
+            and sum(sizes) == len(self.tail)
         )
+
+    def parts(self) -> dict[str, memoryview]:
+        """Return the items of each column in ``spilled``."""
+        found, rest = {}, memoryview(self.tail)
+        for name, size in self.spilled.items():
+            found[name], rest = rest[:size], rest[size:]
+        return found
 
 
 def by_key(keys: Keys, reasons: dict[int, str]) -> list[tuple[Key, str]]:

@@ -39,7 +39,7 @@ class Channel:
         kept, and leaves when something is sent or received the next time.
     """
 
-    _HEADER = struct.Struct("<HHIqqqI")
+    _HEADER = struct.Struct("<HHIqqqIQ")
     _MAGIC = 0xFA57
 
     def __init__(self, end: _socket.socket, *, waits: bool = True) -> None:
@@ -68,9 +68,9 @@ class Channel:
     def _packed(self, record: Record) -> bytes:
         header = self._HEADER.pack(
             self._MAGIC, record.kind, record.slot, record.run, record.epoch, record.batch,
-            len(record.payload),
+            len(record.payload), len(record.tail),
         )  # fmt: skip
-        return header + record.payload
+        return header + record.payload + record.tail
 
     def receive(self, timeout_s: float | None = None) -> Record | None:
         """Return the next record, waiting for it; None when ``timeout_s`` has passed.
@@ -141,14 +141,16 @@ class Channel:
         size = self._HEADER.size
         if len(self._buffer) < size:
             return None
-        magic, kind, slot, run, epoch, batch, payload = self._HEADER.unpack_from(self._buffer)
+        magic, kind, slot, run, epoch, batch, *sizes = self._HEADER.unpack_from(self._buffer)
         if magic != self._MAGIC:
             raise PipeBroken
-        if len(self._buffer) < size + payload:
+        payload = size + sizes[0]
+        end = payload + sizes[1]
+        if len(self._buffer) < end:
             return None
-        body = bytes(self._buffer[size : size + payload])
-        del self._buffer[: size + payload]
-        return Record(kind, run, epoch, batch, slot, body)
+        parts = bytes(self._buffer[size:payload]), bytes(self._buffer[payload:end])
+        del self._buffer[:end]
+        return Record(kind, run, epoch, batch, slot, *parts)
 
     def fileno(self) -> int:
         """Return the descriptor, which is readable when there is something to receive.

@@ -19,8 +19,12 @@ ends when the last array, view or tensor over them is gone, in any order, on any
 ``slots - 1`` slots are leased at a time. Beyond that a batch is handed out as a copy and its slot
 is free at once, so the worker never waits for a consumer that keeps its batches.
 
-Labels, keys and weights are copied, each into an array of its own. They are small and often kept
-for longer than images, and an array that is kept must not keep a slot.
+Small arrays are copied, such as labels, keys and weights. They are often kept for longer than
+images, and an array that is kept must not keep a slot.
+
+A ragged column is two arrays in a slot: the items of all rows, one row after the other, with room
+for what batches are likely to need, and the offsets of the rows. Items that have no room come as
+the tail of the READY record.
 """
 
 from __future__ import annotations
@@ -29,17 +33,18 @@ import contextlib
 import ctypes
 import errno
 import io
+import math
 import mmap
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batches.schema import IMAGE, Arrays
+from ..batches.schema import IMAGE, OFFSETS, Arrays
 from ..errors import ConfigError
 from ..fields.columns import Column
 from ..system.descriptors import forget_in_children
@@ -52,6 +57,11 @@ ALIGNMENT = 64
 MOST_OF_MEMORY = 0.8
 """The share of the available memory that a ring may take. Close to all of it, the kernel does not
 refuse an allocation but kills a process."""
+
+COPIED_BYTES = 64 << 10
+"""An array whose room in a slot is smaller is copied, if it is no image. That takes 4 us."""
+
+NOTHING: Mapping[str, memoryview] = {}
 
 FEWEST_SLOTS, MOST_SLOTS = 8, 32
 RING_BYTES = 64 << 20
@@ -72,6 +82,27 @@ def automatic_slots(slot_bytes: int, workers: int) -> int:
     return max(2, min(wanted, affordable))
 
 
+class Place(NamedTuple):
+    """Where an array is in a slot.
+
+    Attributes
+    ----------
+    offset
+        Where it starts, in bytes from the start of the slot.
+    dtype, shape
+        What it is.
+    """
+
+    offset: int
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Its size in bytes."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where the columns of a batch lie in a slot.
@@ -81,37 +112,67 @@ class Layout:
     batch_size
         The number of rows a slot has room for.
     columns
-        The columns in a slot. Text columns are not among them: they travel on the pipe.
-    offsets
-        Where each column starts, in bytes from the start of the slot.
+        The columns in a slot.
+    places
+        Where each array is in a slot, by its name.
     slot_bytes
         The size of a slot, a whole number of pages.
     """
 
     batch_size: int
     columns: tuple[Column, ...]
-    offsets: tuple[int, ...]
+    places: dict[str, Place]
     slot_bytes: int
 
     @classmethod
     def of(cls, batch_size: int, columns: Sequence[Column]) -> Layout:
-        """Return the layout for batches with these columns. Text columns are left out."""
-        fixed = tuple(column for column in columns if not column.is_text)
-        offsets, end = [], 0
-        for column in fixed:
-            offsets.append(end)
-            end += -(-batch_size * column.row_bytes // ALIGNMENT) * ALIGNMENT
+        """Return the layout for batches with these columns."""
+        places, end = {}, 0
+        for column in columns:
+            rows = column.capacity(batch_size) if column.is_ragged else batch_size
+            arrays = {column.name: (column.numpy_dtype, (rows, *column.fixed_shape))}
+            if column.is_ragged:
+                arrays[column.name + OFFSETS] = (np.dtype(np.int64), (batch_size + 1,))
+            for name, (dtype, shape) in arrays.items():
+                places[name] = Place(end, dtype, shape)
+                end += -(-places[name].nbytes // ALIGNMENT) * ALIGNMENT
         pages = -(-end // mmap.PAGESIZE)
-        return cls(batch_size, fixed, tuple(offsets), pages * mmap.PAGESIZE)
+        return cls(batch_size, tuple(columns), places, pages * mmap.PAGESIZE)
 
-    def arrays(self, buffer: Any, rows: int, offset: int = 0) -> Arrays:
-        """Return views of the first ``rows`` rows of the slot at ``offset`` of ``buffer``."""
+    def arrays(self, buffer: Any, offset: int = 0) -> Arrays:
+        """Return views of the whole arrays of the slot at ``offset`` of ``buffer``."""
         return {
-            column.name: np.ndarray(
-                (rows, *column.shape), column.numpy_dtype, buffer, offset + column_offset
-            )
-            for column, column_offset in zip(self.columns, self.offsets, strict=True)
+            name: np.ndarray(place.shape, place.dtype, buffer, offset + place.offset)
+            for name, place in self.places.items()
         }
+
+    def delivered(self, arrays: Arrays, rows: int, spilled: Mapping[str, memoryview]) -> Arrays:
+        """Return the part of a slot's arrays that is the batch.
+
+        Whatever a worker has written, no offset leads out of the items.
+
+        Parameters
+        ----------
+        arrays
+            All of them.
+        rows
+            The number of rows.
+        spilled
+            The items of ragged columns that had no room in the slot, by column.
+        """
+        found: Arrays = {}
+        for column in self.columns:
+            items = arrays[column.name]
+            if not column.is_ragged:
+                found[column.name] = items[:rows]
+                continue
+            if column.name in spilled:
+                items = _items(spilled[column.name], column)
+            offsets = arrays[column.name + OFFSETS][: rows + 1].copy()  # before they are checked
+            offsets[0] = 0
+            np.minimum(np.maximum.accumulate(offsets), len(items), out=offsets)
+            found[column.name], found[column.name + OFFSETS] = items[: offsets[-1]], offsets
+        return found
 
 
 class Ring:
@@ -158,9 +219,7 @@ class Ring:
         It stays readable when the ring is closed, for tools that print the variables of a
         traceback.
         """
-        return self.layout.arrays(
-            self._exported(), self.layout.batch_size, slot * self.layout.slot_bytes
-        )
+        return self.layout.arrays(self._exported(), slot * self.layout.slot_bytes)
 
     def _exported(self) -> NDArray[np.uint8]:
         """Return the whole ring as an array, which stays mapped for as long as it has views.
@@ -185,33 +244,35 @@ class Ring:
             del self._leases[slot]
         return ended
 
-    def hand_out(self, slot: int, rows: int) -> tuple[Arrays, bool]:
-        """Hand out the batch in a READY slot.
+    def hand_out(
+        self, slot: int, rows: int, spilled: Mapping[str, memoryview] = NOTHING
+    ) -> tuple[Arrays, bool]:
+        """Hand out the batch in a READY slot. See :meth:`Layout.delivered` for the parameters.
 
         Returns
         -------
         arrays
-            The columns, the first ``rows`` rows of each.
+            The columns of the batch.
         leased
             Whether they are a lease. If not, they are a copy, and the slot is free at once.
         """
         if len(self._leases) >= self.slots - 1:
             self.copies += 1
-            return self.copied(slot, rows), False
+            return self.copied(slot, rows, spilled), False
         self.leases += 1
         # Each lease has an exporting object of its own. NumPy collapses chains of views onto the
         # object at their root, so it lives exactly as long as the last of them.
         exporter = self._exporter.from_buffer(self._map, slot * self.layout.slot_bytes)
         self._leases[slot] = weakref.ref(exporter)
-        arrays = self.layout.arrays(exporter, rows)
+        arrays = self.layout.delivered(self.layout.arrays(exporter), rows, spilled)
         for name, array in arrays.items():
-            if not name.startswith(IMAGE):
+            if self.layout.places[name].nbytes < COPIED_BYTES and not name.startswith(IMAGE):
                 arrays[name] = array.copy()
         return arrays, True
 
-    def copied(self, slot: int, rows: int) -> Arrays:
+    def copied(self, slot: int, rows: int, spilled: Mapping[str, memoryview] = NOTHING) -> Arrays:
         """Return a copy of the batch in a READY slot, which stays as it is."""
-        whole = self.layout.arrays(self._exported(), rows, slot * self.layout.slot_bytes)
+        whole = self.layout.delivered(self.slot(slot), rows, spilled)
         return {name: _copied(array) for name, array in whole.items()}
 
     def close(self) -> None:
@@ -243,6 +304,13 @@ class Ring:
         """Return whether an address lies in this process's mapping of the ring."""
         start, size = self.memory
         return start <= address < start + size
+
+
+def _items(data: memoryview, column: Column) -> NDArray[Any]:
+    """Return the items of a ragged column that came on the pipe."""
+    row_bytes = max(1, column.row_bytes)
+    whole = _copied(np.frombuffer(data, np.uint8)[: len(data) // row_bytes * row_bytes])
+    return whole.view(column.numpy_dtype).reshape(-1, *column.fixed_shape)
 
 
 def _copied(array: NDArray[Any]) -> NDArray[Any]:

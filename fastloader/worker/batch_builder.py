@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..batches.schema import Arrays, Schema, is_key, stored_image
+from ..batches.schema import OFFSETS, Arrays, Schema, is_key, stored_image
 from ..errors import RowError
 from ..fields.image_decoder import ImageDecoder, StoredImages
-from ..fields.value import Value
+from ..fields.ragged_rows import RaggedRows
+from ..fields.scalars import store_texts
+from ..fields.value import ValueField
 from ..observe.stats import together
 from ..options.config import Config
 from ..plan.keys import Keys, array_equal, column_values, key_numbers, same
@@ -36,8 +38,12 @@ class Batch:
         keys of all rows.
     next_range
         The number, in the read of the epoch, of the first key range that belongs to the next batch.
+    slot
+        The arrays of the slot.
     targets
-        The arrays to fill, by their names in a slot.
+        The arrays to fill whose rows have a fixed size, by their names in a slot.
+    ragged
+        The rows of the other columns, by their names in a slot.
     at
         How many rows are done.
     bad, partial
@@ -49,7 +55,9 @@ class Batch:
     epoch: int
     keys: Keys
     next_range: int
+    slot: Arrays
     targets: Arrays
+    ragged: dict[str, RaggedRows]
     at: int = 0
     bad: dict[int, str] = field(default_factory=dict)
     partial: dict[int, str] = field(default_factory=dict)
@@ -69,16 +77,18 @@ class BatchBuilder:
 
     def __init__(self, config: Config, schema: Schema) -> None:
         context = config.context
-        self._texts = [entry.slot for entry in schema.entries if entry.column.is_text]
+        self._ragged = [entry.in_slot for entry in schema.entries if entry.column.is_ragged]
+        self._fixed = [entry.slot for entry in schema.entries if not entry.column.is_ragged]
+        self._max_blob_bytes = config.max_blob_bytes
         self._values = [
-            (value, [entry.slot for entry in schema.of_field(value)])
+            (value, schema.of_field(value))
             for value in config.all_fields
-            if isinstance(value, Value)
+            if isinstance(value, ValueField)
         ]
         self._decoders = [
             (entry, image.of_column, ImageDecoder(image, context)) for entry, image in schema.images
         ]
-        self._keys = [entry.slot for entry in schema.entries if entry.field is None]
+        self._keys = [entry.in_slot for entry in schema.entries if entry.field is None]
         self._is_random = any(image.is_random for _, image in schema.images)
         self._stored = {
             entry: StoredImages(image, context, config.batch_size)
@@ -100,11 +110,11 @@ class BatchBuilder:
         rows
             How many rows the batch has, with those that come out of the cache.
         """
-        text = {name: np.empty(rows, object) for name in self._texts}
-        stored: Arrays = {}
+        targets = {name: slot[name] for name in self._fixed}
         for entry, its in self._stored.items():
-            stored.update(zip(stored_image(entry), (its.images, its.seen), strict=True))
-        return Batch(epoch, keys, next_range, {**slot, **text, **stored})
+            targets.update(zip(stored_image(entry), (its.images, its.seen), strict=True))
+        ragged = {its.name: RaggedRows(its, slot[its.name], rows) for its in self._ragged}
+        return Batch(epoch, keys, next_range, slot, targets, ragged)
 
     def wants_rows(self, batch: Batch) -> bool:
         """Return whether rows are missing; with ``on_error="raise"``, no more after a bad one."""
@@ -147,10 +157,11 @@ class BatchBuilder:
     def _decode(self, batch: Batch, chunk: Chunk, rows: slice, at: int) -> None:
         """Decode these rows of the chunk into the batch, from position ``at`` on."""
         targets = batch.targets
-        for taker, (slot, *valid) in self._values:
-            values = chunk.columns[taker.of_column][rows]
-            mask = targets[valid[0]][at:] if valid else None
-            for i, reason in taker.store(values, targets[slot][at:], mask).items():
+        for taker, (entry, *valid) in self._values:
+            values = chunk.columns[taker.of_column][rows].up_to(self._max_blob_bytes)
+            target = batch.ragged[entry.slot] if entry.column.is_ragged else targets[entry.slot]
+            mask = targets[valid[0].slot] if valid else None
+            for i, reason in taker.store(entry.column, values, target, at, mask).items():
                 batch.bad[at + i] = reason
         keys = chunk.keys[rows]
         numbers = key_numbers(keys) if self._is_random else np.zeros(len(keys), np.uint64)
@@ -179,6 +190,8 @@ class BatchBuilder:
         """
         batch.bad = {places[i]: reason for i, reason in batch.bad.items()}
         batch.partial = {places[i]: reason for i, reason in batch.partial.items()}
+        for its in batch.ragged.values():
+            its.spread(places)
         batch.keys, batch.at = keys, len(keys)
 
     def finish_images(self, batch: Batch) -> None:
@@ -199,25 +212,45 @@ class BatchBuilder:
         RowError
             A row is bad, and ``on_error="raise"``.
         """
-        keys, targets = batch.keys, batch.targets
-        if self._keys:
-            for slot, values in zip(self._keys, column_values(keys), strict=True):
-                targets[slot][: len(keys)] = values
+        keys = batch.keys
+        self._store_keys(batch)
         cut = {i: reason for i, reason in batch.partial.items() if i not in batch.bad}
         filled = Filled(len(keys), by_key(keys, batch.bad), by_key(keys, cut))
         filled.passed_over = batch.passed_over
         if self.has_failed(batch):
             raise RowError(*filled.bad[0])
-        if batch.bad and self._on_error == "fill":
-            for name, target in targets.items():
-                if not is_key(name):
-                    target[sorted(batch.bad)] = "" if target.dtype == object else 0
-        elif batch.bad:
-            kept = [i for i in range(len(keys)) if i not in batch.bad]
+        bad, kept = sorted(batch.bad), np.arange(len(keys))
+        if self._on_error == "fill":
+            self._clear(batch, bad)
+        elif bad:
+            kept = np.delete(kept, bad)
             filled.rows = len(kept)
-            for target in targets.values():
+            for target in batch.targets.values():
                 target[: len(kept)] = target[kept]
-        filled.text = {name: targets[name][: filled.rows].tolist() for name in self._texts}
+        for name, rows in batch.ragged.items():
+            spilled = rows.finish(kept, batch.slot[name + OFFSETS])
+            if spilled is not None:
+                filled.spilled[name] = spilled.nbytes
+                filled.tail += spilled.tobytes()
         for *_, decoder in self._decoders:
             filled.images = together(filled.images, decoder.take_images())
         return filled
+
+    def _store_keys(self, batch: Batch) -> None:
+        """Store the keys, if they are delivered."""
+        if self._keys:
+            for column, values in zip(self._keys, column_values(batch.keys), strict=True):
+                if column.is_ragged:
+                    store_texts(values, batch.ragged[column.name])
+                else:
+                    batch.targets[column.name][: len(values)] = values
+
+    @staticmethod
+    def _clear(batch: Batch, rows: list[int]) -> None:
+        """Make everything but the keys of these rows zero or empty."""
+        for name, target in batch.targets.items():
+            if not is_key(name):
+                target[rows] = 0
+        for name, its in batch.ragged.items():
+            if not is_key(name):
+                its.lengths[rows] = 0

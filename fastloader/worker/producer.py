@@ -183,7 +183,13 @@ class Producer:
         # Bad and partial rows are not kept: they are to be found and reported each time.
         bad = {*batch.bad, *batch.partial}
         if not self._cached.complete(
-            self.epoch, self.batch, positions, places, batch.targets, bad=bad
+            self.epoch,
+            self.batch,
+            positions,
+            decoded=places,
+            targets=batch.targets,
+            ragged=batch.ragged,
+            bad=bad,
         ):
             return False
         self._builder.finish_images(batch)

@@ -13,12 +13,14 @@ from __future__ import annotations
 import io
 import sys
 import warnings
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..cache.file import name_of
 from ..errors import ConfigError, SourceError
+from ..fields.category import MOST_CLASSES, can_have_classes
 from ..fields.columns import Column
 from ..fields.imports import import_all
 from ..options.config import Config
@@ -99,7 +101,7 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
                 dtype = part.dtype
             keys = map_keys(memory, dtype_name(dtype))
             check_keys(keys, config.where)
-            columns = source.label_columns(keys)
+            columns = tuple(_with_classes(config, source, source.label_columns(keys)))
             state = source.state() if config.cache is not None else ""
             cache = name_of(config, keys, columns, state) if state else ""
             snapshot, identity = source.snapshot(), source.identity()
@@ -109,6 +111,21 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
     notes = tuple(str(note.message) for note in caught)
     found = Survey(len(keys), dtype_name(dtype), columns, snapshot, identity, notes, state, cache)
     return found, keys, source
+
+
+def _with_classes(config: Config, source: Source, columns: Iterable[Column]) -> Iterator[Column]:
+    """Yield the columns, those of categories with the classes of the table."""
+    for column in columns:
+        if column.name not in config.class_columns or not can_have_classes(column):
+            yield column
+            continue
+        classes = source.classes(column.name, MOST_CLASSES + 1)
+        if len(classes) > MOST_CLASSES:
+            raise ConfigError(
+                f"{config.where}: column {column.name!r} has more than {MOST_CLASSES} classes. "
+                f"Read it with Text or Number, or name the classes with classes="
+            )
+        yield replace(column, classes=tuple(classes))
 
 
 # ---- in a process of its own ---------------------------------------------------------------------

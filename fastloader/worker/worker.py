@@ -131,7 +131,8 @@ class Worker:
             return
         self._free.popleft()
         where = (producer.epoch, producer.batch)
-        self._channel.send(Record(messages.READY, run, *where, slot, pack(filled)))
+        tail, filled.tail = filled.tail, b""
+        self._channel.send(Record(messages.READY, run, *where, slot, pack(filled), tail))
 
 
 def serve(channel: Channel, memory: io.FileIO, plan: io.FileIO) -> None:

@@ -170,6 +170,11 @@ class PostgresSource:
         with self._errors("look at the labels"):
             return self._table().label_columns(keys, self._query)
 
+    def classes(self, column: str, most: int) -> list[str | int]:
+        """Return the values of :meth:`fastloader.source.protocol.Source.classes`."""
+        with self._errors("read the classes"):
+            return self._table().classes(column, most, self._query)
+
     def explain(self, ranges: Sequence[tuple[Key, Key]]) -> tuple[str, str]:
         """Return the server's version and the output of its EXPLAIN."""
         with self._errors("explain how it reads"):

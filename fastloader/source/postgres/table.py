@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ...errors import PlanError, SourceError
-from ...fields.columns import Column, blob_column
+from ...fields.blobs import blob_column
+from ...fields.columns import Column
 from ...fields.not_images import POINTERS, kind_of, why_not_an_image
+from ...fields.npy import MOST_HEADER_BYTES
 from ...options.config import Config
 from ...options.labels import TEXT
 from ...plan.keys import Key, Keys, key_values, same
@@ -22,6 +25,9 @@ from .types import ARRAY, BYTEA, BYTES, OID, Query, Type, decoding, first_text, 
 
 VIEW = "selected_images"
 """The name of the view in the advice for a query that is to be cached."""
+
+SPREAD_ROWS = 32
+"""The number of rows, spread over all keys, that are looked at for the sizes of values."""
 
 FIRST_ROWS = 100
 """The number of rows that are looked at for the length of an array, and for compressed images."""
@@ -164,7 +170,39 @@ class PostgresTable:
 
     def label_columns(self, keys: Keys, query: Query) -> tuple[Column, ...]:
         """Return the columns of :meth:`fastloader.source.protocol.Source.label_columns`."""
-        return tuple(self._label_column(name, dtype, keys, query) for name, dtype in self._labels)
+        sizes = self._sizes(keys, query)
+        columns = (self._label_column(name, dtype, keys, query) for name, dtype in self._labels)
+        return tuple(
+            replace(its, mean=sizes[its.name][0], deviation=sizes[its.name][1])
+            if its.name in sizes
+            else its
+            for its in columns
+        )
+
+    def _sizes(self, keys: Keys, query: Query) -> dict[str, tuple[float, float]]:
+        """Return mean and standard deviation of how large values are that may differ in size.
+
+        They are bytes, or numbers for arrays.
+        """
+        sizes = {}
+        for name, kind in self.label_types.items():
+            column = f"q.{identifier(name)}"
+            if kind.wire == TEXT:
+                sizes[name] = f"octet_length(({kind.output.format(column)})::text)"
+            elif name in self._config.ragged_columns and kind.wire in (ARRAY, BYTES):
+                sizes[name] = {
+                    "pg_array": f"cardinality({column})",
+                    "pg_vector": f"array_length({column}::float4[], 1)",
+                    "": f"octet_length({column})",
+                }[kind.form.kind if kind.form is not None else ""]
+        if not sizes:
+            return {}
+        spread = np.linspace(0, len(keys) - 1, min(SPREAD_ROWS, len(keys)), dtype=int)
+        some = ", ".join(map(self._constant, key_values(keys[spread])))
+        both = ", ".join(f"avg({size}), stddev_pop({size})" for size in sizes.values())
+        (result,) = query(f"SELECT {both} FROM {self.rows} q WHERE {self.key} IN ({some})")
+        found = [float(result.value(0, i) or 0) for i in range(2 * len(sizes))]
+        return dict(zip(sizes, zip(found[::2], found[1::2], strict=True), strict=True))
 
     def _label_column(self, name: str, dtype: str | None, keys: Keys, query: Query) -> Column:
         kind = self.label_types[name]
@@ -175,7 +213,7 @@ class PostgresTable:
             return Column(name, dtype or kind.dtype, (self._modifiers[name],))
         # The shape of the first value that is not NULL has to be the shape of all.
         column = f"q.{identifier(name)}"
-        shape = f"octet_length({column})"
+        shape = f"octet_length({column}), substring({column}, 1, {MOST_HEADER_BYTES})"
         if is_vector:
             shape = f"array_length({column}::float4[], 1)"
         elif kind.form is not None:
@@ -188,6 +226,8 @@ class PostgresTable:
             f"SELECT {shape} FROM {self.rows} q WHERE {self.key} BETWEEN {self._constant(first)} "
             f"AND {self._constant(last)} AND {column} IS NOT NULL ORDER BY {self._order} LIMIT 1"
         )
+        if len(result) == 0 and name in self._config.ragged_columns:
+            return Column(name, kind.dtype, (0,), "raw" if kind.wire == BYTES else "")
         if len(result) == 0:
             raise SourceError(
                 f"{self.name}: column {name!r} is NULL in the first {FIRST_ROWS} rows, so its "
@@ -195,8 +235,25 @@ class PostgresTable:
             )
         found = tuple(map(int, text(result.value(0, 0)).split())) or (0,)
         if kind.wire == BYTES:
-            return blob_column(name, dtype, found[0])
+            start = bytes.fromhex(text(result.value(0, 1)).removeprefix("\\x"))
+            return blob_column(name, start, found[0])
         return Column(name, dtype or kind.dtype, found)
+
+    def classes(self, name: str, most: int, query: Query) -> list[str | int]:
+        """Return the different values of a column by the first key of each; NULL is left out."""
+        kind = self.label_types[name]
+        value = kind.output.format(f"q.{identifier(name)}")
+        order = ", ".join(f"k{i}" for i in range(len(self._keys)))
+        keys = ", ".join(f"{key} AS k{i}" for i, key in enumerate(self._keys))
+        (result,) = query(
+            f"SELECT v FROM (SELECT DISTINCT ON (v) {value} AS v, {keys} FROM {self.rows} q "
+            f"WHERE q.{identifier(name)} IS NOT NULL ORDER BY 1, {self._order}) c "
+            f"ORDER BY {order} LIMIT {most}"
+        )
+        texts = [text(result.value(row, 0)) for row in range(len(result))]
+        if kind.dtype == TEXT:
+            return [*texts]
+        return [int({"t": 1, "f": 0}.get(one, one)) for one in texts]
 
     # ---- SQL for keys ----------------------------------------------------------------------------
 

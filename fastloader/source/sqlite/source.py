@@ -112,6 +112,14 @@ class SQLiteSource:
             columns.append(label_column(name, dtype, table.declared[name], values))
         return tuple(columns)
 
+    def classes(self, column: str, most: int) -> list[str | int]:
+        """Return the values of :meth:`fastloader.source.protocol.Source.classes`."""
+        return self._steady(partial(self._classes, column, most))
+
+    def _classes(self, column: str, most: int) -> list[str | int]:
+        with self._errors("read the classes"):
+            return self._table.classes(column, most)
+
     def read(
         self,
         ranges: Iterable[tuple[Key, Key]],

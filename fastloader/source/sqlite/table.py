@@ -332,6 +332,15 @@ class SQLiteTable:
         rows = self._execute(self.select(labels), ends)
         return rows + self._execute(sql, [parameter(key, kind) for key in some])
 
+    def classes(self, column: str, most: int) -> list[str | int]:
+        """Return the different values of a column by the first key of each; NULL is left out."""
+        name = identifier(column)
+        found = self._execute(
+            f"SELECT {name} FROM {self._from} WHERE typeof({name}) IN ('text', 'integer') "
+            f"GROUP BY {name} ORDER BY min({self._key}) LIMIT {most}"
+        )
+        return [value for (value,) in found]
+
     def select(self, columns: Iterable[str], *, rest: bool = False) -> str:
         """Return the statement for these columns of the rows of a range, in the order of keys.
 

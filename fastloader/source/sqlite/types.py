@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from ...errors import ConfigError
-from ...fields.columns import Column, blob_column
+from ...fields.blobs import blob_column
+from ...fields.columns import Column
+from ...fields.npy import MOST_HEADER_BYTES
 from ...options.labels import TEXT
 
 NUMPY_SCALARS = (1, 2, 4, 8)
@@ -76,12 +79,12 @@ def label_column(name: str, dtype: str | None, declared: str, values: Sequence[A
         kinds["blob"] = []
     kind = max(kinds, key=lambda kind: len(kinds[kind]))  # the first one in a tie
     if kind == "blob" and kinds["blob"] and dtype != TEXT:
-        return _blob_column(name, dtype, declared, len(kinds["blob"][0]))
+        return _blob_column(name, dtype, declared, kinds["blob"])
     if dtype is None:
         if "BOOL" in declared:
             dtype = "bool"
         elif kind == "text":
-            dtype = TEXT
+            return _with_sizes(Column(name, TEXT), [*map(_bytes, kinds["text"])])
         else:
             has_fractions = affinity(declared) == "REAL" or FRACTIONS.fullmatch(declared)
             is_float = has_fractions or any(isinstance(n, float) for n in kinds["number"])
@@ -89,13 +92,18 @@ def label_column(name: str, dtype: str | None, declared: str, values: Sequence[A
     return Column(name, dtype)
 
 
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "surrogateescape"))
+
+
 def _kind(value: object) -> str:
     """Return "blob", "text" or "number"."""
     return "blob" if isinstance(value, bytes) else "text" if isinstance(value, str) else "number"
 
 
-def _blob_column(name: str, dtype: str | None, declared: str, size: int) -> Column:
-    """Return the column for blobs of this size, unless each is probably a single number."""
+def _blob_column(name: str, dtype: str | None, declared: str, blobs: Sequence[bytes]) -> Column:
+    """Return the column for blobs, unless each is probably a single number."""
+    size = len(blobs[0])
     is_one = size in NUMPY_SCALARS and (dtype is None or size <= np.dtype(dtype).itemsize)
     if is_one and NUMBERS.fullmatch(declared):
         raise ConfigError(
@@ -104,4 +112,10 @@ def _blob_column(name: str, dtype: str | None, declared: str, size: int) -> Colu
             f"sqlite3.register_adapter(numpy.int64, int), and the same for other types, before you "
             f"insert such numbers, and insert these rows again"
         )
-    return blob_column(name, dtype, size)
+    column = blob_column(name, blobs[0][:MOST_HEADER_BYTES], size)
+    return _with_sizes(column, [len(blob) // column.numpy_dtype.itemsize for blob in blobs])
+
+
+def _with_sizes(column: Column, sizes: Sequence[int]) -> Column:
+    """Return the column with mean and standard deviation of these sizes."""
+    return replace(column, mean=float(np.mean(sizes)), deviation=float(np.std(sizes)))

@@ -1,0 +1,61 @@
+"""The field for bytes as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .columns import Column
+from .ragged_rows import RaggedRows
+from .scalars import are_bytes, store_bytes
+from .value import Target, ValueField
+from .values import Values
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class Bytes(ValueField):
+    """The bytes of each value as they are, for a decoder of your own: a :class:`Ragged` of uint8.
+
+    Row ``i`` is a view of shape (bytes,), without a copy; ``bytes(row)`` makes an object of it.
+    TensorFlow gets string tensors, PyTorch a list of uint8 tensors. The column holds blobs or text.
+    A value of more than ``max_blob_bytes`` makes its row a bad row.
+
+    Parameters
+    ----------
+    column : str or None, default None
+        The name of the database column. The default is the field's own name in the batch.
+    null : {"error", "mask"} or value, default "error"
+        What to do with NULL. `"error"` makes its row a bad row. `"mask"` delivers zero, or nothing
+        where sizes differ, and adds an entry to the batch, the field's name and `_valid`: bool,
+        False where the value is NULL. Anything else is delivered in place of NULL.
+
+    Raises
+    ------
+    ConfigError
+        An option cannot have its value.
+    """
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether values may differ in size."""
+        return True
+
+    def _problem(self, found: Column) -> str:
+        if found.is_text or found.form:
+            return ""
+        return "does not hold blobs or text: use Number or Array, or cast it in query="
+
+    def _column(self, name: str, found: Column) -> Column:
+        return Column(name, "bytes", mean=found.mean, deviation=found.deviation)
+
+    def _check_null(self, column: Column) -> None:
+        if not isinstance(self.null, str):
+            super()._check_null(column)
+
+    def _store(self, column: Column, values: Values, target: Target, at: int) -> dict[int, str]:
+        assert isinstance(target, RaggedRows)
+        good = are_bytes(values)
+        store_bytes(values, good, target, at, self._null_bytes)
+        bad = np.flatnonzero(~good).tolist()
+        return {i: self._bad(values, i, column.dtype) for i in bad}
