@@ -236,7 +236,7 @@ def test_loaders_of_a_process_share_a_trace(small: str, tmp_path: Path) -> None:
     rows = rows_of(events_of(tmp_path / f"trace-{os.getpid()}.json"))
     assert {loader.rpartition(", ")[2] for loader, _ in rows} == {"images", "query"}
     assert len({(span["pid"]) for spans in rows.values() for span in spans}) == 2
-    assert len(rows[train.config.where, "epochs"]) == 2
+    assert len(rows[train.config.place, "epochs"]) == 2
 
 
 def test_a_trace_that_cannot_be_written_is_an_error_at_once(small: str, tmp_path: Path) -> None:

@@ -325,9 +325,9 @@ class Task:
             producer.close()
         assert filled is not None
         for key, reason in filled.bad[:MOST_SAID]:
-            logger.warning("%s: row with key %s: %s", config.where, key, reason)
+            logger.warning("%s: row with key %s: %s", config.place, key, reason)
         if len(filled.bad) > MOST_SAID:
-            logger.warning("%s: %d more bad rows", config.where, len(filled.bad) - MOST_SAID)
+            logger.warning("%s: %d more bad rows", config.place, len(filled.bad) - MOST_SAID)
         yield _block(schema, layout.delivered(arrays, filled.rows, filled.parts()))
 
 

@@ -59,7 +59,7 @@ class PlanCommand:
             took_s = time.perf_counter() - start
             stack.callback(source.close)
             plan = Plan.of(config, found.rows)
-            plan.check(config.where)
+            plan.check(config.place)
             positions = plan.positions(0, 0)
             ranges = key_ranges(keys, positions)
             sample = Sample.of(config, source, keys, found.columns)
@@ -71,7 +71,7 @@ class PlanCommand:
         workers = max(1, config.workers)
         slots = config.slots or automatic_slots(layout.slot_bytes, workers)
         data: dict[str, Any] = {
-            "where": config.where,
+            "where": config.place,
             "server": server,
             "rows": found.rows,
             "key": {"column": ", ".join(config.keys), "type": _kind(found.key_dtype),
@@ -161,7 +161,7 @@ def _advice(config: Config, note: str) -> str:
     if "no index serves" not in note or not has_limit(config.query or ""):
         return note
     return (
-        f"{config.where}: the query has a LIMIT, so no index can serve its keys, and every key "
+        f"{config.place}: the query has a LIMIT, so no index can serve its keys, and every key "
         f"range runs the whole query. Store its rows as a table with a primary key, and load that "
         f"table"
     )

@@ -127,7 +127,7 @@ class Crew:
         for note in found.notes:
             warnings.warn(note, FastloaderWarning, stacklevel=7)
         self.plan: Plan = Plan.of(config, found.rows)
-        self.plan.check(config.where)
+        self.plan.check(config.place)
         self.schema = Schema(config, found.columns, found.key_dtype)
         layout = Layout.of(config.batch_size, self.schema.slot_columns)
         slots = config.slots or automatic_slots(layout.slot_bytes, max(1, config.workers))

@@ -372,7 +372,7 @@ def _trace(config: Config) -> Trace | None:
     if config.trace is None:
         return None
     try:
-        return Trace(config.trace, config.where)
+        return Trace(config.trace, config.place)
     except OSError as error:
         raise ConfigError(
             f"trace={config.trace!r} cannot be written: {error.strerror}; name a file in an "

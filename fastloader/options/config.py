@@ -143,7 +143,7 @@ class Config(Options):
         )
 
     @property
-    def where(self) -> str:
+    def place(self) -> str:
         """Database and table, for messages."""
         return f"{self.url}, {self.table or 'query'}"
 

@@ -77,7 +77,7 @@ class Producer:
             config, self._assignment, columns, snapshot=snapshot, identity=identity,
             who=f"worker {worker}",
         )  # fmt: skip
-        self._ahead = ReadAhead(self._fetcher, self.clock, config.where)
+        self._ahead = ReadAhead(self._fetcher, self.clock, config.place)
         self._batches: Iterator[tuple[int, int]] = iter(())
         self._last_epoch: int | None = None
         self.epoch, self.batch = 0, 0

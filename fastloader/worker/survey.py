@@ -100,7 +100,7 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
                 write_keys(memory, part)
                 dtype = part.dtype
             keys = map_keys(memory, dtype_name(dtype))
-            check_keys(keys, config.where)
+            check_keys(keys, config.place)
             columns = tuple(_with_classes(config, source, source.label_columns(keys)))
             state = source.state() if config.cache is not None else ""
             cache = name_of(config, keys, columns, state) if state else ""
@@ -122,7 +122,7 @@ def _with_classes(config: Config, source: Source, columns: Iterable[Column]) -> 
         classes = source.classes(column.name, MOST_CLASSES + 1)
         if len(classes) > MOST_CLASSES:
             raise ConfigError(
-                f"{config.where}: column {column.name!r} has more than {MOST_CLASSES} classes. "
+                f"{config.place}: column {column.name!r} has more than {MOST_CLASSES} classes. "
                 f"Read it with Text or Number, or name the classes with classes="
             )
         yield replace(column, classes=tuple(classes))
@@ -196,7 +196,7 @@ def serve(channel: Channel, memory: io.FileIO) -> None:
     try:
         found, _keys, source = survey(config, memory)
     except Exception as error:
-        failure = Failure.of(explained(error, f"look at the table {config.where}"))
+        failure = Failure.of(explained(error, f"look at the table {config.place}"))
         channel.send(Record(ERROR, payload=pack(failure)))
         return
     try:

@@ -36,9 +36,9 @@ def check_database(url: str | None) -> Iterator[Finding]:
         return
     columns = ", ".join(column.name for column in found.columns) or "none"
     if found.rows == 0:
-        yield Finding("database", WARN, f"{config.where}: it has no rows; {_ingest(url)}")
+        yield Finding("database", WARN, f"{config.place}: it has no rows; {_ingest(url)}")
     else:
-        yield Finding("database", OK, f"{config.where}: {found.rows} rows, labels: {columns}")
+        yield Finding("database", OK, f"{config.place}: {found.rows} rows, labels: {columns}")
     yield from (Finding("database", WARN, note) for note in found.notes)
 
 

@@ -45,7 +45,7 @@ def text_of(run: Run, config: Config, arguments: argparse.Namespace) -> str:
     """Return the result of a run as text, with the commands to type next."""
     folder = run.folder
     lines = [
-        f"{config.where}: {run.added.total()} images added ({size_text(run.size)}), "
+        f"{config.place}: {run.added.total()} images added ({size_text(run.size)}), "
         f"{run.unchanged} unchanged, in {run.seconds:.1f} s",
         "",
         *_labels_text(run),

@@ -83,7 +83,7 @@ class Target(abc.ABC):
     """The names of both tables, quoted for SQL."""
 
     def __init__(self, config: Config) -> None:
-        self._where = config.where
+        self._where = config.place
         self._is_there = False
         self._has_modified = True
         self._has_floats = False

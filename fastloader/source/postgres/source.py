@@ -76,7 +76,7 @@ class PostgresSource:
         self._config = config
         self._is_shared = snapshot is not None
         self._transactions = Transactions(config, snapshot, who=who, identity=identity)
-        self._where = config.where
+        self._where = config.place
         self._fetch_bytes = config.fetch_bytes or FETCH_BYTES
         self._fetch_rows = FIRST_FETCH_ROWS
         self._found: PostgresTable | None = None

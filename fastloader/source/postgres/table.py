@@ -74,7 +74,7 @@ class PostgresTable:
     def __init__(self, config: Config, query: Query) -> None:
         self._config = config
         self._labels = [*config.value_columns.items()]
-        self.name = config.where
+        self.name = config.place
         self.is_named = config.table is not None
         if config.query is not None:
             self.rows = as_subquery(config.query)
