@@ -25,6 +25,7 @@ from .frameworks import Frameworks
 from .observe.stats import Stats
 from .options.config import Config, make_config
 from .options.given import UNSET, default, options_only
+from .options.kinds import Param
 from .options.table import PerColumn
 from .options.variables import warn_of_unknown_variables
 from .plan.keys import Key
@@ -67,6 +68,13 @@ class FastLoader(Frameworks, Foreign):
         The table or view to read. In PostgreSQL the name may include the schema: `schema.images`.
     query : str or None, default None
         A `SELECT` statement to read from instead of a table.
+    where : str or None, default None
+        The condition for the rows of `table` to load, in SQL and without the word `WHERE`: `"split
+        = 'train' AND width >= $1"`. `$1`, `$2` and so on stand for `params`.
+    params : list of values or None, default ()
+        The values of `$1`, `$2` and so on in `where`, as a list of numbers, texts, bytes, bools and
+        None. The database gets them apart from the SQL, so text needs no quotes. The variable has a
+        list in JSON.
     key : str or list of str, default "id"
         The column of unique keys: integers, text or UUIDs, or in PostgreSQL a list of columns. Use
         the primary key if you can; the `rowid` of an ordinary SQLite table works as well.
@@ -236,6 +244,8 @@ class FastLoader(Frameworks, Foreign):
         *,
         table: str | None = default("images"),
         query: str | None = default(None),
+        where: str | None = default(None),
+        params: Sequence[Param] | None = default(()),
         key: str | Sequence[str] = default("id"),
         image: str | Sequence[str] | None = default("image_data"),
         fields: Mapping[str, Field] | None = default(None),

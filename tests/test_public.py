@@ -142,7 +142,7 @@ def test_the_pages_of_the_reference_have_every_public_name_and_every_exit_code()
         ("transforms", "workers do not run functions of yours yet"),
         ("augment", "loader.as_dataset().map(...)"),
         ("collate_fn", "the loader makes whole batches: change them in the loop"),
-        ("sampler", "or random with shuffle=True; query= chooses the rows"),
+        ("sampler", "or random with shuffle=True; where= chooses the rows"),
         ("epochs", "each iteration is the next epoch"),
         ("epochs", "model.fit(loader.as_dataset(), epochs=3)"),
         ("xyzzy", "the options are url, table, query"),

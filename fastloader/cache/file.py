@@ -89,7 +89,8 @@ def name_of(config: Config, keys: Keys, columns: Sequence[Column], state: str) -
         for part, fields in config.fields_by_part
         for name, field in fields.items()
     }
-    rows = [config.table, config.query, config.key, config.max_blob_bytes]
+    chosen = [config.where, list(map(repr, config.params))]
+    rows = [config.table, config.query, *chosen, config.key, config.max_blob_bytes]
     options = [*rows, config.worker_imports, made]
     what = [FORMAT, __version__, _libraries(), options, [asdict(c) for c in columns], state]
     return blake2b(json.dumps([*what, digest(keys)]).encode(), digest_size=20).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ from ..checks.option import Option
 from ..options.table import OPTIONS
 
 EXAMPLES: Mapping[str, str] = {
-    "table": "train", "query": "'SELECT * FROM images WHERE id < 100'", "key": "uuid",
+    "table": "train", "query": "'SELECT * FROM images WHERE id < 100'", "where": "'label < 10'",
+    "params": "'[10, \"train\"]'", "key": "uuid",
     "image": "left,right", "fields": "fields.toml", "label": "label:int32",
     "sample_weight": "weight", "batch_size": "256", "drop_remainder": "1", "with_keys": "1",
     "on_error": "skip", "shuffle": "1",
@@ -72,6 +74,8 @@ def as_typed(option: Option) -> str:
 def _typed(option: Option, value: Any) -> str:
     if value is None or value == ():
         return "none"
+    if option.name == "params":
+        return json.dumps(value)
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, Sequence) and not isinstance(value, str):

@@ -294,6 +294,7 @@ def fingerprint(config: Config, plan: Plan, keys: Keys) -> dict[str, Any]:
     return {
         "database": config.url.database,
         "from": config.table or config.query,
+        **({} if config.where is None else {"where": [config.where, *map(repr, config.params)]}),
         "key": config.key if isinstance(config.key, str) else list(config.key),
         "rows": plan.rows,
         "keys": digest(keys),

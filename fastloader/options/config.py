@@ -189,6 +189,7 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
         values["table"] = None
     elif values.get("table", "") is None:
         raise ConfigError("neither a table nor a query: give one of them")
+    _check_where(values)
     if values.get("workers") is None:
         values["workers"] = cores()
     if values.get("fields") is not None:
@@ -201,6 +202,18 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
         url = with_connect_timeout(config.url, config.stall_timeout_s, environ)
         config = replace(config, url=url)
     return config
+
+
+def _check_where(values: Mapping[str, Any]) -> None:
+    """Check that there is a table to filter, and a condition for the parameters."""
+    if values.get("where") is None:
+        if values.get("params"):
+            raise ConfigError("params are values for where=: give a condition with $1, $2, ...")
+    elif values.get("query") is not None:
+        raise ConfigError(
+            "where and query exclude each other: write the condition into the query, or give "
+            "table= instead of query="
+        )
 
 
 def _check_fields(values: dict[str, Any]) -> None:

@@ -1,13 +1,24 @@
-"""Kinds of values that only the options of a loader have: databases, labels, modules and shards."""
+"""Kinds of values that only the options of a loader have: databases, conditions, labels, shards."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from ..checks.kinds import NAME, NAMES, SOME_NAMES, Kind, integer, optional, split_names
+import numpy as np
+
+from ..checks.kinds import (
+    NAME,
+    NAMES,
+    SOME_NAMES,
+    Kind,
+    Rewrite,
+    integer,
+    optional,
+    split_names,
+)
 from ..errors import ConfigError
 from ..fields.every import kind_named
 from ..fields.field import Field
@@ -91,6 +102,58 @@ URL = Kind(parse_url, "str or path")
 MODULES = optional(Kind(_modules, NAMES.type, split_names, "names of modules"), ())
 LABEL = optional(Kind(_label, NAMES.type, split_names))
 WEIGHT = optional(Kind(_weight))
+
+# ---- rows ----------------------------------------------------------------------------------------
+
+Param: TypeAlias = bool | int | float | str | bytes | None
+"""A value for a condition in SQL."""
+
+_PARAMS = "must be a list of numbers, texts, bytes, bools or None"
+
+
+def _condition(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ValueError("must be a condition in SQL, such as \"label < 10 AND split = 'train'\"")
+    _check_unicode(value)
+    return value
+
+
+def _params(value: Any) -> tuple[Param, ...]:
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence):
+        raise ValueError(_PARAMS)
+    return tuple(map(_param, value))
+
+
+def _param(value: Any) -> Param:
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError("must have integers of at most 64 bits")
+    if isinstance(value, str):
+        if "\0" in value:
+            raise ValueError("cannot have text with a NUL in it")
+        _check_unicode(value)
+    if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
+        raise ValueError(f"{_PARAMS}, and {type(value).__name__} is none: write it as text")
+    return value
+
+
+def _check_unicode(text: str) -> None:
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("cannot have text that is not Unicode")
+
+
+def _parse_params(text: str) -> list[Any]:
+    values = json.loads(text)
+    if not isinstance(values, list):
+        raise Rewrite(json.dumps([values]))
+    return values
+
+
+CONDITION = optional(Kind(_condition))
+PARAMS = optional(
+    Kind(_params, "list of values", _parse_params, "a list in JSON, such as '[3, \"train\"]'"), ()
+)
 
 # ---- shards --------------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ USUAL = {
     "drop_last": "drop_remainder", "color_mode": "channels", "interpolation": "filter",
     "resample": "filter", "data_format": "layout", "crop_to_aspect_ratio": "fit",
     "prefetch_factor": "slots", "db": "url", "path": "url", "database": "url", "sql": "query",
-    "cache_dir": "cache", "class_weight": "sample_weight", "weights": "sample_weight",
+    "cache_dir": "cache", "filters": "where", "condition": "where", "args": "params",
+    "class_weight": "sample_weight", "weights": "sample_weight",
 }  # fmt: skip
 """What other libraries call an option, and its name here."""
 
@@ -23,7 +24,7 @@ _TRANSFORMS = ("transform", "transforms", "augment", "augmentation", "augmentati
 REMEDIES = {
     **dict.fromkeys(_TRANSFORMS, _ON_BATCHES),
     "collate_fn": "the loader makes whole batches: change them in the loop",
-    "sampler": "the order is that of the keys, or random with shuffle=True; query= chooses the "
+    "sampler": "the order is that of the keys, or random with shuffle=True; where= chooses the "
     "rows, and shard= this host's part",
     "epochs": "each iteration is the next epoch: for epoch in range(3): for batch in loader: ..., "
     "or model.fit(loader.as_dataset(), epochs=3)",

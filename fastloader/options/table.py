@@ -21,7 +21,7 @@ from ..checks import kinds
 from ..checks.option import Group, options_of
 from ..fields.field import Field
 from ..fields.image import Image
-from .kinds import FIELDS, LABEL, MODULES, SHARD, URL, WEIGHT
+from .kinds import CONDITION, FIELDS, LABEL, MODULES, PARAMS, SHARD, URL, WEIGHT, Param
 from .url import DatabaseUrl
 
 T = TypeVar("T")
@@ -63,6 +63,21 @@ class Options:
     )
     query: str | None = ROWS.option(
         None, kinds.optional(kinds.NAME), "A `SELECT` statement to read from instead of a table."
+    )
+    where: str | None = ROWS.option(
+        None,
+        CONDITION,
+        "The condition for the rows of `table` to load, in SQL and without the word `WHERE`: "
+        "`\"split = 'train' AND width >= $1\"`. `$1`, `$2` and so on stand for `params`.",
+        see="../guides/choosing-rows.md",
+    )
+    params: tuple[Param, ...] = ROWS.option(
+        (),
+        PARAMS,
+        "The values of `$1`, `$2` and so on in `where`, as a list of numbers, texts, bytes, bools "
+        "and None. The database gets them apart from the SQL, so text needs no quotes. The "
+        "variable has a list in JSON.",
+        see="../guides/choosing-rows.md",
     )
     key: str | tuple[str, ...] = ROWS.option(
         "id",

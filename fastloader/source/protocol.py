@@ -159,6 +159,16 @@ def no_table(where: object, table: str | None, there: str) -> SourceError:
     )
 
 
+def bad_condition(name: str, where: str, words: str) -> SourceError:
+    """Return the error for a ``where`` that the database refuses, with what the database said."""
+    return SourceError(f"{name}: cannot use where={where!r}: {words}")
+
+
+def unused_param(name: str, where: str, count: int) -> SourceError:
+    """Return the error for ``params`` of which the last one, number ``count``, is not used."""
+    return bad_condition(name, where, f"params has {count} values, and ${count} is not used")
+
+
 def no_column(config: Config, column: str, there: Iterable[str]) -> SourceError:
     """Return the error for a column that the table or query does not have."""
     if column in config.keys:

@@ -2,8 +2,8 @@
 
 Workers decode hostile bytes, so what comes from one is never unpickled and never believed:
 :func:`unpack` builds only the type that it is asked for, of values of the declared types, or fails.
-Plain data is None, bool, int, float, str, and lists, tuples, dicts with text keys, dataclasses and
-NamedTuples of plain data.
+Plain data is None, bool, int, float, str, bytes, and lists, tuples, dicts with text keys,
+dataclasses and NamedTuples of plain data.
 
 The bytes are JSON: an object with those fields of a dataclass that differ from their defaults, a
 list for a NamedTuple. JSON in ASCII carries lone surrogates, which file names and text keys may
@@ -52,8 +52,10 @@ def unpack(payload: bytes, kind: type[T]) -> T:
 
 
 def _fields(record: object) -> dict[str, Any]:
-    """Return the fields of a dataclass that differ from their defaults."""
+    """Return what stands for a value in JSON: of a dataclass the fields that are not defaults."""
     kind: Any = type(record)
+    if kind is bytes:
+        return {"hex": cast(bytes, record).hex()}
     if isinstance(record, Field):
         return {"field": kind.__name__, **record.options()}
     if not is_dataclass(record):
@@ -116,6 +118,10 @@ def _scalar(kind: type, _: Any) -> Reader:
 
 def _float(*_: Any) -> Reader:
     return lambda value: value if type(value) is float else float(_checked(int, value))
+
+
+def _bytes(*_: Any) -> Reader:
+    return lambda value: bytes.fromhex(_checked(str, _checked(dict, value).get("hex")))
 
 
 def _either(_: type, parts: Sequence[Any]) -> Reader:
@@ -191,6 +197,7 @@ def _record(kind: Any) -> Reader:
 _READERS: dict[Any, Callable[[Any, Any], Reader]] = {
     **dict.fromkeys((bool, int, str, type(None)), _scalar),
     float: _float,
+    bytes: _bytes,
     list: _list,
     tuple: _tuple,
     **dict.fromkeys((dict, Mapping), _dict),

@@ -22,6 +22,7 @@ from ..source.protocol import Chunk
 from ..transport.messages import Filled, by_key
 
 GONE = "the row is gone: it was there when the keys were read"
+GONE_OR_OTHER = "the row is gone or no longer meets where=: it was there when the keys were read"
 OF_A_QUERY = ". The query may not return the same rows each time it is run"
 
 
@@ -96,7 +97,9 @@ class BatchBuilder:
             if context.is_cached and image.is_random
         }
         self._on_error = config.on_error
-        self._gone = GONE + (OF_A_QUERY if config.query is not None else "")
+        self._gone = GONE if config.where is None else GONE_OR_OTHER
+        if config.query is not None:
+            self._gone += OF_A_QUERY
 
     def begin(self, slot: Arrays, keys: Keys, *, rows: int, epoch: int, next_range: int) -> Batch:
         """Return a batch without rows.

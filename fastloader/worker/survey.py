@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..cache.file import name_of
-from ..errors import ConfigError, SourceError
+from ..errors import ConfigError, PlanError, SourceError
 from ..fields.category import MOST_CLASSES, can_have_classes
 from ..fields.columns import Column
 from ..fields.imports import import_all
@@ -100,6 +100,8 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
                 write_keys(memory, part)
                 dtype = part.dtype
             keys = map_keys(memory, dtype_name(dtype))
+            if len(keys) == 0 and config.where is not None:
+                raise PlanError(f"{config.place}: no row meets where={config.where!r}")
             check_keys(keys, config.place)
             columns = tuple(_with_classes(config, source, source.label_columns(keys)))
             state = source.state() if config.cache is not None else ""

@@ -134,14 +134,21 @@ def _rows(config: Config) -> Generator[tuple[Any, ...], None, None]:
     parts = (config.table or "").split(".") if config.url.is_postgres else [config.table or ""]
     table = identifier(*parts) if config.query is None else as_subquery(config.query)
     order = ", ".join(map(identifier, config.keys))
-    sql = f"SELECT {columns} FROM {table} q ORDER BY {order}"
+    rows = table if config.where is None else f"(SELECT * FROM {table} WHERE {config.where}\n)"
+    sql = f"SELECT {columns} FROM {rows} q ORDER BY {order}"
     if not config.url.is_postgres:
+        params = {str(i): value for i, value in enumerate(config.params, start=1)}
         uri = f"file:{quote(config.url.removeprefix('sqlite:///'))}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
-            yield from connection.execute(sql)
+            yield from connection.execute(sql, params)
         return
     import psycopg2
 
+    if config.params:
+        raise CommandError(
+            "psycopg2 has no $1, so the plain generator takes no --params: write the values into "
+            "--where"
+        )
     server = psycopg2.connect(config.url.secret)
     with contextlib.closing(server), server.cursor("rows") as cursor:
         cursor.itersize = config.batch_size

@@ -17,6 +17,8 @@ cdef extern from *:
     enum { FL_DIAG_SQLSTATE = 'C', FL_DIAG_PRIMARY = 'M', FL_DIAG_DETAIL = 'D', FL_DIAG_HINT = 'H' };
     typedef struct {
         int (*send_query)(PGconn *, const char *);
+        int (*send_query_params)(PGconn *, const char *, int, const unsigned int *,
+                                 const char *const *, const int *, const int *, int);
         int (*set_nonblocking)(PGconn *, int);
         int (*flush)(PGconn *);
         int (*consume_input)(PGconn *);
@@ -52,6 +54,9 @@ cdef extern from *:
 
     ctypedef struct fl_libpq:
         int (*send_query)(PGconn *, const char *) noexcept nogil
+        int (*send_query_params)(
+            PGconn *, const char *, int, const unsigned int *, const char *const *, const int *,
+            const int *, int) noexcept nogil
         int (*set_nonblocking)(PGconn *, int) noexcept nogil
         int (*flush)(PGconn *) noexcept nogil
         int (*consume_input)(PGconn *) noexcept nogil

@@ -102,8 +102,18 @@ class Session:
     timeout_s: float
 
     def __init__(self, connection: Any, timeout_s: float) -> None: ...
-    def query(self, sql: bytes) -> list[Result]:
+    def query(
+        self, sql: bytes, params: list[tuple[int, bytes | None]] | None = None
+    ) -> list[Result]:
         """Run one or more statements in one round trip.
+
+        Parameters
+        ----------
+        sql
+            The statements. With `params`, even an empty list, it can only be one.
+        params
+            The values of ``$1``, ``$2`` and so on: for each the OID of its type, or 0 if the server
+            is to find out, and its text without a NUL, or None for NULL.
 
         Returns
         -------

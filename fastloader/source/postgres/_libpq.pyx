@@ -39,6 +39,9 @@ from ...fields import values
 MOST_RESULTS = 32
 """The limit for one query. A server that sends more results than statements is not trusted."""
 
+cdef enum:
+    MOST_PARAMS = 1000
+
 cdef fl_libpq pq
 
 
@@ -58,6 +61,9 @@ cdef int _look_up() except -1:
     if library is NULL:
         raise ImportError(f"cannot open {psycopg2._psycopg.__file__}")
     pq.send_query = <int (*)(PGconn *, const char *) noexcept nogil>_symbol(library, b"PQsendQuery")
+    pq.send_query_params = <int (*)(
+        PGconn *, const char *, int, const unsigned int *, const char *const *, const int *,
+        const int *, int) noexcept nogil>_symbol(library, b"PQsendQueryParams")
     pq.set_nonblocking = <int (*)(PGconn *, int) noexcept nogil>_symbol(
         library, b"PQsetnonblocking")
     pq.flush = <int (*)(PGconn *) noexcept nogil>_symbol(library, b"PQflush")
@@ -291,13 +297,14 @@ cdef class Session:
         self.timeout_ms = <int>min(timeout_s * 1000, 2**31 - 1)
         pq.set_nonblocking(self.conn, 1)  # so that sending cannot block either
 
-    def query(self, bytes sql):
+    def query(self, bytes sql, params=None):
         cdef PGresult *result
         cdef Result owner
         cdef int status
         if self.connection.closed:
             raise QueryError("the connection is closed", None, True)
-        if not pq.send_query(self.conn, sql):
+        status = pq.send_query(self.conn, sql) if params is None else self._begin(sql, params)
+        if not status:
             raise self._failure(None)
         self._send()
         results, error, received = [], None, 0
@@ -321,6 +328,21 @@ cdef class Session:
         if error is not None:
             raise self._failure(error)
         return results
+
+    cdef int _begin(self, bytes sql, list params) except -1:
+        """Begin to send a statement with parameters. Returns 0 if that failed."""
+        cdef unsigned int types[MOST_PARAMS]
+        cdef const char *values[MOST_PARAMS]
+        cdef int i
+        if len(params) > MOST_PARAMS:
+            raise QueryError(f"a statement has at most {MOST_PARAMS} parameters", None, False)
+        for i, (oid, value) in enumerate(params):
+            types[i] = oid
+            values[i] = NULL
+            if value is not None:
+                values[i] = <bytes>value
+        # libpq copies them. Without formats they are text, and so is the result.
+        return pq.send_query_params(self.conn, sql, len(params), types, values, NULL, NULL, 0)
 
     cdef int _send(self) except -1:
         """Send the query. Reads meanwhile, or a server that sends could block both sides."""

@@ -115,8 +115,10 @@ class Connection:
                 "load_balance_hosts out to read from one server"
             )
 
-    def query(self, sql: str) -> list[Any]:
+    def query(self, sql: str, params: list[tuple[int, bytes | None]] | None = None) -> list[Any]:
         """Run one or more statements and return the results of those that return rows.
+
+        With parameters, it can only be one statement.
 
         Raises
         ------
@@ -130,7 +132,7 @@ class Connection:
         if self._connection is None:
             raise ConnectionLost("the connection is closed")
         try:
-            return self._session.query(sql.encode())
+            return self._session.query(sql.encode(), params)
         except QueryError as error:
             error.message = without_password(error.message, self._url)
             if not error.lost:

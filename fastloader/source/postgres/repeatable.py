@@ -41,7 +41,7 @@ def check_repeatable(table: PostgresTable, query: Query) -> bool:
     SourceError
         If they certainly do, because of a volatile function or a random sample.
     """
-    (result,) = query(f"EXPLAIN (VERBOSE, FORMAT JSON) {table.plain_sql}")
+    (result,) = query(f"EXPLAIN (VERBOSE, FORMAT JSON) {table.plain_sql}", table.params)
     plan = json.loads(result.value(0, 0) or b"[]")
     if takes_new_samples(plan):
         raise SourceError(

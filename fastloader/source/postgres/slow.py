@@ -25,7 +25,8 @@ def slow_reads(table: PostgresTable, keys: Keys, query: Query) -> Iterator[str]:
         Runs statements.
     """
     first, last = key_values(keys[[0, -1]])
-    (result,) = query(f"EXPLAIN (FORMAT JSON) {table.rows_sql([(first, last)])}")
+    sql = f"EXPLAIN (FORMAT JSON) {table.rows_sql([(first, last)])}"
+    (result,) = query(sql, table.params)
     plan = json.loads(result.value(0, 0) or b"[]")
     if not any("fl.lo" in str(node.get("Index Cond", "")) for node in nodes(plan)):
         yield _no_index(table)
@@ -34,16 +35,16 @@ def slow_reads(table: PostgresTable, keys: Keys, query: Query) -> Iterator[str]:
             image = identifier(name)
             yield (
                 f"{table.name}: PostgreSQL has compressed the column {name!r}. For images, "
-                f"decompressing takes more time than it saves. Run: ALTER TABLE {table.rows} "
+                f"decompressing takes more time than it saves. Run: ALTER TABLE {table.table} "
                 f"ALTER COLUMN {image} SET STORAGE EXTERNAL; and write the rows again: UPDATE "
-                f"{table.rows} SET {image} = {image} || ''"
+                f"{table.table} SET {image} = {image} || ''"
             )
 
 
 def _no_index(table: PostgresTable) -> str:
     remedy = "Select a key that is indexed in its table, or index its expression"
     if table.is_named:
-        remedy = f"Run: CREATE UNIQUE INDEX ON {table.rows} ({table.indexed})"
+        remedy = f"Run: CREATE UNIQUE INDEX ON {table.table} ({table.indexed})"
     names = ", ".join(map(repr, table.key_names))
     columns = "column" if len(table.key_names) == 1 else "columns"
     return (
@@ -58,7 +59,8 @@ def _is_compressed(table: PostgresTable, name: str, query: Query) -> bool:
     (result,) = query(
         f"SELECT count(*), count(*) FILTER (WHERE pg_column_size(i) < octet_length(i)) FROM "
         f"(SELECT {image} AS i FROM {table.rows} q WHERE {image} IS NOT NULL "
-        f"LIMIT {FIRST_ROWS}) q"
+        f"LIMIT {FIRST_ROWS}) q",
+        table.params,
     )
     rows, compressed = (int(result.value(0, column) or 0) for column in (0, 1))
     return compressed * 2 > rows

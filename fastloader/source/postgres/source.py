@@ -28,7 +28,7 @@ from .slow import slow_reads
 from .state import table_state
 from .table import PostgresTable
 from .transaction import Transactions
-from .types import NullError, keys_of, text
+from .types import Bound, NullError, keys_of, text
 
 T = TypeVar("T")
 
@@ -141,12 +141,14 @@ class PostgresSource:
         table = self._table()
         with self._errors(READ_KEYS):
             declare = f"DECLARE fl_keys BINARY NO SCROLL CURSOR FOR {sql}"
-            self._query(
-                f"SET LOCAL cursor_tuple_fraction = 1; SET LOCAL enable_seqscan = on; {declare}; "
-                f"SET LOCAL cursor_tuple_fraction TO DEFAULT; SET LOCAL enable_seqscan = off"
-                if first_time
-                else declare
-            )
+            if first_time:
+                self._query_amid(
+                    "SET LOCAL cursor_tuple_fraction = 1; SET LOCAL enable_seqscan = on; ",
+                    declare,
+                    "SET LOCAL cursor_tuple_fraction TO DEFAULT; SET LOCAL enable_seqscan = off",
+                )
+            else:
+                self._query(declare, table.params)
         full, last = True, None
         while full:
             with self._errors(READ_KEYS):
@@ -181,7 +183,7 @@ class PostgresSource:
             table = self._table()
             self._transactions.begin()
             (version,) = self._query("SHOW server_version")
-            (plan,) = self._query(f"EXPLAIN {table.rows_sql(ranges)}")
+            (plan,) = self._query(f"EXPLAIN {table.rows_sql(ranges)}", table.params)
         lines = (text(plan.value(row, 0)) for row in range(len(plan)))
         return f"PostgreSQL {text(version.value(0, 0))}", "\n".join(lines)
 
@@ -279,23 +281,22 @@ class PostgresSource:
         return self._transactions.are_short and error.sqlstate == RECOVERY_CONFLICT
 
     def _fetch(self, read: Read, asked: int) -> Result:
-        """Return the next rows, in one round trip. Declares a cursor for them if none is open."""
+        """Return the next rows. Declares a cursor for them if none is open."""
         table = self._table()
         transactions = self._transactions
-        sql = ""
-        if transactions.cursor_of is not read:
-            sql = "CLOSE ALL; " if transactions.is_open else transactions.begin_sql()
-            read.declare()
-            rows = table.rows_sql(list(read.pending), read.done)
-            sql += f"DECLARE fl_rows BINARY NO SCROLL CURSOR FOR {rows}; "
-        sql += f"FETCH FORWARD {asked} FROM fl_rows"
-        transactions.is_open = True
+        fetch = f"FETCH FORWARD {asked} FROM fl_rows"
         if transactions.are_short:
-            result = self._query(sql + "; COMMIT")[-1]
-            transactions.is_open = False
-            return result
-        result = self._query(sql)[-1]
-        transactions.cursor_of = read
+            fetch += "; COMMIT"
+        if transactions.cursor_of is read:
+            return self._query(fetch)[-1]
+        before = "CLOSE ALL; " if transactions.is_open else transactions.begin_sql()
+        read.declare()
+        rows = table.rows_sql(list(read.pending), read.done)
+        transactions.is_open = True
+        declare = f"DECLARE fl_rows BINARY NO SCROLL CURSOR FOR {rows}"
+        result = self._query_amid(before, declare, fetch)[-1]
+        transactions.is_open = not transactions.are_short
+        transactions.cursor_of = None if transactions.are_short else read
         return result
 
     def _adapt(self, chunk: Chunk) -> None:
@@ -317,8 +318,21 @@ class PostgresSource:
             self._transactions.settings = self._found.settings
         return self._found
 
-    def _query(self, sql: str) -> list[Result]:
-        return self._transactions.query(sql)
+    def _query(self, sql: str, params: Bound | None = None, /) -> list[Result]:
+        return self._transactions.query(sql, params)
+
+    def _query_amid(self, before: str, sql: str, after: str) -> list[Result]:
+        """Run a statement about the rows between others, and return the results of those after it.
+
+        It is one round trip, or three if the statement has parameters: then it can only be sent
+        alone. ``before`` ends in a semicolon.
+        """
+        params = self._table().params
+        if params is None:
+            return self._query(f"{before}{sql}; {after}")
+        self._query(before)
+        self._query(sql, params)
+        return self._query(after)
 
     # ---- errors and the end ----------------------------------------------------------------------
 

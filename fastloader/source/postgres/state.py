@@ -46,17 +46,19 @@ def table_state(table: PostgresTable, query: Query) -> str:
             f"{table.name}: PostgreSQL cannot tell when a large object changes; turn the cache "
             f"off, or keep the images in a bytea column"
         )
-    (result,) = query(TABLE_STATE.format(table=f"{literal(table.rows)}::regclass"))
+    (result,) = query(TABLE_STATE.format(table=f"{literal(table.table)}::regclass"))
     about = [text(result.value(0, i)) for i in range(3)]
     if about[0] != "t":
         raise ConfigError(
             f"{table.name}: PostgreSQL cannot tell when the rows of a view or a foreign table "
             f"change; {remedy}"
         )
+    rows = table.selected("xmin AS fl_xmin, tableoid AS fl_tableoid, *")
+    query("SET LOCAL enable_seqscan = on")
     (result,) = query(
-        f"SET LOCAL enable_seqscan = on; "
         f"SELECT concat(count(*), ' ', sum(hashtextextended("
-        f"concat({table.key}::text, ' ', q.xmin, ' ', q.tableoid), 0))) FROM {table.rows} q"
+        f"concat({table.key}::text, ' ', q.fl_xmin, ' ', q.fl_tableoid), 0))) FROM {rows} q",
+        table.params,
     )
     query("SET LOCAL enable_seqscan = off")
     return " ".join([*about[1:], text(result.value(0, 0))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,15 +14,19 @@ from ...fields.columns import Column
 from ...fields.not_images import POINTERS, kind_of, why_not_an_image
 from ...fields.npy import MOST_HEADER_BYTES
 from ...options.config import Config
+from ...options.kinds import Param
 from ...options.labels import TEXT
 from ...plan.keys import Key, Keys, key_values, same
-from ..protocol import no_column, no_table
+from ..protocol import bad_condition, no_column, no_table, unused_param
 from ..sql import as_subquery, identifier
 from ._libpq import QueryError, Result
 from .key_types import SETTINGS, cast_of, key_type
 from .label_types import TEXTS, label_cast, label_type
 from .literals import array_literal, literal
-from .types import ARRAY, BYTEA, BYTES, OID, Query, Type, decoding, first_text, text
+from .types import ARRAY, BYTEA, BYTES, OID, Bound, Query, Type, decoding, first_text, text
+
+BOOL, INT8, INT4, FLOAT8 = 16, 20, 23, 701
+"""The OIDs of the types of parameters."""
 
 VIEW = "selected_images"
 """The name of the view in the advice for a query that is to be cached."""
@@ -52,8 +57,12 @@ class PostgresTable:
         The name of the table in messages.
     is_named
         Whether it is a table or view rather than a query.
+    table
+        The table's name, or the query in parentheses.
     rows
-        What to select from: the table's name, or the query in parentheses.
+        What to select from: the same, or the rows of the table that meet ``where``.
+    params
+        The parameters of statements that select from ``rows``, or None.
     key
         The key in SQL: a column, or a row of several.
     key_names, key_types
@@ -76,15 +85,20 @@ class PostgresTable:
         self._labels = [*config.value_columns.items()]
         self.name = config.place
         self.is_named = config.table is not None
+        self.params: Bound | None = None
+        self._condition = ""
         if config.query is not None:
-            self.rows = as_subquery(config.query)
+            self.table = as_subquery(config.query)
         else:
             assert config.table is not None
-            self.rows = identifier(*config.table.split("."))  # a dot follows the schema
+            self.table = identifier(*config.table.split("."))  # a dot follows the schema
+        self.rows = self.table
         self.key_names = config.keys
         self._keys = [f"q.{identifier(name)}" for name in config.keys]
         self.key = _row(self._keys)
         there, self._modifiers = self._columns(query)
+        if config.where is not None:
+            self._choose(config.where, query)
         for name in (*config.keys, *config.image_columns, *(name for name, _ in self._labels)):
             if name not in there:
                 raise SourceError(f"{self.name}: {no_column(config, name, there)}")
@@ -97,6 +111,40 @@ class PostgresTable:
         self.label_types = {
             name: self._label_type(name, dtype, there[name], query) for name, dtype in self._labels
         }
+
+    # ---- where -----------------------------------------------------------------------------------
+
+    def _choose(self, where: str, query: Query) -> None:
+        """Select only rows that meet the condition, once it is certain that it is one condition.
+
+        It is explained without parentheses and in them: what is valid in both forms neither ends
+        the parentheses nor the statement, and is an expression.
+        """
+        params = list(map(_bound, self._config.params))
+        select, inside = f"EXPLAIN SELECT FROM {self.table} WHERE", f"({where}\n)"
+        try:
+            query(f"{select} {where}", params)
+            query(f"{select} {inside}", params)
+        except QueryError as error:
+            raise bad_condition(self.name, where, str(error)) from None
+        if params:
+            with contextlib.suppress(QueryError):
+                query(f"{select} {inside}", params[:-1])
+                raise unused_param(self.name, where, len(params))
+        self._condition, self.params = inside, params or None
+        self.rows = self.selected()
+
+    def selected(self, columns: str = "*", *, by_key: bool = False) -> str:
+        """Return what to select from for some columns of the rows that meet ``where``.
+
+        With ``by_key``, no index serves ``where``, so that the key's index is used.
+        """
+        condition = f" WHERE {self._condition}" if self._condition else ""
+        if condition and by_key:
+            condition += " IS TRUE"
+        elif columns == "*" and not condition:
+            return self.table
+        return f"(SELECT {columns} FROM {self.table}{condition})"
 
     # ---- columns ---------------------------------------------------------------------------------
 
@@ -119,7 +167,7 @@ class PostgresTable:
                 why = "images must be bytea, or the oids of large objects"
                 cast = "{}::bytea"
                 if oid in TEXTS:
-                    start = first_text(f"q.{identifier(image)}", f"{self.rows} q", query)
+                    start = first_text(f"q.{identifier(image)}", f"{self.table} q", query)
                     if kind_of(start) in POINTERS:
                         words = why_not_an_image(start, image, is_postgres=True)
                         raise SourceError(f"{self.name}: {words}")
@@ -149,7 +197,7 @@ class PostgresTable:
             if self.is_named:
                 columns = {key: identifier(key) for key in self.key_names}
                 columns[name] = f"({cast.format(identifier(name))})"
-                advice += f": CREATE UNIQUE INDEX ON {self.rows} ({', '.join(columns.values())})"
+                advice += f": CREATE UNIQUE INDEX ON {self.table} ({', '.join(columns.values())})"
         why = "it cannot be a key"
         raise SourceError(f"{self._unusable(name, oid, why, cast, query)}. {advice}")
 
@@ -161,12 +209,18 @@ class PostgresTable:
         names = [*self.key_names, *self._config.image_columns, *(name for name, _ in self._labels)]
         columns = {name: identifier(name) for name in names}
         columns[column] = f"{cast.format(identifier(column))} AS {identifier(column)}"
-        select = f"SELECT {', '.join(columns.values())} FROM {self.rows}"
+        select = f"SELECT {', '.join(columns.values())} FROM {self.table}"
         if not self.is_named:
             select += " q"
-        return SourceError(
-            f"{self.name}: column {column!r} has the type {kind}; {why}. Cast it: query={select!r}"
-        )
+        advice = f"Cast it: query={select!r}"
+        if self._condition:  # which may need other columns, and parameters
+            cast_column, view = f"{column}_cast", f"{self._config.table}_cast"
+            advice = (
+                f"Cast it in a view and read its column {cast_column!r} with table={view!r}: "
+                f"CREATE VIEW {identifier(*view.split('.'))} AS SELECT *, "
+                f"{cast.format(identifier(column))} AS {identifier(cast_column)} FROM {self.table}"
+            )
+        return SourceError(f"{self.name}: column {column!r} has the type {kind}; {why}. {advice}")
 
     def label_columns(self, keys: Keys, query: Query) -> tuple[Column, ...]:
         """Return the columns of :meth:`fastloader.source.protocol.Source.label_columns`."""
@@ -224,7 +278,8 @@ class PostgresTable:
         first, last = key_values(keys[[0, min(FIRST_ROWS, len(keys)) - 1]])
         (result,) = query(
             f"SELECT {shape} FROM {self.rows} q WHERE {self.key} BETWEEN {self._constant(first)} "
-            f"AND {self._constant(last)} AND {column} IS NOT NULL ORDER BY {self._order} LIMIT 1"
+            f"AND {self._constant(last)} AND {column} IS NOT NULL ORDER BY {self._order} LIMIT 1",
+            self.params,
         )
         if len(result) == 0 and name in self._config.ragged_columns:
             return Column(name, kind.dtype, (0,), "raw" if kind.wire == BYTES else "")
@@ -286,7 +341,7 @@ class PostgresTable:
         widths = [0] * len(self.key_types)
         if texts:
             sizes = ", ".join(f"max(octet_length({self._keys_out[i]}))" for i in texts)
-            (result,) = query(f"SELECT {sizes} FROM {self.rows} q")
+            (result,) = query(f"SELECT {sizes} FROM {self.rows} q", self.params)
             for at, i in enumerate(texts):
                 widths[i] = int(result.value(0, at) or 1)
         return widths
@@ -294,7 +349,7 @@ class PostgresTable:
     def null_keys(self, query: Query) -> PlanError:
         """Return the error for a key column that holds NULL, with the number of such rows."""
         counts = ", ".join(f"count(*) - count({key})" for key in self._keys)
-        (result,) = query(f"SELECT {counts} FROM {self.rows} q")
+        (result,) = query(f"SELECT {counts} FROM {self.rows} q", self.params)
         found = (int(result.value(0, i) or 0) for i in range(len(self._keys)))
         nulls, name = max(zip(found, self.key_names, strict=True))
         return PlanError(
@@ -391,7 +446,8 @@ class PostgresTable:
         return (
             f"SELECT fl.n, t.* FROM unnest({', '.join(given)}) WITH ORDINALITY "
             f"AS fl({', '.join(names)}, n) CROSS JOIN LATERAL (SELECT {columns} "
-            f"FROM {self.rows} q WHERE {self.key} BETWEEN {low} AND {high} {rest}"
+            f"FROM {self.selected(by_key=True)} q "
+            f"WHERE {self.key} BETWEEN {low} AND {high} {rest}"
             f"ORDER BY {self._order}) t"
         )
 
@@ -409,6 +465,23 @@ class PostgresTable:
             )
         size = f"octet_length({image})"
         return f"{size}, CASE WHEN {size} <= {limit} THEN {image} END"
+
+
+def _bound(value: Param) -> tuple[int, bytes | None]:
+    """Return the type and the text of a parameter.
+
+    Numbers have the types that they would have in SQL. That of a text depends on where it stands,
+    like that of a constant in quotes.
+    """
+    if value is None:
+        return 0, None
+    if isinstance(value, bytes):
+        return BYTEA, b"\\x" + value.hex().encode()
+    if isinstance(value, (bool, int, float)):
+        small = -(2**31) <= value < 2**31
+        oid = {bool: BOOL, float: FLOAT8}.get(type(value), INT4 if small else INT8)
+        return oid, str(value).encode()
+    return 0, value.encode()
 
 
 def _row(columns: list[str]) -> str:

@@ -10,6 +10,7 @@ from .advice import OTHER_DATABASE
 from .connection import Connection, ConnectionLost
 from .literals import literal
 from .read import Read
+from .types import Bound
 
 # Every setting is local to the transaction, so a pooler may give the connection to another client
 # after it.
@@ -94,9 +95,9 @@ class Transactions:
         """Return the server's address; see :meth:`Connection.address`."""
         return self._connection.address()
 
-    def query(self, sql: str) -> list[Result]:
+    def query(self, sql: str, params: Bound | None = None) -> list[Result]:
         """Run statements; see :meth:`Connection.query`."""
-        return self._connection.query(sql)
+        return self._connection.query(sql, params)
 
     def begin_sql(self, level: str = "READ COMMITTED") -> str:
         """Return the statements that begin a transaction.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +57,18 @@ class Type:
     is_loose: bool = False
 
 
-Query = Callable[[str], list[Result]]
-"""Runs statements and returns the results of those that return rows. Raises QueryError."""
+Bound = list[tuple[int, bytes | None]]
+"""The values of a statement's parameters; see :meth:`Session.query`."""
+
+
+class Query(Protocol):
+    """How statements are run."""
+
+    def __call__(self, sql: str, params: Bound | None = None, /) -> list[Result]:
+        """Run statements and return the results of those that return rows. Raises QueryError.
+
+        Only a single statement can have parameters.
+        """
 
 
 def text(value: bytes | None) -> str:

@@ -15,7 +15,8 @@ cdef extern from *:
         function(extended_errcode) function(errstr) function(busy_timeout) \\
         function(set_authorizer) function(stricmp) function(interrupt) \\
         function(prepare_v2) function(next_stmt) function(finalize) function(reset) \\
-        function(step) function(bind_parameter_count) function(bind_int64) \\
+        function(step) function(bind_parameter_count) \\
+        function(bind_parameter_name) function(bind_int64) \\
         function(bind_double) function(bind_text) function(bind_blob) function(bind_null) \\
         function(column_count) function(column_value) function(value_type) \\
         function(value_int64) function(value_double) function(value_text) function(value_blob) \\
@@ -66,6 +67,7 @@ cdef extern from *:
         int (*reset)(sqlite3_stmt *) noexcept nogil
         int (*step)(sqlite3_stmt *) noexcept nogil
         int (*bind_parameter_count)(sqlite3_stmt *) noexcept nogil
+        const char *(*bind_parameter_name)(sqlite3_stmt *, int) noexcept nogil
         int (*bind_int64)(sqlite3_stmt *, int, int64_t) noexcept nogil
         int (*bind_double)(sqlite3_stmt *, int, double) noexcept nogil
         int (*bind_text)(

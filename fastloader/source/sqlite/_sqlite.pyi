@@ -58,10 +58,14 @@ class Database:
         The URI that was opened.
     closed
         Whether the connection is closed.
+    constants
+        The values of the parameters that have names, such as ``$1``, by name. They are bound to
+        every statement that has such parameters, behind those without names.
     """
 
     uri: str
     closed: bool
+    constants: dict[str, bool | int | float | str | bytes | None]
 
     def __init__(self, uri: str, busy_timeout_s: float) -> None: ...
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -74,7 +78,7 @@ class Database:
         ------
         SQLiteError
             If SQLite refuses or fails; with the code :data:`MISUSE` if the SQL is not exactly one
-            statement, or has another number of parameters.
+            statement, or has another number of parameters, or one whose name is not in `constants`.
         """
 
     def interrupt(self) -> None:
@@ -118,7 +122,8 @@ class Reader:
         The connection.
     sql
         The statement. Its columns are those of `limits`, then the size in bytes of the values of
-        each column that has a limit. Its parameters are these limits, then those of a range.
+        each column that has a limit. Its parameters are these limits, then those of a range, then
+        those that have names.
     limits
         The size in bytes above which a column's values are left in the database, or None, for each
         column. The statement returns NULL for them, with a size that is not NULL.

@@ -168,12 +168,14 @@ cdef class Database:
     cdef sqlite3_stmt *begin
     cdef sqlite3_stmt *commit
     cdef readonly str uri
+    cdef public dict constants
 
     def __cinit__(self, str uri, double busy_timeout_s):
         cdef bytes encoded = uri.encode("utf-8", "surrogateescape")
         cdef const char *name = encoded
         cdef int code
         self.uri = uri
+        self.constants = {}
         self.pid = getpid()
         with nogil:
             code = api.open_v2(
@@ -200,10 +202,11 @@ cdef class Database:
         rows = []
         try:
             stmt = self._prepare(sql)
-            if api.bind_parameter_count(stmt) != len(parameters):
+            i = self._bind_constants(stmt)
+            if i != len(parameters):
                 raise SQLiteError(
-                    f"the statement has {api.bind_parameter_count(stmt)} parameters, and "
-                    f"{len(parameters)} were given", SQLITE_MISUSE)
+                    f"the statement has {i} parameters, and {len(parameters)} were given",
+                    SQLITE_MISUSE)
             for i, parameter in enumerate(parameters):
                 self._check(_bind_object(stmt, i + 1, parameter))
             while True:
@@ -268,6 +271,22 @@ cdef class Database:
             api.finalize(more)
             raise SQLiteError("exactly one statement can be run at a time", SQLITE_MISUSE)
         return stmt
+
+    cdef int _bind_constants(self, sqlite3_stmt *stmt) except -1:
+        """Bind the parameters that have names, and return the number of those without, which are
+        the first ones."""
+        cdef int i, nameless = 0
+        cdef const char *name
+        for i in range(1, api.bind_parameter_count(stmt) + 1):
+            name = api.bind_parameter_name(stmt, i)
+            if name is NULL:
+                nameless += 1
+                continue
+            known = (<bytes>name).decode("utf-8", "replace")
+            if known not in self.constants:
+                raise SQLiteError(f"there is no parameter {known}", SQLITE_MISUSE)
+            self._check(_bind_object(stmt, i, self.constants[known]))
+        return nameless
 
     cdef int _check(self, int code) except -1:
         if code != SQLITE_OK:
@@ -631,10 +650,10 @@ cdef class Reader:
         database._enter()
         try:
             self.stmt = self._compiled(sql)
-            self.each = api.bind_parameter_count(self.stmt) - self.limited
+            self.each = database._bind_constants(self.stmt) - self.limited
             self.rest = NULL if rest is None else self._compiled(rest)
             if self.rest is not NULL and (
-                    api.bind_parameter_count(self.rest) != self.each + self.limited):
+                    database._bind_constants(self.rest) != self.each + self.limited):
                 raise SQLiteError("the statements have other parameters", SQLITE_MISUSE)
             if database.begin is NULL:
                 database.begin = database._prepare("BEGIN")

@@ -16,9 +16,10 @@ from ...fields.values import Values
 from ...options.config import Config
 from ...options.labels import TEXT
 from ...plan.keys import INTEGER, UUID, Key, Keys, array_equal, key_values
-from ..protocol import no_column, no_table
+from ..protocol import bad_condition, no_column, no_table, unused_param
 from ..sql import as_subquery, identifier
 from ._sqlite import MISUSE, Database, Reader, SQLiteError
+from .file import words_of
 from .key_types import BLOB, HEX, BadKey, kind_of, may_be_equal, parameter, stored
 from .types import affinity
 
@@ -64,6 +65,7 @@ class SQLiteTable:
         self._key = identifier(config.keys[0])
         self._is_derived = config.query is not None or self._is_view()
         self._has_rowid = False
+        self._is_blob: bool | None = None  # whether keys that are not integers are blobs
         self._from, declared = self._find_rows()
         names = {name.lower(): name for name in declared}
         self._values = [*config.image_columns, *(name for name, _ in self.labels)]
@@ -72,6 +74,7 @@ class SQLiteTable:
             if column.lower() not in names:
                 raise SourceError(f"{name}: {no_column(config, column, declared)}")
         self.declared = {column: declared[names[column.lower()]] for column in wanted}
+        self._where = "" if config.where is None else self._condition(config.where)
 
     def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._database.execute(sql, parameters)
@@ -116,6 +119,36 @@ class SQLiteTable:
             self._has_rowid = True
             declared["rowid"] = "INTEGER"
         return source, declared
+
+    def _condition(self, where: str) -> str:
+        """Return ``where`` in parentheses, once it is certain that it is one condition.
+
+        It is compiled without parentheses and in them: what is valid in both forms neither ends the
+        parentheses nor the statement, and is an expression.
+        """
+        named = {f"${i}": value for i, value in enumerate(self._config.params, start=1)}
+        select, inside = f"EXPLAIN SELECT 1 FROM {self._from} WHERE", f"({where}\n)"
+        self._database.constants = named
+        try:
+            self._execute(f"{select} {where}")
+            self._execute(f"{select} {inside}")
+        except SQLiteError as error:
+            words = words_of(error, self._config.keys[0])
+            if "parameter" in words:
+                words += ". $1, $2, ... in where= stand for the values in params="
+            raise bad_condition(self.name, where, words) from None
+        if named:
+            self._database.constants = dict([*named.items()][:-1])
+            with contextlib.suppress(SQLiteError):
+                self._execute(f"{select} {inside}")
+                raise unused_param(self.name, where, len(named))
+            self._database.constants = named
+        return inside
+
+    def _filtered(self, condition: str = "") -> str:
+        """Return the rest of a statement after its columns, for rows that meet a condition."""
+        both = " AND ".join(filter(None, (condition, self._where)))
+        return f"FROM {self._from} WHERE {both}" if both else f"FROM {self._from}"
 
     def _compile(self, source: str) -> None:
         """Let SQLite raise its error for a query or view that is wrong, without running it."""
@@ -162,7 +195,7 @@ class SQLiteTable:
 
     def _all_keys(self) -> tuple[Keys, str]:
         """Return all keys, read without the other columns, and their kind."""
-        sql = f"SELECT {self._key} FROM {self._from}"
+        sql = f"SELECT {self._key} {self._filtered()}"
         declared = self.declared[self._config.keys[0]]
         is_sorted = bool(declared) and affinity(declared) in ("TEXT", "BLOB")
         column = self._scan(f"{sql} ORDER BY {self._key}" if is_sorted else sql)
@@ -195,7 +228,7 @@ class SQLiteTable:
         """
         key = f"CAST({self._key} AS BLOB)"
         found = self._execute(
-            f"SELECT min({key}), max({key}) FROM {self._from} GROUP BY {self._key} "
+            f"SELECT min({key}), max({key}) {self._filtered()} GROUP BY {self._key} "
             f"HAVING min({key}) <> max({key}) LIMIT 1"
         )
         for ends in found:
@@ -204,20 +237,20 @@ class SQLiteTable:
             raise self._bad_key(BadKey(problem, "CAST({} AS BLOB)"))
 
     def depends_on_the_plan(self) -> bool:
-        """Return whether the query or view may have other rows if other columns are selected.
+        """Return whether other rows may come if other columns are selected.
 
-        With LIMIT, for example, SQLite may take the first rows of an index if only keys are
-        selected, and the first rows of the table otherwise. It computes such a part separately, and
-        its plan says so. A part that it merges into the outer statement has the same rows in each
-        plan.
+        With LIMIT in a query, view or condition, for example, SQLite may take the first rows of an
+        index if only keys are selected, and the first rows of the table otherwise. It computes such
+        a part separately, and its plan says so. A part that it merges into the outer statement has
+        the same rows in each plan.
         """
-        if not self._is_derived:
+        if not self._is_derived and not self._where:
             return False
         return any(APART.search(step) for step in self._plan())
 
-    def _plan(self) -> list[str]:
-        """Return the steps of SQLite's plan for reading a key range."""
-        sql = self.select([self._key, *map(identifier, self._values)])
+    def _plan(self, *, filtered: bool = True) -> list[str]:
+        """Return the steps of SQLite's plan for reading a key range, maybe without ``where``."""
+        sql = self.select([self._key, *map(identifier, self._values)], filtered=filtered)
         return [step for *_, step in self._execute(f"EXPLAIN QUERY PLAN {sql}", (0, 1))]
 
     def _keys_again(self, keys: Keys, kind: str) -> Keys:
@@ -239,10 +272,15 @@ class SQLiteTable:
 
     def _bad_key(self, error: BadKey) -> PlanError:
         """Return the error for keys that cannot be keys, with what to do about this table."""
-        if self._has_rowid:
+        key = error.expression.format(self._key)
+        if self._where and error.condition:
+            condition = error.condition.format(self._key)
+            advice = f"Use another column as key, or where={f'{self._where} AND {condition}'!r}"
+        elif self._where and error.has_remedy and not self._has_rowid:
+            advice = f"Use another column as key, or {self._view_of(key)}"
+        elif self._has_rowid:
             advice = 'Use another column as key, such as SQLite\'s own rowid: key="rowid"'
         elif error.has_remedy:
-            key = error.expression.format(self._key)
             names = dict.fromkeys(map(identifier, self._values))
             query = f"SELECT {key} AS {self._key}, {', '.join(names)} FROM {self._from}"
             if error.condition:
@@ -256,6 +294,16 @@ class SQLiteTable:
             f"{self.name}: the key column {self._config.keys[0]!r} {error.problem}. {advice}"
         )
 
+    def _view_of(self, key: str) -> str:
+        """Return advice to make keys in a view, where ``where`` can refer to all columns."""
+        name, view = f"{self._config.keys[0]}_key", f"{self._config.table}_keyed"
+        sql = (
+            f"CREATE VIEW {identifier(view)} AS "
+            f"SELECT {key} AS {identifier(name)}, * FROM {self._from}"
+        )
+        index = "" if self._is_derived else f", with an index: {self._index_sql(key)}"
+        return f"key={name!r} and table={view!r} after {sql}{index}"
+
     def _index_sql(self, key: str) -> str:
         """Return the statement that makes an index for a key in SQL."""
         name = identifier(f"{self._config.table}_key")
@@ -263,7 +311,7 @@ class SQLiteTable:
 
     def _warn_without_index(self) -> None:
         """Warn if reading a key range means reading the whole table."""
-        if any(step.startswith("SEARCH") for step in self._plan()):
+        if any(step.startswith("SEARCH") for step in self._plan(filtered=False)):
             return
         advice = "Select a key that is indexed in its table"
         if not self._is_derived:
@@ -307,8 +355,10 @@ class SQLiteTable:
         """Return the kind of the keys, of which this is one."""
         if isinstance(key, int):
             return INTEGER
-        found = self._execute(f"SELECT typeof({self._key}) FROM {self._from} LIMIT 1")
-        if found == [("blob",)]:
+        if self._is_blob is None:
+            found = self._execute(f"SELECT typeof({self._key}) {self._filtered()} LIMIT 1")
+            self._is_blob = found == [("blob",)]
+        if self._is_blob:
             return BLOB if str(key).startswith(HEX) else UUID
         return TEXT
 
@@ -341,12 +391,15 @@ class SQLiteTable:
         )
         return [value for (value,) in found]
 
-    def select(self, columns: Iterable[str], *, rest: bool = False) -> str:
+    def select(self, columns: Iterable[str], *, rest: bool = False, filtered: bool = True) -> str:
         """Return the statement for these columns of the rows of a range, in the order of keys.
 
-        Its last two parameters are the first and last key, both inclusive; for the rest of a range
-        the last key that was read, exclusive, and the last key.
+        Its last two parameters without names are the first and last key, both inclusive; for the
+        rest of a range the last key that was read, exclusive, and the last key. With ``filtered``,
+        only rows that meet ``where`` come.
         """
         key = self._key
         inside = f"{key} > ? AND {key} <= ?" if rest else f"{key} BETWEEN ? AND ?"
+        if filtered and self._where:
+            inside += f" AND +{self._where}"  # with the + no index but that of the key is used
         return f"SELECT {', '.join(columns)} FROM {self._from} WHERE {inside} ORDER BY {key}"
