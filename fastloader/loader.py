@@ -75,6 +75,13 @@ class FastLoader(Frameworks, Foreign):
         The values of `$1`, `$2` and so on in `where`, as a list of numbers, texts, bytes, bools and
         None. The database gets them apart from the SQL, so text needs no quotes. The variable has a
         list in JSON.
+    split : str or None, default None
+        The part of the rows to load, as `"START:END"` from 0 to 1: `":0.9"` for training and
+        `"0.9:"` for testing have no row in common and leave none out. A row is in the same part
+        forever, in every database, whatever other rows there are.
+    split_by : str or None, default None
+        The column that decides about the part, such as that of a patient: rows with the same value
+        are in the same part. None takes the key.
     key : str or list of str, default "id"
         The column of unique keys: integers, text or UUIDs, or in PostgreSQL a list of columns. Use
         the primary key if you can; the `rowid` of an ordinary SQLite table works as well.
@@ -246,6 +253,8 @@ class FastLoader(Frameworks, Foreign):
         query: str | None = default(None),
         where: str | None = default(None),
         params: Sequence[Param] | None = default(()),
+        split: str | None = default(None),
+        split_by: str | None = default(None),
         key: str | Sequence[str] = default("id"),
         image: str | Sequence[str] | None = default("image_data"),
         fields: Mapping[str, Field] | None = default(None),

@@ -22,6 +22,8 @@ FULL_ENVIRONMENT = {
     "FASTLOADER_TABLE": "t",
     "FASTLOADER_WHERE": "a < $1 AND b = $2",
     "FASTLOADER_PARAMS": '[3, "x"]',
+    "FASTLOADER_SPLIT": "0.5:",
+    "FASTLOADER_SPLIT_BY": "g",
     "FASTLOADER_KEY": "k",
     "FASTLOADER_IMAGE": "i",
     "FASTLOADER_LABEL": "a, b:float32",
@@ -97,7 +99,8 @@ def test_every_option_has_a_variable() -> None:
     config = make_config({}, FULL_ENVIRONMENT)
     assert config == Config(
         url=DatabaseUrl("sqlite:////data/e.db"), table="t", query=None,
-        where="a < $1 AND b = $2", params=(3, "x"), key="k", image="i",
+        where="a < $1 AND b = $2", params=(3, "x"), split="0.5:",
+        split_by="g", key="k", image="i",
         label=("a", "b:float32"), size=(96, 128), batch_size=8, workers=3, slots=5,
         on_error="fill", max_restarts=0, drop_remainder=True, with_keys=True, prefetch=4,
         max_pixels=1_000_000, max_blob_bytes=5000, fetch_bytes=70000, consistency="latest",

@@ -32,7 +32,7 @@ from ..options.variables import warn_of_unknown_variables
 from ..plan.keys import Keys
 from ..plan.plan import Plan
 from ..source.protocol import Source
-from ..transport.memory import create_memory
+from ..transport.memory import create_memory, map_follows
 from ..transport.ring import Layout
 from ..worker.producer import Producer
 from ..worker.survey import Survey, survey
@@ -199,14 +199,15 @@ class Surveyor:
     It holds the snapshot for as long as anything has a handle of the actor.
     """
 
-    def survey(self, config: Config) -> tuple[Survey, Keys]:
-        """Return what was found, and the keys."""
+    def survey(self, config: Config) -> tuple[Survey, tuple[Keys, Any]]:
+        """Return what was found, and the keys with which of them follow the one before."""
         with create_memory("plan") as memory:
             found, keys, source = survey(config, memory)
+            follows = map_follows(memory, found.key_dtype, found.rows)
         self._source: Source = source
         if found.snapshot is None:
             source.close()
-        return found, keys
+        return found, (keys, follows)
 
 
 class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow it
@@ -221,7 +222,7 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
     found
         What the survey has found.
     keys
-        A reference to the keys of the table, in its order.
+        A reference to what :meth:`Surveyor.survey` returns beside what was found.
     holder
         The actor that holds the snapshot; None without a snapshot.
     """
@@ -291,7 +292,7 @@ class Task:
     found
         What the survey has found.
     keys
-        A reference to the keys.
+        A reference to what :meth:`Surveyor.survey` returns beside what was found.
     holder
         The actor that holds the snapshot, which lives as long as the task refers to it.
     epoch, batch
@@ -309,11 +310,11 @@ class Task:
         """Yield the block."""
         config, found = self.config, self.found
         _check_file(config)
-        keys = ray.get(self.keys)
+        keys, follows = ray.get(self.keys)
         batches = len(Plan.of(config, len(keys)))
         producer = Producer(
             config, keys, found.columns, snapshot=found.snapshot, identity=found.identity,
-            worker=self.batch, workers=batches,
+            worker=self.batch, workers=batches, follows=follows,
         )  # fmt: skip
         schema = _schema(config, found)
         layout = Layout.of(config.batch_size, schema.slot_columns)

@@ -22,7 +22,7 @@ from ..options.config import Config, make_config
 from ..plan.keys import Keys, dtypes_of, key_values
 from ..plan.plan import KeyRange, Plan, key_ranges
 from ..source.protocol import Source
-from ..transport.memory import create_memory
+from ..transport.memory import create_memory, map_follows
 from ..transport.ring import Layout, automatic_slots
 from ..worker.survey import survey
 from .command import DONE, FOUND, Outcome, add_loader_arguments, loader_options, size_text
@@ -61,7 +61,9 @@ class PlanCommand:
             plan = Plan.of(config, found.rows)
             plan.check(config.place)
             positions = plan.positions(0, 0)
-            ranges = key_ranges(keys, positions)
+            follows = map_follows(memory, found.key_dtype, found.rows)
+            ranges = key_ranges(keys, positions, follows)
+            del follows
             sample = Sample.of(config, source, keys, found.columns)
             server, explained = source.explain(ranges[:EXPLAINED_RANGES])
             schema = Schema(config, found.columns, found.key_dtype)

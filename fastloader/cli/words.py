@@ -14,7 +14,8 @@ from ..options.table import OPTIONS
 
 EXAMPLES: Mapping[str, str] = {
     "table": "train", "query": "'SELECT * FROM images WHERE id < 100'", "where": "'label < 10'",
-    "params": "'[10, \"train\"]'", "key": "uuid",
+    "params": "'[10, \"train\"]'", "split": ":0.9",
+    "split_by": "patient", "key": "uuid",
     "image": "left,right", "fields": "fields.toml", "label": "label:int32",
     "sample_weight": "weight", "batch_size": "256", "drop_remainder": "1", "with_keys": "1",
     "on_error": "skip", "shuffle": "1",

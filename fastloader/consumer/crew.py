@@ -24,7 +24,7 @@ from ..source.opening import hold
 from ..source.protocol import Source
 from ..system.descriptors import standard_files_taken
 from ..system.limits import limits_named
-from ..transport.memory import create_memory, map_keys
+from ..transport.memory import create_memory, map_follows, map_keys
 from ..transport.process import CLOSE_TIMEOUT_S, Process, end
 from ..transport.ring import Layout, automatic_slots
 from ..transport.serial import pack
@@ -110,7 +110,7 @@ class Crew:
         place = self._cache(found)
         producer = Producer(
             self.config, keys, found.columns, snapshot=found.snapshot, identity=found.identity,
-            place=place,
+            place=place, follows=map_follows(self._memory, found.key_dtype, found.rows),
         )  # fmt: skip
         try:
             self.feeders.append(InProcess(producer, layout, slots))
@@ -153,7 +153,7 @@ class Crew:
     def keys(self) -> Keys:
         """Return the keys of the table in its order, (rows,)."""
         assert self._memory is not None
-        return map_keys(self._memory, self._key_dtype)
+        return map_keys(self._memory, self._key_dtype, self.plan.rows)
 
     # ---- the end ---------------------------------------------------------------------------------
 

@@ -295,6 +295,7 @@ def fingerprint(config: Config, plan: Plan, keys: Keys) -> dict[str, Any]:
         "database": config.url.database,
         "from": config.table or config.query,
         **({} if config.where is None else {"where": [config.where, *map(repr, config.params)]}),
+        **({} if config.split is None else {"split": [config.split, config.split_by]}),
         "key": config.key if isinstance(config.key, str) else list(config.key),
         "rows": plan.rows,
         "keys": digest(keys),

@@ -85,7 +85,7 @@ class Values:
     def __len__(self) -> int:
         return len(self.kinds)
 
-    def __getitem__(self, rows: slice) -> Values:
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> Values:
         """Return the values of some of the rows."""
         return Values(self.kinds[rows], self.numbers[rows], self.blobs[rows], self.owner, self.form)
 

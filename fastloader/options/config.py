@@ -42,6 +42,11 @@ class Config(Options):
         """The names of the key columns, as a tuple even if there is one."""
         return (self.key,) if isinstance(self.key, str) else self.key
 
+    @property
+    def split_column(self) -> str | None:
+        """The column other than the key that decides about a row's part, if there is one."""
+        return None if self.split_by == self.key else self.split_by
+
     @cached_property
     def inputs(self) -> dict[str, Field]:
         """The fields of x by their names in a batch, each with its column."""
@@ -190,6 +195,8 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
     elif values.get("table", "") is None:
         raise ConfigError("neither a table nor a query: give one of them")
     _check_where(values)
+    if values.get("split_by") is not None and values.get("split") is None:
+        raise ConfigError('split_by is for split=: say which part, such as split=":0.9"')
     if values.get("workers") is None:
         values["workers"] = cores()
     if values.get("fields") is not None:

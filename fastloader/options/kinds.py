@@ -23,6 +23,7 @@ from ..errors import ConfigError
 from ..fields.every import kind_named
 from ..fields.field import Field
 from .labels import TEXT, split_label
+from .split import SPLITS, split_limits
 from .url import parse_url
 
 
@@ -150,10 +151,19 @@ def _parse_params(text: str) -> list[Any]:
     return values
 
 
+def _split(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError(SPLITS)
+    split_limits(value)
+    return value
+
+
 CONDITION = optional(Kind(_condition))
 PARAMS = optional(
     Kind(_params, "list of values", _parse_params, "a list in JSON, such as '[3, \"train\"]'"), ()
 )
+
+SPLIT = optional(Kind(_split))
 
 # ---- shards --------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from ..checks import kinds
 from ..checks.option import Group, options_of
 from ..fields.field import Field
 from ..fields.image import Image
-from .kinds import CONDITION, FIELDS, LABEL, MODULES, PARAMS, SHARD, URL, WEIGHT, Param
+from .kinds import CONDITION, FIELDS, LABEL, MODULES, PARAMS, SHARD, SPLIT, URL, WEIGHT, Param
 from .url import DatabaseUrl
 
 T = TypeVar("T")
@@ -78,6 +78,21 @@ class Options:
         "and None. The database gets them apart from the SQL, so text needs no quotes. The "
         "variable has a list in JSON.",
         see="../guides/choosing-rows.md",
+    )
+    split: str | None = ROWS.option(
+        None,
+        SPLIT,
+        'The part of the rows to load, as `"START:END"` from 0 to 1: `":0.9"` for training and '
+        '`"0.9:"` for testing have no row in common and leave none out. A row is in the same part '
+        "forever, in every database, whatever other rows there are.",
+        see="../guides/choosing-rows.md#split-a-table-split",
+    )
+    split_by: str | None = ROWS.option(
+        None,
+        kinds.optional(kinds.NAME),
+        "The column that decides about the part, such as that of a patient: rows with the same "
+        "value are in the same part. None takes the key.",
+        see="../guides/choosing-rows.md#split-a-table-split",
     )
     key: str | tuple[str, ...] = ROWS.option(
         "id",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import PlanError
 from ..options.config import Config
@@ -145,14 +146,25 @@ class Plan:
 _shuffled = lru_cache(maxsize=8)(Shuffled)
 
 
-def key_ranges(keys: Keys, positions: Positions) -> list[KeyRange]:
+def key_ranges(
+    keys: Keys, positions: Positions, follows: NDArray[np.bool_] | None = None
+) -> list[KeyRange]:
     """Return the key ranges to read for the rows at these positions of the key column.
 
     There is one range for each run of consecutive positions, in the order of the positions.
+
+    Parameters
+    ----------
+    follows
+        For each key, whether no row of the table is between it and the one before; None if there
+        never is.
     """
     if len(positions) == 0:
         return []
-    new = np.flatnonzero(np.diff(positions) != 1) + 1
+    is_new = np.diff(positions) != 1
+    if follows is not None:
+        is_new |= ~follows[positions[1:]]
+    new = np.flatnonzero(is_new) + 1
     first = key_values(keys[positions[np.concatenate(([0], new))]])
     last = key_values(keys[positions[np.concatenate((new - 1, [-1]))]])
     return list(zip(first, last, strict=True))

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import SourceError
+from ..errors import PlanError, SourceError
 from ..fields.columns import Column
 from ..fields.values import Values
 from ..options.config import Config
@@ -81,10 +81,13 @@ class Source(Protocol):
     def keys(self) -> Iterator[Keys]:
         """Yield all keys in the database's order, in parts of one dtype.
 
+        With a ``split_column``, they have a last column with the rows' numbers; see
+        :func:`fastloader.plan.split.with_numbers`.
+
         Raises
         ------
         PlanError
-            If a key is NULL or of a type that cannot be a key.
+            If a key is NULL or of a type that cannot be a key, or if ``split_by`` is NULL.
         """
 
     def label_columns(self, keys: Keys) -> tuple[Column, ...]:
@@ -151,6 +154,14 @@ class Source(Protocol):
         """Close the connection. It may be called twice."""
 
 
+def no_group(name: str, column: str, problem: str, advice: str = "") -> PlanError:
+    """Return the error for a ``split_by`` column with a value that cannot be hashed."""
+    return PlanError(
+        f"{name}: the column {column!r} of split_by= {problem}; integers, text and UUIDs decide "
+        f"about a split. {advice or 'Use another column'}"
+    )
+
+
 def no_table(where: object, table: str | None, there: str) -> SourceError:
     """Return the error for a database that does not have the table."""
     return SourceError(
@@ -173,6 +184,8 @@ def no_column(config: Config, column: str, there: Iterable[str]) -> SourceError:
     """Return the error for a column that the table or query does not have."""
     if column in config.keys:
         hint = "key= names the column of unique keys"
+    elif column == config.split_by:
+        hint = "split_by= names the column that decides about the split"
     elif column in config.image_columns:
         hint = "image= names the column of images"
     elif any(field.of_column == column for field in config.weights.values()):

@@ -7,6 +7,7 @@ import mmap
 import os
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..plan.keys import Keys
 from ..system.descriptors import forget_in_children
@@ -33,8 +34,22 @@ def write_keys(memory: io.FileIO, keys: Keys) -> None:
         data = data[memory.write(data) or 0 :]
 
 
-def map_keys(memory: io.FileIO, dtype: str) -> Keys:
-    """Return the keys in the memory that they were written to, (n,), read-only."""
-    if os.fstat(memory.fileno()).st_size == 0:
+def write_follows(memory: io.FileIO, follows: NDArray[np.bool_]) -> None:
+    """Append which rows follow the one before in the table, after all keys of a split."""
+    write_keys(memory, follows)
+
+
+def map_keys(memory: io.FileIO, dtype: str, rows: int) -> Keys:
+    """Return the keys in the memory that they were written to, (rows,), read-only."""
+    if rows == 0:
         return np.empty(0, dtype)
-    return np.frombuffer(mmap.mmap(memory.fileno(), 0, prot=mmap.PROT_READ), dtype)
+    return np.frombuffer(mmap.mmap(memory.fileno(), 0, prot=mmap.PROT_READ), dtype, rows)
+
+
+def map_follows(memory: io.FileIO, dtype: str, rows: int) -> NDArray[np.bool_] | None:
+    """Return what :func:`write_follows` has written, (rows,), read-only; None if it has not."""
+    begin = rows * np.dtype(dtype).itemsize
+    if os.fstat(memory.fileno()).st_size < begin + rows or rows == 0:
+        return None
+    mapped = mmap.mmap(memory.fileno(), 0, prot=mmap.PROT_READ)
+    return np.frombuffer(mapped, np.bool_, rows, begin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..cache.rows import CachedRows
 from ..options.config import Config
@@ -26,11 +27,21 @@ class Assignment:
         Batch ``j`` belongs to worker ``j % workers``.
     cached
         The rows that need not be fetched, if there is a cache.
+    follows
+        Which rows follow the one before in the table; see :func:`~fastloader.plan.plan.key_ranges`.
     """
 
     def __init__(
-        self, config: Config, keys: Keys, *, worker: int, workers: int, cached: CachedRows | None
+        self,
+        config: Config,
+        keys: Keys,
+        *,
+        worker: int,
+        workers: int,
+        cached: CachedRows | None,
+        follows: NDArray[np.bool_] | None = None,
     ) -> None:
+        self._follows = follows
         self._plan = Plan.of(config, len(keys))
         self._keys = keys
         self._worker, self._workers = worker, workers
@@ -77,7 +88,7 @@ class Assignment:
 
     def ranges(self, positions: Positions) -> list[KeyRange]:
         """Return the key ranges that have to be read for rows."""
-        return key_ranges(self._keys, positions)
+        return key_ranges(self._keys, positions, self._follows)
 
     def ranges_from(self, epoch: int, first_batch: int) -> Iterator[KeyRange]:
         """Yield the key ranges to read in an epoch, from a batch on."""
@@ -88,3 +99,4 @@ class Assignment:
     def close(self) -> None:
         """Let go of the keys, and with them of the plan's memory."""
         self._keys = self._keys[:0].copy()
+        self._follows = None

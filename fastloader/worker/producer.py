@@ -9,6 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..batches.schema import Arrays, Schema
 from ..cache.file import Place
 from ..cache.rows import CachedRows
@@ -46,6 +49,8 @@ class Producer:
         Batches ``j`` with ``j % workers == worker`` are this producer's.
     place
         The place of the cache, if there is one.
+    follows
+        Which rows follow the one before in the table; see :func:`~fastloader.plan.plan.key_ranges`.
 
     Attributes
     ----------
@@ -66,11 +71,12 @@ class Producer:
         worker: int = 0,
         workers: int = 1,
         place: Place | None = None,
+        follows: NDArray[np.bool_] | None = None,
     ) -> None:
         self._builder = BatchBuilder(config, Schema(config, columns, dtype_name(keys.dtype)))
         self._cached = None if place is None else CachedRows(config, place)
         self._assignment = Assignment(
-            config, keys, worker=worker, workers=workers, cached=self._cached
+            config, keys, worker=worker, workers=workers, cached=self._cached, follows=follows
         )
         self.clock = Clock(traced=config.trace is not None)
         self._fetcher = Fetcher(

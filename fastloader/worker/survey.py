@@ -26,11 +26,12 @@ from ..fields.imports import import_all
 from ..options.config import Config
 from ..plan.keys import Keys, dtype_name
 from ..plan.plan import check_keys
+from ..plan.split import chosen, follows, numbers_of, without_numbers
 from ..source.opening import open_source
 from ..source.protocol import Snapshot, Source
 from ..system.limits import explained
 from ..transport.child import run_child
-from ..transport.memory import map_keys, write_keys
+from ..transport.memory import map_keys, write_follows, write_keys
 from ..transport.messages import AWAKE, ERROR, SURVEY, SURVEYED, Failure, Record
 from ..transport.pipes import Channel
 from ..transport.process import START_TIMEOUT_S, Process, end
@@ -94,15 +95,7 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
         warnings.simplefilter("always")
         source = open_source(config, who="survey")
         try:
-            dtype = np.dtype(np.int64)
-            parts = source.keys()
-            for part in parts:
-                write_keys(memory, part)
-                dtype = part.dtype
-            keys = map_keys(memory, dtype_name(dtype))
-            if len(keys) == 0 and config.where is not None:
-                raise PlanError(f"{config.place}: no row meets where={config.where!r}")
-            check_keys(keys, config.place)
+            keys = _keys(config, source, memory)
             columns = tuple(_with_classes(config, source, source.label_columns(keys)))
             state = source.state() if config.cache is not None else ""
             cache = name_of(config, keys, columns, state) if state else ""
@@ -111,7 +104,9 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
             source.close()
             raise
     notes = tuple(str(note.message) for note in caught)
-    found = Survey(len(keys), dtype_name(dtype), columns, snapshot, identity, notes, state, cache)
+    found = Survey(
+        len(keys), dtype_name(keys.dtype), columns, snapshot, identity, notes, state, cache
+    )
     return found, keys, source
 
 
@@ -128,6 +123,48 @@ def _with_classes(config: Config, source: Source, columns: Iterable[Column]) -> 
                 f"Read it with Text or Number, or name the classes with classes="
             )
         yield replace(column, classes=tuple(classes))
+
+
+def _keys(config: Config, source: Source, memory: io.FileIO) -> Keys:
+    """Write the keys of the rows to load, and return them.
+
+    Raises
+    ------
+    PlanError
+        The keys are not unique, or there are none.
+    """
+    if config.split is not None:
+        return _split_keys(config, config.split, source, memory)
+    rows, dtype = 0, np.dtype(np.int64)
+    for part in source.keys():  # noqa: SIM118 # it is no dict
+        write_keys(memory, part)
+        rows, dtype = rows + len(part), part.dtype
+    keys = map_keys(memory, dtype_name(dtype), rows)
+    _check(config, keys)
+    return keys
+
+
+def _split_keys(config: Config, split: str, source: Source, memory: io.FileIO) -> Keys:
+    """Write the keys of a split, and after them which of their rows follow the one before."""
+    parts = [*source.keys()] or [np.empty(0, np.int64)]
+    keys = np.concatenate(parts)
+    if config.split_column is not None:
+        keys, numbers = without_numbers(keys)
+    else:
+        numbers = numbers_of(keys)
+    _check(config, keys)  # all of them, because equal ones may be in different splits
+    positions = chosen(numbers, split)
+    if len(positions) == 0:
+        raise PlanError(f"{config.place}: split={split!r} has none of {len(keys)} rows")
+    write_keys(memory, keys[positions])
+    write_follows(memory, follows(positions))
+    return map_keys(memory, dtype_name(keys.dtype), len(positions))
+
+
+def _check(config: Config, keys: Keys) -> None:
+    if len(keys) == 0 and config.where is not None:
+        raise PlanError(f"{config.place}: no row meets where={config.where!r}")
+    check_keys(keys, config.place)
 
 
 # ---- in a process of its own ---------------------------------------------------------------------

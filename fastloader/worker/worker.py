@@ -13,7 +13,7 @@ from ..options.config import Config
 from ..system.limits import explained
 from ..transport import messages
 from ..transport.child import on_end, run_child
-from ..transport.memory import map_keys
+from ..transport.memory import map_follows, map_keys
 from ..transport.messages import Failure, Record
 from ..transport.pipes import Channel
 from ..transport.ring import Layout, Ring
@@ -67,13 +67,14 @@ class Worker:
         self._channel = channel
         self._producer = Producer(
             config,
-            map_keys(plan, found.key_dtype),
+            map_keys(plan, found.key_dtype, found.rows),
             found.columns,
             snapshot=found.snapshot,
             identity=found.identity,
             worker=spec.worker,
             workers=config.workers,
             place=spec.place,
+            follows=map_follows(plan, found.key_dtype, found.rows),
         )
         schema = Schema(config, found.columns, found.key_dtype)
         layout = Layout.of(config.batch_size, schema.slot_columns)

@@ -17,6 +17,7 @@ from ...errors import FastloaderWarning, SourceError
 from ...fields.columns import Column
 from ...options.config import Config
 from ...plan.keys import Key, Keys, key_values
+from ...plan.split import with_numbers, without_numbers
 from ..protocol import Chunk, Snapshot
 from ._libpq import QueryError, Result
 from .advice import DIFFERENT, RECOVERY_CONFLICT, TOO_MANY, advice
@@ -100,7 +101,8 @@ class PostgresSource:
             widths = table.key_widths(self._query)
         first, last, advised = None, None, False
         seen = blake2b()
-        for keys in self._keys_of(table.keys_sql, 0, widths, first_time=True):
+        for part in self._keys_of(table.keys_sql, 0, widths, first_time=True):
+            keys = part if table.split_type is None else without_numbers(part)[0]
             with self._errors(READ_KEYS):
                 if not advised:
                     for words in slow_reads(table, keys, self._query):
@@ -109,7 +111,7 @@ class PostgresSource:
             seen.update(keys.tobytes())
             first = keys[:1] if first is None else first
             last = keys[-1:]
-            yield keys
+            yield part
         if may_differ and first is not None and last is not None:
             ends = [(key_values(first)[0], key_values(last)[0])]
             again = blake2b()
@@ -136,7 +138,8 @@ class PostgresSource:
         widths
             The size of the longest text in each key column in bytes, or 0 for other types.
         first_time
-            The statement is ``keys_sql``, and the server may scan the table for it.
+            The statement is ``keys_sql``, and the server may scan the table for it. With a
+            split, the keys have a last column of numbers.
         """
         table = self._table()
         with self._errors(READ_KEYS):
@@ -163,6 +166,8 @@ class PostgresSource:
                 if first_time and table.is_loose:
                     table.check_different(keys, last, result)
                 last = keys[-1:]
+                if first_time and table.split_type is not None:
+                    keys = with_numbers(keys, table.numbers(result))
             yield keys
         with self._errors(READ_KEYS):
             self._query("CLOSE fl_keys")

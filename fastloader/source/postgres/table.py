@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import PlanError, SourceError
 from ...fields.blobs import blob_column
@@ -14,19 +14,30 @@ from ...fields.columns import Column
 from ...fields.not_images import POINTERS, kind_of, why_not_an_image
 from ...fields.npy import MOST_HEADER_BYTES
 from ...options.config import Config
-from ...options.kinds import Param
 from ...options.labels import TEXT
 from ...plan.keys import Key, Keys, key_values, same
-from ..protocol import bad_condition, no_column, no_table, unused_param
+from ...plan.split import numbers_of
+from ..protocol import no_column, no_group, no_table
 from ..sql import as_subquery, identifier
 from ._libpq import QueryError, Result
+from .condition import checked
 from .key_types import SETTINGS, cast_of, key_type
 from .label_types import TEXTS, label_cast, label_type
 from .literals import array_literal, literal
-from .types import ARRAY, BYTEA, BYTES, OID, Bound, Query, Type, decoding, first_text, text
-
-BOOL, INT8, INT4, FLOAT8 = 16, 20, 23, 701
-"""The OIDs of the types of parameters."""
+from .types import (
+    ARRAY,
+    BYTEA,
+    BYTES,
+    MOST_KEY_BYTES,
+    OID,
+    Bound,
+    Query,
+    Type,
+    decoding,
+    first_text,
+    keys_of,
+    text,
+)
 
 VIEW = "selected_images"
 """The name of the view in the advice for a query that is to be cached."""
@@ -71,6 +82,8 @@ class PostgresTable:
         The type OID of each image column, by name.
     label_types
         The type of each label column, by name.
+    split_type
+        The type of the column of ``split_by``, or None if that is the key.
     settings
         Statements for the beginning of a transaction that reads keys.
 
@@ -98,14 +111,22 @@ class PostgresTable:
         self.key = _row(self._keys)
         there, self._modifiers = self._columns(query)
         if config.where is not None:
-            self._choose(config.where, query)
-        for name in (*config.keys, *config.image_columns, *(name for name, _ in self._labels)):
+            self._condition, self.params = checked(config, self.table, query)
+            self.rows = self.selected()
+        split = () if config.split_column is None else (config.split_column,)
+        labels = (name for name, _ in self._labels)
+        for name in (*config.keys, *split, *config.image_columns, *labels):
             if name not in there:
                 raise SourceError(f"{self.name}: {no_column(config, name, there)}")
         self.key_types = [self._key_type(name, there[name], query) for name in config.keys]
         pairs = zip(self.key_types, self._keys, strict=True)
         self._keys_out = [kind.output.format(key) for kind, key in pairs]
-        self.settings = SETTINGS if "::text" in str(self._keys_out) else ""
+        self.split_type: Type | None = None
+        self._split_out: list[str] = []
+        for name in split:
+            self.split_type = self._split_type(name, there[name], query)
+            self._split_out = [self.split_type.output.format(f"q.{identifier(name)}")]
+        self.settings = SETTINGS if "::text" in str(self._keys_out + self._split_out) else ""
         self._check_images(there, query)
         self.image_oids = {name: there[name] for name in config.image_columns}
         self.label_types = {
@@ -113,26 +134,6 @@ class PostgresTable:
         }
 
     # ---- where -----------------------------------------------------------------------------------
-
-    def _choose(self, where: str, query: Query) -> None:
-        """Select only rows that meet the condition, once it is certain that it is one condition.
-
-        It is explained without parentheses and in them: what is valid in both forms neither ends
-        the parentheses nor the statement, and is an expression.
-        """
-        params = list(map(_bound, self._config.params))
-        select, inside = f"EXPLAIN SELECT FROM {self.table} WHERE", f"({where}\n)"
-        try:
-            query(f"{select} {where}", params)
-            query(f"{select} {inside}", params)
-        except QueryError as error:
-            raise bad_condition(self.name, where, str(error)) from None
-        if params:
-            with contextlib.suppress(QueryError):
-                query(f"{select} {inside}", params[:-1])
-                raise unused_param(self.name, where, len(params))
-        self._condition, self.params = inside, params or None
-        self.rows = self.selected()
 
     def selected(self, columns: str = "*", *, by_key: bool = False) -> str:
         """Return what to select from for some columns of the rows that meet ``where``.
@@ -200,6 +201,32 @@ class PostgresTable:
                 advice += f": CREATE UNIQUE INDEX ON {self.table} ({', '.join(columns.values())})"
         why = "it cannot be a key"
         raise SourceError(f"{self._unusable(name, oid, why, cast, query)}. {advice}")
+
+    def _split_type(self, column: str, oid: int, query: Query) -> Type:
+        """Return the type of the column of ``split_by``. Raises SourceError if it cannot be."""
+        found = key_type(oid, self._modifiers[column], query)
+        if found is not None and not found.is_loose:
+            return found
+        why = "equal values of that type may differ as text, so they cannot decide about a split"
+        if found is None:
+            why = "it cannot decide about a split"
+        raise self._unusable(column, oid, why, "{}::text", query)
+
+    def numbers(self, result: Result) -> NDArray[np.uint64]:
+        """Return the numbers of rows of :attr:`keys_sql`, for the split. Raises PlanError."""
+        column, kind = self._config.split_column, self.split_type
+        assert column is not None
+        assert kind is not None
+        at = len(self._keys) + self.is_loose
+        sizes = result.blobs(at)[:, 1]
+        if (sizes < 0).any():
+            where = f"{identifier(column)} IS NOT NULL"
+            where = f"{self._condition} AND {where}" if self._condition else where
+            advice = f"Use another column, or where={where!r}" if self.is_named else ""
+            raise no_group(self.name, column, "is NULL in some rows", advice)
+        if kind.wire == TEXT and sizes.max(initial=0) > MOST_KEY_BYTES:
+            raise no_group(self.name, column, f"holds more than {MOST_KEY_BYTES} bytes")
+        return numbers_of(keys_of(result, at, [kind]))
 
     def _unusable(self, column: str, oid: int, why: str, cast: str, query: Query) -> SourceError:
         """Return the error for a column of the wrong type, with the query that casts it."""
@@ -317,14 +344,14 @@ class PostgresTable:
         """The statement for all keys in their order, NULLs last.
 
         If values of the key's type can be equal but differ as text, another column says whether
-        each key equals the one before it.
+        each key equals the one before it. The last one is that of ``split_by``.
         """
         again = ""
         if self.is_loose:
             before = (f"{key} = lag({key}) OVER (ORDER BY {self._order})" for key in self._keys)
             again = f", {' AND '.join(before)}"
-        columns = ", ".join(self._keys_out)
-        return f"SELECT {columns}{again} FROM {self.rows} q ORDER BY {self._order}"
+        columns, numbers = ", ".join(self._keys_out), "".join(f", {out}" for out in self._split_out)
+        return f"SELECT {columns}{again}{numbers} FROM {self.rows} q ORDER BY {self._order}"
 
     @property
     def is_loose(self) -> bool:
@@ -465,23 +492,6 @@ class PostgresTable:
             )
         size = f"octet_length({image})"
         return f"{size}, CASE WHEN {size} <= {limit} THEN {image} END"
-
-
-def _bound(value: Param) -> tuple[int, bytes | None]:
-    """Return the type and the text of a parameter.
-
-    Numbers have the types that they would have in SQL. That of a text depends on where it stands,
-    like that of a constant in quotes.
-    """
-    if value is None:
-        return 0, None
-    if isinstance(value, bytes):
-        return BYTEA, b"\\x" + value.hex().encode()
-    if isinstance(value, (bool, int, float)):
-        small = -(2**31) <= value < 2**31
-        oid = {bool: BOOL, float: FLOAT8}.get(type(value), INT4 if small else INT8)
-        return oid, str(value).encode()
-    return 0, value.encode()
 
 
 def _row(columns: list[str]) -> str:

@@ -17,6 +17,7 @@ from ...fields import values
 from ...fields.values import Values
 from ...options.labels import TEXT
 from ...plan.keys import INTEGER, UUID, Key, Keys
+from ...plan.split import numbers_of
 from ._sqlite import padded
 
 BLOB, HEX = "blob", "\\x"
@@ -141,6 +142,42 @@ def parameter(key: Key, kind: str) -> int | str | bytes:
     if isinstance(key, int) or kind == TEXT:
         return key
     return uuid.UUID(key).bytes if kind == UUID else bytes.fromhex(key.removeprefix(HEX))
+
+
+def group_numbers(column: Values) -> NDArray[np.uint64]:
+    """Return the numbers that decide about each row's split, uint64 (n,).
+
+    Values of several types may be mixed, and the number of one does not depend on others: a blob of
+    16 bytes is always a UUID here.
+
+    Raises
+    ------
+    BadKey
+        If one is NULL, a float or too long.
+    """
+    found = np.empty(len(column), np.uint64)
+    sizes = column.blobs[:, 1]
+    is_uuid = (column.kinds == values.BLOB) & (sizes == UUID_BYTES)
+    for kind, rows in (
+        (INTEGER, column.kinds == values.INTEGER),
+        (TEXT, column.kinds == values.TEXT),
+        (UUID, is_uuid),
+        (BLOB, (column.kinds == values.BLOB) & ~is_uuid),
+    ):
+        if rows.any():
+            some = column if rows.all() else column[np.flatnonzero(rows)]
+            most = (MOST_KEY_BYTES - len(HEX)) // 2 if kind == BLOB else MOST_KEY_BYTES
+            if kind in (TEXT, BLOB) and int(some.blobs[:, 1].max()) > most:
+                raise BadKey(f"holds more than {most} bytes")
+            found[rows] = numbers_of(stored(some, kind))
+    for missing, what in ((values.NULL, "NULL"), (values.REAL, "a number with a fraction")):
+        count = int((column.kinds == missing).sum())
+        if count:
+            raise BadKey(
+                f"is {what} in {count} {'row' if count == 1 else 'rows'}",
+                condition="{} IS NOT NULL" if missing == values.NULL else "",
+            )
+    return found
 
 
 def may_be_equal(keys: Keys) -> bool:

@@ -10,17 +10,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ...errors import FastloaderWarning, PlanError, SourceError
 from ...fields.values import Values
 from ...options.config import Config
 from ...options.labels import TEXT
 from ...plan.keys import INTEGER, UUID, Key, Keys, array_equal, key_values
-from ..protocol import bad_condition, no_column, no_table, unused_param
+from ...plan.split import with_numbers
+from ..protocol import bad_condition, no_column, no_group, no_table, unused_param
 from ..sql import as_subquery, identifier
 from ._sqlite import MISUSE, Database, Reader, SQLiteError
 from .file import words_of
-from .key_types import BLOB, HEX, BadKey, kind_of, may_be_equal, parameter, stored
+from .key_types import BLOB, HEX, BadKey, group_numbers, kind_of, may_be_equal, parameter, stored
 from .types import affinity
 
 VIEW = '"fastloader:query"'
@@ -69,7 +71,7 @@ class SQLiteTable:
         self._from, declared = self._find_rows()
         names = {name.lower(): name for name in declared}
         self._values = [*config.image_columns, *(name for name, _ in self.labels)]
-        wanted = [config.keys[0], *self._values]
+        wanted = [config.keys[0], *filter(None, [config.split_column]), *self._values]
         for column in wanted:
             if column.lower() not in names:
                 raise SourceError(f"{name}: {no_column(config, column, declared)}")
@@ -179,47 +181,67 @@ class SQLiteTable:
             If the keys cannot be keys, or a query returns other rows when it is read again.
         """
         self._warn_without_index()
-        if not self.depends_on_the_plan():
-            return self._all_keys()[0]
-        keys, kind = self._all_keys()
-        if not array_equal(keys, self._keys_again(keys, kind)):
+        keys, kind, numbers = self._all_keys()
+        if self.depends_on_the_plan() and not array_equal(keys, self._keys_again(keys, kind)):
             # The table may have been written to in between. A transaction rules that out.
             self._execute("BEGIN")
             try:
-                keys, kind = self._all_keys()
+                keys, kind, numbers = self._all_keys()
                 if not array_equal(keys, self._keys_again(keys, kind)):
                     raise self._not_repeatable(len(keys))
             finally:
                 self._execute("ROLLBACK")
-        return keys
+        return keys if numbers is None else with_numbers(keys, numbers)
 
-    def _all_keys(self) -> tuple[Keys, str]:
-        """Return all keys, read without the other columns, and their kind."""
-        sql = f"SELECT {self._key} {self._filtered()}"
+    def _all_keys(self) -> tuple[Keys, str, NDArray[np.uint64] | None]:
+        """Return all keys, read without most other columns, and their kind.
+
+        The third value are the rows' numbers, with a ``split_column``.
+        """
+        split = self._config.split_column
+        columns = [self._key, *(() if split is None else (identifier(split),))]
+        sql = f"SELECT {', '.join(columns)} {self._filtered()}"
         declared = self.declared[self._config.keys[0]]
         is_sorted = bool(declared) and affinity(declared) in ("TEXT", "BLOB")
-        column = self._scan(f"{sql} ORDER BY {self._key}" if is_sorted else sql)
+        column, *groups = self._scan(f"{sql} ORDER BY {self._key}" if is_sorted else sql, columns)
         try:
             kind = kind_of(column)
             if kind == INTEGER:
                 # Without ORDER BY, SQLite may scan a narrow index instead of the wide table.
-                return np.sort(column.numbers), kind
+                if not groups:
+                    return np.sort(column.numbers), kind, None
+                order = np.argsort(column.numbers, kind="stable")
+                return column.numbers[order], kind, self._numbers(groups[0])[order]
             if not is_sorted:
-                column = self._scan(f"{sql} ORDER BY {self._key}")
+                column, *groups = self._scan(f"{sql} ORDER BY {self._key}", columns)
                 kind = kind_of(column)
         except BadKey as error:
             raise self._bad_key(error) from None
         keys = stored(column, kind)
         if kind == TEXT and may_be_equal(keys):
             self._check_different()
-        return keys, kind
+        return keys, kind, self._numbers(groups[0]) if groups else None
 
-    def _scan(self, sql: str, parameters: Sequence[Any] = ()) -> Values:
-        """Return the first column of a statement's rows."""
-        columns = 1 + len(parameters[:-2])  # all others have a parameter each
-        with contextlib.closing(Reader(self._database, sql, [None] * columns)) as reader:
+    def _numbers(self, groups: Values) -> NDArray[np.uint64]:
+        """Return the rows' numbers for the split. Raises PlanError."""
+        try:
+            return group_numbers(groups)
+        except BadKey as error:
+            column = self._config.split_column
+            assert column is not None
+            advice = "Use another column"
+            if error.condition and self._config.query is None:
+                both = filter(None, (self._where, error.condition.format(identifier(column))))
+                advice += f", or where={' AND '.join(both)!r}"
+            raise no_group(self.name, column, error.problem, advice) from None
+
+    def _scan(
+        self, sql: str, columns: Sequence[str], parameters: Sequence[Any] = ()
+    ) -> list[Values]:
+        """Return the columns of a statement's rows."""
+        with contextlib.closing(Reader(self._database, sql, [None] * len(columns))) as reader:
             rows = reader.read([tuple(parameters)], most_bytes=sys.maxsize)
-        return rows.columns[0]
+        return rows.columns
 
     def _check_different(self) -> None:
         """Raise PlanError if two keys that differ are equal to SQLite, as 'a' and 'A' may be.
@@ -260,8 +282,9 @@ class SQLiteTable:
         # The plan depends on the columns that are named. CASE keeps them from being read.
         unread = (f"CASE WHEN ? THEN {identifier(column)} END" for column in self._values)
         ends = [parameter(key, kind) for key in key_values(keys[[0, -1]])]
-        sql = self.select([self._key, *unread])
-        return stored(self._scan(sql, [*[0] * len(self._values), *ends]), kind)
+        columns = [self._key, *unread]
+        rows = self._scan(self.select(columns), columns, [*[0] * len(self._values), *ends])
+        return stored(rows[0], kind)
 
     def _not_repeatable(self, rows: int) -> PlanError:
         return PlanError(
