@@ -1,4 +1,4 @@
-"""Build the extensions: the kernel (Cython, csrc/, the codecs), and the calls of libpq and SQLite.
+"""Build the extensions: the kernel (Cython, csrc/, the codecs), and calls of libpq, SQLite and Linux.
 
 Everything else about the package is in pyproject.toml. FASTLOADER_SANITIZE=1 compiles the
 extensions with AddressSanitizer and UndefinedBehaviorSanitizer.
@@ -128,6 +128,14 @@ setup(
             Extension(
                 "fastloader.source.postgres._libpq",
                 ["fastloader/source/postgres/_libpq.pyx"],
+                define_macros=macros,
+                py_limited_api=stable,
+                extra_compile_args=flags,
+                extra_link_args=link_flags,
+            ),
+            Extension(
+                "fastloader.source._files",
+                ["fastloader/source/_files.pyx"],
                 define_macros=macros,
                 py_limited_api=stable,
                 extra_compile_args=flags,

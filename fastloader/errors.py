@@ -180,6 +180,9 @@ CLOSED = "the loader is closed: make a new FastLoader"
 NOT_AN_IMAGE = "not the bytes of an image"
 """In the reasons for rows whose column was filled with something else than images."""
 
+THE_PATH = "; path "
+"""In the reasons for rows whose file was not read, before the file's path."""
+
 KERNEL_STATUS: dict[int, tuple[str, str]] = {
     1: ("partial image", ""),
     2: ("empty image", ""),

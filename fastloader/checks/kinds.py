@@ -90,8 +90,14 @@ def _path(value: Any) -> str:
     return _name(os.fspath(value))
 
 
+def _folder(value: Any) -> str:
+    # Workers and the nodes of a cluster may have another working directory.
+    return os.path.abspath(_path(value))
+
+
 NAME = Kind(_name)
 PATH = Kind(_path, "str or path")
+FOLDER = Kind(_folder, "str or path")
 NAMES = Kind(_names, "str or list of str", split_names)
 
 

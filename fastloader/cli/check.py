@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import NOT_AN_IMAGE
+from ..errors import NOT_AN_IMAGE, THE_PATH
 from ..loader import FastLoader
 from ..observe.stats import Pictures
 from ..options.config import make_config
@@ -117,7 +117,8 @@ class _Found:
     keys: dict[tuple[str, str], list[Key]] = field(default_factory=dict)
 
     def add(self, kind: str, key: Key, reason: str) -> None:
-        """Count a row."""
+        """Count a row. Those of the same reason but another file are counted together."""
+        reason = reason.partition(THE_PATH)[0]
         self.reasons[kind, reason] += 1
         keys = self.keys.setdefault((kind, reason), [])
         if len(keys) < SHOWN_KEYS:

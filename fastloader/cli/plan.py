@@ -21,6 +21,7 @@ from ..fields.values import BLOB, TEXT
 from ..options.config import Config, make_config
 from ..plan.keys import Keys, dtypes_of, key_values
 from ..plan.plan import KeyRange, Plan, key_ranges
+from ..source.files import FileReader
 from ..source.protocol import Source
 from ..transport.memory import create_memory, map_follows
 from ..transport.ring import Layout, automatic_slots
@@ -123,10 +124,12 @@ class Sample:
         ranges: list[KeyRange] = key_ranges(keys, rows)
         sizes, formats, bad, start = list[int](), Counter[str](), 0, time.perf_counter()
         not_images = Counter[str]()
-        for chunk in source.read(ranges, columns):
+        images = {field.in_chunk: field for field in config.images}
+        files = FileReader(config)
+        for chunk in files.chunks(source, source.read(ranges, columns)):
             missing = set[int]()
-            for image in config.image_columns:
-                values = chunk.columns[image]
+            for name, image in images.items():
+                values = chunk.columns[name]
                 for i, kind in enumerate(values.kinds.tolist()):
                     if kind not in (BLOB, TEXT):
                         missing.add(i)
@@ -136,11 +139,13 @@ class Sample:
                     sizes.append(int(values.blobs[i, 1]))
                     formats[(match and match.lastgroup) or "unknown"] += 1
                     is_postgres = config.url.is_postgres
-                    if not match and (
-                        why := why_not_an_image(head, image, is_postgres=is_postgres)
-                    ):
+                    if match or image.folder is not None:
+                        continue
+                    why = why_not_an_image(head, image.of_column, is_postgres=is_postgres)
+                    if why:
                         not_images[why] += 1
             bad += len(missing)
+        files.close()
         return cls(sizes, formats, time.perf_counter() - start, bad, not_images)
 
     def data(self, rows: int) -> dict[str, Any]:

@@ -56,6 +56,18 @@ class Field:
         assert self.column is not None
         return self.column
 
+    @property
+    def folder(self) -> str | None:
+        """The folder of the files whose paths the column holds; None if it holds the values."""
+        folder: str | None = getattr(self, "files", None)
+        return folder
+
+    @property
+    def in_chunk(self) -> str:
+        """The name of the field's values in a chunk: that of the column, or of its files."""
+        # A NUL is in no name of a column.
+        return self.of_column if self.folder is None else f"{self.of_column}\0{self.folder}"
+
     def options(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, which make an equal field."""
         return {

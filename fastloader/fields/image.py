@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from ..checks.option import Group
 from .columns import Column
 from .field import Field
 
+FILES = Group("Files")
 IMAGES = Group("Images")
 LIMITS = Group("Damaged and hostile images")
 
@@ -24,13 +26,17 @@ RANDOM_ANEW = ("flip", "channels", "layout", "dtype", "mean", "std", "scale", "r
 class Image(Field):
     """Encoded images, decoded and resized: an array of `dtype`.
 
-    Its shape is (n, height, width, channels), or (n, channels, height, width) with
+    The column holds the images as blobs, or with `files` the paths of image files. The shape of the
+    array is (n, height, width, channels), or (n, channels, height, width) with
     ``layout="NCHW"``. The kernel decodes JPEG, PNG and WebP, Pillow other formats.
 
     Parameters
     ----------
     column : str or None, default None
         The name of the database column. The default is the field's own name in the batch.
+    files : str, path or None, default None
+        The folder of the images, if the column holds their paths and not the images themselves. The
+        paths are relative to this folder, and nothing outside of it is ever opened.
     size : (int, int), default (224, 224)
         Height and width of the delivered images, in pixels.
     channels : {3, 1}, default 3
@@ -94,7 +100,13 @@ class Image(Field):
         An option cannot have its value.
     """
 
-    # The order of these options decides on the digest that names a cache file.
+    files: str | os.PathLike[str] | None = FILES.option(
+        None,
+        kinds.optional(kinds.FOLDER),
+        "The folder of the images, if the column holds their paths and not the images themselves. "
+        "The paths are relative to this folder, and nothing outside of it is ever opened.",
+        see="../guides/fields.md#image-files",
+    )
 
     # ---- images ----------------------------------------------------------------------------------
     # The digest that names a cache file depends on the order of these options and of the limits.
@@ -234,8 +246,9 @@ class Image(Field):
         return Column(name, self.dtype, shape)
 
     def image_options(self) -> dict[str, Any]:
-        """Return all options of the image by name, without the column."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "column"}
+        """Return all options of the image by name, without those that say where it is."""
+        names = [one.name for one in fields(self) if one.name not in ("column", "files")]
+        return {name: getattr(self, name) for name in names}
 
     def decoder_options(self, *, is_cached: bool) -> dict[str, Any]:
         """Return the options with which the blobs are decoded.

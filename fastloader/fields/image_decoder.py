@@ -54,6 +54,7 @@ class ImageDecoder:
         }
         # With several image columns, a reason has to name the one that it is about.
         self._column, self._context = field.of_column, context
+        self._holds_images = field.folder is None
         self._prefix = f"column {self._column!r}: " if context.names_columns else ""
 
     @property
@@ -138,9 +139,10 @@ class ImageDecoder:
             found = pillow.decode(blob, **self._for_pillow)
         except pillow.UnknownFormat as error:
             is_postgres = self._context.is_postgres
-            return why_not_an_image(blob, self._column, is_postgres=is_postgres) or (
-                self._prefix + kernel_reason(UNKNOWN_FORMAT, f"{message}; {error}")
-            )
+            why = ""
+            if self._holds_images:
+                why = why_not_an_image(blob, self._column, is_postgres=is_postgres)
+            return why or self._prefix + kernel_reason(UNKNOWN_FORMAT, f"{message}; {error}")
         except pillow.CannotDecode as error:
             return self._prefix + str(error)
         failure = self._decoder.resize(

@@ -65,7 +65,7 @@ def why_not_an_image(value: bytes | str, column: str, *, is_postgres: bool) -> s
     kind = kind_of(value)
     if not kind:
         return ""
-    return f"column {column!r} holds {kind}, {NOT_AN_IMAGE}: {_remedy(kind, column, is_postgres)}"
+    return f"column {column!r} holds {kind}, {NOT_AN_IMAGE}: {_remedy(kind, value, column, is_postgres)}"
 
 
 def why_no_blob(values: Values, row: int, column: str, *, limit: int) -> str:
@@ -98,11 +98,31 @@ def why_no_blob(values: Values, row: int, column: str, *, limit: int) -> str:
     return f"column {column!r} is {what}"
 
 
-def _remedy(kind: str, column: str, is_postgres: bool) -> str:
+def _to_read_files(path: bytes | str, column: str) -> str:
+    """Return what reads the files of a column of paths, of which this is one."""
+    if isinstance(path, bytes):
+        path = path.decode("utf-8", "backslashreplace")
+    folder, slash, _ = path.rpartition("/")
+    if not path.startswith("/"):
+        folder = "/the/folder"
+    field = f'fields={{"image": Image("{column}", files="{folder or slash}")}} reads the files'
+    if not path.startswith("/"):
+        return f"{field}, whose paths are relative to that folder"
+    # The paths of other rows may begin with another folder, which only the user knows.
+    start = len(folder) + 2
+    return (
+        f"{field}, whose paths have to be relative to that folder: "
+        f'query="SELECT ..., substr({column}, {start}) AS {column} FROM ..."'
+    )
+
+
+def _remedy(kind: str, value: bytes | str, column: str, is_postgres: bool) -> str:
+    if kind == "a file path":
+        return _to_read_files(value, column)
     if kind in POINTERS:
         return (
-            "fastloader reads images that are in the database, and no files or addresses yet; "
-            "fastloader ingest FOLDER makes a table of a folder of images"
+            "fastloader reads no addresses; download the files, and store their paths or the "
+            "images themselves"
         )
     if is_postgres:
         cast = POSTGRES[kind].format(column)

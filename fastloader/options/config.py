@@ -24,6 +24,9 @@ from .labels import split_label
 from .table import IMAGE_OPTIONS, OPTIONS, Options
 from .url import with_connect_timeout
 
+MOST_PATH_BYTES = 4095
+"""The longest path that Linux takes, in bytes: PATH_MAX without the NUL."""
+
 Part = Literal["x", "y", "w"]
 """A part of a batch: inputs, labels, or sample weights."""
 
@@ -88,7 +91,23 @@ class Config(Options):
     @cached_property
     def image_columns(self) -> tuple[str, ...]:
         """The database columns of images, each once."""
-        return tuple(dict.fromkeys(field.of_column for field in self.images))
+        return tuple(dict.fromkeys(one.of_column for one in self.images if one.folder is None))
+
+    @cached_property
+    def path_columns(self) -> tuple[str, ...]:
+        """The database columns of the paths of files, each once."""
+        paths = (field.of_column for field in self.all_fields if field.folder is not None)
+        return tuple(dict.fromkeys(paths))
+
+    @cached_property
+    def blob_limits(self) -> dict[str, int]:
+        """The database columns that are read as they are up to a size: images, then paths.
+
+        Paths may be read as values already.
+        """
+        images = dict.fromkeys(self.image_columns, self.max_blob_bytes)
+        paths = {name: MOST_PATH_BYTES for name in self.path_columns if name not in images}
+        return images | {n: most for n, most in paths.items() if n not in self.value_columns}
 
     @cached_property
     def value_columns(self) -> dict[str, str | None]:
@@ -205,6 +224,7 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
     _check_columns(config)
     _check_image_columns(config)
     _check_cache(config)
+    _check_folders(config)
     if config.url.is_postgres:
         url = with_connect_timeout(config.url, config.stall_timeout_s, environ)
         config = replace(config, url=url)
@@ -262,8 +282,21 @@ def _check_image_columns(config: Config) -> None:
                 )
 
 
+def _check_folders(config: Config) -> None:
+    """Check that the folders of files are there."""
+    for field in config.all_fields:
+        if field.folder is not None and not os.path.isdir(field.folder):
+            raise ConfigError(f"{field!r}: no such folder: {field.folder}")
+
+
 def _check_cache(config: Config) -> None:
     """Check that what a cache keeps stays true."""
+    if config.cache is not None and config.path_columns:
+        raise ConfigError(
+            "cache and files exclude each other: a cache cannot tell whether a file has changed. "
+            "The system's page cache keeps the files in memory; leave out cache, or store the "
+            "images in the database"
+        )
     if config.cache is not None and config.consistency == "latest":
         raise ConfigError(
             'cache and consistency="latest" exclude each other: a cache keeps the table as it was '

@@ -147,6 +147,12 @@ class Source(Protocol):
         database has no snapshots to share.
         """
 
+    def own_files(self) -> list[tuple[int, int]]:
+        """Return device and inode of each file that nothing but the source may open now.
+
+        The answer holds until the source is used again.
+        """
+
     def interrupt(self) -> None:
         """Make whatever is under way end soon with SourceError. Any thread may call it."""
 
@@ -186,8 +192,10 @@ def no_column(config: Config, column: str, there: Iterable[str]) -> SourceError:
         hint = "key= names the column of unique keys"
     elif column == config.split_by:
         hint = "split_by= names the column that decides about the split"
-    elif column in config.image_columns:
+    elif column in config.blob_limits:
         hint = "image= names the column of images"
+        if column in config.path_columns:
+            hint = 'Image("column", files=...) names the column of paths'
     elif any(field.of_column == column for field in config.weights.values()):
         hint = "sample_weight= names the column of weights"
     else:

@@ -87,7 +87,7 @@ class BatchBuilder:
             if isinstance(value, ValueField)
         ]
         self._decoders = [
-            (entry, image.of_column, ImageDecoder(image, context)) for entry, image in schema.images
+            (entry, image.in_chunk, ImageDecoder(image, context)) for entry, image in schema.images
         ]
         self._keys = [entry.in_slot for entry in schema.entries if entry.field is None]
         self._is_random = any(image.is_random for _, image in schema.images)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from ..fields.columns import Column
 from ..observe.clock import Clock
 from ..options.config import Config
+from ..source.files import FileReader
 from ..source.opening import open_source
 from ..source.protocol import Chunk, Snapshot, Source
 from .assignment import Assignment
@@ -61,7 +62,9 @@ class Fetcher:
         self._assignment = assignment
         self._columns = columns
         self._open = partial(open_source, config, snapshot, who=who, identity=identity)
+        self._open_files = partial(FileReader, config)
         self._source: Source | None = None
+        self._files: FileReader | None = None
         self._chunks: Iterator[Fetched] | None = None
         self.clock = Clock(traced=config.trace is not None)
 
@@ -69,9 +72,11 @@ class Fetcher:
         """Return the first chunk of another run; see :meth:`Assignment.batches`."""
         if self._source is None:
             self._source = self._open()
+        if self._files is None:
+            self._files = self._open_files()
         if self._chunks is not None:
             self._chunks.close()  # type: ignore[attr-defined]  # a generator
-        self._chunks = self._read(self._source, epoch, first_batch, last_epoch)
+        self._chunks = self._read(self._source, self._files, epoch, first_batch, last_epoch)
         return self.fetch()
 
     def fetch(self) -> Fetched:
@@ -84,12 +89,17 @@ class Fetcher:
             self.clock.enter(None)
 
     def _read(
-        self, source: Source, epoch: int, first_batch: int, last_epoch: int | None
+        self,
+        source: Source,
+        files: FileReader,
+        epoch: int,
+        first_batch: int,
+        last_epoch: int | None,
     ) -> Iterator[Fetched]:
         while last_epoch is None or epoch <= last_epoch:
             rest: Fetched | None = Fetched(epoch, None)
             ranges = self._assignment.ranges_from(epoch, first_batch)
-            for chunk in source.read(ranges, self._columns):
+            for chunk in files.chunks(source, source.read(ranges, self._columns)):
                 yield Fetched(epoch, chunk)
                 rest = None
             if rest is not None:  # or a table without any of its rows would never be done
@@ -108,6 +118,8 @@ class Fetcher:
             source.interrupt()
 
     def close(self) -> None:
-        """Close the source. May be called twice."""
+        """Close the source and the folders of files. May be called twice."""
+        if self._files is not None:
+            self._files.close()
         if self._source is not None:
             self._source.close()

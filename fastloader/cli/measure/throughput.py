@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from ...loader import FastLoader
 from ...observe.stats import Stages
 from ...options.config import Config
+from ...source.files import Folder, read_file
 from ...source.sql import as_subquery, identifier
+from ...source.sqlite.file import inodes_of, path_of
 from ..command import MACHINE, CommandError
 
 WARM_UP_S = 0.5
@@ -117,7 +119,7 @@ def _epochs(loader: FastLoader) -> Iterator[int]:
 
 def _plain_epochs(config: Config) -> Iterator[int]:
     while True:
-        with contextlib.closing(_rows(config)) as rows:
+        with contextlib.closing(_with_files(config, _rows(config))) as rows:
             while batch := list(itertools.islice(rows, config.batch_size)):
                 if config.images:
                     np.stack([_decoded(config, blob) for blob, *_ in batch])
@@ -127,9 +129,23 @@ def _plain_epochs(config: Config) -> Iterator[int]:
                 yield len(batch)
 
 
+def _with_files(
+    config: Config, rows: Generator[tuple[Any, ...], None, None]
+) -> Generator[tuple[Any, ...], None, None]:
+    """Yield rows with the contents of the files of the first image, if it is in files."""
+    if not config.images or config.images[0].folder is None:
+        yield from rows
+        return
+    with contextlib.closing(Folder(config.images[0].folder)) as folder, contextlib.closing(rows):
+        for path, *others in rows:
+            own = [] if config.url.is_postgres else inodes_of(path_of(config), "")
+            yield read_file(folder, path, own, limit=config.max_blob_bytes), *others
+
+
 def _rows(config: Config) -> Generator[tuple[Any, ...], None, None]:
     """Yield rows sorted by the key, an image first, through the database's ordinary cursor."""
-    names = [*config.image_columns[:1], *config.value_columns]
+    images = [field.of_column for field in config.images[:1]]
+    names = [*images, *(name for name in config.value_columns if name not in images)]
     columns = ", ".join(map(identifier, names))
     parts = (config.table or "").split(".") if config.url.is_postgres else [config.table or ""]
     table = identifier(*parts) if config.query is None else as_subquery(config.query)

@@ -60,18 +60,18 @@ def chunk_of(
     at = 1 + len(table.key_types)
     found = {}
     bad: dict[int, str] = {}
-    for i, name in enumerate(config.image_columns):
-        found[name] = _images(result, at + 2 * i, limit=config.max_blob_bytes)
+    for i, (name, limit) in enumerate(config.blob_limits.items()):
+        found[name] = _images(result, at + 2 * i, limit=limit)
         if table.image_oids[name] == OID:
             for row in np.flatnonzero(found[name].kinds == NULL).tolist():
                 bad.setdefault(row, f"column {name!r} is {MISSING_OBJECT}")
-    first = at + 2 * len(config.image_columns)
+    first = at + 2 * len(config.blob_limits)
     labels, missing = values_of(result, first, columns, table.label_types)
     return Chunk(keys, ranges, found | labels, bad | missing)
 
 
 def _images(result: Result, at: int, *, limit: int) -> Values:
-    """Return the blobs of an image column.
+    """Return the blobs of an image column, or paths, of which it does not matter if they are text.
 
     The result's column ``at`` has their sizes, and the next one the blobs.
     """

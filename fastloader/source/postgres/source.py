@@ -367,6 +367,10 @@ class PostgresSource:
                 raise
             raise SourceError(f"{problem}: {error}") from None
 
+    def own_files(self) -> list[tuple[int, int]]:
+        """Return none, because the server has the files."""
+        return []
+
     def interrupt(self) -> None:
         """End whatever is under way, from any thread, and make no new attempts."""
         self._interrupted.set()

@@ -79,7 +79,7 @@ class PostgresTable:
     key_names, key_types
         The names of the key columns, and their types.
     image_oids
-        The type OID of each image column, by name.
+        The type OID of each column of images or paths, by name.
     label_types
         The type of each label column, by name.
     split_type
@@ -115,7 +115,7 @@ class PostgresTable:
             self.rows = self.selected()
         split = () if config.split_column is None else (config.split_column,)
         labels = (name for name, _ in self._labels)
-        for name in (*config.keys, *split, *config.image_columns, *labels):
+        for name in (*config.keys, *split, *config.blob_limits, *labels):
             if name not in there:
                 raise SourceError(f"{self.name}: {no_column(config, name, there)}")
         self.key_types = [self._key_type(name, there[name], query) for name in config.keys]
@@ -128,7 +128,8 @@ class PostgresTable:
             self._split_out = [self.split_type.output.format(f"q.{identifier(name)}")]
         self.settings = SETTINGS if "::text" in str(self._keys_out + self._split_out) else ""
         self._check_images(there, query)
-        self.image_oids = {name: there[name] for name in config.image_columns}
+        self._check_paths(there, query)
+        self.image_oids = {name: there[name] for name in config.blob_limits}
         self.label_types = {
             name: self._label_type(name, dtype, there[name], query) for name, dtype in self._labels
         }
@@ -174,6 +175,14 @@ class PostgresTable:
                         raise SourceError(f"{self.name}: {words}")
                     cast = decoding(start)
                 raise self._unusable(image, oid, why, cast, query)
+
+    def _check_paths(self, there: dict[str, int], query: Query) -> None:
+        """Raise SourceError if a column of paths has a type that cannot be used."""
+        for path in self._config.path_columns:
+            found = label_type(there[path], query)
+            if found is None or found.wire not in (TEXT, BYTES):
+                why = "paths must be text, or bytea"
+                raise self._unusable(path, there[path], why, "{}::text", query)
 
     def _label_type(self, name: str, dtype: str | None, oid: int, query: Query) -> Type:
         """Return the type of a label column. Raises SourceError if it cannot be used."""
@@ -233,7 +242,7 @@ class PostgresTable:
         found = query(f"SELECT format_type({oid}, NULL)")[0].value(0, 0) or b"?"
         kind = found.decode("utf-8", "replace")
         cast = cast or label_cast(kind, self._modifiers[column])
-        names = [*self.key_names, *self._config.image_columns, *(name for name, _ in self._labels)]
+        names = [*self.key_names, *self._config.blob_limits, *(name for name, _ in self._labels)]
         columns = {name: identifier(name) for name in names}
         columns[column] = f"{cast.format(identifier(column))} AS {identifier(column)}"
         select = f"SELECT {', '.join(columns.values())} FROM {self.table}"
@@ -430,7 +439,7 @@ class PostgresTable:
     @property
     def plain_sql(self) -> str:
         """The statement for all columns of all rows, which is only ever explained."""
-        names = (*self._config.image_columns, *(name for name, _ in self._labels))
+        names = (*self._config.blob_limits, *(name for name, _ in self._labels))
         columns = ", ".join([*self._keys, *(f"q.{identifier(name)}" for name in names)])
         return f"SELECT {columns} FROM {self.rows} q"
 
@@ -460,13 +469,15 @@ class PostgresTable:
                 limit.append(f"{name}{i or ''}")
         names = [name for pair in zip(*limits, strict=True) for name in pair]
         low, high = (_row([f"fl.{name}" for name in limit]) for limit in limits)
-        images = [self._size_and_image(name) for name in self._config.image_columns]
+        images = [
+            self._size_and_image(name, limit) for name, limit in self._config.blob_limits.items()
+        ]
         labels = [
             self.label_types[name].output.format(f"q.{identifier(name)}")
             for name, _ in self._labels
         ]
         if bare:
-            images = [f"q.{identifier(name)} IS NULL" for name in self._config.image_columns]
+            images = [f"q.{identifier(name)} IS NULL" for name in self._config.blob_limits]
             labels = [f"{label} IS NULL" for label in labels]
         columns = ", ".join([*self._keys_out, *images, *labels])
         rest = "" if done is None else f"AND (fl.n > 1 OR {self.key} > {self._constant(done)}) "
@@ -478,14 +489,16 @@ class PostgresTable:
             f"ORDER BY {self._order}) t"
         )
 
-    def _size_and_image(self, name: str) -> str:
-        """Return the expressions for the size of an image and for the image.
+    def _size_and_image(self, name: str, limit: int) -> str:
+        """Return the expressions for the size of an image or path, and for the image or path.
 
         The image is NULL if it is too large, which the server knows without reading it. The size of
         a large object is always NULL, because the server would have to read the object for it.
         """
-        image, limit = f"q.{identifier(name)}", self._config.max_blob_bytes
-        if self.image_oids[name] == OID:
+        image = f"q.{identifier(name)}"
+        if name in self._config.path_columns and self.image_oids[name] != BYTEA:
+            image += "::text"
+        elif self.image_oids[name] == OID:
             return (
                 f"NULL::int4, CASE WHEN EXISTS (SELECT FROM pg_largeobject_metadata m WHERE "
                 f"m.oid = {image}) THEN lo_get({image}, 0, {limit + 1}) END"

@@ -88,6 +88,25 @@ def check_identity(path: str, identity: str, expected: str) -> None:
         )
 
 
+def inodes_of(path: str, identity: str) -> list[tuple[int, int]]:
+    """Return device and inode of each file that only SQLite may open, under whatever name.
+
+    Parameters
+    ----------
+    path
+        The path of the database.
+    identity
+        The identity of the file that is open, which another file may have replaced at the path.
+    """
+    device, _, inode = identity.rpartition(" ")[2].partition(":")
+    found = [(int(device), int(inode))] if inode else []
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        with contextlib.suppress(OSError):
+            its = os.stat(path + suffix)
+            found.append((its.st_dev, its.st_ino))
+    return found
+
+
 def hold(path: str) -> io.FileIO:
     """Return a descriptor that keeps the file's inode from being used for another file.
 

@@ -18,7 +18,15 @@ from ...options.config import Config
 from ...plan.keys import INTEGER, Key, Keys
 from ..protocol import Chunk, Snapshot
 from ._sqlite import Database, Reader, Rows, SQLiteError, version
-from .file import check_identity, connect, file_state, path_of, settled_state, words_of
+from .file import (
+    check_identity,
+    connect,
+    file_state,
+    inodes_of,
+    path_of,
+    settled_state,
+    words_of,
+)
 from .key_types import parameter, stored
 from .table import SQLiteTable
 from .types import label_column
@@ -188,7 +196,7 @@ class SQLiteSource:
 
     def _chunk(self, rows: Rows, kind: str) -> Chunk:
         """Return the chunk of these rows."""
-        names = [*self._config.image_columns, *(name for name, _ in self._table.labels)]
+        names = [*self._config.blob_limits, *(name for name, _ in self._table.labels)]
         key, *values = rows.columns
         try:
             keys = stored(key, kind)
@@ -215,6 +223,10 @@ class SQLiteSource:
         A row that is deleted meanwhile is reported as gone.
         """
         return None
+
+    def own_files(self) -> list[tuple[int, int]]:
+        """Return the files of the database; see :func:`~.file.inodes_of`."""
+        return inodes_of(self._path, self._identity)
 
     def interrupt(self) -> None:
         """End the statement that is under way, from any thread."""

@@ -70,7 +70,7 @@ class SQLiteTable:
         self._is_blob: bool | None = None  # whether keys that are not integers are blobs
         self._from, declared = self._find_rows()
         names = {name.lower(): name for name in declared}
-        self._values = [*config.image_columns, *(name for name, _ in self.labels)]
+        self._values = [*config.blob_limits, *(name for name, _ in self.labels)]
         wanted = [config.keys[0], *filter(None, [config.split_column]), *self._values]
         for column in wanted:
             if column.lower() not in names:
@@ -349,18 +349,17 @@ class SQLiteTable:
     # ---- rows ------------------------------------------------------------------------------------
 
     def reader(self) -> Reader:
-        """Return the reader for keys, images and labels of the rows of key ranges.
+        """Return the reader for keys, images or their paths, and labels of the rows of key ranges.
 
         Its ranges are first and last key. For the rest of a range, the last key that was read comes
         in place of the first. An image is left in the database if it is larger than its limit.
         SQLite knows the size without reading the blob.
         """
-        limits = [None] + [self._config.max_blob_bytes] * len(self._config.image_columns)
-        limits += [None] * len(self.labels)
+        limits = [None, *self._config.blob_limits.values(), *[None] * len(self.labels)]
         return Reader(self._database, self._rows_sql(), limits, self._rows_sql(rest=True))
 
     def _rows_sql(self, *, rest: bool = False) -> str:
-        images = [identifier(name) for name in self._config.image_columns]
+        images = [identifier(name) for name in self._config.blob_limits]
         blobs = [f"CASE WHEN length({image}) <= ? THEN {image} END" for image in images]
         sizes = [f"length({image})" for image in images]
         labels = (identifier(name) for name, _ in self.labels)
@@ -368,7 +367,7 @@ class SQLiteTable:
 
     def explain(self, ends: tuple[Key, Key]) -> str:
         """Return SQLite's plan for reading a key range, in lines."""
-        limits = [0] * len(self._config.image_columns)
+        limits = [0] * len(self._config.blob_limits)
         kind = self.kind_of_key(ends[0])
         sql = f"EXPLAIN QUERY PLAN {self._rows_sql()}"
         found = self._execute(sql, (*limits, *(parameter(key, kind) for key in ends)))
