@@ -1,4 +1,4 @@
-"""Build the extensions: the kernel (Cython, csrc/, the codecs), and calls of libpq, SQLite and Linux.
+"""Build the extensions: the kernel (Cython, csrc/, codecs), and calls of libpq, SQLite and Linux.
 
 Everything else about the package is in pyproject.toml. FASTLOADER_SANITIZE=1 compiles the
 extensions with AddressSanitizer and UndefinedBehaviorSanitizer.

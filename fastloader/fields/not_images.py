@@ -65,7 +65,8 @@ def why_not_an_image(value: bytes | str, column: str, *, is_postgres: bool) -> s
     kind = kind_of(value)
     if not kind:
         return ""
-    return f"column {column!r} holds {kind}, {NOT_AN_IMAGE}: {_remedy(kind, value, column, is_postgres)}"
+    remedy = _remedy(kind, value, column, is_postgres)
+    return f"column {column!r} holds {kind}, {NOT_AN_IMAGE}: {remedy}"
 
 
 def why_no_blob(values: Values, row: int, column: str, *, limit: int) -> str:

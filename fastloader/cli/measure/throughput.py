@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from ...loader import FastLoader
 from ...observe.stats import Stages
 from ...options.config import Config
-from ...source.files import Folder, read_file
+from ...source._files import Folder
+from ...source.files import read_file
 from ...source.sql import as_subquery, identifier
 from ...source.sqlite.file import inodes_of, path_of
 from ..command import MACHINE, CommandError
