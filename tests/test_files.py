@@ -554,12 +554,14 @@ def test_nobody_commits_in_the_middle_of_a_transaction_of_this_process(
 def test_a_database_that_was_replaced_is_still_a_file_of_the_source(tmp_path: Path) -> None:
     path = str(tmp_path / "t.db")
     Path(path).touch()
+    held = os.open(path, os.O_RDONLY)  # as by a connection; or another file could get the inode
     identity, old = identity_of(path), os.stat(path)
     (tmp_path / "new").touch()
     os.replace(tmp_path / "new", path)
     (tmp_path / "t.db-shm").touch()
     found = [os.stat(path), old, os.stat(path + "-shm")]
     assert set(inodes_of(path, identity)) == {(its.st_dev, its.st_ino) for its in found}
+    os.close(held)
 
 
 # ---- options and errors --------------------------------------------------------------------------

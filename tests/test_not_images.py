@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fastloader import FastLoader, RowError, SourceError, cli
+from fastloader import FastLoader, Image, RowError, SourceError, cli
 from fastloader.fields.not_images import kind_of
 
 from .conftest import Either
@@ -118,3 +119,43 @@ def test_postgres_refuses_a_column_of_paths_with_words_of_ours(
     url = database.table([(1, KINDS[name][0], 0)], columns=columns)
     with pytest.raises(SourceError, match=f"'image_data' holds {KINDS[name][1]}, not the bytes"):
         FastLoader(url, workers=0)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("name", ["relative", "absolute"])
+@pytest.mark.parametrize("as_text", [True, False])
+def test_the_fields_in_the_message_read_the_files(
+    either: Either, tmp_path: Path, name: str, as_text: bool, workers: int
+) -> None:
+    folder = tmp_path / "the photos"
+    folder.mkdir()
+    paths = [f"{i}.jpg" for i in range(4)]
+    for path in paths:
+        (folder / path).write_bytes(IMAGE)
+    if name == "absolute":
+        paths = [str(folder / path) for path in paths]
+    rows = [(i, path if as_text else path.encode(), i) for i, path in enumerate(paths)]
+    kind = "TEXT" if as_text else "BYTEA"
+    url = either.table(rows, columns=f"id INTEGER PRIMARY KEY, image_data {kind}, label INTEGER")
+    with pytest.raises((RowError, SourceError)) as caught, FastLoader(url, workers=0) as loader:
+        list(loader)
+    words = str(caught.value)
+    assert "holds a file path, not the bytes of an image: fields=" in words
+    said = re.search(r"fields=(\{.*?\}) reads the files", words)
+    assert said
+    query = re.search(r'query="SELECT \.\.\., (.*) FROM \.\.\."', words)
+    assert bool(query) == (name == "absolute")
+    options: dict[str, Any] = {"fields": eval(said[1].replace("/the/folder", str(folder)))}
+    if query:
+        options["query"] = f"SELECT id, {query[1]} FROM images"
+    with FastLoader(url, **options, workers=workers) as loader:
+        assert sum(len(x["image"]) for x in loader) == 4
+
+
+def test_a_file_that_holds_a_path_is_not_called_a_column_of_paths(tmp_path: Path) -> None:
+    (tmp_path / "1.jpg").write_text("https://example.org/1.jpg")
+    url = table(tmp_path / "t.db", [(1, "1.jpg", 0)])
+    fields = {"image": Image("image_data", files=tmp_path)}
+    with FastLoader(url, fields=fields, workers=0) as loader, pytest.raises(RowError) as caught:
+        list(loader)
+    assert caught.value.reason.startswith("unknown image format (")

@@ -22,6 +22,7 @@ from fastloader import (
     FastLoader,
     FastloaderWarning,
     Field,
+    Image,
     Json,
     PlanError,
     RowError,
@@ -108,6 +109,26 @@ def test_values_of_any_size_are_lists_text_and_bytes(either: Either) -> None:
         assert row["scan"] == its.tobytes()
         assert row["meta"] == row["text"] == f'{{"a": {key}}}'
         assert row["breed"] == (key - 1) % 3
+
+
+def test_tasks_read_files_and_name_a_folder_that_their_node_lacks(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(20):
+        (folder / f"{i}.jpg").write_bytes(jpeg(seed=i))
+    columns = "id INTEGER PRIMARY KEY, path TEXT, label INTEGER"
+    rows = [(i, f"{i}.jpg", i) for i in range(20)]
+    url = table(tmp_path / "t.db", rows, columns=columns)
+    fields = {"image_data": Image("path", files=folder, size=(16, 24))}
+    options: dict[str, Any] = {"fields": fields, "label": "label", "with_keys": True}
+    dataset = read(url, **options)
+    check_equal(rows_of(dataset), loaded(url, **options))
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(ray.exceptions.RayTaskError) as caught:
+        rows_of(dataset)
+    assert f"files='{folder}': cannot open this folder on {os.uname().nodename}" in str(
+        caught.value
+    )
 
 
 @pytest.mark.parametrize("blocks", [1, 7, 1000])
