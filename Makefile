@@ -115,7 +115,7 @@ lint: $(VENV)/test.done
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest --ignore-missing-stub --mypy-config-file pyproject.toml \
 		--allowlist tools/stubtest-allowlist fastloader.fields._kernel fastloader.source.postgres._libpq \
-		fastloader.source.sqlite._sqlite
+		fastloader.source.sqlite._sqlite fastloader.source._files
 
 # A build of its own, so that the other one stays as fast as it is. What a sanitizer reports goes to
 # descriptor 2, which pytest would otherwise keep to itself when the process aborts.
@@ -128,7 +128,7 @@ SANITIZED = $(ASAN) PYTHONPATH=build/sanitize/lib FASTLOADER_EXPECT_SANITIZED=1 
 	$(BIN)/pytest $(EACH_CORE) --import-mode=append --capture=sys
 HOSTILE_TESTS := tests/test_source.py tests/test_postgres.py tests/test_pg_images.py \
 	tests/test_pg_hostile.py tests/test_pg_consistency.py tests/test_pg_faults.py \
-	tests/test_sqlite.py tests/test_sqlite_keys.py tests/test_sqlite_reader.py
+	tests/test_sqlite.py tests/test_sqlite_keys.py tests/test_sqlite_reader.py tests/test_files.py
 
 # The kernel with libjpeg-turbo 3.x in place of the system's 2.1: the same tests, the same pixels.
 KERNEL_TESTS := tests/test_kernel.py tests/test_geometry.py tests/test_pixel_types.py \

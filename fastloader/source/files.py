@@ -88,10 +88,9 @@ class FileReader:
             if not self._columns:
                 yield chunk
                 continue
-            own = source.own_files()
             start = 0
             while start < len(chunk.keys):
-                part = self._read(chunk, start, own)
+                part = self._read(chunk, start, source.own_files())
                 start += len(part.keys)
                 yield part
 

@@ -148,10 +148,7 @@ class Source(Protocol):
         """
 
     def own_files(self) -> list[tuple[int, int]]:
-        """Return device and inode of each file that nothing but the source may open now.
-
-        The answer holds until the source is used again.
-        """
+        """Return device and inode of each file that nothing but the source may open now."""
 
     def interrupt(self) -> None:
         """Make whatever is under way end soon with SourceError. Any thread may call it."""
