@@ -275,10 +275,12 @@ def test_without_openat2_the_same_paths_are_refused(photos: Path, walks: bool) -
     assert status_of(Folder(str(photos), walks=True), b"inside.jpg") == STATUS["link"]
 
 
-def status_of(folder: Folder, *paths: Any, own: Any = (), limit: int = LIMIT) -> int:
+def status_of(
+    folder: Folder, *paths: Any, own: Any = (), limit: int = LIMIT, slow_s: float = 1.0
+) -> int:
     """Return the status of the last path, without a database."""
     rows, ((statuses, _),), _ = read_files(
-        [folder], [Values.of(paths)], 0, own, limit=limit, most_bytes=LIMIT
+        [folder], [Values.of(paths)], 0, own, limit=limit, most_bytes=LIMIT, slow_s=slow_s
     )
     assert rows == len(paths)
     return int(statuses[-1])
@@ -321,7 +323,8 @@ def test_a_fifo_is_never_opened(photos: Path, walks: bool) -> None:
     writer = threading.Thread(target=lambda: os.close(os.open(fifo, os.O_WRONLY)), daemon=True)
     writer.start()
     for _ in range(1000):
-        assert status_of(Folder(str(photos), walks=walks), b"fifo.jpg") == STATUS["fifo"]
+        folder = Folder(str(photos), walks=walks)
+        assert status_of(folder, b"fifo.jpg", b"fifo.jpg", slow_s=-1) == STATUS["fifo"]
     assert writer.is_alive()
     os.close(os.open(fifo, os.O_RDONLY))
     writer.join(60)
@@ -460,6 +463,7 @@ def test_no_descriptor_is_left(tmp_path: Path, photos: Path) -> None:
         reasons(url, field(photos))
         for path, _ in HOSTILE.values():
             status_of(Folder(str(photos), walks=True), path)
+            status_of(Folder(str(photos)), b"cats/0.jpg", path, slow_s=-1)
     assert open_files() == before
 
 

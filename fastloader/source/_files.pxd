@@ -46,12 +46,19 @@ cdef extern from *:
         return open(name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     }
 
+    /* Have the system begin to read an open file. */
+    static void fl_will_need(int fd, Py_ssize_t size)
+    {
+        (void)posix_fadvise(fd, 0, size, POSIX_FADV_WILLNEED);
+    }
+
     static uint64_t fl_dev(const struct stat *its) { return (uint64_t)its->st_dev; }
     static uint64_t fl_ino(const struct stat *its) { return (uint64_t)its->st_ino; }
     """
     int fl_open_beneath(int folder, const char *path) noexcept nogil
     int fl_open_component(int folder, const char *name) noexcept nogil
     int fl_reopen(int fd) noexcept nogil
+    void fl_will_need(int fd, Py_ssize_t size) noexcept nogil
 
     struct stat:
         Py_ssize_t st_size

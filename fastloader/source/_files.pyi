@@ -52,6 +52,7 @@ def read_files(
     *,
     limit: int,
     most_bytes: int,
+    slow_s: float = 3e-5,
 ) -> tuple[int, list[tuple[NDArray[np.int32], NDArray[np.intp]]], object]:
     """Read the files that rows name, without the GIL.
 
@@ -72,6 +73,9 @@ def read_files(
     most_bytes
         The read ends after the row with which the files have this size, or when it has taken
         0.1 s.
+    slow_s
+        If the files of a row take longer than this and the copying of their bytes, they came from a
+        disk. Then the system is told of the next 16 rows, so that it reads several at a time.
 
     Returns
     -------

@@ -33,6 +33,7 @@ from ._files cimport (
     fl_open_beneath,
     fl_open_component,
     fl_reopen,
+    fl_will_need,
     fstat,
     read,
     stat,
@@ -49,6 +50,8 @@ cdef enum:
     TOO_LARGE_KIND = 5
     PATH_BYTES = 4096  # PATH_MAX, which counts the NUL
     TRIES = 100  # where a rename elsewhere disturbs the kernel while it follows ".."
+    AHEAD_ROWS = 16
+    AHEAD_BYTES = 1 << 20  # of each file
 
 assert (_values.NULL, _values.TOO_LARGE) == (NULL_KIND, TOO_LARGE_KIND)
 assert (_values.TEXT, _values.BLOB) == (TEXT_KIND, BLOB_KIND)
@@ -80,6 +83,8 @@ STATUS = {
 
 # A slow disk hands over what it has after this time.
 cdef double SLICE_S = 0.1
+# Less than this comes from a disk; files in memory are copied faster.
+cdef double COPIED_BYTES_PER_S = 1e9
 
 
 cdef class Folder:
@@ -270,13 +275,12 @@ cdef struct Limits:
     Py_ssize_t most  # bytes of a file
 
 
-cdef int _file(
-    Contents contents, const Column *column, Py_ssize_t row, const Limits *limits,
-    Py_ssize_t *blob,
+cdef int _open(
+    const Column *column, Py_ssize_t row, const Limits *limits, int *opened, Py_ssize_t *size
 ) noexcept nogil:
-    """Read the file that a row names. Returns its status."""
+    """Open the file that a row names. Returns its status; at 0 there is a descriptor."""
     cdef char path[PATH_BYTES]
-    cdef int status, fd, opened
+    cdef int status, fd
     cdef uint8_t kind = column.kinds[row]
     cdef stat its
     if kind != TEXT_KIND and kind != BLOB_KIND:
@@ -292,18 +296,36 @@ cdef int _file(
     if fd < 0:
         return status
     status = errno if fstat(fd, &its) < 0 else _kind_of(&its, limits.own, limits.owned)
-    if status == 0 and its.st_size > limits.most:
-        blob[1] = its.st_size
-        status = TOO_LARGE
     if status == 0:
-        opened = fl_reopen(fd)
-        if opened < 0:
-            status = errno
-        else:
-            status = contents._read(opened, its.st_size, blob) if its.st_size >= 0 else EIO
-            close(opened)
+        size[0] = its.st_size
+        status = TOO_LARGE if its.st_size > limits.most else EIO if its.st_size < 0 else 0
+    if status == 0:
+        opened[0] = fl_reopen(fd)
+        status = errno if opened[0] < 0 else 0
     close(fd)  # which drops no locks, because O_PATH has not opened the file
     return status
+
+
+cdef int _file(
+    Contents contents, const Column *column, Py_ssize_t row, const Limits *limits
+) noexcept nogil:
+    """Read the file that a row names. Returns its status."""
+    cdef Py_ssize_t *blob = &column.blobs[2 * row]
+    cdef int fd, status = _open(column, row, limits, &fd, &blob[1])
+    if status == 0:
+        status = contents._read(fd, blob[1], blob)
+        close(fd)
+    column.statuses[row] = status
+    return status
+
+
+cdef void _announce(const Column *column, Py_ssize_t row, const Limits *limits) noexcept nogil:
+    """Have the system begin to read the file that a row names."""
+    cdef int fd
+    cdef Py_ssize_t size
+    if _open(column, row, limits, &fd, &size) == 0:
+        fl_will_need(fd, min(size, <Py_ssize_t>AHEAD_BYTES))
+        close(fd)
 
 
 cdef double _now_s() noexcept nogil:
@@ -314,28 +336,38 @@ cdef double _now_s() noexcept nogil:
 
 cdef Py_ssize_t _files(
     Contents contents, const Column *columns, int width, Py_ssize_t rows, const Limits *limits,
-    size_t most_bytes,
+    size_t most_bytes, double slow_s,
 ) noexcept nogil:
     """Read the files of rows until they are enough. Returns the number of rows."""
-    cdef Py_ssize_t row
-    cdef size_t size = 0
+    cdef Py_ssize_t row, announced = 0
+    cdef size_t size = 0, before
     cdef int i, status
-    cdef double end_s = _now_s() + SLICE_S
+    cdef double begun_s, now_s = _now_s(), end_s = now_s + SLICE_S
     for row in range(rows):
+        before, begun_s = size, now_s
         for i in range(width):
-            status = _file(contents, &columns[i], row, limits, &columns[i].blobs[2 * row])
-            columns[i].statuses[row] = status
+            status = _file(contents, &columns[i], row, limits)
             if status == 0:
                 size += <size_t>columns[i].blobs[2 * row + 1]
             elif status == EMFILE or status == ENFILE or status == ENOMEM:
                 return row + 1
-        if size >= most_bytes or _now_s() > end_s:
+        now_s = _now_s()
+        # Files that are not in memory: the disk is to work ahead, also for the next call.
+        if now_s - begun_s > slow_s + <double>(size - before) / COPIED_BYTES_PER_S:
+            announced = max(announced, row + 1)
+            while announced < min(row + 1 + AHEAD_ROWS, rows):
+                for i in range(width):
+                    _announce(&columns[i], announced, limits)
+                announced += 1
+            now_s = _now_s()
+        if size >= most_bytes or now_s > end_s:
             return row + 1
     return rows
 
 
 def read_files(
-    list folders, list paths, Py_ssize_t start, own, *, Py_ssize_t limit, size_t most_bytes
+    list folders, list paths, Py_ssize_t start, own, *, Py_ssize_t limit, size_t most_bytes,
+    double slow_s=3e-5
 ):
     cdef Contents contents = Contents.__new__(Contents)
     cdef Py_ssize_t rows = len(paths[0]) - start
@@ -374,7 +406,7 @@ def read_files(
             kept.append((kinds, given))
             found.append((np.asarray(statuses), np.asarray(blobs)))
         with nogil:
-            rows = _files(contents, columns, width, rows, &limits, most_bytes)
+            rows = _files(contents, columns, width, rows, &limits, most_bytes, slow_s)
     finally:
         free(columns)
     return rows, [(each[:rows], blob[:rows]) for each, blob in found], contents
