@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastloader import ConfigError, FastLoader, Image, RowError, SourceError, Text, cli
+from fastloader import Bytes, ConfigError, FastLoader, Image, RowError, SourceError, Text, cli
 from fastloader.fields.values import Values
 from fastloader.options.config import MOST_PATH_BYTES, Config, make_config
 from fastloader.source import files as files_module
@@ -89,6 +89,28 @@ def reasons(url: str, fields: dict[str, Any], **options: Any) -> dict[Any, str]:
         for _ in loader:
             pass
         return dict(loader.bad_rows)
+
+
+def test_bytes_of_files_are_delivered_as_they_are(either: Either, photos: Path) -> None:
+    paths = [*(path_of(i) for i in range(20)), "words.jpg", "empty.jpg", "fifo.jpg", None]
+    rows = [(i, path, i) for i, path in enumerate(paths)]
+    url = either.table(rows, columns=COLUMNS)
+    fields = {"file": Bytes("path", files=photos), "again": Image("path", files=photos)}
+    fields |= {"path": Text(null="mask")}
+    with FastLoader(url, fields={"file": fields["file"], "path": fields["path"]}, with_keys=True,
+                    on_error="skip", workers=2, batch_size=5) as loader:  # fmt: skip
+        seen = []
+        for x in loader:
+            for key, path, data in zip(x["id"].tolist(), x["path"], x["file"], strict=True):
+                assert bytes(data) == (photos / path).read_bytes()
+                seen.append(key)
+        bad = dict(loader.bad_rows)
+    assert seen == list(range(22))
+    assert "a FIFO in" in bad[22]
+    assert bad[23] == "column 'path' holds NULL, bytes is needed"
+    with FastLoader(url, fields=fields, on_error="skip", workers=0, batch_size=8) as loader:
+        x = next(iter(loader))
+    assert x["again"].shape[0] == len(x["file"]) == 8, "an image and its bytes"
 
 
 HOSTILE: dict[str, tuple[bytes, str]] = {

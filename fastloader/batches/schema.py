@@ -132,7 +132,7 @@ class Schema:
                 elif isinstance(field, ValueField):
                     entries += [
                         Entry(part, column, f"{part} {column.name}", field)
-                        for column in field.delivered(name, columns[field.of_column])
+                        for column in field.delivered(name, columns[field.in_chunk])
                     ]
         if config.with_keys:
             entries += [

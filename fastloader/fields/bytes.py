@@ -1,12 +1,17 @@
 """The field for bytes as they are."""
 
+# ruff: noqa: RUF009 -- what a group's option() returns is a dataclass field
+
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..checks import kinds
 from .columns import Column
+from .field import FILES
 from .ragged_rows import RaggedRows
 from .scalars import are_bytes, store_bytes
 from .value import Target, ValueField
@@ -29,12 +34,23 @@ class Bytes(ValueField):
         What to do with NULL. `"error"` makes its row a bad row. `"mask"` delivers zero, or nothing
         where sizes differ, and adds an entry to the batch, the field's name and `_valid`: bool,
         False where the value is NULL. Anything else is delivered in place of NULL.
+    files : str, path or None, default None
+        The folder of the files, if the column holds their paths and not the bytes themselves. The
+        paths are relative to this folder, and nothing outside of it is ever opened.
 
     Raises
     ------
     ConfigError
         An option cannot have its value.
     """
+
+    files: str | os.PathLike[str] | None = FILES.option(
+        None,
+        kinds.optional(kinds.FOLDER),
+        "The folder of the files, if the column holds their paths and not the bytes themselves. "
+        "The paths are relative to this folder, and nothing outside of it is ever opened.",
+        see="../guides/fields.md#image-files",
+    )
 
     @property
     def is_ragged(self) -> bool:

@@ -17,6 +17,7 @@ from ..checks.option import Group, Option, options_of
 F = TypeVar("F", bound="Field")
 
 OPTIONS = Group("Fields")
+FILES = Group("Files")
 
 
 @dataclass(frozen=True, repr=False)

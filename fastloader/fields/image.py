@@ -12,9 +12,8 @@ from typing import Any, Literal
 from ..checks import kinds
 from ..checks.option import Group
 from .columns import Column
-from .field import Field
+from .field import FILES, Field
 
-FILES = Group("Files")
 IMAGES = Group("Images")
 LIMITS = Group("Damaged and hostile images")
 

@@ -114,7 +114,7 @@ class Config(Options):
         """The other database columns, each with the dtype that all of its fields ask for."""
         asked: dict[str, set[str | None]] = {}
         for field in self.all_fields:
-            if isinstance(field, ValueField):
+            if isinstance(field, ValueField) and field.folder is None:
                 asked.setdefault(field.of_column, set()).add(field.wanted_dtype)
         return {name: its.pop() if len(its) == 1 else None for name, its in asked.items()}
 
@@ -122,7 +122,13 @@ class Config(Options):
     def ragged_columns(self) -> frozenset[str]:
         """The columns of :attr:`value_columns` whose values may differ in size."""
         values = (field for field in self.all_fields if isinstance(field, ValueField))
-        return frozenset(field.of_column for field in values if field.is_ragged)
+        return frozenset(one.of_column for one in values if one.is_ragged and one.folder is None)
+
+    @cached_property
+    def value_files(self) -> frozenset[str]:
+        """The values of a chunk, by name, that are the contents of files other than images."""
+        values = (field for field in self.all_fields if isinstance(field, ValueField))
+        return frozenset(field.in_chunk for field in values if field.folder is not None)
 
     @cached_property
     def class_columns(self) -> frozenset[str]:

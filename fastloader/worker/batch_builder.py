@@ -161,7 +161,7 @@ class BatchBuilder:
         """Decode these rows of the chunk into the batch, from position ``at`` on."""
         targets = batch.targets
         for taker, (entry, *valid) in self._values:
-            values = chunk.columns[taker.of_column][rows].up_to(self._max_blob_bytes)
+            values = chunk.columns[taker.in_chunk][rows].up_to(self._max_blob_bytes)
             target = batch.ragged[entry.slot] if entry.column.is_ragged else targets[entry.slot]
             mask = targets[valid[0].slot] if valid else None
             for i, reason in taker.store(entry.column, values, target, at, mask).items():

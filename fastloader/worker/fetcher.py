@@ -60,7 +60,7 @@ class Fetcher:
         who: str,
     ) -> None:
         self._assignment = assignment
-        self._columns = columns
+        self._columns = [its for its in columns if its.name in config.value_columns]
         self._open = partial(open_source, config, snapshot, who=who, identity=identity)
         self._open_files = partial(FileReader, config)
         self._source: Source | None = None

@@ -10,10 +10,11 @@ The process stays for as long as its source lends its snapshot to the workers.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,10 +24,12 @@ from ..errors import ConfigError, PlanError, SourceError
 from ..fields.category import MOST_CLASSES, can_have_classes
 from ..fields.columns import Column
 from ..fields.imports import import_all
+from ..fields.values import BLOB
 from ..options.config import Config
-from ..plan.keys import Keys, dtype_name
+from ..plan.keys import Keys, dtype_name, key_values
 from ..plan.plan import check_keys
 from ..plan.split import chosen, follows, numbers_of, without_numbers
+from ..source.files import FileReader
 from ..source.opening import open_source
 from ..source.protocol import Snapshot, Source
 from ..system.limits import explained
@@ -36,6 +39,9 @@ from ..transport.messages import AWAKE, ERROR, SURVEY, SURVEYED, Failure, Record
 from ..transport.pipes import Channel
 from ..transport.process import START_TIMEOUT_S, Process, end
 from ..transport.serial import pack, unpack
+
+SOME_FILES = 16
+"""The number of files that are looked at for their sizes."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,7 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
         try:
             keys = _keys(config, source, memory)
             columns = tuple(_with_classes(config, source, source.label_columns(keys)))
+            columns += tuple(_columns_of_files(config, source, keys, columns))
             state = source.state() if config.cache is not None else ""
             cache = name_of(config, keys, columns, state) if state else ""
             snapshot, identity = source.snapshot(), source.identity()
@@ -123,6 +130,25 @@ def _with_classes(config: Config, source: Source, columns: Iterable[Column]) -> 
                 f"Read it with Text or Number, or name the classes with classes="
             )
         yield replace(column, classes=tuple(classes))
+
+
+def _columns_of_files(
+    config: Config, source: Source, keys: Keys, columns: Sequence[Column]
+) -> Iterator[Column]:
+    """Yield a column for each folder of files other than images, with the sizes of some files."""
+    if not config.value_files:
+        return
+    spread = np.linspace(0, len(keys) - 1, min(SOME_FILES, len(keys)), dtype=int)
+    ranges = [(key, key) for key in key_values(keys[spread])]
+    sizes: dict[str, list[int]] = {name: [] for name in config.value_files}
+    with contextlib.closing(FileReader(config)) as files:
+        for chunk in files.chunks(source, source.read(ranges, columns)):
+            for name, its in sizes.items():
+                values = chunk.columns[name]
+                its.extend(values.blobs[values.kinds == BLOB, 1].tolist())
+    for name, its in sizes.items():
+        mean, deviation = (float(np.mean(its)), float(np.std(its))) if its else (0.0, 0.0)
+        yield Column(name, "uint8", (0,), "raw", mean, deviation)
 
 
 def _keys(config: Config, source: Source, memory: io.FileIO) -> Keys:
