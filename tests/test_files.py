@@ -504,6 +504,12 @@ def test_a_limit_of_the_process_is_no_bad_row(photos: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert len(list(reader.chunks(Unowned(), [chunk]))) == 1  # type: ignore[arg-type]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (following + 1, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            Folder(str(photos))  # which must not conclude that there is no openat2
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_a_path_in_a_message_is_printable_and_short() -> None:

@@ -96,15 +96,18 @@ cdef class Folder:
     cdef int fd
 
     def __cinit__(self, str path, *, bint walks=False):
-        cdef int probe
+        cdef int probe, status
         self.path = path
         self.fd = -1
         self.fd = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         # Kernels before 5.6, gVisor and the filters of some containers do not have openat2.
         probe = fl_open_beneath(self.fd, b".")
+        status = errno
         self.walks = walks or probe < 0
         if probe >= 0:
             close(probe)
+        elif status in (EMFILE, ENFILE, ENOMEM):
+            raise OSError(status, os.strerror(status), path)
         if not os.path.exists(f"/proc/self/fd/{self.fd}"):
             self.close()
             raise OSError(0, "files are opened through /proc, which is not mounted", path)
@@ -238,10 +241,9 @@ cdef class Contents:
         cdef Block *block = <Block *>malloc(sizeof(Block) + <size_t>size + 1)
         cdef char *content
         cdef Py_ssize_t got = 0, more
+        cdef int status = 0
         if block is NULL:
             return ENOMEM
-        block.next = self.blocks
-        self.blocks = block
         content = <char *>(block + 1)
         while got <= size:  # one byte more than it had shows that it has grown
             more = read(fd, content + got, <size_t>(size + 1 - got))
@@ -250,9 +252,15 @@ cdef class Contents:
             if more > 0:
                 got += more
             elif errno != EINTR:
-                return errno
-        if got != size:
-            return CHANGED
+                status = errno
+                break
+        if status == 0 and got != size:
+            status = CHANGED
+        if status != 0:
+            free(block)
+            return status
+        block.next = self.blocks
+        self.blocks = block
         blob[0], blob[1] = <Py_ssize_t>content, size
         return 0
 
