@@ -83,8 +83,8 @@ class FastLoader(Frameworks, Foreign):
         The column that decides about the part, such as that of a patient: rows with the same value
         are in the same part. None takes the key.
     key : str or list of str, default "id"
-        The column of unique keys: integers, text or UUIDs, or in PostgreSQL a list of columns. Use
-        the primary key if you can; the `rowid` of an ordinary SQLite table works as well.
+        The column of unique keys: integers, text or UUIDs; or a list of columns. Use the primary
+        key if you can; the `rowid` of an ordinary SQLite table works as well.
     image : str, list of str or None, default "image_data"
         The column of encoded images, a list of such columns, or None for a table without images.
     fields : dict from str to field or None, default None

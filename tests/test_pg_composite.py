@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fastloader import ConfigError, FastLoader, FastloaderWarning, PlanError, RowError, SourceError
+from fastloader import FastLoader, FastloaderWarning, PlanError, RowError, SourceError
 from fastloader.options.config import make_config
 from fastloader.source.opening import open_source
 from fastloader.source.postgres.source import PostgresSource
 
 from .servers.postgres import Database
-from .support import all_keys, jpeg, table
+from .support import all_keys, jpeg
 from .tiers import few
 
 OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 4, "with_keys": True, "fetch_bytes": 1}
@@ -203,13 +202,6 @@ def test_a_column_that_cannot_be_a_key_is_refused_with_a_cast(database: Database
     database.execute(str(caught.value).split("the same expression: ")[1])
     with FastLoader(url, query=query, key=["a", "b"], workers=0, **OPTIONS) as loader:
         assert rows_of(loader, ["a", "b"]) == [((1, "86400"), 3)]
-
-
-def test_sqlite_refuses_several_columns_in_one_sentence(tmp_path: Path) -> None:
-    url = table(tmp_path / "t.db", [(1, jpeg(), 3)])
-    for workers in (0, 1):
-        with pytest.raises(ConfigError, match="keys of several columns are for PostgreSQL so far"):
-            FastLoader(url, key=["id", "label"], workers=workers)
 
 
 def test_the_variable_has_commas() -> None:

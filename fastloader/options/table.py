@@ -97,7 +97,7 @@ class Options:
     key: str | tuple[str, ...] = ROWS.option(
         "id",
         kinds.NAMES,
-        "The column of unique keys: integers, text or UUIDs, or in PostgreSQL a list of columns. "
+        "The column of unique keys: integers, text or UUIDs; or a list of columns. "
         "Use the primary key if you can; the `rowid` of an ordinary SQLite table works as well.",
     )
     image: str | tuple[str, ...] | None = ROWS.option(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 
-from ..errors import ConfigError
 from ..options.config import Config
 from .protocol import Snapshot, Source
 
@@ -38,11 +37,6 @@ def open_source(
         from .postgres.source import PostgresSource
 
         return PostgresSource(config, snapshot, who=who, identity=identity)
-    if len(config.keys) > 1:
-        raise ConfigError(
-            f"key={list(config.keys)}: keys of several columns are for PostgreSQL so far. Name one "
-            f"column of unique integers, such as the rowid of an ordinary SQLite table"
-        )
     from .sqlite.source import SQLiteSource
 
     return SQLiteSource(config, identity=identity)

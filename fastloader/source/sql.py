@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 _TOKEN = re.compile(
     r"""(?P<nothing>\s+|--[^\n]*|/\*.*?\*/|;)
@@ -15,6 +16,11 @@ _TOKEN = re.compile(
 def identifier(*names: str) -> str:
     """Return a quoted name, with dots between its parts: ``"schema"."table"``."""
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
+def row(columns: Sequence[str]) -> str:
+    """Return a row of SQL expressions, or the expression if there is one."""
+    return columns[0] if len(columns) == 1 else f"({', '.join(columns)})"
 
 
 def as_subquery(query: str) -> str:

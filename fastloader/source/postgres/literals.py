@@ -1,6 +1,7 @@
 """Values as PostgreSQL string constants.
 
-Statements run through libpq's simple query protocol, which has no parameters.
+Keys and names go into the statements, because several of them go to the server at once, through
+libpq's simple query protocol, which has no parameters. The values of ``params`` never do.
 """
 
 from __future__ import annotations

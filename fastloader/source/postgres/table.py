@@ -18,7 +18,7 @@ from ...options.labels import TEXT
 from ...plan.keys import Key, Keys, key_values, same
 from ...plan.split import numbers_of
 from ..protocol import no_column, no_group, no_table
-from ..sql import as_subquery, identifier
+from ..sql import as_subquery, identifier, row
 from ._libpq import QueryError, Result
 from .condition import checked
 from .key_types import SETTINGS, cast_of, key_type
@@ -108,7 +108,7 @@ class PostgresTable:
         self.rows = self.table
         self.key_names = config.keys
         self._keys = [f"q.{identifier(name)}" for name in config.keys]
-        self.key = _row(self._keys)
+        self.key = row(self._keys)
         there, self._modifiers = self._columns(query)
         if config.where is not None:
             self._condition, self.params = checked(config, self.table, query)
@@ -418,7 +418,7 @@ class PostgresTable:
 
     def _constant(self, key: Key) -> str:
         pairs = zip(_columns(key), self.key_types, strict=True)
-        return _row([f"{literal(str(value))}::{kind.name}" for value, kind in pairs])
+        return row([f"{literal(str(value))}::{kind.name}" for value, kind in pairs])
 
     @property
     def indexed(self) -> str:
@@ -468,7 +468,7 @@ class PostgresTable:
                 given.append(f"{array}::{kind.name}[]")
                 limit.append(f"{name}{i or ''}")
         names = [name for pair in zip(*limits, strict=True) for name in pair]
-        low, high = (_row([f"fl.{name}" for name in limit]) for limit in limits)
+        low, high = (row([f"fl.{name}" for name in limit]) for limit in limits)
         images = [
             self._size_and_image(name, limit) for name, limit in self._config.blob_limits.items()
         ]
@@ -505,11 +505,6 @@ class PostgresTable:
             )
         size = f"octet_length({image})"
         return f"{size}, CASE WHEN {size} <= {limit} THEN {image} END"
-
-
-def _row(columns: list[str]) -> str:
-    """Return a row of SQL expressions, or the expression if there is one."""
-    return columns[0] if len(columns) == 1 else f"({', '.join(columns)})"
 
 
 def _columns(key: Key) -> tuple[int | str, ...]:

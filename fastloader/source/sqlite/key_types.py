@@ -8,6 +8,7 @@ as hexadecimal text, such as PostgreSQL's ``bytea`` keys.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -136,12 +137,16 @@ def stored(column: Values, kind: str) -> Keys:
     return copies.view(f"S{copies.shape[1]}").reshape(-1)
 
 
-def parameter(key: Key, kind: str) -> int | str | bytes:
-    """Return the value that SQLite has for a key of a kind."""
-    assert not isinstance(key, tuple)  # opening.py refuses keys of several columns
-    if isinstance(key, int) or kind == TEXT:
-        return key
-    return uuid.UUID(key).bytes if kind == UUID else bytes.fromhex(key.removeprefix(HEX))
+def parameters(key: Key, kinds: Sequence[str]) -> tuple[int | str | bytes, ...]:
+    """Return the values that SQLite has for the columns of a key, whose kinds are given."""
+    columns = key if isinstance(key, tuple) else (key,)
+    return tuple(map(_parameter, columns, kinds))
+
+
+def _parameter(column: int | str, kind: str) -> int | str | bytes:
+    if isinstance(column, int) or kind == TEXT:
+        return column
+    return uuid.UUID(column).bytes if kind == UUID else bytes.fromhex(column.removeprefix(HEX))
 
 
 def group_numbers(column: Values) -> NDArray[np.uint64]:
@@ -180,8 +185,17 @@ def group_numbers(column: Values) -> NDArray[np.uint64]:
     return found
 
 
-def may_be_equal(keys: Keys) -> bool:
-    """Return whether two neighbors in SQLite's order could be equal to it, by NOCASE or RTRIM."""
-    lower: NDArray[np.bytes_] = np.char.lower(keys)  # type: ignore[assignment]
-    folded = np.char.rstrip(lower, b" ")
-    return bool((folded[1:] == folded[:-1]).any())
+def may_be_equal(parts: Sequence[Keys]) -> bool:
+    """Return whether two neighbors in SQLite's order could be equal to it, by NOCASE or RTRIM.
+
+    ``parts`` are the columns of the keys.
+    """
+    equal = [_folded(part)[1:] == _folded(part)[:-1] for part in parts]
+    return bool(np.logical_and.reduce(equal).any())
+
+
+def _folded(part: Keys) -> Keys:
+    if part.dtype.kind != "S":
+        return part
+    lower: NDArray[np.bytes_] = np.char.lower(part)  # type: ignore[assignment]
+    return np.char.rstrip(lower, b" ")

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from ...errors import SourceError
 from ...fields.columns import Column
 from ...options.config import Config
-from ...plan.keys import INTEGER, Key, Keys
+from ...plan.keys import INTEGER, Key, Keys, together
 from ..protocol import Chunk, Snapshot
 from ._sqlite import Database, Reader, Rows, SQLiteError, version
 from .file import (
@@ -27,7 +27,7 @@ from .file import (
     settled_state,
     words_of,
 )
-from .key_types import parameter, stored
+from .key_types import parameters, stored
 from .table import SQLiteTable
 from .types import label_column
 
@@ -138,29 +138,31 @@ class SQLiteSource:
         pending = [*islice(remaining, FIRST_RANGES)]
         number = 0  # of the first pending range
         after = None  # the last key that was read of it
-        kind = self._kind_of_key(pending[0][0]) if pending else ""
+        kinds = self._kinds_of(pending[0][0]) if pending else ()
         while pending:
-            rows = self._steady(partial(self._fetch, pending, kind, after, number))
-            after = rows.columns[0].value(len(rows) - 1) if rows.is_cut else None
+            rows = self._steady(partial(self._fetch, pending, kinds, after, number))
+            after = None
+            if rows.is_cut:
+                after = tuple(key.value(len(rows) - 1) for key in rows.columns[: len(kinds)])
             done = rows.done
-            if after is not None and after == parameter(pending[done][1], kind):
+            if after is not None and after == parameters(pending[done][1], kinds):
                 done, after = done + 1, None
             del pending[:done]
             number += done
             if len(rows):
-                yield self._chunk(rows, kind)
+                yield self._chunk(rows, kinds)
             # As many ranges as are likely to make a chunk.
             pending += islice(remaining, max(0, min(2 * done + 1, MOST_RANGES) - len(pending)))
 
-    def _kind_of_key(self, key: Key) -> str:
+    def _kinds_of(self, key: Key) -> tuple[str, ...]:
         with self._errors("look at its keys"):
-            return self._table.kind_of_key(key)
+            return self._table.kinds_of(key)
 
     def _fetch(
         self,
         ranges: list[tuple[Key, Key]],
-        kind: str,
-        after: int | str | bytes | None,
+        kinds: tuple[str, ...],
+        after: tuple[int | str | bytes, ...] | None,
         number: int,
     ) -> Rows:
         """Return rows of the ranges until they make a chunk.
@@ -172,10 +174,10 @@ class SQLiteSource:
         ----------
         ranges
             First and last key of each range, both inclusive.
-        kind
-            The kind of the keys; see :func:`~.key_types.kind_of`.
+        kinds
+            The kinds of the key columns; see :func:`~.key_types.kind_of`.
         after
-            None, or the last key of the first range that was read before.
+            None, or the last key of the first range that was read before, as SQLite has it.
         number
             The number of the first range.
         """
@@ -185,21 +187,21 @@ class SQLiteSource:
             if self._reader is None:
                 self._reader = self._table.reader()
             ends: list[tuple[Any, ...]] = [*ranges]
-            if kind != INTEGER:
-                ends = [(parameter(low, kind), parameter(high, kind)) for low, high in ranges]
+            if kinds != (INTEGER,):
+                ends = [(*parameters(low, kinds), *parameters(high, kinds)) for low, high in ranges]
             if after is not None:
-                ends[0] = (after, ends[0][1])
+                ends[0] = (*after, *ends[0][len(kinds) :])
             is_rest = after is not None
             return self._reader.read(
                 ends, most_bytes=self._fetch_bytes, rest=is_rest, number=number
             )
 
-    def _chunk(self, rows: Rows, kind: str) -> Chunk:
+    def _chunk(self, rows: Rows, kinds: tuple[str, ...]) -> Chunk:
         """Return the chunk of these rows."""
         names = [*self._config.blob_limits, *(name for name, _ in self._table.labels)]
-        key, *values = rows.columns
+        parts, values = rows.columns[: len(kinds)], rows.columns[len(kinds) :]
         try:
-            keys = stored(key, kind)
+            keys = together([stored(part, kind) for part, kind in zip(parts, kinds, strict=True)])
         except SourceError as error:
             raise SourceError(f"{self._where}: cannot read its rows: {error}") from None
         return Chunk(keys, rows.ranges, dict(zip(names, values, strict=True)))

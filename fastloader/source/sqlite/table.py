@@ -16,13 +16,13 @@ from ...errors import FastloaderWarning, PlanError, SourceError
 from ...fields.values import Values
 from ...options.config import Config
 from ...options.labels import TEXT
-from ...plan.keys import INTEGER, UUID, Key, Keys, array_equal, key_values
+from ...plan.keys import INTEGER, UUID, Key, Keys, array_equal, key_values, together
 from ...plan.split import with_numbers
 from ..protocol import bad_condition, no_column, no_group, no_table, unused_param
-from ..sql import as_subquery, identifier
+from ..sql import as_subquery, identifier, row
 from ._sqlite import MISUSE, Database, Reader, SQLiteError
 from .file import words_of
-from .key_types import BLOB, HEX, BadKey, group_numbers, kind_of, may_be_equal, parameter, stored
+from .key_types import BLOB, HEX, BadKey, group_numbers, kind_of, may_be_equal, parameters, stored
 from .types import affinity
 
 VIEW = '"fastloader:query"'
@@ -64,14 +64,15 @@ class SQLiteTable:
         self._database = database
         self.name = name
         self.labels = [*config.value_columns.items()]
-        self._key = identifier(config.keys[0])
+        self._keys = [identifier(key) for key in config.keys]
+        self._key = row(self._keys)
         self._is_derived = config.query is not None or self._is_view()
         self._has_rowid = False
-        self._is_blob: bool | None = None  # whether keys that are not integers are blobs
+        self._types: tuple[Any, ...] = ()  # of some row's key columns, once they were needed
         self._from, declared = self._find_rows()
         names = {name.lower(): name for name in declared}
         self._values = [*config.blob_limits, *(name for name, _ in self.labels)]
-        wanted = [config.keys[0], *filter(None, [config.split_column]), *self._values]
+        wanted = [*config.keys, *filter(None, [config.split_column]), *self._values]
         for column in wanted:
             if column.lower() not in names:
                 raise SourceError(f"{name}: {no_column(config, column, declared)}")
@@ -181,46 +182,54 @@ class SQLiteTable:
             If the keys cannot be keys, or a query returns other rows when it is read again.
         """
         self._warn_without_index()
-        keys, kind, numbers = self._all_keys()
-        if self.depends_on_the_plan() and not array_equal(keys, self._keys_again(keys, kind)):
+        keys, kinds, numbers = self._all_keys()
+        if self.depends_on_the_plan() and not array_equal(keys, self._keys_again(keys, kinds)):
             # The table may have been written to in between. A transaction rules that out.
             self._execute("BEGIN")
             try:
-                keys, kind, numbers = self._all_keys()
-                if not array_equal(keys, self._keys_again(keys, kind)):
+                keys, kinds, numbers = self._all_keys()
+                if not array_equal(keys, self._keys_again(keys, kinds)):
                     raise self._not_repeatable(len(keys))
             finally:
                 self._execute("ROLLBACK")
         return keys if numbers is None else with_numbers(keys, numbers)
 
-    def _all_keys(self) -> tuple[Keys, str, NDArray[np.uint64] | None]:
-        """Return all keys, read without most other columns, and their kind.
+    def _all_keys(self) -> tuple[Keys, tuple[str, ...], NDArray[np.uint64] | None]:
+        """Return all keys, read without most other columns, and the kinds of their columns.
 
         The third value are the rows' numbers, with a ``split_column``.
         """
         split = self._config.split_column
-        columns = [self._key, *(() if split is None else (identifier(split),))]
+        columns = [*self._keys, *(() if split is None else (identifier(split),))]
         sql = f"SELECT {', '.join(columns)} {self._filtered()}"
+        ordered = f"{sql} ORDER BY {', '.join(self._keys)}"
         declared = self.declared[self._config.keys[0]]
         is_sorted = bool(declared) and affinity(declared) in ("TEXT", "BLOB")
-        column, *groups = self._scan(f"{sql} ORDER BY {self._key}" if is_sorted else sql, columns)
-        try:
-            kind = kind_of(column)
-            if kind == INTEGER:
+        if len(self._keys) == 1 and not is_sorted:
+            key, *groups = self._scan(sql, columns)
+            if self._kinds([key]) == (INTEGER,):
                 # Without ORDER BY, SQLite may scan a narrow index instead of the wide table.
                 if not groups:
-                    return np.sort(column.numbers), kind, None
-                order = np.argsort(column.numbers, kind="stable")
-                return column.numbers[order], kind, self._numbers(groups[0])[order]
-            if not is_sorted:
-                column, *groups = self._scan(f"{sql} ORDER BY {self._key}", columns)
-                kind = kind_of(column)
-        except BadKey as error:
-            raise self._bad_key(error) from None
-        keys = stored(column, kind)
-        if kind == TEXT and may_be_equal(keys):
+                    return np.sort(key.numbers), (INTEGER,), None
+                order = np.argsort(key.numbers, kind="stable")
+                return key.numbers[order], (INTEGER,), self._numbers(groups[0])[order]
+        found = self._scan(ordered, columns)
+        keys, groups = found[: len(self._keys)], found[len(self._keys) :]
+        kinds = self._kinds(keys)
+        parts = [stored(column, kind) for column, kind in zip(keys, kinds, strict=True)]
+        if TEXT in kinds and may_be_equal(parts):
             self._check_different()
-        return keys, kind, self._numbers(groups[0]) if groups else None
+        return together(parts), kinds, self._numbers(groups[0]) if groups else None
+
+    def _kinds(self, keys: Sequence[Values]) -> tuple[str, ...]:
+        """Return the kind of each key column. Raises PlanError if one cannot be a key."""
+        kinds = []
+        for name, column in zip(self._config.keys, keys, strict=True):
+            try:
+                kinds.append(kind_of(column))
+            except BadKey as error:
+                raise self._bad_key(name, error) from None
+        return tuple(kinds)
 
     def _numbers(self, groups: Values) -> NDArray[np.uint64]:
         """Return the rows' numbers for the split. Raises PlanError."""
@@ -248,15 +257,19 @@ class SQLiteTable:
 
         No key range could tell them apart.
         """
-        key = f"CAST({self._key} AS BLOB)"
-        found = self._execute(
-            f"SELECT min({key}), max({key}) {self._filtered()} GROUP BY {self._key} "
-            f"HAVING min({key}) <> max({key}) LIMIT 1"
-        )
-        for ends in found:
-            one, other = (end.decode("utf-8", "surrogateescape") for end in ends)
-            problem = f"holds {one!r} and {other!r}, which are equal to SQLite; keys must be unique"
-            raise self._bad_key(BadKey(problem, "CAST({} AS BLOB)"))
+        group = ", ".join(self._keys)
+        for name, key in zip(self._config.keys, self._keys, strict=True):
+            first, last = f"min(CAST({key} AS BLOB))", f"max(CAST({key} AS BLOB))"
+            found = self._execute(
+                f"SELECT {first}, {last} {self._filtered()} GROUP BY {group} "
+                f"HAVING {first} <> {last} LIMIT 1"
+            )
+            for ends in found:
+                one, other = (end.decode("utf-8", "surrogateescape") for end in ends)
+                problem = (
+                    f"holds {one!r} and {other!r}, which are equal to SQLite; keys must be unique"
+                )
+                raise self._bad_key(name, BadKey(problem, "CAST({} AS BLOB)"))
 
     def depends_on_the_plan(self) -> bool:
         """Return whether other rows may come if other columns are selected.
@@ -272,19 +285,21 @@ class SQLiteTable:
 
     def _plan(self, *, filtered: bool = True) -> list[str]:
         """Return the steps of SQLite's plan for reading a key range, maybe without ``where``."""
-        sql = self.select([self._key, *map(identifier, self._values)], filtered=filtered)
-        return [step for *_, step in self._execute(f"EXPLAIN QUERY PLAN {sql}", (0, 1))]
+        sql = self.select([*self._keys, *map(identifier, self._values)], filtered=filtered)
+        ends = [0] * (2 * len(self._keys))
+        return [step for *_, step in self._execute(f"EXPLAIN QUERY PLAN {sql}", ends)]
 
-    def _keys_again(self, keys: Keys, kind: str) -> Keys:
+    def _keys_again(self, keys: Keys, kinds: Sequence[str]) -> Keys:
         """Return the keys once more, read with the plan that the rows will be read with."""
         if len(keys) == 0:
             return keys
         # The plan depends on the columns that are named. CASE keeps them from being read.
         unread = (f"CASE WHEN ? THEN {identifier(column)} END" for column in self._values)
-        ends = [parameter(key, kind) for key in key_values(keys[[0, -1]])]
-        columns = [self._key, *unread]
-        rows = self._scan(self.select(columns), columns, [*[0] * len(self._values), *ends])
-        return stored(rows[0], kind)
+        first, last = key_values(keys[[0, -1]])
+        columns = [*self._keys, *unread]
+        ends = [*parameters(first, kinds), *parameters(last, kinds)]
+        found = self._scan(self.select(columns), columns, [*[0] * len(self._values), *ends])
+        return together([stored(column, kind) for column, kind in zip(found, kinds, strict=False)])
 
     def _not_repeatable(self, rows: int) -> PlanError:
         return PlanError(
@@ -293,55 +308,82 @@ class SQLiteTable:
             f"an ORDER BY that leaves no two rows equal"
         )
 
-    def _bad_key(self, error: BadKey) -> PlanError:
-        """Return the error for keys that cannot be keys, with what to do about this table."""
-        key = error.expression.format(self._key)
+    def _bad_key(self, name: str, error: BadKey) -> PlanError:
+        """Return the error for keys that cannot be keys, with what to do about this table.
+
+        Parameters
+        ----------
+        name
+            The name of the key column.
+        error
+            What is wrong with it.
+        """
+        key = error.expression.format(identifier(name))
         if self._where and error.condition:
-            condition = error.condition.format(self._key)
-            advice = f"Use another column as key, or where={f'{self._where} AND {condition}'!r}"
-        elif self._where and error.has_remedy and not self._has_rowid:
-            advice = f"Use another column as key, or {self._view_of(key)}"
+            both = f"{self._where} AND {error.condition.format(identifier(name))}"
+            advice = f"Use another column as key, or where={both!r}"
         elif self._has_rowid:
             advice = 'Use another column as key, such as SQLite\'s own rowid: key="rowid"'
+        elif self._keys[1:] and key != identifier(name) and not self._is_derived:
+            advice = f"Use another column as key, or {self._column_of(name, key)}"
+        elif self._where and error.has_remedy:
+            advice = f"Use another column as key, or {self._view_of(name, key)}"
         elif error.has_remedy:
             names = dict.fromkeys(map(identifier, self._values))
-            query = f"SELECT {key} AS {self._key}, {', '.join(names)} FROM {self._from}"
+            keys = [f"{key} AS {it}" if it == identifier(name) else it for it in self._keys]
+            query = f"SELECT {', '.join([*keys, *names])} FROM {self._from}"
             if error.condition:
-                query = f"{query} WHERE {error.condition.format(self._key)}"
+                query = f"{query} WHERE {error.condition.format(identifier(name))}"
             advice = f"Use another column as key, or query={query!r}"
-            if not self._is_derived and key != self._key:
-                advice += f", with an index: {self._index_sql(key)}"
+            if not self._is_derived and key != identifier(name):
+                advice += f", with an index: {self._index_sql(name, key)}"
         else:
             advice = "Use another column as key"
-        return PlanError(
-            f"{self.name}: the key column {self._config.keys[0]!r} {error.problem}. {advice}"
-        )
+        return PlanError(f"{self.name}: the key column {name!r} {error.problem}. {advice}")
 
-    def _view_of(self, key: str) -> str:
+    def _view_of(self, name: str, key: str) -> str:
         """Return advice to make keys in a view, where ``where`` can refer to all columns."""
-        name, view = f"{self._config.keys[0]}_key", f"{self._config.table}_keyed"
+        made, view = f"{name}_key", f"{self._config.table}_keyed"
         sql = (
             f"CREATE VIEW {identifier(view)} AS "
-            f"SELECT {key} AS {identifier(name)}, * FROM {self._from}"
+            f"SELECT {key} AS {identifier(made)}, * FROM {self._from}"
         )
-        index = "" if self._is_derived else f", with an index: {self._index_sql(key)}"
-        return f"key={name!r} and table={view!r} after {sql}{index}"
+        index = "" if self._is_derived else f", with an index: {self._index_sql(name, key)}"
+        return f"key={made!r} and table={view!r} after {sql}{index}"
 
-    def _index_sql(self, key: str) -> str:
-        """Return the statement that makes an index for a key in SQL."""
-        name = identifier(f"{self._config.table}_key")
-        return f"CREATE UNIQUE INDEX {name} ON {self._from} ({key})"
+    def _column_of(self, name: str, key: str) -> str:
+        """Return advice to make one of several key columns in a generated column.
+
+        SQLite finds a row of several columns by an index of columns, not of expressions.
+        """
+        made = f"{name}_key"
+        kind = "BLOB" if key.endswith("AS BLOB)") else "TEXT"
+        keys = [made if it == name else it for it in self._config.keys]
+        return (
+            f"key={keys} after ALTER TABLE {self._from} ADD COLUMN {identifier(made)} {kind} "
+            f"AS ({key}), with an index: {self._index_sql(name, identifier(made))}"
+        )
+
+    def _index_sql(self, name: str = "", key: str = "") -> str:
+        """Return the statement that makes an index for the keys, of which one may be in SQL."""
+        columns = [key if it == identifier(name) else it for it in self._keys]
+        index = identifier(f"{self._config.table}_key")
+        return f"CREATE UNIQUE INDEX {index} ON {self._from} ({', '.join(columns)})"
 
     def _warn_without_index(self) -> None:
         """Warn if reading a key range means reading the whole table."""
-        if any(step.startswith("SEARCH") for step in self._plan(filtered=False)):
+        marks = 2 * len(self._keys) if self._keys[1:] else 0  # both ends, of all columns
+        steps = self._plan(filtered=False)
+        if any(step.startswith("SEARCH") and step.count("?") >= marks for step in steps):
             return
+        names = ", ".join(map(repr, self._config.keys))
+        columns = f"columns {names}" if self._keys[1:] else f"column {names}"
         advice = "Select a key that is indexed in its table"
         if not self._is_derived:
-            advice = f"Run: {self._index_sql(self._key)}"
+            advice = f"Run: {self._index_sql()}"
         warnings.warn(
-            f"{self.name}: no index serves the key column {self._config.keys[0]!r}, so every batch "
-            f"scans the whole table. {advice}",
+            f"{self.name}: no index serves the key {columns}, so every batch scans the whole "
+            f"table. {advice}",
             FastloaderWarning,
             stacklevel=2,
         )
@@ -355,7 +397,8 @@ class SQLiteTable:
         in place of the first. An image is left in the database if it is larger than its limit.
         SQLite knows the size without reading the blob.
         """
-        limits = [None, *self._config.blob_limits.values(), *[None] * len(self.labels)]
+        limits: list[int | None] = [None] * len(self._keys)
+        limits += [*self._config.blob_limits.values(), *[None] * len(self.labels)]
         return Reader(self._database, self._rows_sql(), limits, self._rows_sql(rest=True))
 
     def _rows_sql(self, *, rest: bool = False) -> str:
@@ -363,26 +406,29 @@ class SQLiteTable:
         blobs = [f"CASE WHEN length({image}) <= ? THEN {image} END" for image in images]
         sizes = [f"length({image})" for image in images]
         labels = (identifier(name) for name, _ in self.labels)
-        return self.select([self._key, *blobs, *labels, *sizes], rest=rest)
+        return self.select([*self._keys, *blobs, *labels, *sizes], rest=rest)
 
     def explain(self, ends: tuple[Key, Key]) -> str:
         """Return SQLite's plan for reading a key range, in lines."""
-        limits = [0] * len(self._config.blob_limits)
-        kind = self.kind_of_key(ends[0])
+        kinds = self.kinds_of(ends[0])
+        given = [*[0] * len(self._config.blob_limits)]
         sql = f"EXPLAIN QUERY PLAN {self._rows_sql()}"
-        found = self._execute(sql, (*limits, *(parameter(key, kind) for key in ends)))
+        found = self._execute(sql, [*given, *(it for end in ends for it in parameters(end, kinds))])
         return "\n".join(step for *_, step in found)
 
-    def kind_of_key(self, key: Key) -> str:
-        """Return the kind of the keys, of which this is one."""
-        if isinstance(key, int):
-            return INTEGER
-        if self._is_blob is None:
-            found = self._execute(f"SELECT typeof({self._key}) {self._filtered()} LIMIT 1")
-            self._is_blob = found == [("blob",)]
-        if self._is_blob:
-            return BLOB if str(key).startswith(HEX) else UUID
-        return TEXT
+    def kinds_of(self, key: Key) -> tuple[str, ...]:
+        """Return the kinds of the key columns, where this is a key."""
+        columns = key if isinstance(key, tuple) else (key,)
+        if not self._types and not all(isinstance(column, int) for column in columns):
+            types = ", ".join(f"typeof({key})" for key in self._keys)
+            (self._types,) = self._execute(f"SELECT {types} {self._filtered()} LIMIT 1") or ((),)
+        kinds = []
+        for i, column in enumerate(columns):
+            kind = INTEGER if isinstance(column, int) else TEXT
+            if kind == TEXT and self._types[i : i + 1] == ("blob",):
+                kind = BLOB if str(column).startswith(HEX) else UUID
+            kinds.append(kind)
+        return tuple(kinds)
 
     def some_labels(self, keys: Keys, first_rows: int, spread_rows: int) -> list[tuple[Any, ...]]:
         """Return the labels of the first rows, and of some that are spread over all.
@@ -397,31 +443,38 @@ class SQLiteTable:
         labels = [identifier(name) for name, _ in self.labels]
         spread = np.linspace(0, len(keys) - 1, min(spread_rows, len(keys)), dtype=int)
         first, last, *some = key_values(keys[[0, min(first_rows, len(keys)) - 1, *spread]])
-        kind = self.kind_of_key(first)
-        marks = ", ".join("?" * len(some))
+        kinds = self.kinds_of(first)
+        mark = row(["?"] * len(self._keys))
+        marks = ", ".join([mark] * len(some))
+        marks = f"VALUES {marks}" if self._keys[1:] else marks
         sql = f"SELECT {', '.join(labels)} FROM {self._from} WHERE {self._key} IN ({marks})"
-        ends = [parameter(key, kind) for key in (first, last)]
+        ends = [*parameters(first, kinds), *parameters(last, kinds)]
         rows = self._execute(self.select(labels), ends)
-        return rows + self._execute(sql, [parameter(key, kind) for key in some])
+        return rows + self._execute(sql, [it for key in some for it in parameters(key, kinds)])
 
     def classes(self, column: str, most: int) -> list[str | int]:
         """Return the different values of a column by the first key of each; NULL is left out."""
         name = identifier(column)
+        order = ", ".join(self._keys)
         found = self._execute(
-            f"SELECT {name} FROM {self._from} WHERE typeof({name}) IN ('text', 'integer') "
-            f"GROUP BY {name} ORDER BY min({self._key}) LIMIT {most}"
+            f"SELECT v FROM (SELECT {name} AS v, row_number() OVER (ORDER BY {order}) AS n "
+            f"FROM {self._from}) WHERE typeof(v) IN ('text', 'integer') "
+            f"GROUP BY v ORDER BY min(n) LIMIT {most}"
         )
         return [value for (value,) in found]
 
     def select(self, columns: Iterable[str], *, rest: bool = False, filtered: bool = True) -> str:
         """Return the statement for these columns of the rows of a range, in the order of keys.
 
-        Its last two parameters without names are the first and last key, both inclusive; for the
-        rest of a range the last key that was read, exclusive, and the last key. With ``filtered``,
-        only rows that meet ``where`` come.
+        Its last parameters without names are the first and last key, both inclusive; for the rest
+        of a range the last key that was read, exclusive, and the last key. With ``filtered``, only
+        rows that meet ``where`` come.
         """
-        key = self._key
-        inside = f"{key} > ? AND {key} <= ?" if rest else f"{key} BETWEEN ? AND ?"
+        key, mark = self._key, row(["?"] * len(self._keys))
+        inside = (
+            f"{key} > {mark} AND {key} <= {mark}" if rest else f"{key} BETWEEN {mark} AND {mark}"
+        )
+        order = ", ".join(self._keys)
         if filtered and self._where:
             inside += f" AND +{self._where}"  # with the + no index but that of the key is used
-        return f"SELECT {', '.join(columns)} FROM {self._from} WHERE {inside} ORDER BY {key}"
+        return f"SELECT {', '.join(columns)} FROM {self._from} WHERE {inside} ORDER BY {order}"
