@@ -275,7 +275,7 @@ def test_a_lost_connection_is_made_again(database: Database, consistency: str) -
 
 def test_a_condition_with_an_index_of_its_own_is_read_by_the_keys_index(either: Either) -> None:
     """Otherwise each key range would look at all rows that meet the condition."""
-    url = either.table(simple_rows(200))
+    url = either.table([(n, b"", n * 10) for n in range(5000)])
     execute(url, "CREATE INDEX by_label ON images (label)", "ANALYZE")
     config = make_config({"url": url, "where": "label = $1", "params": [50]}, {})
     with contextlib.closing(open_source(config)) as source:

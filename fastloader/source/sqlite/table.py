@@ -18,10 +18,10 @@ from ...options.config import Config
 from ...options.labels import TEXT
 from ...plan.keys import INTEGER, UUID, Key, Keys, array_equal, key_values, together
 from ...plan.split import with_numbers
-from ..protocol import bad_condition, no_column, no_group, no_table, unused_param
+from ..protocol import no_column, no_group, no_table
 from ..sql import as_subquery, identifier, row
 from ._sqlite import MISUSE, Database, Reader, SQLiteError
-from .file import words_of
+from .condition import checked
 from .key_types import BLOB, HEX, BadKey, group_numbers, kind_of, may_be_equal, parameters, stored
 from .types import affinity
 
@@ -77,7 +77,7 @@ class SQLiteTable:
             if column.lower() not in names:
                 raise SourceError(f"{name}: {no_column(config, column, declared)}")
         self.declared = {column: declared[names[column.lower()]] for column in wanted}
-        self._where = "" if config.where is None else self._condition(config.where)
+        self._where = "" if config.where is None else checked(config, self._from, database, name)
 
     def _execute(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self._database.execute(sql, parameters)
@@ -122,31 +122,6 @@ class SQLiteTable:
             self._has_rowid = True
             declared["rowid"] = "INTEGER"
         return source, declared
-
-    def _condition(self, where: str) -> str:
-        """Return ``where`` in parentheses, once it is certain that it is one condition.
-
-        It is compiled without parentheses and in them: what is valid in both forms neither ends the
-        parentheses nor the statement, and is an expression.
-        """
-        named = {f"${i}": value for i, value in enumerate(self._config.params, start=1)}
-        select, inside = f"EXPLAIN SELECT 1 FROM {self._from} WHERE", f"({where}\n)"
-        self._database.constants = named
-        try:
-            self._execute(f"{select} {where}")
-            self._execute(f"{select} {inside}")
-        except SQLiteError as error:
-            words = words_of(error, self._config.keys[0])
-            if "parameter" in words:
-                words += ". $1, $2, ... in where= stand for the values in params="
-            raise bad_condition(self.name, where, words) from None
-        if named:
-            self._database.constants = dict([*named.items()][:-1])
-            with contextlib.suppress(SQLiteError):
-                self._execute(f"{select} {inside}")
-                raise unused_param(self.name, where, len(named))
-            self._database.constants = named
-        return inside
 
     def _filtered(self, condition: str = "") -> str:
         """Return the rest of a statement after its columns, for rows that meet a condition."""
