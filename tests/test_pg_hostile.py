@@ -356,8 +356,8 @@ def big_endian(number: int) -> bytes:
     return struct.pack(">q", number)
 
 
-def reading(rows: list[tuple[bytes | None, ...]], key: int = 20) -> Any:
-    """Read ranges from a server that answers every FETCH with these rows; ``key`` is an OID."""
+def reading(*results: list[tuple[bytes | None, ...]], key: int = 20, fetches: int = 1) -> Any:
+    """Read ranges from a server that answers FETCHes with these results; ``key`` is an OID."""
 
     def answers(sql: str) -> bytes:
         if "LIMIT 0" in sql:
@@ -367,12 +367,14 @@ def reading(rows: list[tuple[bytes | None, ...]], key: int = 20) -> Any:
             )
             return message(b"T", struct.pack(">H", 3) + fields) + COMPLETE + READY
         if "FETCH" in sql:
-            return answer([20, key, 23, 17, 20], rows)
+            one = (answer([20, key, 23, 17, 20], rows)[: -len(READY)] for rows in results)
+            return b"".join(one) + READY
         return COMPLETE + READY
 
     with hostile(answers) as dsn:
         source = open_source(make_config({"url": dsn, "stall_timeout_s": 2}, {}))
         with contextlib.closing(source):
+            source._fetch_rows = 16 * fetches  # type: ignore[attr-defined]
             ranges = [("a", "e"), ("f", "z")] if key != 20 else [(1, 5), (6, 9)]
             return list(source.read(ranges, (Column("label", "int64"),)))
 
@@ -395,18 +397,43 @@ def test_rows_of_other_ranges_than_were_asked_for_are_refused(numbers: tuple[int
 @pytest.mark.parametrize("key", [20, 25, 2950])
 def test_a_key_that_is_null_in_a_row_is_refused(key: int) -> None:
     with pytest.raises(SourceError, match="NULL where there can be none"):
-        reading([(big_endian(1), None, None, b"x", big_endian(7))], key)
+        reading([(big_endian(1), None, None, b"x", big_endian(7))], key=key)
 
 
 def test_a_key_that_is_too_long_is_refused() -> None:
     with pytest.raises(PlanError, match="a key has 1025 bytes"):
-        reading([(big_endian(1), b"k" * 1025, None, b"x", big_endian(7))], 25)
+        reading([(big_endian(1), b"k" * 1025, None, b"x", big_endian(7))], key=25)
 
 
 def test_more_rows_than_were_asked_for_are_refused() -> None:
     rows = [(big_endian(1), big_endian(1), None, b"x", big_endian(7))] * 17
     with pytest.raises(SourceError, match="17 rows where 16 were asked for"):
         reading(rows)
+
+
+def in_range(number: int, key: int) -> tuple[bytes, ...]:
+    return (big_endian(number), big_endian(key), b"\0\0\0\1", b"x", big_endian(7))
+
+
+def test_the_results_of_one_round_trip_are_chunks_in_their_order() -> None:
+    first, second = reading([in_range(1, 1)] * 16, [in_range(1, 2), in_range(2, 6)], fetches=2)
+    assert (len(first.keys), second.keys.tolist(), second.ranges.tolist()) == (16, [2, 6], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        ([[in_range(2, 6)] * 16, [in_range(1, 1)]], "in another order than that of the ranges"),
+        ([[in_range(1, 1)] * 16, [in_range(2, 6)] * 17], "17 rows where 16 were asked for"),
+        ([[], [], [in_range(1, 1)]], "1 rows where 0 were asked for"),
+        ([[in_range(1, 1)]], "fewer results than it was asked for"),
+    ],
+)
+def test_other_results_than_those_of_the_round_trip_are_refused(
+    results: list[Any], said: str
+) -> None:
+    with pytest.raises(SourceError, match=said):
+        reading(*results, fetches=2)
 
 
 def test_a_result_outlives_its_connection() -> None:

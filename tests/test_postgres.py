@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import base64
 import contextlib
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -516,3 +517,29 @@ def test_blobs_are_lent_by_the_result_that_the_chunk_owns(database: Database) ->
     assert [blob for chunk in chunks for blob in blobs_of(chunk)] == [
         blob for _, blob, _ in simple_rows(100)
     ]
+
+
+def test_the_server_writes_no_temporary_file_for_a_fetch(database: Database) -> None:
+    """It collects the rows of a FETCH in its ``work_mem`` of 4 MB, or in a file."""
+
+    def written() -> int:
+        deadline = time.monotonic() + 30
+        others = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'fastloader%'"
+        while database.execute(others) != [(0,)]:  # a connection is counted when it ends
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        ((found,),) = database.execute(
+            "SELECT temp_bytes FROM pg_stat_database WHERE datname = current_database()"
+        )
+        return int(found)
+
+    database.execute("CREATE TABLE texts (id int PRIMARY KEY, v text NOT NULL)")
+    database.execute(
+        "INSERT INTO texts SELECT n, repeat('x', 1500) FROM generate_series(1, 9000) n"
+    )
+    database.execute("ANALYZE texts")  # or the server might sort the rows, in a file
+    before = written()
+    with opened(database.url(), table="texts", image=None, label=["v"]) as source:
+        columns = source.label_columns(all_keys(source))
+        assert sum(len(chunk.keys) for chunk in source.read([(1, 9000)], columns)) == 9000
+    assert written() == before

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,10 @@ class Session:
 
     def __init__(self, connection: Any, timeout_s: float) -> None: ...
     def query(
-        self, sql: bytes, params: list[tuple[int, bytes | None]] | None = None
+        self,
+        sql: bytes,
+        params: list[tuple[int, bytes | None]] | None = None,
+        each: Callable[[Result], None] | None = None,
     ) -> list[Result]:
         """Run one or more statements in one round trip.
 
@@ -114,11 +117,14 @@ class Session:
         params
             The values of ``$1``, ``$2`` and so on: for each the OID of its type, or 0 if the server
             is to find out, and its text without a NUL, or None for NULL.
+        each
+            Called with each result as soon as it has come, while the server works on the next. If
+            it raises, the connection is in the middle of an answer and can only be closed.
 
         Returns
         -------
         list of Result
-            The results of the statements that return rows.
+            The results of the statements that return rows. It is empty if there is ``each``.
 
         Raises
         ------

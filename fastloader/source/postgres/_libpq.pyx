@@ -297,7 +297,7 @@ cdef class Session:
         self.timeout_ms = <int>min(timeout_s * 1000, 2**31 - 1)
         pq.set_nonblocking(self.conn, 1)  # so that sending cannot block either
 
-    def query(self, bytes sql, params=None):
+    def query(self, bytes sql, params=None, each=None):
         cdef PGresult *result
         cdef Result owner
         cdef int status
@@ -318,7 +318,10 @@ cdef class Session:
             received += 1
             status = pq.result_status(result)
             if status == FL_PGRES_TUPLES_OK:
-                results.append(owner)
+                if each is None:
+                    results.append(owner)
+                else:
+                    each(owner)
             elif status == FL_PGRES_FATAL_ERROR:
                 error = error or owner
             elif status not in (FL_PGRES_COMMAND_OK, FL_PGRES_EMPTY_QUERY):

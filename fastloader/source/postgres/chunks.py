@@ -23,6 +23,7 @@ MISSING_OBJECT = "NULL, or the oid of a large object that does not exist"
 def chunk_of(
     result: Result,
     read: Read,
+    before: Chunk | None = None,
     *,
     asked: int,
     columns: Sequence[Column],
@@ -37,6 +38,8 @@ def chunk_of(
         Rows of :meth:`PostgresTable.rows_sql`. The chunk keeps it alive.
     read
         The read that the rows belong to.
+    before
+        The chunk of the result before this one, if it came in the same round trip.
     asked
         The number of rows that the server was asked for.
     columns
@@ -54,7 +57,8 @@ def chunk_of(
     if len(result) > asked:
         raise SourceError(f"the server sent {len(result)} rows where {asked} were asked for")
     ranges = integers(result, 0) + (read.base - 1)  # ordinality counts from 1
-    if ranges[0] < read.first or ranges[-1] >= read.end or (np.diff(ranges) < 0).any():
+    earliest = read.first if before is None else before.ranges[-1]
+    if ranges[0] < earliest or ranges[-1] >= read.end or (np.diff(ranges) < 0).any():
         raise SourceError("the server sent rows in another order than that of the ranges")
     keys = keys_of(result, 1, table.key_types)
     at = 1 + len(table.key_types)

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from ...errors import SourceError
@@ -115,10 +116,16 @@ class Connection:
                 "load_balance_hosts out to read from one server"
             )
 
-    def query(self, sql: str, params: list[tuple[int, bytes | None]] | None = None) -> list[Any]:
+    def query(
+        self,
+        sql: str,
+        params: list[tuple[int, bytes | None]] | None = None,
+        each: Callable[[Any], None] | None = None,
+    ) -> list[Any]:
         """Run one or more statements and return the results of those that return rows.
 
-        With parameters, it can only be one statement.
+        With parameters, it can only be one statement. With ``each``, calls that with each result as
+        it comes, and returns none.
 
         Raises
         ------
@@ -132,7 +139,7 @@ class Connection:
         if self._connection is None:
             raise ConnectionLost("the connection is closed")
         try:
-            return self._session.query(sql.encode(), params)
+            return self._session.query(sql.encode(), params, each)
         except QueryError as error:
             error.message = without_password(error.message, self._url)
             if not error.lost:

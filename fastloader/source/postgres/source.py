@@ -37,6 +37,12 @@ FETCH_BYTES = 4 << 20
 """The size of the blobs in one answer. Decoding them takes 50 ms, so the network may take as long
 for the next answer."""
 
+FETCHES, ROWS_OF_A_FETCH = 4, 16
+"""The most statements in one round trip, and the fewest rows for each if there are several. The
+server collects all rows of a FETCH before it sends the first. So it works on the next FETCH while
+we decode this one, and 1 MiB stays below its ``work_mem`` of 4 MiB, beyond which it writes the rows
+to a temporary file: 3.4 us of its CPU instead of 5.6 for a vector of 384 floats."""
+
 FIRST_FETCH_ROWS = 16
 MOST_FETCH_ROWS = 10_000
 KEYS_PER_FETCH = 100_000
@@ -222,31 +228,26 @@ class PostgresSource:
         """Yield the rows of the ranges; see :meth:`fastloader.source.protocol.Source.read`."""
         read = Read(ranges)
         while read.fill():
-            asked = self._fetch_rows
-            result = self._fetch_or_reconnect(read, asked)
-            if len(result):
-                with self._errors(f"read {read}"):
-                    chunk = chunk_of(
-                        result,
-                        read,
-                        asked=asked,
-                        columns=columns,
-                        table=self._table(),
-                        config=self._config,
-                    )
-                    self._adapt(chunk)
+            counts = _split(self._fetch_rows)
+            chunks = self._fetch_or_reconnect(read, counts, columns)
+            self._adapt(chunks)
+            for chunk in chunks:
                 read.advance(int(chunk.ranges[-1]), key_values(chunk.keys[-1:])[0])
                 yield chunk
-            if len(result) < asked:
+            if sum(len(chunk.keys) for chunk in chunks) < sum(counts):
                 read.finish()
                 self._transactions.cursor_of = None
 
-    def _fetch_or_reconnect(self, read: Read, asked: int) -> Result:
+    def _fetch_or_reconnect(
+        self, read: Read, counts: Sequence[int], columns: Sequence[Column]
+    ) -> list[Chunk]:
         """Return the next rows, with as many new connections as the time limit allows."""
         with self._errors(f"read {read}"):
-            result, failed = self._keep_trying(lambda: self._fetch(read, asked), self._may_pass)
+            chunks, failed = self._keep_trying(
+                lambda: self._fetch(read, counts, columns), self._may_pass
+            )
         self.reconnects += failed
-        return result
+        return chunks
 
     def _keep_trying(
         self, attempt: Callable[[], T], may_pass: Callable[[ConnectionLost | QueryError], bool]
@@ -285,33 +286,60 @@ class PostgresSource:
         # other rows, which only consistency="latest" allows.
         return self._transactions.are_short and error.sqlstate == RECOVERY_CONFLICT
 
-    def _fetch(self, read: Read, asked: int) -> Result:
-        """Return the next rows. Declares a cursor for them if none is open."""
+    def _fetch(self, read: Read, counts: Sequence[int], columns: Sequence[Column]) -> list[Chunk]:
+        """Return the next rows, in one round trip. Declares a cursor for them if none is open.
+
+        There is a FETCH for each of the counts, and a chunk for each FETCH that returns rows. They
+        are decoded as they come. Nothing is under way when they are returned, so a consumer may
+        pause or stop between two chunks.
+        """
         table = self._table()
         transactions = self._transactions
-        fetch = f"FETCH FORWARD {asked} FROM fl_rows"
+        before = declare = ""
+        if transactions.cursor_of is not read:
+            if transactions.is_open:
+                before = "CLOSE ALL; "
+            elif transactions.are_short:
+                before = transactions.begin_sql()
+            else:
+                transactions.begin()
+            read.declare()
+            rows = table.rows_sql(list(read.pending), read.done)
+            declare = f"DECLARE fl_rows BINARY NO SCROLL CURSOR FOR {rows}"
+        fetch = "; ".join(f"FETCH FORWARD {count} FROM fl_rows" for count in counts)
         if transactions.are_short:
             fetch += "; COMMIT"
-        if transactions.cursor_of is read:
-            return self._query(fetch)[-1]
-        before = "CLOSE ALL; " if transactions.is_open else transactions.begin_sql()
-        read.declare()
-        rows = table.rows_sql(list(read.pending), read.done)
+        chunks: list[Chunk] = []
+        asked = iter(counts)
+
+        def decode(result: Result) -> None:
+            limit = next(asked, 0)
+            if len(result):
+                before = chunks[-1] if chunks else None
+                chunks.append(chunk_of(result, read, before, asked=limit, columns=columns,
+                                       table=table, config=self._config))  # fmt: skip
+
         transactions.is_open = True
-        declare = f"DECLARE fl_rows BINARY NO SCROLL CURSOR FOR {rows}"
-        result = self._query_amid(before, declare, fetch)[-1]
+        if declare:
+            self._query_amid(before, declare, fetch, decode)
+        else:
+            transactions.query(fetch, each=decode)
+        if next(asked, None) is not None:
+            raise SourceError("the server sent fewer results than it was asked for")
         transactions.is_open = not transactions.are_short
         transactions.cursor_of = None if transactions.are_short else read
-        return result
+        return chunks
 
-    def _adapt(self, chunk: Chunk) -> None:
+    def _adapt(self, chunks: Sequence[Chunk]) -> None:
         """Choose the number of rows of the next fetch, so that it has about ``fetch_bytes``.
 
         It is at most four times the last number, because these rows may be small by chance.
         """
-        size = sum(its.nbytes for its in chunk.columns.values())
-        wanted = self._fetch_bytes * len(chunk.keys) // max(1, size)
-        self._fetch_rows = max(1, min(wanted, 4 * self._fetch_rows, MOST_FETCH_ROWS))
+        rows = sum(len(chunk.keys) for chunk in chunks)
+        if rows:
+            size = sum(its.nbytes for chunk in chunks for its in chunk.columns.values())
+            wanted = self._fetch_bytes * rows // max(1, size)
+            self._fetch_rows = max(1, min(wanted, 4 * self._fetch_rows, MOST_FETCH_ROWS))
 
     # ---- the connection --------------------------------------------------------------------------
 
@@ -326,7 +354,9 @@ class PostgresSource:
     def _query(self, sql: str, params: Bound | None = None, /) -> list[Result]:
         return self._transactions.query(sql, params)
 
-    def _query_amid(self, before: str, sql: str, after: str) -> list[Result]:
+    def _query_amid(
+        self, before: str, sql: str, after: str, each: Callable[[Result], None] | None = None
+    ) -> list[Result]:
         """Run a statement about the rows between others, and return the results of those after it.
 
         It is one round trip, or three if the statement has parameters: then it can only be sent
@@ -334,10 +364,11 @@ class PostgresSource:
         """
         params = self._table().params
         if params is None:
-            return self._query(f"{before}{sql}; {after}")
-        self._query(before)
+            return self._transactions.query(f"{before}{sql}; {after}", each=each)
+        if before:
+            self._query(before)
         self._query(sql, params)
-        return self._query(after)
+        return self._transactions.query(after, each=each)
 
     # ---- errors and the end ----------------------------------------------------------------------
 
@@ -383,3 +414,9 @@ class PostgresSource:
 
     def __repr__(self) -> str:
         return f"<PostgresSource {self._where}, {'closed' if self._closed else 'open'}>"
+
+
+def _split(rows: int) -> list[int]:
+    """Return how many rows each FETCH of a round trip asks for."""
+    n = max(1, min(FETCHES, rows // ROWS_OF_A_FETCH))
+    return [rows // n + (i < rows % n) for i in range(n)]

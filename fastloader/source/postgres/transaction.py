@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ...errors import SourceError
 from ...options.config import Config
 from ..protocol import Snapshot
@@ -95,9 +97,14 @@ class Transactions:
         """Return the server's address; see :meth:`Connection.address`."""
         return self._connection.address()
 
-    def query(self, sql: str, params: Bound | None = None) -> list[Result]:
+    def query(
+        self,
+        sql: str,
+        params: Bound | None = None,
+        each: Callable[[Result], None] | None = None,
+    ) -> list[Result]:
         """Run statements; see :meth:`Connection.query`."""
-        return self._connection.query(sql, params)
+        return self._connection.query(sql, params, each)
 
     def begin_sql(self, level: str = "READ COMMITTED") -> str:
         """Return the statements that begin a transaction.
