@@ -83,6 +83,14 @@ CASES: dict[str, Case] = {
         ("--rounds", "1", "--rows", "100000", "--vectors", "10000"),
         much="a million rows of twenty numbers, 200,000 vectors of 384 floats",
     ),
+    "blocks": Case(
+        "a full shuffle of rows of twenty numbers, by shuffle_block: both databases",
+        ("blocks",),
+        Metric("rows_per_s", "rows/s"),
+        ("--rounds", "1", "--rows", "50000"),
+        is_ours=True,
+        much="a million rows",
+    ),
     "decode": Case(
         "decode and resize on one core, against other libraries",
         ("decode",),

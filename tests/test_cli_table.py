@@ -69,6 +69,19 @@ def test_plan_of_a_shuffled_epoch_has_more_ranges(
     assert found["ranges_in_a_batch"] == 8
 
 
+def test_plan_advises_blocks_for_a_full_shuffle_of_small_rows(
+    either: Either, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = either.table(simple_rows(100))
+    small = ["plan", url, "--image", "none", "--batch-size", "8"]
+    (advice,) = run(capsys, *small, "--shuffle")["advice"]
+    assert "rows of about 8 B are small" in advice
+    assert "shuffle_block=64 can double the rows read per second" in advice
+    assert run(capsys, *small, "--shuffle", "--shuffle-block", "64")["advice"] == []
+    assert run(capsys, *small)["advice"] == []
+    assert run(capsys, "plan", url, *OPTIONS, "--shuffle")["advice"] == []
+
+
 def test_plan_looks_at_a_sample_and_says_what_it_has_not_found(
     either: Either, capsys: pytest.CaptureFixture[str]
 ) -> None:

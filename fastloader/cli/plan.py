@@ -34,6 +34,10 @@ SAMPLE_ROWS = 200
 
 EXPLAINED_RANGES = 3
 
+SMALL_ROW_BYTES, BETTER_BLOCK = 4096, 64
+"""Finding a row of fewer bytes costs more than reading it. Larger blocks gain little more. Both are
+what ``benchmarks.blocks`` measures."""
+
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*"|--[^\n]*|/\*.*?\*/""", re.DOTALL)
 """The constants, quoted names and comments of a SQL statement."""
 
@@ -88,7 +92,10 @@ class PlanCommand:
             "slots": slots,
             "shared_memory_bytes": workers * slots * layout.slot_bytes,
             "explain": explained,
-            "advice": [_advice(config, note) for note in found.notes],
+            "advice": [
+                *(_advice(config, note) for note in found.notes),
+                *_shuffle_advice(config, sample.row_bytes),
+            ],
         }  # fmt: skip
         return Outcome(_text(data), data, FOUND if data["sample"]["not_images"] else DONE)
 
@@ -109,6 +116,8 @@ class Sample:
         The number of rows whose image is missing or too large.
     not_images
         The number of values that are no images, such as paths, by the reason.
+    row_bytes
+        The size of all values of a row, on average.
     """
 
     sizes: list[int]
@@ -116,6 +125,7 @@ class Sample:
     fetch_s: float
     bad: int
     not_images: Counter[str]
+    row_bytes: float
 
     @classmethod
     def of(cls, config: Config, source: Source, keys: Keys, columns: Sequence[Column]) -> Sample:
@@ -123,10 +133,11 @@ class Sample:
         rows = np.unique(np.linspace(0, len(keys) - 1, min(SAMPLE_ROWS, len(keys))).astype(int))
         ranges: list[KeyRange] = key_ranges(keys, rows)
         sizes, formats, bad, start = list[int](), Counter[str](), 0, time.perf_counter()
-        not_images = Counter[str]()
+        not_images, row_bytes = Counter[str](), 0
         images = {field.in_chunk: field for field in config.images}
         files = FileReader(config)
         for chunk in files.chunks(source, source.read(ranges, columns)):
+            row_bytes += sum(values.nbytes for values in chunk.columns.values())
             missing = set[int]()
             for name, image in images.items():
                 values = chunk.columns[name]
@@ -146,7 +157,8 @@ class Sample:
                         not_images[why] += 1
             bad += len(missing)
         files.close()
-        return cls(sizes, formats, time.perf_counter() - start, bad, not_images)
+        took_s = time.perf_counter() - start
+        return cls(sizes, formats, took_s, bad, not_images, row_bytes / max(1, len(rows)))
 
     def data(self, rows: int) -> dict[str, Any]:
         """Return the sample for ``--json``. ``rows`` is the number of rows of the table."""
@@ -154,6 +166,7 @@ class Sample:
         return {
             "images": len(self.sizes),
             "missing_or_too_large": self.bad,
+            "row_bytes": self.row_bytes,
             "mean_bytes": mean,
             "max_bytes": max(self.sizes, default=0),
             "table_bytes": mean * rows,
@@ -172,6 +185,24 @@ def _advice(config: Config, note: str) -> str:
         f"range runs the whole query. Store its rows as a table with a primary key, and load that "
         f"table"
     )
+
+
+def _shuffle_advice(config: Config, row_bytes: float) -> list[str]:
+    """Return advice on the block size, if most of the time goes into finding small rows."""
+    if (
+        not config.shuffle
+        or config.image_columns
+        or row_bytes >= SMALL_ROW_BYTES
+        or config.shuffle_block >= BETTER_BLOCK
+    ):
+        return []
+    apart = "each row" if config.shuffle_block == 1 else f"every {config.shuffle_block} rows"
+    return [
+        f"rows of about {size_text(row_bytes)} are small, and with "
+        f"shuffle_block={config.shuffle_block} {apart} must be found anew. "
+        f"shuffle_block={BETTER_BLOCK} can double the rows read per second. It keeps "
+        f"{BETTER_BLOCK} neighbors together, so use it if the table is not sorted by label"
+    ]
 
 
 def has_limit(query: str) -> bool:
