@@ -292,6 +292,15 @@ def test_a_split_without_rows_is_an_error(either: Either) -> None:
         keys_in(url, split="0:0.000001")
 
 
+@pytest.mark.parametrize("by", [None, "label"])
+def test_a_table_without_rows_is_one_with_a_split_too(either: Either, by: str | None) -> None:
+    url = either.table([])
+    with pytest.raises(PlanError, match="there are no rows to load"):
+        keys_in(url, split=":0.5", split_by=by)
+    with pytest.raises(PlanError, match="no row meets where='id < 0'"):
+        keys_in(url, split=":0.5", split_by=by, where="id < 0")
+
+
 def test_keys_that_are_not_unique_are_noticed_in_other_splits_too(either: Either) -> None:
     is_postgres = either.url.startswith("postgresql")
     columns = "id int8, image_data bytea, label int8" if is_postgres else "id, image_data, label"

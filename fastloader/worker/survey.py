@@ -172,9 +172,9 @@ def _keys(config: Config, source: Source, memory: io.FileIO) -> Keys:
 
 def _split_keys(config: Config, split: str, source: Source, memory: io.FileIO) -> Keys:
     """Write the keys of a split, and after them which of their rows follow the one before."""
-    parts = [*source.keys()] or [np.empty(0, np.int64)]
-    keys = np.concatenate(parts)
-    if config.split_column is not None:
+    parts = [*source.keys()]
+    keys = np.concatenate(parts) if parts else np.empty(0, np.int64)
+    if len(keys) and config.split_column is not None:
         keys, numbers = without_numbers(keys)
     else:
         numbers = numbers_of(keys)

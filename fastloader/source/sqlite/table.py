@@ -123,10 +123,9 @@ class SQLiteTable:
             declared["rowid"] = "INTEGER"
         return source, declared
 
-    def _filtered(self, condition: str = "") -> str:
-        """Return the rest of a statement after its columns, for rows that meet a condition."""
-        both = " AND ".join(filter(None, (condition, self._where)))
-        return f"FROM {self._from} WHERE {both}" if both else f"FROM {self._from}"
+    def _filtered(self) -> str:
+        """Return the rest of a statement after its columns, for the rows that meet ``where``."""
+        return f"FROM {self._from} WHERE {self._where}" if self._where else f"FROM {self._from}"
 
     def _compile(self, source: str) -> None:
         """Let SQLite raise its error for a query or view that is wrong, without running it."""
