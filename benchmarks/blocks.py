@@ -3,7 +3,7 @@
 A table with twenty columns of numbers, in batches of 4096 rows, read by one source in one process
 as a worker reads it, warm: the table is in the page cache or in the server's shared buffers. The
 rate is that of reading, with what the server works for it. Beside it stand the CPU time of this
-process and that of the server's backend, which other work on the machine does not change, and the
+process and that of the server's backend, which other work on the machine hardly changes, and the
 bytes that were asked of the database: SQLite's ``read`` calls, PostgreSQL's pages of 8 KiB.
 """
 

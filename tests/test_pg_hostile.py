@@ -23,6 +23,7 @@ from fastloader.options.config import make_config
 from fastloader.source.opening import open_source
 from fastloader.source.postgres._libpq import QueryError, Result, Session
 from fastloader.source.postgres.label_types import LABELS, VECTORS
+from fastloader.source.postgres.source import ROWS_OF_A_FETCH
 from fastloader.source.postgres.types import values_of
 
 Answer = bytes | Callable[[str], bytes]
@@ -367,14 +368,15 @@ def reading(*results: list[tuple[bytes | None, ...]], key: int = 20, fetches: in
             )
             return message(b"T", struct.pack(">H", 3) + fields) + COMPLETE + READY
         if "FETCH" in sql:
-            one = (answer([20, key, 23, 17, 20], rows)[: -len(READY)] for rows in results)
+            one = (answer([20, key, 23, 17, 20], its)[: -len(READY)] for its in results)
             return b"".join(one) + READY
         return COMPLETE + READY
 
     with hostile(answers) as dsn:
         source = open_source(make_config({"url": dsn, "stall_timeout_s": 2}, {}))
         with contextlib.closing(source):
-            source._fetch_rows = 16 * fetches  # type: ignore[attr-defined]
+            rows = ROWS_OF_A_FETCH * fetches if fetches > 1 else 16
+            source._fetch_rows = rows  # type: ignore[attr-defined]
             ranges = [("a", "e"), ("f", "z")] if key != 20 else [(1, 5), (6, 9)]
             return list(source.read(ranges, (Column("label", "int64"),)))
 
@@ -424,7 +426,7 @@ def test_the_results_of_one_round_trip_are_chunks_in_their_order() -> None:
     ("results", "said"),
     [
         ([[in_range(2, 6)] * 16, [in_range(1, 1)]], "in another order than that of the ranges"),
-        ([[in_range(1, 1)] * 16, [in_range(2, 6)] * 17], "17 rows where 16 were asked for"),
+        ([[in_range(1, 1)] * 16, [in_range(2, 6)] * 513], "513 rows where 512 were asked for"),
         ([[], [], [in_range(1, 1)]], "1 rows where 0 were asked for"),
         ([[in_range(1, 1)]], "fewer results than it was asked for"),
     ],
