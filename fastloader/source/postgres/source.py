@@ -41,7 +41,7 @@ FETCHES, ROWS_OF_A_FETCH = 4, 512
 """The most statements in one round trip, and the fewest rows for each if there are several. The
 server collects all rows of a FETCH before it sends the first. So it works on the next FETCH while
 we decode this one, and 1 MiB stays below its ``work_mem`` of 4 MiB, beyond which it writes the rows
-to a temporary file: 3.4 us of its CPU instead of 5.6 for a vector of 384 floats. Images come in one
+to a temporary file: 4.0 us of its CPU instead of 5.6 for a vector of 384 floats. Images come in one
 FETCH: several take 1.2 times the CPU time, and only references to stored images are collected."""
 
 FIRST_FETCH_ROWS = 16
