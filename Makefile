@@ -128,7 +128,8 @@ SANITIZED = $(ASAN) PYTHONPATH=build/sanitize/lib FASTLOADER_EXPECT_SANITIZED=1 
 	$(BIN)/pytest $(EACH_CORE) --import-mode=append --capture=sys
 HOSTILE_TESTS := tests/test_source.py tests/test_postgres.py tests/test_pg_images.py \
 	tests/test_pg_hostile.py tests/test_pg_consistency.py tests/test_pg_faults.py \
-	tests/test_sqlite.py tests/test_sqlite_keys.py tests/test_sqlite_reader.py tests/test_files.py
+	tests/test_sqlite.py tests/test_sqlite_keys.py tests/test_sqlite_reader.py tests/test_files.py \
+	tests/test_ragged.py tests/test_columns.py
 
 # The kernel with libjpeg-turbo 3.x in place of the system's 2.1: the same tests, the same pixels.
 KERNEL_TESTS := tests/test_kernel.py tests/test_geometry.py tests/test_pixel_types.py \

@@ -3,6 +3,7 @@
  *
  * The first bytes choose what is wanted; the rest is the blob. See fuzz.c. */
 #include "arrays.h"
+#include "utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,25 @@
 #define CHOICES 8
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* Reads an array whose first dimension may be any, into exactly the room that it asks for. */
+static void read_ragged(fl_array wanted, const uint8_t *blob, size_t size) {
+    size_t length = 0, bytes = wanted.width;
+    if (wanted.dimensions == 0 || fl_array_length(&wanted, blob, size, &length) != FL_ARRAY_READ)
+        return;
+    wanted.shape[0] = length;
+    for (uint32_t i = 0; i < wanted.dimensions; i++)
+        bytes *= wanted.shape[i];
+    if (bytes > size) /* elements are not larger than the blob that they are in */
+        abort();
+    uint8_t *target = malloc(bytes ? bytes : 1);
+    if (!target)
+        abort();
+    const fl_array_status status = fl_array_read(&wanted, blob, size, target);
+    if (status != FL_ARRAY_READ && status != FL_ARRAY_BROKEN)
+        abort();
+    free(target);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < CHOICES)
@@ -46,6 +66,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         abort();
     free(again);
     free(target);
+    read_ragged(wanted, copy, size);
+    if (fl_is_utf8(copy, size) && size > 0 && copy[0] == 0xFF)
+        abort();
     free(copy);
     return 0;
 }

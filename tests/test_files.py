@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 
 from fastloader import Bytes, ConfigError, FastLoader, Image, RowError, SourceError, Text, cli
+from fastloader.fields.every import KINDS
 from fastloader.fields.values import Values
 from fastloader.options.config import MOST_PATH_BYTES, Config, make_config
 from fastloader.source import files as files_module
@@ -325,7 +326,7 @@ def test_what_is_no_text_is_no_path(tmp_path: Path, photos: Path) -> None:
     assert found[1] == "column 'path': 5 is not a path"
     assert found[2] == "column 'path': 0.5 is not a path"
     assert found[3] == found[4] == "column 'path': the path has more than 4095 bytes"
-    again = reasons(url, {**field(photos), "text": Text("path", dtype="text")})
+    again = reasons(url, {**field(photos), "text": KINDS["Value"]("path", dtype="text")})
     assert again[3].startswith("column 'path': the path has more than 4095 bytes; path 'xxx")
     assert len(again[3]) < 400
 

@@ -107,7 +107,7 @@ def test_a_batch_that_a_replaced_worker_announced_too_makes_way_for_the_new_one(
         ready(run=9, batch=2, slot=0),  # a slot that is taken, for whatever run
         ready(batch=2, slot=1)._replace(payload=b"no JSON"),
         ready(batch=2, slot=1)._replace(payload=pack(Filled(ROWS)) + b"{"),
-        ready(batch=2, slot=1)._replace(payload=pack(Filled(ROWS, text={"a": ["b"]}))),
+        ready(batch=2, slot=1)._replace(payload=pack(Filled(ROWS, spilled={"a": 5}))),
         ready(batch=2, slot=1)._replace(payload=b'{"rows": "8"}'),
         ready(batch=2, slot=1)._replace(payload=b'{"rows": 8, "times": [0.0]}'),
         Record(ERROR, 1, 0, 2, payload=b'["SystemExit", [0]]'),

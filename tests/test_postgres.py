@@ -84,7 +84,7 @@ TYPES = {
     ),
     "bytea": (
         [b"abc", b"\0\1\2", b"\\x4"],
-        Column("v", "uint8", (3,)),
+        Column("v", "uint8", (3,), "raw"),
         [[97, 98, 99], [0, 1, 2], [92, 120, 52]],
     ),
 }  # fmt: skip

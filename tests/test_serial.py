@@ -45,7 +45,7 @@ seconds = st.floats(0, allow_infinity=False)
 rows = st.lists(st.tuples(st.integers(-(2**63), 2**63) | text, text))
 filled = st.builds(
     Filled,
-    counts, rows, rows, st.dictionaries(text, st.lists(text)), counts, counts, counts,
+    counts, rows, rows, st.dictionaries(text, counts), counts, counts, counts,
     st.dictionaries(text, st.builds(Pictures, counts, counts, counts, counts)),
     st.lists(st.lists(st.builds(Span, text, seconds, seconds))), st.lists(text),
     st.builds(Times, *[seconds] * 5),
@@ -101,9 +101,10 @@ WRONG: list[tuple[bytes, Any]] = [
     (b'{"rows": 1, "bad": [[null, "x"]]}', Filled),
     (b'{"rows": 1, "bad": [1]}', Filled),
     (b'{"rows": 1, "bad": {"1": "x"}}', Filled),
-    (b'{"rows": 1, "text": {"a": [1]}}', Filled),
-    (b'{"rows": 1, "text": {"a": "x"}}', Filled),
-    (b'{"rows": 1, "text": []}', Filled),
+    (b'{"rows": 1, "spilled": {"a": [1]}}', Filled),
+    (b'{"rows": 1, "spilled": {"a": "x"}}', Filled),
+    (b'{"rows": 1, "spilled": []}', Filled),
+    (b'{"rows": 1, "tail": "x"}', Filled),
     (b'{"rows": 1, "times": [0, 0, 0, 0]}', Filled),
     (b'{"rows": 1, "times": [0, 0, 0, 0, 0, 0]}', Filled),
     (b'{"rows": 1, "times": [0, 0, 0, 0, "0"]}', Filled),

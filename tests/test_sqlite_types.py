@@ -51,9 +51,9 @@ def test_affinities_are_sqlites_own(declared: str, expected: str) -> None:
         ("INTEGER", ["n/a", 7, 8], Column("c", "int64")),
         ("DECIMAL(10)", [3], Column("c", "int64")),
         ("NUMERIC(10, 0)", [3], Column("c", "int64")),
-        ("POINT", [b"12345678"], Column("c", "uint8", (8,))),
-        ("BLOB", [b"12345678"], Column("c", "uint8", (8,))),
-        ("FLOAT[2]", [b"12345678"], Column("c", "uint8", (8,))),
+        ("POINT", [b"12345678"], Column("c", "uint8", (8,), "raw")),
+        ("BLOB", [b"12345678"], Column("c", "uint8", (8,), "raw")),
+        ("FLOAT[2]", [b"12345678"], Column("c", "uint8", (8,), "raw")),
     ],
 )
 def test_a_type_follows_from_declaration_and_values(
@@ -65,7 +65,7 @@ def test_a_type_follows_from_declaration_and_values(
 @pytest.mark.parametrize(
     ("dtype", "values", "column"),
     [
-        ("float32", [b"12345678"], Column("c", "float32", (2,))),
+        ("float32", [b"12345678"], Column("c", "uint8", (8,), "raw")),
         ("int32", [3], Column("c", "int32")),
         ("int64", [None], Column("c", "int64")),
         ("text", [b"cat"], Column("c", "text")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -48,8 +48,8 @@ class Column:
     dtype: str
     shape: tuple[int | None, ...] = ()
     form: str = ""
-    mean: float = 0.0
-    deviation: float = 0.0
+    mean: float = field(default=0.0, compare=False)
+    deviation: float = field(default=0.0, compare=False)
     classes: tuple[str | int, ...] = ()
 
     @property
