@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from fastloader import (
     Ragged,
     RowError,
     Text,
+    cli,
 )
 from fastloader.batches.schema import OFFSETS
 from fastloader.fields.columns import Column
@@ -289,6 +291,24 @@ def test_raw_blobs_have_the_shape_that_is_asked_for(either: Either) -> None:
     assert x["r"].to_list() == [[[1, 2]] * (key % 3) for key in range(1, 9)]
     with pytest.raises(ConfigError, match="do not make an array of the shape \\(4, 2\\)"):
         FastLoader(url, fields={"v": Array(dtype="float32", shape=(4, 2))}, workers=0)
+
+
+def test_preview_prints_one_line_for_each_row(
+    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fields.json").write_text(
+        json.dumps({
+            "boxes": {"kind": "Array", "ragged": True}, "breed": {"kind": "Category"},
+            "meta": {"kind": "Json"},
+        })
+    )  # fmt: skip
+    assert cli.main(["preview", url, "--fields", str(tmp_path / "fields.json"), "--rows", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1:3] == [
+        f"{key}: boxes float32 {key} x 4, breed {values(key)['breed']}, meta {values(key)['meta']}"
+        for key in (1, 2)
+    ]
+    assert len(lines) == 4
 
 
 # ---- hostile blobs -------------------------------------------------------------------------------

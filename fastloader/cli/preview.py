@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import SourceError
+from ..fields.columns import by
 from ..fields.image import Image
 from ..loader import FastLoader
 from ..options.config import Config, make_config
@@ -24,6 +25,9 @@ from .command import (
     loader_options,
 )
 from .database_files import check_output
+
+MOST_SHOWN = 60
+"""The most characters of a value that are shown."""
 
 LABEL, NAME = "label", "label_name"
 """The columns that ingest makes for a label and its name."""
@@ -99,7 +103,13 @@ class Preview:
             loader.load_state_dict({**loader.state_dict(), **place})
             element = next(iter(loader))
             bad, config = dict(loader.bad_rows), loader.config
-        x = dict(element[0] if config.labels else element)
+            classes = loader.classes
+        x, y = dict(element[0] if config.labels else element), dict[str, Any]()
+        if config.labels:
+            labels = element[1]
+            y = dict(labels) if isinstance(labels, dict) else {next(iter(config.labels)): labels}
+        for part in (x, y):
+            part |= {n: _named(part[n], classes[n]) for n in part if n in classes}
         parts = [x.pop(name).tolist() for name in config.keys]
         keys = parts[0] if len(parts) == 1 else list(zip(*parts, strict=True))
         count = min(max(1, arguments.rows), len(keys))
@@ -110,7 +120,7 @@ class Preview:
         }
         captions = [
             f"{'BAD ' if key in bad else ''}{key}{label}"
-            for key, label in zip(keys, _labels(config, x, element, len(keys)), strict=True)
+            for key, label in zip(keys, _labels(x, y, len(keys)), strict=True)
         ][:count]
         rows = [
             {"key": key, "bad": bad.get(key), "caption": caption}
@@ -170,10 +180,8 @@ def _with_names(config: Config, options: dict[str, Any]) -> FastLoader:
     return FastLoader(**options)
 
 
-def _labels(config: Config, x: Mapping[str, Any], element: Any, rows: int) -> Iterator[str]:
-    """Yield the text that follows each row's key in its caption."""
-    labels = element[1] if config.labels else {}
-    columns = labels if isinstance(labels, Mapping) else {"label": labels}
+def _labels(x: Mapping[str, Any], columns: dict[str, Any], rows: int) -> Iterator[str]:
+    """Yield the text that follows each row's key in its caption, of the inputs and the labels."""
     if list(columns) == [LABEL, NAME]:
         columns = {NAME: columns[NAME]}
     if x:  # several values need their names
@@ -186,4 +194,17 @@ def _labels(config: Config, x: Mapping[str, Any], element: Any, rows: int) -> It
 
 
 def _shown(value: Any) -> str:
-    return np.array2string(value, threshold=4) if np.ndim(value) else str(value)
+    """Return a value on one line, not too long."""
+    text = str(value)
+    if isinstance(value, np.ndarray) and value.ndim == 1:
+        text = np.array2string(value, threshold=4)
+    elif isinstance(value, np.ndarray):
+        text = f"{value.dtype} {by(value.shape)}"
+    text = " ".join(text.split())
+    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "..."
+
+
+def _named(values: Any, classes: Sequence[str | int]) -> list[Any]:
+    """Return the classes in place of their numbers."""
+    numbers = values.tolist()
+    return [classes[n] if n in range(len(classes)) else n for n in numbers]
