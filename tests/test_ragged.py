@@ -155,6 +155,20 @@ def test_a_class_keeps_its_number_when_others_are_added(either: Either) -> None:
     assert x["size"].dtype == np.int8
 
 
+def test_classes_are_those_of_the_whole_table_in_every_part_of_it(url: str) -> None:
+    fields = {"breed": Category(), "caption": Text(), "tokens": FIELDS["tokens"]}
+    parts: list[dict[str, Any]] = [
+        {"where": "breed = $1", "params": ["axolotl"]}, {"split": ":0.5"}, {"split": "0.5:"},
+    ]  # fmt: skip
+    for part in parts:
+        with FastLoader(url, fields=fields, with_keys=True, workers=0, **part) as loader:
+            for x in loader:
+                for at, key in enumerate(x["id"].tolist()):
+                    assert loader.classes["breed"][x["breed"][at]] == values(key)["breed"]
+                    assert x["caption"][at] == values(key)["caption"]
+            assert loader.classes == {"breed": ("cat", "axolotl", "dog")}
+
+
 @pytest.mark.parametrize("on_error", ["skip", "fill"])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_bad_values_make_bad_rows(either: Either, on_error: str, workers: int) -> None:
@@ -257,7 +271,10 @@ def test_arrays_of_postgres_have_any_length(either: Either) -> None:
         (Bytes("age"), "'age' does not hold blobs or text"),
         (Array("caption", ragged=True), "'caption' holds text: use Text"),
         (Category("scan"), "'scan' holds neither text nor integers"),
-        (Category("breed", dtype="float32"), "whose numbers are no float32"),
+        (Category("breed", dtype="float32"), "classes from 0 to 2, which float32 does not hold"),
+        (Category("breed", dtype="text"), "classes from 0 to 2, which text does not hold"),
+        (Category("breed", dtype="uint8", unknown=300), "0 to 300, which uint8 does not hold"),
+        (Category("breed", dtype="uint8", unknown=-1), "which uint8 does not hold"),
         (Array("emb", ragged=True, null=0.0), "null=0.0 is no float32"),
         (Array("emb", shape=(7, 5), ragged=True), None),
     ],

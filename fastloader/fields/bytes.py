@@ -7,13 +7,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..checks import kinds
 from .columns import Column
 from .field import FILES
-from .ragged_rows import RaggedRows
-from .scalars import are_bytes, store_bytes
+from .scalars import are_bytes
 from .value import Target, ValueField
 from .values import Values
 
@@ -70,8 +67,4 @@ class Bytes(ValueField):
             super()._check_null(column)
 
     def _store(self, column: Column, values: Values, target: Target, at: int) -> dict[int, str]:
-        assert isinstance(target, RaggedRows)
-        good = are_bytes(values)
-        store_bytes(values, good, target, at, self._null_bytes)
-        bad = np.flatnonzero(~good).tolist()
-        return {i: self._bad(values, i, column.dtype) for i in bad}
+        return self._store_bytes(column, values, are_bytes(values), target, at)

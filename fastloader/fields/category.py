@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..checks import kinds
 from . import _kernel
-from .columns import Column
+from .columns import TEXT_DTYPE, Column
 from .field import OPTIONS
 from .value import Target, ValueField
 from .values import INTEGER, NULL, TEXT, Values
@@ -92,8 +92,9 @@ class Category(ValueField):
         if not can_have_classes(found):
             return "holds neither text nor integers: cast it in query=, or use Number or Array"
         classes = self.classes or found.classes
-        if np.dtype(self.dtype).kind not in "iu" or len(classes) - 1 > np.iinfo(self.dtype).max:
-            return f"has {len(classes)} classes, whose numbers are no {self.dtype}"
+        numbers = [len(classes) - 1, *([self.unknown] if isinstance(self.unknown, int) else [])]
+        if not all(_fits(number, self.dtype) for number in numbers):
+            return f"has classes from 0 to {max(numbers)}, which {self.dtype} does not hold"
         return ""
 
     def _column(self, name: str, found: Column) -> Column:
@@ -120,6 +121,12 @@ def can_have_classes(column: Column) -> bool:
     """Return whether a column of a database holds text or integers."""
     is_integer = not column.is_text and np.dtype(column.dtype).kind in "biu"
     return (column.is_text or is_integer) and not (column.shape or column.form)
+
+
+def _fits(number: int, dtype: str) -> bool:
+    """Return whether an integer dtype holds a number."""
+    is_integer = dtype != TEXT_DTYPE and np.dtype(dtype).kind in "iu"
+    return is_integer and np.iinfo(dtype).min <= number <= np.iinfo(dtype).max
 
 
 @lru_cache(maxsize=64)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from .columns import TEXT_DTYPE, Column
-from .ragged_rows import RaggedRows
-from .scalars import are_texts, store_bytes
+from .scalars import are_texts
 from .value import Target, ValueField
 from .values import Values
 
@@ -48,8 +45,4 @@ class Text(ValueField):
         return Column(name, TEXT_DTYPE, mean=found.mean, deviation=found.deviation)
 
     def _store(self, column: Column, values: Values, target: Target, at: int) -> dict[int, str]:
-        assert isinstance(target, RaggedRows)
-        good = are_texts(values)
-        store_bytes(values, good, target, at, self._null_bytes)
-        bad = np.flatnonzero(~good).tolist()
-        return {i: self._bad(values, i, column.dtype) for i in bad}
+        return self._store_bytes(column, values, are_texts(values), target, at)

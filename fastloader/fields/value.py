@@ -160,6 +160,19 @@ class ValueField(Field):
         """Store values, with what stands for NULL if the target is ragged; return the bad ones."""
         raise NotImplementedError
 
+    def _store_bytes(
+        self,
+        column: Column,
+        values: Values,
+        good: NDArray[np.bool_],
+        target: Target,
+        at: int,
+    ) -> dict[int, str]:
+        """Store the texts or blobs that are ``good``, (n,), and return why others are bad."""
+        assert isinstance(target, RaggedRows)
+        store_bytes(values, good, target, at, self._null_bytes)
+        return {i: self._bad(values, i, column.dtype) for i in np.flatnonzero(~good).tolist()}
+
     @property
     def _null_bytes(self) -> bytes:
         """The text that stands for NULL."""
@@ -215,9 +228,7 @@ class Value(ValueField):
 
     def _store(self, column: Column, values: Values, target: Target, at: int) -> dict[int, str]:
         if isinstance(target, RaggedRows):
-            good = are_texts(values)
-            store_bytes(values, good, target, at, self._null_bytes)
-            return {i: self._bad(values, i, TEXT_DTYPE) for i in np.flatnonzero(~good).tolist()}
+            return self._store_bytes(column, values, are_texts(values), target, at)
         rows = target[at : at + len(values)]
         if not column.shape and not column.form:
             fits = store_numbers(values, rows)

@@ -290,7 +290,7 @@ class PostgresTable:
         spread = np.linspace(0, len(keys) - 1, min(SPREAD_ROWS, len(keys)), dtype=int)
         some = ", ".join(map(self._constant, key_values(keys[spread])))
         both = ", ".join(f"avg({size}), stddev_pop({size})" for size in sizes.values())
-        (result,) = query(f"SELECT {both} FROM {self.rows} q WHERE {self.key} IN ({some})")
+        (result,) = query(f"SELECT {both} FROM {self.table} q WHERE {self.key} IN ({some})")
         found = [float(result.value(0, i) or 0) for i in range(2 * len(sizes))]
         return dict(zip(sizes, zip(found[::2], found[1::2], strict=True), strict=True))
 
@@ -337,7 +337,7 @@ class PostgresTable:
         order = ", ".join(f"k{i}" for i in range(len(self._keys)))
         keys = ", ".join(f"{key} AS k{i}" for i, key in enumerate(self._keys))
         (result,) = query(
-            f"SELECT v FROM (SELECT DISTINCT ON (v) {value} AS v, {keys} FROM {self.rows} q "
+            f"SELECT v FROM (SELECT DISTINCT ON (v) {value} AS v, {keys} FROM {self.table} q "
             f"WHERE q.{identifier(name)} IS NOT NULL ORDER BY 1, {self._order}) c "
             f"ORDER BY {order} LIMIT {most}"
         )
