@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from ...plan.keys import Keys, key_values
 from ..sql import identifier
 from .explain import nodes
-from .table import FIRST_ROWS, PostgresTable
+from .label_columns import FIRST_ROWS
+from .table import PostgresTable
 from .types import BYTEA, Query
 
 

@@ -23,6 +23,7 @@ from ._libpq import QueryError, Result
 from .advice import DIFFERENT, RECOVERY_CONFLICT, TOO_MANY, advice
 from .chunks import chunk_of
 from .connection import ConnectionLost
+from .label_columns import classes_of, label_columns
 from .read import Read
 from .repeatable import check_repeatable
 from .slow import slow_reads
@@ -182,12 +183,12 @@ class PostgresSource:
     def label_columns(self, keys: Keys) -> tuple[Column, ...]:
         """Return the columns of :meth:`fastloader.source.protocol.Source.label_columns`."""
         with self._errors("look at the labels"):
-            return self._table().label_columns(keys, self._query)
+            return label_columns(self._table(), keys, self._query)
 
     def classes(self, column: str, most: int) -> list[str | int]:
         """Return the values of :meth:`fastloader.source.protocol.Source.classes`."""
         with self._errors("read the classes"):
-            return self._table().classes(column, most, self._query)
+            return classes_of(self._table(), column, most, self._query)
 
     def explain(self, ranges: Sequence[tuple[Key, Key]]) -> tuple[str, str]:
         """Return the server's version and the output of its EXPLAIN."""

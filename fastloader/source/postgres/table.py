@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import PlanError, SourceError
-from ...fields.blobs import blob_column
-from ...fields.columns import Column
 from ...fields.not_images import POINTERS, kind_of, why_not_an_image
-from ...fields.npy import MOST_HEADER_BYTES
 from ...options.config import Config
 from ...options.labels import TEXT
 from ...plan.keys import Key, Keys, key_values, same
@@ -25,7 +21,6 @@ from .key_types import SETTINGS, cast_of, key_type
 from .label_types import TEXTS, label_cast, label_type
 from .literals import array_literal, literal
 from .types import (
-    ARRAY,
     BYTEA,
     BYTES,
     MOST_KEY_BYTES,
@@ -41,12 +36,6 @@ from .types import (
 
 VIEW = "selected_images"
 """The name of the view in the advice for a query that is to be cached."""
-
-SPREAD_ROWS = 32
-"""The number of rows, spread over all keys, that are looked at for the sizes of values."""
-
-FIRST_ROWS = 100
-"""The number of rows that are looked at for the length of an array, and for compressed images."""
 
 
 class PostgresTable:
@@ -74,14 +63,22 @@ class PostgresTable:
         What to select from: the same, or the rows of the table that meet ``where``.
     params
         The parameters of statements that select from ``rows``, or None.
+    config
+        The loader's options.
     key
         The key in SQL: a column, or a row of several.
+    keys
+        The columns of the key in SQL.
     key_names, key_types
         The names of the key columns, and their types.
     image_oids
         The type OID of each column of images or paths, by name.
+    labels
+        Each label column with the dtype that all of its fields ask for, or None.
     label_types
         The type of each label column, by name.
+    modifiers
+        The modifier of each column's type, by name.
     split_type
         The type of the column of ``split_by``, or None if that is the key.
     settings
@@ -94,8 +91,8 @@ class PostgresTable:
     """
 
     def __init__(self, config: Config, query: Query) -> None:
-        self._config = config
-        self._labels = [*config.value_columns.items()]
+        self.config = config
+        self.labels = [*config.value_columns.items()]
         self.name = config.place
         self.is_named = config.table is not None
         self.params: Bound | None = None
@@ -107,19 +104,19 @@ class PostgresTable:
             self.table = identifier(*config.table.split("."))  # a dot follows the schema
         self.rows = self.table
         self.key_names = config.keys
-        self._keys = [f"q.{identifier(name)}" for name in config.keys]
-        self.key = row(self._keys)
-        there, self._modifiers = self._columns(query)
+        self.keys = [f"q.{identifier(name)}" for name in config.keys]
+        self.key = row(self.keys)
+        there, self.modifiers = self._columns(query)
         if config.where is not None:
             self._condition, self.params = checked(config, self.table, query)
             self.rows = self.selected()
         split = () if config.split_column is None else (config.split_column,)
-        labels = (name for name, _ in self._labels)
+        labels = (name for name, _ in self.labels)
         for name in (*config.keys, *split, *config.blob_limits, *labels):
             if name not in there:
                 raise SourceError(f"{self.name}: {no_column(config, name, there)}")
         self.key_types = [self._key_type(name, there[name], query) for name in config.keys]
-        pairs = zip(self.key_types, self._keys, strict=True)
+        pairs = zip(self.key_types, self.keys, strict=True)
         self._keys_out = [kind.output.format(key) for kind, key in pairs]
         self.split_type: Type | None = None
         self._split_out: list[str] = []
@@ -131,7 +128,7 @@ class PostgresTable:
         self._check_paths(there, query)
         self.image_oids = {name: there[name] for name in config.blob_limits}
         self.label_types = {
-            name: self._label_type(name, dtype, there[name], query) for name, dtype in self._labels
+            name: self._label_type(name, dtype, there[name], query) for name, dtype in self.labels
         }
 
     # ---- where -----------------------------------------------------------------------------------
@@ -156,14 +153,14 @@ class PostgresTable:
             (result,) = query(f"SELECT * FROM {self.rows} q LIMIT 0")
         except QueryError as error:
             if error.sqlstate in ("42P01", "3F000") and self.is_named:
-                raise no_table(self._config.url, self._config.table, _tables(query)) from None
+                raise no_table(self.config.url, self.config.table, _tables(query)) from None
             raise
         names = [name for name, _ in result.columns]
         return dict(result.columns), dict(zip(names, result.modifiers, strict=True))
 
     def _check_images(self, there: dict[str, int], query: Query) -> None:
         """Raise SourceError if an image column has a type that cannot be used."""
-        for image in self._config.image_columns:
+        for image in self.config.image_columns:
             oid = there[image]
             if oid not in (BYTEA, OID):
                 why = "images must be bytea, or the oids of large objects"
@@ -178,7 +175,7 @@ class PostgresTable:
 
     def _check_paths(self, there: dict[str, int], query: Query) -> None:
         """Raise SourceError if a column of paths has a type that cannot be used."""
-        for path in self._config.path_columns:
+        for path in self.config.path_columns:
             found = label_type(there[path], query)
             if found is None or found.wire not in (TEXT, BYTES):
                 why = "paths must be text, or bytea"
@@ -196,7 +193,7 @@ class PostgresTable:
 
     def _key_type(self, name: str, oid: int, query: Query) -> Type:
         """Return the type of a key column. Raises SourceError if it cannot be a key."""
-        found = key_type(oid, self._modifiers[name], query)
+        found = key_type(oid, self.modifiers[name], query)
         if found is not None:
             return found
         kind = text(query(f"SELECT format_type({oid}, NULL)")[0].value(0, 0))
@@ -213,7 +210,7 @@ class PostgresTable:
 
     def _split_type(self, column: str, oid: int, query: Query) -> Type:
         """Return the type of the column of ``split_by``. Raises SourceError if it cannot be."""
-        found = key_type(oid, self._modifiers[column], query)
+        found = key_type(oid, self.modifiers[column], query)
         if found is not None and not found.is_loose:
             return found
         why = "equal values of that type may differ as text, so they cannot decide about a split"
@@ -223,10 +220,10 @@ class PostgresTable:
 
     def numbers(self, result: Result) -> NDArray[np.uint64]:
         """Return the numbers of rows of :attr:`keys_sql`, for the split. Raises PlanError."""
-        column, kind = self._config.split_column, self.split_type
+        column, kind = self.config.split_column, self.split_type
         assert column is not None
         assert kind is not None
-        at = len(self._keys) + self.is_loose
+        at = len(self.keys) + self.is_loose
         sizes = result.blobs(at)[:, 1]
         if (sizes < 0).any():
             where = f"{identifier(column)} IS NOT NULL"
@@ -241,8 +238,8 @@ class PostgresTable:
         """Return the error for a column of the wrong type, with the query that casts it."""
         found = query(f"SELECT format_type({oid}, NULL)")[0].value(0, 0) or b"?"
         kind = found.decode("utf-8", "replace")
-        cast = cast or label_cast(kind, self._modifiers[column])
-        names = [*self.key_names, *self._config.blob_limits, *(name for name, _ in self._labels)]
+        cast = cast or label_cast(kind, self.modifiers[column])
+        names = [*self.key_names, *self.config.blob_limits, *(name for name, _ in self.labels)]
         columns = {name: identifier(name) for name in names}
         columns[column] = f"{cast.format(identifier(column))} AS {identifier(column)}"
         select = f"SELECT {', '.join(columns.values())} FROM {self.table}"
@@ -250,101 +247,13 @@ class PostgresTable:
             select += " q"
         advice = f"Cast it: query={select!r}"
         if self._condition:  # which may need other columns, and parameters
-            cast_column, view = f"{column}_cast", f"{self._config.table}_cast"
+            cast_column, view = f"{column}_cast", f"{self.config.table}_cast"
             advice = (
                 f"Cast it in a view and read its column {cast_column!r} with table={view!r}: "
                 f"CREATE VIEW {identifier(*view.split('.'))} AS SELECT *, "
                 f"{cast.format(identifier(column))} AS {identifier(cast_column)} FROM {self.table}"
             )
         return SourceError(f"{self.name}: column {column!r} has the type {kind}; {why}. {advice}")
-
-    def label_columns(self, keys: Keys, query: Query) -> tuple[Column, ...]:
-        """Return the columns of :meth:`fastloader.source.protocol.Source.label_columns`."""
-        sizes = self._sizes(keys, query)
-        columns = (self._label_column(name, dtype, keys, query) for name, dtype in self._labels)
-        return tuple(
-            replace(its, mean=sizes[its.name][0], deviation=sizes[its.name][1])
-            if its.name in sizes
-            else its
-            for its in columns
-        )
-
-    def _sizes(self, keys: Keys, query: Query) -> dict[str, tuple[float, float]]:
-        """Return mean and standard deviation of how large values are that may differ in size.
-
-        They are bytes, or numbers for arrays.
-        """
-        sizes = {}
-        for name, kind in self.label_types.items():
-            column = f"q.{identifier(name)}"
-            if kind.wire == TEXT:
-                sizes[name] = f"octet_length(({kind.output.format(column)})::text)"
-            elif name in self._config.ragged_columns and kind.wire in (ARRAY, BYTES):
-                sizes[name] = {
-                    "pg_array": f"cardinality({column})",
-                    "pg_vector": f"array_length({column}::float4[], 1)",
-                    "": f"octet_length({column})",
-                }[kind.form.kind if kind.form is not None else ""]
-        if not sizes:
-            return {}
-        spread = np.linspace(0, len(keys) - 1, min(SPREAD_ROWS, len(keys)), dtype=int)
-        some = ", ".join(map(self._constant, key_values(keys[spread])))
-        both = ", ".join(f"avg({size}), stddev_pop({size})" for size in sizes.values())
-        (result,) = query(f"SELECT {both} FROM {self.table} q WHERE {self.key} IN ({some})")
-        found = [float(result.value(0, i) or 0) for i in range(2 * len(sizes))]
-        return dict(zip(sizes, zip(found[::2], found[1::2], strict=True), strict=True))
-
-    def _label_column(self, name: str, dtype: str | None, keys: Keys, query: Query) -> Column:
-        kind = self.label_types[name]
-        if kind.wire not in (ARRAY, BYTES):
-            return Column(name, dtype or kind.dtype)
-        is_vector = kind.form is not None and kind.form.kind == "pg_vector"
-        if is_vector and self._modifiers[name] > 0:  # the number of dimensions
-            return Column(name, dtype or kind.dtype, (self._modifiers[name],))
-        # The shape of the first value that is not NULL has to be the shape of all.
-        column = f"q.{identifier(name)}"
-        shape = f"octet_length({column}), substring({column}, 1, {MOST_HEADER_BYTES})"
-        if is_vector:
-            shape = f"array_length({column}::float4[], 1)"
-        elif kind.form is not None:
-            dimensions = f"generate_series(1, array_ndims({column})) n"
-            shape = (
-                f"array_to_string(ARRAY(SELECT array_length({column}, n) FROM {dimensions}), ' ')"
-            )
-        first, last = key_values(keys[[0, min(FIRST_ROWS, len(keys)) - 1]])
-        (result,) = query(
-            f"SELECT {shape} FROM {self.rows} q WHERE {self.key} BETWEEN {self._constant(first)} "
-            f"AND {self._constant(last)} AND {column} IS NOT NULL ORDER BY {self._order} LIMIT 1",
-            self.params,
-        )
-        if len(result) == 0 and name in self._config.ragged_columns:
-            return Column(name, kind.dtype, (0,), "raw" if kind.wire == BYTES else "")
-        if len(result) == 0:
-            raise SourceError(
-                f"{self.name}: column {name!r} is NULL in the first {FIRST_ROWS} rows, so its "
-                f"shape is not known; leave such rows out with query="
-            )
-        found = tuple(map(int, text(result.value(0, 0)).split())) or (0,)
-        if kind.wire == BYTES:
-            start = bytes.fromhex(text(result.value(0, 1)).removeprefix("\\x"))
-            return blob_column(name, start, found[0])
-        return Column(name, dtype or kind.dtype, found)
-
-    def classes(self, name: str, most: int, query: Query) -> list[str | int]:
-        """Return the different values of a column by the first key of each; NULL is left out."""
-        kind = self.label_types[name]
-        value = kind.output.format(f"q.{identifier(name)}")
-        order = ", ".join(f"k{i}" for i in range(len(self._keys)))
-        keys = ", ".join(f"{key} AS k{i}" for i, key in enumerate(self._keys))
-        (result,) = query(
-            f"SELECT v FROM (SELECT DISTINCT ON (v) {value} AS v, {keys} FROM {self.table} q "
-            f"WHERE q.{identifier(name)} IS NOT NULL ORDER BY 1, {self._order}) c "
-            f"ORDER BY {order} LIMIT {most}"
-        )
-        texts = [text(result.value(row, 0)) for row in range(len(result))]
-        if kind.dtype == TEXT:
-            return [*texts]
-        return [int({"t": 1, "f": 0}.get(one, one)) for one in texts]
 
     # ---- SQL for keys ----------------------------------------------------------------------------
 
@@ -357,10 +266,10 @@ class PostgresTable:
         """
         again = ""
         if self.is_loose:
-            before = (f"{key} = lag({key}) OVER (ORDER BY {self._order})" for key in self._keys)
+            before = (f"{key} = lag({key}) OVER (ORDER BY {self.order})" for key in self.keys)
             again = f", {' AND '.join(before)}"
         columns, numbers = ", ".join(self._keys_out), "".join(f", {out}" for out in self._split_out)
-        return f"SELECT {columns}{again}{numbers} FROM {self.rows} q ORDER BY {self._order}"
+        return f"SELECT {columns}{again}{numbers} FROM {self.rows} q ORDER BY {self.order}"
 
     @property
     def is_loose(self) -> bool:
@@ -368,8 +277,9 @@ class PostgresTable:
         return any(kind.is_loose for kind in self.key_types)
 
     @property
-    def _order(self) -> str:
-        return ", ".join(self._keys)
+    def order(self) -> str:
+        """What to order by, to have the rows in the order of their keys."""
+        return ", ".join(self.keys)
 
     def key_widths(self, query: Query) -> list[int]:
         """Return the size of the longest text in each key column in bytes, 0 for other types."""
@@ -384,9 +294,9 @@ class PostgresTable:
 
     def null_keys(self, query: Query) -> PlanError:
         """Return the error for a key column that holds NULL, with the number of such rows."""
-        counts = ", ".join(f"count(*) - count({key})" for key in self._keys)
+        counts = ", ".join(f"count(*) - count({key})" for key in self.keys)
         (result,) = query(f"SELECT {counts} FROM {self.rows} q", self.params)
-        found = (int(result.value(0, i) or 0) for i in range(len(self._keys)))
+        found = (int(result.value(0, i) or 0) for i in range(len(self.keys)))
         nulls, name = max(zip(found, self.key_names, strict=True))
         return PlanError(
             f"{self.name}: the key column {name!r} is NULL in {nulls} "
@@ -408,7 +318,7 @@ class PostgresTable:
             Rows of :attr:`keys_sql`.
         """
         before = np.concatenate((keys[:1] if last is None else last, keys[:-1]))
-        equal = result.raw(len(self._keys), 1)[0][:, 0] != 0
+        equal = result.raw(len(self.keys), 1)[0][:, 0] != 0
         for i in np.flatnonzero(equal & ~same(keys, before))[:1].tolist():
             one, other = key_values(np.concatenate((before[i : i + 1], keys[i : i + 1])))
             raise PlanError(
@@ -416,7 +326,8 @@ class PostgresTable:
                 f"be unique. Use another column as key"
             )
 
-    def _constant(self, key: Key) -> str:
+    def constant(self, key: Key) -> str:
+        """Return a key in SQL."""
         pairs = zip(_columns(key), self.key_types, strict=True)
         return row([f"{literal(str(value))}::{kind.name}" for value, kind in pairs])
 
@@ -428,7 +339,7 @@ class PostgresTable:
     @property
     def materialized(self) -> str:
         """The statements that make a materialized view of a query, with an index for its key."""
-        query = (self._config.query or "").strip().rstrip(";")
+        query = (self.config.query or "").strip().rstrip(";")
         return (
             f"CREATE MATERIALIZED VIEW {VIEW} AS {query}; "
             f"CREATE UNIQUE INDEX ON {VIEW} ({self.indexed})"
@@ -439,8 +350,8 @@ class PostgresTable:
     @property
     def plain_sql(self) -> str:
         """The statement for all columns of all rows, which is only ever explained."""
-        names = (*self._config.blob_limits, *(name for name, _ in self._labels))
-        columns = ", ".join([*self._keys, *(f"q.{identifier(name)}" for name in names)])
+        names = (*self.config.blob_limits, *(name for name, _ in self.labels))
+        columns = ", ".join([*self.keys, *(f"q.{identifier(name)}" for name in names)])
         return f"SELECT {columns} FROM {self.rows} q"
 
     def rows_sql(
@@ -470,23 +381,22 @@ class PostgresTable:
         names = [name for pair in zip(*limits, strict=True) for name in pair]
         low, high = (row([f"fl.{name}" for name in limit]) for limit in limits)
         images = [
-            self._size_and_image(name, limit) for name, limit in self._config.blob_limits.items()
+            self._size_and_image(name, limit) for name, limit in self.config.blob_limits.items()
         ]
         labels = [
-            self.label_types[name].output.format(f"q.{identifier(name)}")
-            for name, _ in self._labels
+            self.label_types[name].output.format(f"q.{identifier(name)}") for name, _ in self.labels
         ]
         if bare:
-            images = [f"q.{identifier(name)} IS NULL" for name in self._config.blob_limits]
+            images = [f"q.{identifier(name)} IS NULL" for name in self.config.blob_limits]
             labels = [f"{label} IS NULL" for label in labels]
         columns = ", ".join([*self._keys_out, *images, *labels])
-        rest = "" if done is None else f"AND (fl.n > 1 OR {self.key} > {self._constant(done)}) "
+        rest = "" if done is None else f"AND (fl.n > 1 OR {self.key} > {self.constant(done)}) "
         return (
             f"SELECT fl.n, t.* FROM unnest({', '.join(given)}) WITH ORDINALITY "
             f"AS fl({', '.join(names)}, n) CROSS JOIN LATERAL (SELECT {columns} "
             f"FROM {self.selected(by_key=True)} q "
             f"WHERE {self.key} BETWEEN {low} AND {high} {rest}"
-            f"ORDER BY {self._order}) t"
+            f"ORDER BY {self.order}) t"
         )
 
     def _size_and_image(self, name: str, limit: int) -> str:
@@ -496,7 +406,7 @@ class PostgresTable:
         a large object is always NULL, because the server would have to read the object for it.
         """
         image = f"q.{identifier(name)}"
-        if name in self._config.path_columns and self.image_oids[name] != BYTEA:
+        if name in self.config.path_columns and self.image_oids[name] != BYTEA:
             image += "::text"
         elif self.image_oids[name] == OID:
             return (
