@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,7 +57,7 @@ class Array(Value):
         kinds.FLAG,
         "Whether the first dimension differs from row to row.",
     )
-    shape: tuple[int, ...] | None = OPTIONS.option(
+    shape: Sequence[int] | None = OPTIONS.option(
         None,
         kinds.optional(kinds.SHAPE),
         "The shape of each array, or with `ragged=True` of each item of it. None takes the shape "
@@ -97,7 +98,7 @@ class Array(Value):
                 f"{self!r}: the column {self.column!r} holds {column.fixed_shape[0]} numbers of "
                 f"the type {column.dtype}, which do not make an array of the shape {self.shape}"
             )
-        return self.shape
+        return tuple(self.shape)
 
     def _store(self, column: Column, values: Values, target: Target, at: int) -> dict[int, str]:
         if isinstance(target, RaggedRows):

@@ -4,9 +4,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,14 +72,14 @@ class Category(ValueField):
         An option cannot have its value.
     """
 
-    classes: tuple[str | int, ...] | None = OPTIONS.option(
+    classes: Sequence[str | int] | None = OPTIONS.option(
         None,
         kinds.optional(CLASSES),
         "The classes in the order of their numbers. None takes those of the whole table, in the "
         "order of the first key that has them: classes that are added with later keys get the "
         "next numbers, and the others keep theirs.",
     )
-    unknown: str | int = OPTIONS.option(
+    unknown: Literal["error"] | int = OPTIONS.option(
         "error",
         UNKNOWN,
         'What to do with a value that is none of the classes. `"error"` makes its row a bad row; '
@@ -98,7 +99,7 @@ class Category(ValueField):
         return ""
 
     def _column(self, name: str, found: Column) -> Column:
-        return Column(name, self.dtype, classes=self.classes or found.classes)
+        return Column(name, self.dtype, classes=tuple(self.classes or found.classes))
 
     def _store(self, column: Column, values: Values, target: Target, at: int) -> dict[int, str]:
         assert isinstance(target, np.ndarray)
