@@ -213,6 +213,21 @@ def test_bad_values_make_bad_rows(either: Either, on_error: str, workers: int) -
         assert {x["meta"][i] for i in range(1, 9)} == {None}
 
 
+def test_arrays_that_are_too_large_are_bad_rows() -> None:
+    given = pg_arrays([[1, 2], [3, 4, 5]], "int32")
+    for values_of in (given, Values.of([b"12345678", b"123456789012"])):
+        most = int(values_of.blobs[0, 1])
+        rows = RaggedRows(Column("v", "int32", (None,)), np.zeros(9, np.int32), 2)
+        field = Array("v", ragged=True)
+        bad = field.store(rows.column, values_of.up_to(most), rows, 0)
+        assert [*bad] == [1]
+        assert bad[1].startswith(f"column 'v' holds {values_of.blobs[1, 1]} bytes, more than max_")
+        target = np.zeros((2, 2), np.int32)
+        column = Column("v", "int32", (2,))
+        again = Array("v").store(column, values_of.up_to(most), target, 0)
+        assert again[1].partition(",")[0] == bad[1].partition(",")[0]
+
+
 def test_null_is_masked_or_has_a_stand_in(either: Either) -> None:
     columns = "id INTEGER PRIMARY KEY, t TEXT, b BYTEA"
     url = either.table([(1, "[1]", b"1234"), (2, None, None), (3, "[3]", b"")], columns=columns)

@@ -23,7 +23,6 @@ BLOCK_BYTES = 1 << 16
 READ, BROKEN = _kernel.ARRAY_STATUS["read"], _kernel.ARRAY_STATUS["broken"]
 
 WHY = {
-    _kernel.ARRAY_STATUS["null"]: "NULL",
     _kernel.ARRAY_STATUS["has null"]: "an array with a NULL in it",
     BROKEN: "a malformed array",
 }
@@ -157,10 +156,14 @@ def _decode_sent_ragged(
 
 def _what(values: Values, form: Form, statuses: NDArray[np.uint8]) -> Bad:
     """Return what the rows hold that were not read."""
-    return {
-        row: WHY.get(int(statuses[row])) or f"an array of {by(_shape_of(values, form, row))}"
-        for row in np.flatnonzero(statuses).tolist()
-    }
+    found = {}
+    for row in np.flatnonzero(statuses).tolist():
+        if values.kinds[row] != BLOB:
+            found[row] = values.described(row)
+        else:
+            why = WHY.get(int(statuses[row]))
+            found[row] = why or f"an array of {by(_shape_of(values, form, row))}"
+    return found
 
 
 def _shape_of(values: Values, form: Form, row: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from . import _kernel
 from .columns import Column, by
 from .npy import MAGIC, Header, header_bytes, parse_header
-from .values import BLOB, Values, described
+from .values import BLOB, Values
 
 Blobs = NDArray[np.intp]
 
@@ -85,7 +85,7 @@ def groups(values: Values) -> tuple[list[Group], dict[int, str]]:
     """
     is_blob = values.kinds == BLOB
     by_header: dict[bytes, list[int]] = {}
-    bad = {i: described(values.value(i)) for i in np.flatnonzero(~is_blob).tolist()}
+    bad = {i: values.described(i) for i in np.flatnonzero(~is_blob).tolist()}
     for i in np.flatnonzero(is_blob & (values.blobs[:, 1] > len(MAGIC))).tolist():
         start = values.start(i, 12)
         if start.startswith(MAGIC):

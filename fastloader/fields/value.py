@@ -17,7 +17,7 @@ from .columns import TEXT_DTYPE, Column, by
 from .field import OPTIONS, Field
 from .ragged_rows import RaggedRows
 from .scalars import are_texts, store_bytes, store_numbers
-from .values import NULL, TOO_LARGE, Values, described
+from .values import NULL, Values
 
 Target = NDArray[Any] | RaggedRows
 """Where the values of a batch are stored: an array of all its rows, or its ragged rows."""
@@ -180,10 +180,7 @@ class ValueField(Field):
 
     def _bad(self, values: Values, row: int, wanted: str) -> str:
         """Return why a row is bad, whose value is not what is wanted."""
-        what = described(values.value(row))
-        if values.kinds[row] == TOO_LARGE:
-            what = f"{values.blobs[row, 1]} bytes, more than max_blob_bytes"
-        return f"column {self.column!r} holds {what}, {wanted} is needed"
+        return f"column {self.column!r} holds {values.described(row)}, {wanted} is needed"
 
 
 @dataclass(frozen=True, repr=False, kw_only=True)

@@ -119,6 +119,12 @@ class Values:
             return data if kind == BLOB else data.decode("utf-8", "surrogateescape")
         return None
 
+    def described(self, row: int) -> str:
+        """Return a value in words, for the reason why it is not delivered."""
+        if self.kinds[row] == TOO_LARGE:
+            return f"{self.blobs[row, 1]} bytes, more than max_blob_bytes"
+        return described(self.value(row))
+
     def start(self, row: int, size: int) -> bytes:
         """Return the first ``size`` bytes of a TEXT or BLOB."""
         address, its = self.blobs[row].tolist()
