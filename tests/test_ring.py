@@ -186,3 +186,24 @@ def test_rings_have_eight_slots_more_of_small_ones_and_less_where_memory_is_shor
 ) -> None:
     monkeypatch.setattr(ring, "available_bytes", lambda: available_mib << 20)
     assert ring.automatic_slots(slot_mib << 20, workers) == slots
+
+
+def test_large_inputs_are_leased_and_everything_else_but_images_is_copied() -> None:
+    names = {"x large": 20_000, "x small": 5, "y large": 20_000, "x text": None, "y text": None}
+    columns = [
+        Column(name, "uint8", (size,)) if size else Column(name, "text", mean=90_000)
+        for name, size in names.items()
+    ]
+    with create_memory("test") as memory:
+        made = Ring(memory, Layout.of(4, columns), 2, allocate=True)
+    for name in names:
+        arrays, leased = made.hand_out(0, 4)
+        assert leased
+        kept = arrays.pop(name)
+        del arrays
+        gc.collect()
+        is_kept = name in ("x large", "x text")
+        assert made.leased == ({0} if is_kept else set()), name
+        assert made.contains(kept.ctypes.data) == is_kept
+        del kept
+        assert made.take_back() == [0]

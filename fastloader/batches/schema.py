@@ -38,6 +38,9 @@ KEYS = ":keys"
 UUID_TEXT_BYTES = 36
 """The size of a UUID as text."""
 
+INPUT = "x "
+"""How the name of an input that is not an image begins in a slot."""
+
 IMAGE = ":image "
 """How the name of an image in a slot begins."""
 

@@ -19,8 +19,8 @@ ends when the last array, view or tensor over them is gone, in any order, on any
 ``slots - 1`` slots are leased at a time. Beyond that a batch is handed out as a copy and its slot
 is free at once, so the worker never waits for a consumer that keeps its batches.
 
-Small arrays are copied, such as labels, keys and weights. They are often kept for longer than
-images, and an array that is kept must not keep a slot.
+Labels, keys and weights are copied, each into an array of its own. They are often kept for longer
+than inputs, and an array that is kept must not keep a slot. Small inputs are copied, too.
 
 A ragged column is two arrays in a slot: the items of all rows, one row after the other, with room
 for what batches are likely to need, and the offsets of the rows. Items that have no room come as
@@ -44,7 +44,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batches.schema import IMAGE, OFFSETS, Arrays
+from ..batches.schema import IMAGE, INPUT, OFFSETS, Arrays
 from ..errors import ConfigError
 from ..fields.columns import Column
 from ..system.descriptors import forget_in_children
@@ -59,7 +59,7 @@ MOST_OF_MEMORY = 0.8
 refuse an allocation but kills a process."""
 
 COPIED_BYTES = 64 << 10
-"""An array whose room in a slot is smaller is copied, if it is no image. That takes 4 us."""
+"""An input whose room in a slot is smaller is copied, if it is no image. That takes 4 us."""
 
 NOTHING: Mapping[str, memoryview] = {}
 
@@ -266,7 +266,8 @@ class Ring:
         self._leases[slot] = weakref.ref(exporter)
         arrays = self.layout.delivered(self.layout.arrays(exporter), rows, spilled)
         for name, array in arrays.items():
-            if self.layout.places[name].nbytes < COPIED_BYTES and not name.startswith(IMAGE):
+            is_large = self.layout.places[name].nbytes >= COPIED_BYTES
+            if not (name.startswith(IMAGE) or (is_large and name.startswith(INPUT))):
                 arrays[name] = array.copy()
         return arrays, True
 
