@@ -30,6 +30,8 @@ from fastloader.batches.schema import OFFSETS
 from fastloader.fields.columns import Column
 from fastloader.fields.ragged_rows import RaggedRows
 from fastloader.fields.values import Form, Values
+from fastloader.options.config import make_config
+from fastloader.source.opening import open_source
 from fastloader.transport.ring import Layout
 
 from .conftest import Either
@@ -180,7 +182,7 @@ def test_bad_values_make_bad_rows(either: Either, on_error: str, workers: int) -
         6: ("[1]", "a", b"12345", b"", "column 'tokens' holds a blob of 5 bytes, an array of n x"),
         7: (None, "a", b"", b"", "column 'meta' holds NULL, JSON is needed"),
         8: ('["' + "x" * 90 + '"]', "a", b"", b"", "column 'meta': JSON of 94 bytes, more than"),
-        9: ("[1]", "a", b"", b"z" * 95, "column 'scan' holds 95 bytes, more than max_blob_bytes"),
+        9: ("[1]", "a", b"", b"z" * 95, "column 'scan' holds a value larger than max_blob_bytes"),
     }
     good = {1: ('[[["["]]]', "a", b"12345678", b"xyz"), 10: ("{}", "b", b"", b"")}
     rows = [(key, *(bad.get(key) or good[key])[:4]) for key in range(1, 11)]
@@ -213,6 +215,25 @@ def test_bad_values_make_bad_rows(either: Either, on_error: str, workers: int) -
         assert {x["meta"][i] for i in range(1, 9)} == {None}
 
 
+def test_no_more_of_a_value_is_read_than_max_blob_bytes(either: Either) -> None:
+    """The rest of a blob of 8 MB stays in the database."""
+    columns = "id INTEGER PRIMARY KEY, scan BYTEA"
+    sizes = {1: 10, 2: 8 << 20, 3: 1000, 4: 1001}
+    url = either.table([(key, bytes(size)) for key, size in sizes.items()], columns=columns)
+    config = make_config({"url": url, "fields": {"scan": Bytes()}, "max_blob_bytes": 1000}, {})
+    source = open_source(config)
+    keys = np.concatenate(list(source.keys()))
+    chunks = list(source.read([(1, 4)], source.label_columns(keys)))
+    assert sum(its.nbytes for chunk in chunks for its in chunk.columns.values()) < 4000
+    source.close()
+    with FastLoader(url, fields={"scan": Bytes()}, max_blob_bytes=1000, on_error="skip",
+                    workers=0, with_keys=True) as loader:  # fmt: skip
+        (x,) = loader
+        assert x["id"].tolist() == [1, 3]
+        words = "column 'scan' holds a value larger than max_blob_bytes, bytes is needed"
+        assert dict(loader.bad_rows) == {2: words, 4: words}
+
+
 def test_arrays_that_are_too_large_are_bad_rows() -> None:
     given = pg_arrays([[1, 2], [3, 4, 5]], "int32")
     for values_of in (given, Values.of([b"12345678", b"123456789012"])):
@@ -221,7 +242,7 @@ def test_arrays_that_are_too_large_are_bad_rows() -> None:
         field = Array("v", ragged=True)
         bad = field.store(rows.column, values_of.up_to(most), rows, 0)
         assert [*bad] == [1]
-        assert bad[1].startswith(f"column 'v' holds {values_of.blobs[1, 1]} bytes, more than max_")
+        assert bad[1].startswith("column 'v' holds a value larger than max_blob_bytes, an array of")
         target = np.zeros((2, 2), np.int32)
         column = Column("v", "int32", (2,))
         again = Array("v").store(column, values_of.up_to(most), target, 0)

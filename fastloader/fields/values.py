@@ -122,7 +122,7 @@ class Values:
     def described(self, row: int) -> str:
         """Return a value in words, for the reason why it is not delivered."""
         if self.kinds[row] == TOO_LARGE:
-            return f"{self.blobs[row, 1]} bytes, more than max_blob_bytes"
+            return "a value larger than max_blob_bytes"  # PostgreSQL may have sent only its start
         return described(self.value(row))
 
     def start(self, row: int, size: int) -> bytes:

@@ -383,9 +383,7 @@ class PostgresTable:
         images = [
             self._size_and_image(name, limit) for name, limit in self.config.blob_limits.items()
         ]
-        labels = [
-            self.label_types[name].output.format(f"q.{identifier(name)}") for name, _ in self.labels
-        ]
+        labels = [self._label(name) for name, _ in self.labels]
         if bare:
             images = [f"q.{identifier(name)} IS NULL" for name in self.config.blob_limits]
             labels = [f"{label} IS NULL" for label in labels]
@@ -398,6 +396,17 @@ class PostgresTable:
             f"WHERE {self.key} BETWEEN {low} AND {high} {rest}"
             f"ORDER BY {self.order}) t"
         )
+
+    def _label(self, name: str) -> str:
+        """Return the expression for a label. Of a blob that is too large, not much more is read."""
+        kind, column = self.label_types[name], f"q.{identifier(name)}"
+        if kind.wire == BYTES:
+            limit = self.config.max_blob_bytes
+            return (
+                f"CASE WHEN octet_length({column}) <= {limit} THEN {column} "
+                f"ELSE substring({column}, 1, {limit + 1}) END"
+            )
+        return kind.output.format(column)
 
     def _size_and_image(self, name: str, limit: int) -> str:
         """Return the expressions for the size of an image or path, and for the image or path.

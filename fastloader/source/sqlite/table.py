@@ -368,24 +368,38 @@ class SQLiteTable:
         """Return the reader for keys, images or their paths, and labels of the rows of key ranges.
 
         Its ranges are first and last key. For the rest of a range, the last key that was read comes
-        in place of the first. An image is left in the database if it is larger than its limit.
-        SQLite knows the size without reading the blob.
+        in place of the first. A blob is left in the database if it is larger than its limit. SQLite
+        knows the size without reading the blob.
         """
-        limits: list[int | None] = [None] * len(self._keys)
-        limits += [*self._config.blob_limits.values(), *[None] * len(self.labels)]
+        limits = [*[None] * len(self._keys), *(limit for _, limit in self._limits())]
         return Reader(self._database, self._rows_sql(), limits, self._rows_sql(rest=True))
 
     def _rows_sql(self, *, rest: bool = False) -> str:
-        images = [identifier(name) for name in self._config.blob_limits]
-        blobs = [f"CASE WHEN length({image}) <= ? THEN {image} END" for image in images]
-        sizes = [f"length({image})" for image in images]
-        labels = (identifier(name) for name, _ in self.labels)
-        return self.select([*self._keys, *blobs, *labels, *sizes], rest=rest)
+        columns = [(identifier(name), limit) for name, limit in self._limits()]
+        values = [
+            name if limit is None else f"CASE WHEN length({name}) <= ? THEN {name} END"
+            for name, limit in columns
+        ]
+        sizes = [f"length({name})" for name, limit in columns if limit is not None]
+        return self.select([*self._keys, *values, *sizes], rest=rest)
+
+    def _limits(self) -> list[tuple[str, int | None]]:
+        """Return the columns of values, each with the most bytes to read of one, or None.
+
+        Columns that are meant for numbers have no limit, because SQLite would have to write each
+        number as text to tell its length.
+        """
+        limits: list[tuple[str, int | None]] = [*self._config.blob_limits.items()]
+        for name, _ in self.labels:
+            is_large = affinity(self.declared[name]) in ("BLOB", "TEXT")
+            is_large = is_large or name in self._config.ragged_columns
+            limits.append((name, self._config.max_blob_bytes if is_large else None))
+        return limits
 
     def explain(self, ends: tuple[Key, Key]) -> str:
         """Return SQLite's plan for reading a key range, in lines."""
         kinds = self.kinds_of(ends[0])
-        given = [*[0] * len(self._config.blob_limits)]
+        given = [0 for _, limit in self._limits() if limit is not None]
         sql = f"EXPLAIN QUERY PLAN {self._rows_sql()}"
         found = self._execute(sql, [*given, *(it for end in ends for it in parameters(end, kinds))])
         return "\n".join(step for *_, step in found)
