@@ -74,11 +74,13 @@ def test_a_killed_fit_resumes_with_the_batches_of_an_uninterrupted_one(
                 time.sleep(float(rng.uniform(0, 0.01)))  # in the step, or while it is saved
                 process.kill()
         assert (process.returncode != 0) == kills
+        if kills:
+            done = {step for step, _ in steps_of(tmp_path)}
+            assert done < set(expected), "it was in the middle of things"
     steps = steps_of(tmp_path)
     assert all(labels == expected[step] for step, labels in steps), "each step sees its own batch"
     assert {step for step, _ in steps} == set(expected)
     began = [0, *(i for i in range(1, len(steps)) if steps[i][0] != steps[i - 1][0] + 1)]
-    assert len(began) >= 3, "it was in the middle of things"
     assert all(steps[i][0] % BATCHES for i in began[1:]), "and in the middle of epochs"
     found = json.loads((tmp_path / "weights.json").read_text())
     for ours, theirs in zip(found, weights, strict=True):
