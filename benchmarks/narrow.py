@@ -59,7 +59,7 @@ def fill(server: Cluster, numbers: int, vectors: int) -> None:
 
 def ours(name: str, labels: list[str], url: str) -> Iterator[int]:
     """Read a table in batches, as a worker does it, but without images."""
-    from fastloader.fields.columns import store
+    from fastloader.fields.value import Value
     from fastloader.options.config import make_config
     from fastloader.plan.plan import key_ranges
     from fastloader.source.opening import open_source
@@ -71,16 +71,19 @@ def ours(name: str, labels: list[str], url: str) -> Iterator[int]:
         positions = np.arange(len(keys))
         ranges = (its for start in range(0, len(keys), BATCH)
                   for its in key_ranges(keys, positions[start : start + BATCH]))  # fmt: skip
-        slot = [np.empty((BATCH, *column.shape), column.dtype) for column in columns]
+        slot = [
+            (Value(column.name), column, np.empty((BATCH, *column.fixed_shape), column.dtype))
+            for column in columns
+        ]
         yield 0
         at = 0
         for chunk in source.read(ranges, columns):
             start, rows = 0, len(chunk.keys)
             while start < rows:
                 count = min(BATCH - at, rows - start)
-                for column, target in zip(columns, slot, strict=True):
+                for field, column, target in slot:
                     values = chunk.columns[column.name][start : start + count]
-                    if store(column, values, target[at:]):
+                    if field.store(column, values, target, at):
                         raise SystemExit("a value does not fit")
                 start, at = start + count, (at + count) % BATCH
                 yield count
