@@ -20,6 +20,7 @@ from ..fields.not_images import LONGEST_PATH, why_not_an_image
 from ..fields.values import BLOB, TEXT
 from ..options.config import Config, make_config
 from ..plan.keys import Keys, dtypes_of, key_values
+from ..plan.order import spread
 from ..plan.plan import KeyRange, Plan, key_ranges
 from ..source.files import FileReader
 from ..source.protocol import Source
@@ -130,7 +131,7 @@ class Sample:
     @classmethod
     def of(cls, config: Config, source: Source, keys: Keys, columns: Sequence[Column]) -> Sample:
         """Fetch SAMPLE_ROWS rows at equal distances, or all rows of a smaller table."""
-        rows = np.unique(np.linspace(0, len(keys) - 1, min(SAMPLE_ROWS, len(keys))).astype(int))
+        rows = spread(len(keys), SAMPLE_ROWS)
         ranges: list[KeyRange] = key_ranges(keys, rows)
         sizes, formats, bad, start = list[int](), Counter[str](), 0, time.perf_counter()
         not_images, row_bytes = Counter[str](), 0

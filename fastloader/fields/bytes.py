@@ -7,9 +7,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from ..checks import kinds
 from .columns import Column
-from .field import FILES
+from .field import files_option
 from .scalars import are_bytes
 from .value import Target, ValueField
 from .values import Values
@@ -41,13 +40,7 @@ class Bytes(ValueField):
         An option cannot have its value.
     """
 
-    files: str | os.PathLike[str] | None = FILES.option(
-        None,
-        kinds.optional(kinds.FOLDER),
-        "The folder of the files, if the column holds their paths and not the bytes themselves. "
-        "The paths are relative to this folder, and nothing outside of it is ever opened.",
-        see="../guides/fields.md#image-files",
-    )
+    files: str | os.PathLike[str] | None = files_option("files", "bytes")
 
     @property
     def is_ragged(self) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,12 @@ class Column:
     def row_bytes(self) -> int:
         """The size of a row's value in bytes, or of one item of it if the column is ragged."""
         return self.numpy_dtype.itemsize * math.prod(self.fixed_shape)
+
+    def with_sizes(self, sizes: Sequence[int]) -> Column:
+        """Return the column with mean and deviation of the sizes of some values, if any."""
+        if not sizes:
+            return self
+        return replace(self, mean=float(np.mean(sizes)), deviation=float(np.std(sizes)))
 
     def __repr__(self) -> str:
         shown = f"name={self.name!r}, dtype={self.dtype!r}, shape={self.shape!r}"

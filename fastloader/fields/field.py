@@ -20,6 +20,18 @@ OPTIONS = Group("Fields")
 FILES = Group("Files")
 
 
+def files_option(files: str, values: str) -> Any:
+    """Declare the option of a field whose column may hold the paths of ``files``."""
+    return FILES.option(
+        None,
+        kinds.optional(kinds.FOLDER),
+        f"The folder of the {files}, if the column holds their paths and not the {values} "
+        f"themselves. The paths are relative to this folder, and nothing outside of it is ever "
+        f"opened.",
+        see="../guides/fields.md#image-files",
+    )
+
+
 @dataclass(frozen=True, repr=False)
 class Field:
     """The base of all fields.

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ..checks import kinds
 from ..checks.option import Group
 from .columns import Column
-from .field import FILES, Field
+from .field import Field, files_option
 
 IMAGES = Group("Images")
 LIMITS = Group("Damaged and hostile images")
@@ -99,13 +99,7 @@ class Image(Field):
         An option cannot have its value.
     """
 
-    files: str | os.PathLike[str] | None = FILES.option(
-        None,
-        kinds.optional(kinds.FOLDER),
-        "The folder of the images, if the column holds their paths and not the images themselves. "
-        "The paths are relative to this folder, and nothing outside of it is ever opened.",
-        see="../guides/fields.md#image-files",
-    )
+    files: str | os.PathLike[str] | None = files_option("images", "images")
 
     # ---- images ----------------------------------------------------------------------------------
     # The digest that names a cache file depends on the order of these options and of the limits.

@@ -62,6 +62,11 @@ class Permutation:
         return out
 
 
+def spread(rows: int, most: int) -> Positions:
+    """Return the positions of at most ``most`` rows, from the first to the last, evenly spread."""
+    return np.linspace(0, rows - 1, min(most, rows), dtype=int)
+
+
 class Shuffled:
     """The rows of an epoch as blocks of consecutive rows, in a random order of blocks.
 

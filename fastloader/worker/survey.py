@@ -27,6 +27,7 @@ from ..fields.imports import import_all
 from ..fields.values import BLOB
 from ..options.config import Config
 from ..plan.keys import Keys, dtype_name, key_values
+from ..plan.order import spread
 from ..plan.plan import check_keys
 from ..plan.split import chosen, follows, numbers_of, without_numbers
 from ..source.files import FileReader
@@ -138,8 +139,7 @@ def _columns_of_files(
     """Yield a column for each folder of files other than images, with the sizes of some files."""
     if not config.value_files:
         return
-    spread = np.linspace(0, len(keys) - 1, min(SOME_FILES, len(keys)), dtype=int)
-    ranges = [(key, key) for key in key_values(keys[spread])]
+    ranges = [(key, key) for key in key_values(keys[spread(len(keys), SOME_FILES)])]
     sizes: dict[str, list[int]] = {name: [] for name in config.value_files}
     with contextlib.closing(FileReader(config)) as files:
         for chunk in files.chunks(source, source.read(ranges, columns)):
@@ -147,8 +147,7 @@ def _columns_of_files(
                 values = chunk.columns[name]
                 its.extend(values.blobs[values.kinds == BLOB, 1].tolist())
     for name, its in sizes.items():
-        mean, deviation = (float(np.mean(its)), float(np.std(its))) if its else (0.0, 0.0)
-        yield Column(name, "uint8", (0,), "raw", mean, deviation)
+        yield Column(name, "uint8", (0,), "raw").with_sizes(its)
 
 
 def _keys(config: Config, source: Source, memory: io.FileIO) -> Keys:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from ...errors import SourceError
 from ...fields.blobs import blob_column
 from ...fields.columns import Column
 from ...fields.npy import MOST_HEADER_BYTES
 from ...options.labels import TEXT
 from ...plan.keys import Keys, key_values
+from ...plan.order import spread
 from ..sql import identifier
 from .table import PostgresTable
 from .types import ARRAY, BYTES, Query, text
@@ -53,8 +52,7 @@ def _sizes(table: PostgresTable, keys: Keys, query: Query) -> dict[str, tuple[fl
             }[kind.form.kind if kind.form is not None else ""]
     if not sizes:
         return {}
-    spread = np.linspace(0, len(keys) - 1, min(SPREAD_ROWS, len(keys)), dtype=int)
-    some = ", ".join(map(table.constant, key_values(keys[spread])))
+    some = ", ".join(map(table.constant, key_values(keys[spread(len(keys), SPREAD_ROWS)])))
     both = ", ".join(f"avg({size}), stddev_pop({size})" for size in sizes.values())
     (result,) = query(f"SELECT {both} FROM {table.table} q WHERE {table.key} IN ({some})")
     found = [float(result.value(0, i) or 0) for i in range(2 * len(sizes))]

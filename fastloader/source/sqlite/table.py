@@ -17,6 +17,7 @@ from ...fields.values import Values
 from ...options.config import Config
 from ...options.labels import TEXT
 from ...plan.keys import INTEGER, UUID, Key, Keys, array_equal, key_values, together
+from ...plan.order import spread
 from ...plan.split import with_numbers
 from ..protocol import no_column, no_group, no_table
 from ..sql import as_subquery, identifier, row
@@ -429,8 +430,8 @@ class SQLiteTable:
             The number of rows of each kind.
         """
         labels = [identifier(name) for name, _ in self.labels]
-        spread = np.linspace(0, len(keys) - 1, min(spread_rows, len(keys)), dtype=int)
-        first, last, *some = key_values(keys[[0, min(first_rows, len(keys)) - 1, *spread]])
+        positions = [0, min(first_rows, len(keys)) - 1, *spread(len(keys), spread_rows)]
+        first, last, *some = key_values(keys[positions])
         kinds = self.kinds_of(first)
         mark = row(["?"] * len(self._keys))
         marks = ", ".join([mark] * len(some))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -84,7 +83,7 @@ def label_column(name: str, dtype: str | None, declared: str, values: Sequence[A
         if "BOOL" in declared:
             dtype = "bool"
         elif kind == "text":
-            return _with_sizes(Column(name, TEXT), [*map(_bytes, kinds["text"])])
+            return Column(name, TEXT).with_sizes([*map(_bytes, kinds["text"])])
         else:
             has_fractions = affinity(declared) == "REAL" or FRACTIONS.fullmatch(declared)
             is_float = has_fractions or any(isinstance(n, float) for n in kinds["number"])
@@ -113,9 +112,4 @@ def _blob_column(name: str, dtype: str | None, declared: str, blobs: Sequence[by
             f"insert such numbers, and insert these rows again"
         )
     column = blob_column(name, blobs[0][:MOST_HEADER_BYTES], size)
-    return _with_sizes(column, [len(blob) // column.numpy_dtype.itemsize for blob in blobs])
-
-
-def _with_sizes(column: Column, sizes: Sequence[int]) -> Column:
-    """Return the column with mean and standard deviation of these sizes."""
-    return replace(column, mean=float(np.mean(sizes)), deviation=float(np.std(sizes)))
+    return column.with_sizes([len(blob) // column.numpy_dtype.itemsize for blob in blobs])
