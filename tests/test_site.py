@@ -194,7 +194,8 @@ def test_the_search_finds_an_option(browser: Any, url: str) -> None:
     box = page.locator("input[name=q]").first
     box.fill("shuffle_block")
     box.press("Enter")
-    page.wait_for_selector("ul.search li a")
+    # Sphinx shows the results one by one, and says so when the last one is there.
+    page.wait_for_selector("text=Search finished")
     found = page.locator("ul.search li a").all_inner_texts()
     assert any("Options" in title for title in found), found
     page.close()
