@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fastloader.checks.kinds import NUMBERS
 from fastloader.errors import ConfigError
 from fastloader.fields import _kernel
 from fastloader.fields.blobs import blob_column
+from fastloader.fields.casts import cast
 from fastloader.fields.columns import Column
 from fastloader.fields.ragged_rows import RaggedRows
 from fastloader.fields.scalars import decoded_texts
 from fastloader.fields.value import Value
-from fastloader.fields.values import Values
+from fastloader.fields.values import INTEGER, REAL, Values
 from fastloader.options.labels import split_label
 
 from .pg_arrays import pg_arrays
@@ -117,6 +121,70 @@ def test_no_float_becomes_infinite_and_no_integer_is_rounded(dtype: str) -> None
                 assert target[0] == np.dtype(dtype).type(value)
             else:
                 assert f"holds {value!r}, {dtype} is needed" in bad[0]
+
+
+EDGES = [2**n + d for n in (0, 7, 8, 11, 15, 16, 24, 31, 32, 53, 62) for d in (-2, -1, 0, 1, 2)]
+INTEGERS = st.sampled_from([*EDGES, *(-its for its in EDGES), 2**63 - 1, -(2**63)])
+REALS = st.sampled_from(
+    [math.inf, math.nan, -0.0, 2.0**63, 2.0**64, 2.0**-25, 65519.99, 65520.0, 3.4028235677973366e38]
+)
+
+
+@pytest.mark.parametrize("dtype", NUMBERS)
+@given(
+    values=st.lists(
+        INTEGERS
+        | INTEGERS.map(float)
+        | REALS
+        | st.integers(-(2**63), 2**63 - 1)
+        | st.floats()
+        | st.floats(width=16)
+        | st.none()
+    )
+)
+def test_numbers_are_stored_as_numpy_stores_those_that_fit(dtype: str, values: list[Any]) -> None:
+    given_values = Values.of(values)
+    target, wanted = np.ones(len(values), dtype), np.zeros(len(values), dtype)
+    fits, bad = _kernel.store_numbers(given_values.kinds, given_values.numbers, target)
+    expected = np.zeros(len(values), np.bool_)
+    numbers = given_values.numbers
+    for kind, its in ((INTEGER, numbers), (REAL, numbers.view(np.float64))):
+        rows = given_values.kinds == kind
+        some = wanted[rows]
+        expected[rows], wanted[rows] = cast(its[rows], some), some
+    assert fits.tolist() == expected.tolist()
+    assert bad == len(values) - expected.sum()
+    np.testing.assert_array_equal(target[fits], wanted[fits])
+    if dtype.startswith("float"):
+        assert np.signbit(target[fits]).tolist() == np.signbit(wanted[fits]).tolist()
+
+
+def test_every_float16_is_stored_and_what_lies_between_two_is_rounded_to_even() -> None:
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    exact = halves.astype(np.float64)
+    finite = np.sort(exact[np.isfinite(exact)])
+    between = (finite[1:] + finite[:-1]) / 2
+    for values in (exact, between, np.nextafter(between, -math.inf), np.nextafter(between, 1e9)):
+        kinds, target = np.full(len(values), REAL, np.uint8), np.zeros(len(values), np.float16)
+        fits, bad = _kernel.store_numbers(kinds, values.view(np.int64), target)
+        assert bad == 0
+        assert fits.all()
+        np.testing.assert_array_equal(target, values.astype(np.float16))
+
+
+def test_the_place_for_numbers_is_checked() -> None:
+    kinds, numbers = np.zeros(3, np.uint8), np.zeros(3, np.int64)
+    for target in (np.zeros(2), np.zeros((3, 1)), np.zeros(3, ">i4"), np.zeros(3, "longdouble")):
+        with pytest.raises(ValueError, match="no place for 3 numbers"):
+            _kernel.store_numbers(kinds, numbers, target)
+    with pytest.raises(ValueError, match="no place for 3 numbers"):
+        _kernel.store_numbers(kinds, numbers[:2], np.zeros(3))
+    with pytest.raises(ValueError, match="contiguous"):
+        _kernel.store_numbers(kinds, numbers, np.zeros(6)[::2])
+
+
+def test_the_types_that_can_be_asked_for_are_those_that_can_be_stored() -> None:
+    assert set(NUMBERS) == set(_kernel.NUMBERS)
 
 
 def test_infinity_and_nan_and_rounded_floats_are_floats() -> None:

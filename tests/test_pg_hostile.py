@@ -23,7 +23,6 @@ from fastloader.options.config import make_config
 from fastloader.source.opening import open_source
 from fastloader.source.postgres._libpq import QueryError, Result, Session
 from fastloader.source.postgres.label_types import LABELS, VECTORS
-from fastloader.source.postgres.source import ROWS_OF_A_FETCH
 from fastloader.source.postgres.types import values_of
 
 Answer = bytes | Callable[[str], bytes]
@@ -53,6 +52,23 @@ def row(values: Sequence[bytes | None]) -> bytes:
 
 COMPLETE = message(b"C", b"FETCH 1\0")
 READY = message(b"Z", b"I")
+
+
+HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+TRAILER = b"\xff\xff"
+
+
+def copied(fields: int, messages: Sequence[bytes]) -> bytes:
+    """Return the answer to a COPY of so many columns, in these messages."""
+    begin = message(b"H", struct.pack(f">bh{fields}h", 1, fields, *[1] * fields))
+    data = b"".join(message(b"d", its) for its in messages)
+    return begin + data + message(b"c", b"") + message(b"C", b"COPY 1\0") + READY
+
+
+def copied_rows(fields: int, rows: Sequence[Sequence[bytes | None]]) -> bytes:
+    """Return the answer to a COPY as PostgreSQL sends it: the header is before the first row."""
+    messages = [row(its)[5:] for its in rows] + [TRAILER]
+    return copied(fields, [HEADER + messages[0], *messages[1:]])
 
 
 def answer(oids: Sequence[int], rows: Sequence[Sequence[bytes | None]], **how: bool) -> bytes:
@@ -132,7 +148,7 @@ def test_text_where_binary_was_asked_for_is_refused() -> None:
     ("answers", "said"),
     [
         (message(b"G", b"\1\0\0") + READY, "answered with status"),  # COPY IN
-        (message(b"H", b"\1\0\0"), "answered with status"),  # COPY OUT
+        (message(b"H", b"\1\0\0"), "answered with status"),  # COPY OUT, of a query
         ((description([20]) + COMPLETE) * 100 + READY, "more results than were asked for"),
         (b"\0\0\0\0\0\0\0\0", None),
         (message(b"E", b"SFATAL\0C57P01\0Mgood bye\0\0"), "not a byte"),  # and does not go
@@ -142,6 +158,126 @@ def test_text_where_binary_was_asked_for_is_refused() -> None:
 def test_answers_that_make_no_sense_end_the_query(answers: bytes, said: str | None) -> None:
     with session(answers, timeout_s=1.0) as s, pytest.raises(QueryError, match=said):
         s.query(b"x")
+
+
+def copy(answers: bytes) -> list[Result]:
+    """Return what the answer to a COPY is understood as."""
+    parts: list[Result] = []
+    with session(answers) as s:
+        assert s.query(b"x", None, parts.append) == []
+    return parts
+
+
+def test_an_honest_copy_is_understood() -> None:
+    rows = [(struct.pack(">q", 5), b"abc"), (None, None), (struct.pack(">q", 6), b"")]
+    (result,) = copy(copied_rows(2, rows))
+    assert (len(result), result.columns) == (3, [])
+    assert [result.value(row, 1) for row in range(3)] == [b"abc", None, b""]
+    data, sizes = result.raw(0, 8)
+    assert data.tolist() == [[0] * 7 + [5], [0] * 8, [0] * 7 + [6]]
+    assert sizes.tolist() == [8, -1, 8]
+    assert result.blobs(1)[:, 1].tolist() == [3, -1, 0]
+    kinds, numbers, _ = result.numbers([(0, ">i8", 1, 0)])
+    assert (kinds.tolist(), numbers.tolist()) == ([[INTEGER, NULL, INTEGER]], [[5, 0, 6]])
+    for wrong in (lambda: result.value(3, 0), lambda: result.value(0, 2), lambda: result.blobs(-1)):
+        with pytest.raises(IndexError):
+            wrong()
+
+
+def test_a_copy_without_rows_has_none() -> None:
+    assert copy(copied_rows(2, [])) == []
+
+
+def test_the_rows_of_a_copy_come_in_parts_that_outlive_the_connection() -> None:
+    rows = [(struct.pack(">q", n),) for n in range(5000)]
+    parts = copy(copied_rows(1, rows))
+    assert [len(part) for part in parts] == [2048, 2048, 904]
+    found = np.concatenate([part.numbers([(0, ">i8", 1, 0)])[1][0] for part in parts])
+    assert found.tolist() == list(range(5000))
+
+
+def test_large_rows_of_a_copy_come_one_by_one() -> None:
+    parts = copy(copied_rows(1, [(bytes([n]) * 3_000_000,) for n in range(3)]))
+    assert [part.value(0, 0) for part in parts] == [bytes([n]) * 3_000_000 for n in range(3)]
+
+
+def test_an_extension_of_the_header_is_skipped() -> None:
+    extended = HEADER[:15] + struct.pack(">I", 3) + b"abc"
+    (result,) = copy(copied(1, [extended, row([b"x"])[5:], TRAILER]))
+    assert result.value(0, 0) == b"x"
+
+
+ONE = struct.pack(">hi", 1, 1) + b"x"
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [HEADER[:18]],
+        [b"PGCOPY\n\xff\r\n\1" + bytes(8) + ONE],
+        [HEADER[:11] + struct.pack(">II", 1 << 16, 0) + ONE],  # the rows have OIDs
+        [HEADER[:15] + struct.pack(">I", 8) + ONE],
+        [HEADER[:15] + struct.pack(">I", 2**32 - 1) + ONE],
+        [HEADER + b"\0"],
+        [HEADER + struct.pack(">h", 0)],
+        [HEADER + struct.pack(">h", 2) + ONE[2:] * 2],
+        [HEADER + struct.pack(">h", -2)],
+        [HEADER + struct.pack(">h", 1) + b"\0\0\0"],
+        [HEADER + struct.pack(">hi", 1, 2) + b"x"],
+        [HEADER + struct.pack(">hi", 1, 2**31 - 1) + b"x"],
+        [HEADER + struct.pack(">hi", 1, -2) + b"x"],
+        [HEADER + ONE + b"y"],
+        [HEADER + ONE, TRAILER, ONE],
+        [HEADER + ONE, TRAILER, TRAILER],
+        [HEADER + ONE, TRAILER + b"\0"],
+    ],
+)
+def test_a_copy_that_makes_no_sense_ends_the_query(messages: list[bytes]) -> None:
+    with pytest.raises(SourceError, match="something else than rows of a COPY"):
+        copy(copied(1, messages))
+
+
+@given(
+    rows=st.lists(st.lists(st.none() | st.binary(max_size=9), min_size=3, max_size=3), max_size=4),
+    at=st.integers(0, 300),
+    byte=st.integers(0, 255),
+    cut=st.integers(0, 20),
+)
+@settings(max_examples=60, deadline=None)
+def test_no_byte_of_a_copy_is_read_beyond_its_message(
+    rows: list[list[bytes | None]], at: int, byte: int, cut: int
+) -> None:
+    """Rows that are understood have values of the size that they say. Sanitizers see the rest."""
+    messages = [bytearray(row(its)[5:]) for its in rows] + [bytearray(TRAILER)]
+    messages[0][:0] = HEADER
+    for its in messages:
+        if at < len(its):
+            its[at] = byte
+        del its[len(its) - min(cut, at % len(its)) :]
+    with contextlib.suppress(SourceError):
+        for part in copy(copied(3, [bytes(its) for its in messages])):
+            sizes = [part.blobs(column)[:, 1].tolist() for column in range(3)]
+            for i in range(len(part)):
+                values = [part.value(i, column) for column in range(3)]
+                assert [its[i] for its in sizes] == [-1 if v is None else len(v) for v in values]
+
+
+def test_an_error_in_the_middle_of_a_copy_is_the_servers() -> None:
+    failed = message(b"E", b"SERROR\0C57014\0Mcanceling statement\0\0")
+    begin = copied(1, [HEADER + ONE]).split(message(b"c", b""))[0]
+    with session(begin + failed + READY) as s:
+        with pytest.raises(QueryError, match="canceling statement") as caught:
+            s.query(b"x", None, lambda _: None)
+        assert (caught.value.sqlstate, caught.value.lost) == ("57014", False)
+
+
+def test_a_server_that_stops_in_the_middle_of_a_copy_is_given_up() -> None:
+    begin = copied(1, [HEADER + ONE]).split(message(b"c", b""))[0]
+    with (
+        session(begin, timeout_s=0.3) as s,
+        pytest.raises(QueryError, match="not a byte has come for"),
+    ):
+        s.query(b"x", None, print)
 
 
 def test_a_server_that_stops_in_the_middle_of_a_row_is_given_up() -> None:
@@ -357,16 +493,12 @@ def big_endian(number: int) -> bytes:
     return struct.pack(">q", number)
 
 
-def reading(*results: list[tuple[bytes | None, ...]], key: int = 20, fetches: int = 1) -> Any:
-    """Read ranges from a server that answers FETCHes with these results; ``key`` is an OID."""
+def reading(*results: list[tuple[bytes | None, ...]], key: int = 20, limit: int = 16) -> Any:
+    """Read ranges from a server that answers a FETCH with these results; ``key`` is an OID."""
 
     def answers(sql: str) -> bytes:
         if "LIMIT 0" in sql:
-            fields = b"".join(
-                name + b"\0" + struct.pack(">IHIhih", 0, 0, oid, -1, -1, 1)
-                for name, oid in ((b"id", key), (b"image_data", 17), (b"label", 20))
-            )
-            return message(b"T", struct.pack(">H", 3) + fields) + COMPLETE + READY
+            return columns_of(id=key, image_data=17, label=20)
         if "FETCH" in sql:
             one = (answer([20, key, 23, 17, 20], its)[: -len(READY)] for its in results)
             return b"".join(one) + READY
@@ -375,10 +507,39 @@ def reading(*results: list[tuple[bytes | None, ...]], key: int = 20, fetches: in
     with hostile(answers) as dsn:
         source = open_source(make_config({"url": dsn, "stall_timeout_s": 2}, {}))
         with contextlib.closing(source):
-            rows = ROWS_OF_A_FETCH * fetches if fetches > 1 else 16
-            source._fetch_rows = rows  # type: ignore[attr-defined]
+            source._fetch_rows = limit  # type: ignore[attr-defined]
             ranges = [("a", "e"), ("f", "z")] if key != 20 else [(1, 5), (6, 9)]
             return list(source.read(ranges, (Column("label", "int64"),)))
+
+
+def copying(rows: list[tuple[bytes | None, ...]], limit: int = 10_000) -> Any:
+    """Read ranges of a table without images from a server that answers COPY with these rows."""
+
+    def answers(sql: str) -> bytes:
+        if "LIMIT 0" in sql:
+            return columns_of(id=20, label=20)
+        if sql.startswith("EXPLAIN"):
+            plan = b'[{"Plan": {"Relation Name": "t", "Index Cond": "(id >= fl.lo)"}}]'
+            return answer([114], [(plan,)], binary=False)
+        if "COPY" in sql:
+            return copied_rows(3, rows)
+        return COMPLETE + READY
+
+    options = {"table": "t", "image": None, "label": ["label"], "stall_timeout_s": 2}
+    with hostile(answers) as dsn:
+        source = open_source(make_config({"url": dsn, **options}, {}))
+        with contextlib.closing(source):
+            source._fetch_rows = limit  # type: ignore[attr-defined]
+            return list(source.read([(1, 5), (6, 9)], (Column("label", "int64"),)))
+
+
+def columns_of(**oids: int) -> bytes:
+    """Return the answer to a SELECT without rows."""
+    fields = b"".join(
+        name.encode() + b"\0" + struct.pack(">IHIhih", 0, 0, oid, -1, -1, 1)
+        for name, oid in oids.items()
+    )
+    return message(b"T", struct.pack(">H", len(oids)) + fields) + COMPLETE + READY
 
 
 def test_an_honest_chunk_is_understood() -> None:
@@ -414,28 +575,35 @@ def test_more_rows_than_were_asked_for_are_refused() -> None:
 
 
 def in_range(number: int, key: int) -> tuple[bytes, ...]:
-    return (big_endian(number), big_endian(key), b"\0\0\0\1", b"x", big_endian(7))
+    return (big_endian(number), big_endian(key), big_endian(7))
 
 
-def test_the_results_of_one_round_trip_are_chunks_in_their_order() -> None:
-    first, second = reading([in_range(1, 1)] * 16, [in_range(1, 2), in_range(2, 6)], fetches=2)
-    assert (len(first.keys), second.keys.tolist(), second.ranges.tolist()) == (16, [2, 6], [0, 1])
+@pytest.mark.parametrize("results", [0, 2])
+def test_a_fetch_has_one_result(results: int) -> None:
+    rows = [(big_endian(1), big_endian(1), b"\0\0\0\1", b"x", big_endian(7))]
+    with pytest.raises(SourceError, match=f"sent {results} results where 1 was asked for"):
+        reading(*[rows] * results)
+
+
+def test_the_parts_of_a_copy_are_chunks_in_their_order() -> None:
+    first, second = copying([in_range(1, 1)] * 2048 + [in_range(1, 2), in_range(2, 6)])
+    assert (len(first.keys), second.keys.tolist(), second.ranges.tolist()) == (2048, [2, 6], [0, 1])
 
 
 @pytest.mark.parametrize(
-    ("results", "said"),
+    ("rows", "limit", "said"),
     [
-        ([[in_range(2, 6)] * 16, [in_range(1, 1)]], "in another order than that of the ranges"),
-        ([[in_range(1, 1)] * 16, [in_range(2, 6)] * 513], "513 rows where 512 were asked for"),
-        ([[], [], [in_range(1, 1)]], "1 rows where 0 were asked for"),
-        ([[in_range(1, 1)]], "fewer results than it was asked for"),
+        ([in_range(2, 6)] * 2048 + [in_range(1, 1)], 10_000, "another order than that of the rang"),
+        ([in_range(1, 1)] * 17, 16, "17 rows where 16 were asked for"),
+        ([in_range(1, 1)] * 2050, 2049, "2 rows where 1 were asked for"),
+        ([in_range(1, 1)[:2]], 16, "something else than rows of a COPY"),
     ],
 )
-def test_other_results_than_those_of_the_round_trip_are_refused(
-    results: list[Any], said: str
+def test_other_rows_than_those_of_the_copy_are_refused(
+    rows: list[Any], limit: int, said: str
 ) -> None:
     with pytest.raises(SourceError, match=said):
-        reading(*results, fetches=2)
+        copying(rows, limit)
 
 
 def test_a_result_outlives_its_connection() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fastloader import FastLoader, SourceError
+from fastloader.source.postgres.connection import Connection
 from fastloader.source.postgres.explain import calls
 
 from .servers.cluster import cluster
@@ -110,6 +112,54 @@ def test_what_is_the_same_each_time_is_read(database: Database, url: str) -> Non
             keys = [key for *_, part in unpacked(loader) for key in part.tolist()]
             assert len(keys) == (rows or len(keys)) > 10
             assert keys == sorted(set(keys))
+
+
+@full
+@pytest.mark.filterwarnings("ignore:.*no index serves the key")
+def test_rows_are_copied_where_a_plan_begins_at_any_row(
+    database: Database, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Elsewhere, and with images or parameters, a cursor reads on where it was."""
+    sent: list[str] = []
+    query = Connection.query
+
+    def spied(self: Connection, sql: str, *args: Any, **kwargs: Any) -> Any:
+        sent.append(sql)
+        return query(self, sql, *args, **kwargs)
+
+    monkeypatch.setattr(Connection, "query", spied)
+    database.execute("CREATE VIEW plain AS SELECT id, label + 1 AS label FROM images")
+    database.execute("CREATE TABLE names AS SELECT id, id::text AS name FROM images")
+    database.execute("CREATE TABLE parts (id int8 PRIMARY KEY, label int8) PARTITION BY RANGE (id)")
+    for start in (0, 30):
+        database.execute(
+            f"CREATE TABLE part_{start} PARTITION OF parts FOR VALUES FROM ({start}) "
+            f"TO ({start + 30 + start // 30})"
+        )
+    database.execute("INSERT INTO parts SELECT id, label FROM images")
+    for given, is_copied in (
+        ({"table": "images"}, True),
+        ({"table": "images", "where": "id < 50"}, True),
+        ({"table": "images", "consistency": "latest"}, True),
+        ({"table": "plain"}, True),
+        ({"table": "parts"}, True),
+        ({"query": "SELECT id, label FROM images"}, True),
+        ({"table": "names", "label": ["name"]}, False),  # without an index
+        ({"table": "images", "where": "id < $1", "params": [50]}, False),
+        ({"table": "images", "image": "image_data"}, False),
+        ({"query": "SELECT id, label FROM images JOIN names USING (id)"}, False),
+        ({"query": "SELECT row_number() OVER () AS id, label FROM images"}, False),
+        ({"query": "SELECT DISTINCT ON (id) id, label FROM images ORDER BY id"}, False),
+    ):
+        sent.clear()
+        options: dict[str, Any] = {**OPTIONS, "image": None, "label": ["label"], "workers": 0}
+        options |= given
+        if options["image"] is None:
+            del options["size"]
+        with FastLoader(url, **options) as loader:
+            assert sum(len(inputs["id"]) for inputs, _ in loader) >= 49
+        assert any("COPY (" in sql for sql in sent) == is_copied, given
+        assert any("DECLARE fl_rows" in sql for sql in sent) != is_copied, given
 
 
 def test_calls_are_found_where_they_are() -> None:

@@ -5,6 +5,7 @@ A kind knows nothing of particular options; whatever declares an option gives it
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -296,16 +297,19 @@ def _dtype(value: Any) -> str:
 DTYPE = Kind(_dtype, f"{_DTYPES.type} or dtype")
 
 
-def _number_type(value: Any) -> str:
-    """Return the name of a type of numbers, or "text"."""
+NUMBERS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+           "float16", "float32", "float64")  # fmt: skip
+"""The names of the types of numbers that a batch can hold."""
+
+
+def number_type(value: Any) -> str:
+    """Return the name of a type of numbers, or "text". Raises ValueError."""
     name = getattr(value, "__name__", None) or getattr(value, "name", None) or str(value)
-    try:
-        usable = name == "text" or np.dtype(name).kind in "biuf"
-    except TypeError:
-        usable = False
-    if not usable:
+    with contextlib.suppress(TypeError):
+        name = name if name == "text" else np.dtype(name).name
+    if name not in (*NUMBERS, "text"):
         raise ValueError("must be bool, text, or an integer or float type of NumPy's, as int32")
     return str(name)
 
 
-NUMBERS_OR_TEXT = Kind(_number_type, "str or dtype")
+NUMBERS_OR_TEXT = Kind(number_type, "str or dtype")

@@ -1,7 +1,7 @@
-"""Declare csrc/kernel.h and csrc/arrays.h, whose comments are the contract, and nothing else."""
+"""Declare the headers of csrc/ that are used, whose comments are the contract, and nothing else."""
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "kernel.h" nogil:
     ctypedef enum fl_status:
@@ -136,6 +136,24 @@ cdef extern from "arrays.h" nogil:
                                   void *target) noexcept
     fl_array_status fl_array_length(const fl_array *wanted, const uint8_t *blob, size_t size,
                                     size_t *length) noexcept
+
+cdef extern from "numbers.h" nogil:
+    ctypedef enum fl_number:
+        FL_NUMBER_BOOL
+        FL_NUMBER_INT8
+        FL_NUMBER_INT16
+        FL_NUMBER_INT32
+        FL_NUMBER_INT64
+        FL_NUMBER_UINT8
+        FL_NUMBER_UINT16
+        FL_NUMBER_UINT32
+        FL_NUMBER_UINT64
+        FL_NUMBER_FLOAT16
+        FL_NUMBER_FLOAT32
+        FL_NUMBER_FLOAT64
+
+    size_t fl_numbers_store(fl_number type, const uint8_t *kinds, const int64_t *numbers, size_t n,
+                            void *target, uint8_t *fits) noexcept
 
 cdef extern from "utf8.h" nogil:
     bint fl_is_utf8(const uint8_t *text, size_t size) noexcept

@@ -24,10 +24,41 @@ ARRAY_STATUS: dict[str, int]
 """What :func:`arrays` found: ``"read"``, ``"null"``, ``"has null"``, ``"other shape"`` or
 ``"broken"``."""
 
+NUMBERS: dict[str, int]
+"""The types of numbers that :func:`store_numbers` stores, by the names of their dtypes."""
+
 def crc32(buffers: Sequence[Any]) -> int:
     """Return the CRC-32 of zlib and gzip of several buffers, one after the other.
 
     This runs without the GIL, and ten times as fast as ``zlib.crc32()``.
+    """
+
+def store_numbers(
+    kinds: NDArray[np.uint8], numbers: NDArray[np.int64], target: NDArray[Any]
+) -> tuple[NDArray[np.bool_], int]:
+    """Store the numbers of n rows in the dtype of the target, without the GIL.
+
+    No value is wrapped around, cut off or made infinite, and no integer is rounded. Floats may be
+    rounded to a smaller float type.
+
+    Parameters
+    ----------
+    kinds, numbers
+        The values, as in :class:`~.values.Values`: (n,), C-contiguous.
+    target
+        Where to store them: (n,), C-contiguous, of a dtype in NUMBERS.
+
+    Returns
+    -------
+    fits
+        Which values are numbers that fit, bool (n,). Elsewhere the target has no meaning.
+    bad
+        How many do not fit.
+
+    Raises
+    ------
+    ValueError
+        If an array has another shape or layout.
     """
 
 def texts(

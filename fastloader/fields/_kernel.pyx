@@ -215,6 +215,29 @@ cdef const uint8_t[::1] _flags(const Py_ssize_t[:, ::1] blobs, wanted):
     return flags
 
 
+NUMBERS = {
+    "bool": FL_NUMBER_BOOL, "int8": FL_NUMBER_INT8, "int16": FL_NUMBER_INT16,
+    "int32": FL_NUMBER_INT32, "int64": FL_NUMBER_INT64, "uint8": FL_NUMBER_UINT8,
+    "uint16": FL_NUMBER_UINT16, "uint32": FL_NUMBER_UINT32, "uint64": FL_NUMBER_UINT64,
+    "float16": FL_NUMBER_FLOAT16, "float32": FL_NUMBER_FLOAT32, "float64": FL_NUMBER_FLOAT64}
+_NUMBERS = {np.dtype(name).str: number for name, number in NUMBERS.items()}  # faster than the name
+
+
+def store_numbers(const uint8_t[::1] kinds not None, const int64_t[::1] numbers not None, target):
+    cdef Py_ssize_t count = kinds.shape[0]
+    if numbers.shape[0] != count or target.shape != (count,) or target.dtype.str not in _NUMBERS:
+        raise ValueError(f"no place for {count} numbers in {target.shape} of {target.dtype}")
+    cdef fl_number type = _NUMBERS[target.dtype.str]
+    fits = np.empty(count, np.bool_)
+    cdef _Output output = _Output(target), its_fit = _Output(fits)
+    cdef size_t bad = 0
+    if count:
+        with nogil:
+            bad = fl_numbers_store(type, &kinds[0], &numbers[0], <size_t>count, output.view.buf,
+                                   <uint8_t *>its_fit.view.buf)
+    return fits, bad
+
+
 def are_utf8(const Py_ssize_t[:, ::1] blobs not None, wanted):
     cdef Py_ssize_t i, count = blobs.shape[0]
     cdef const uint8_t[::1] is_wanted = _flags(blobs, wanted)

@@ -26,7 +26,7 @@ def cast(values: NDArray[Any], target: NDArray[Any]) -> NDArray[np.bool_]:
         if target.dtype.kind == "f" and values.dtype.kind in "iu":  # "safe" rounds int64 to float64
             back = target.astype(values.dtype)
             end = np.float64(np.iinfo(values.dtype).max // 2 + 1) * 2  # a power of two
-            return np.asarray((target < end) & (back == values))
+            return np.asarray(np.isfinite(target) & (target < end) & (back == values))
     if is_exact:
         return np.ones(values.shape, np.bool_)
     if target.dtype.kind == "f":

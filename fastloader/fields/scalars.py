@@ -1,4 +1,4 @@
-"""Store the values of a database that are no arrays: numbers, text and bytes."""
+"""Store the texts and bytes of a database."""
 
 from __future__ import annotations
 
@@ -9,32 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import _kernel
-from .casts import cast
 from .ragged_rows import RaggedRows
-from .values import BLOB, INTEGER, NULL, REAL, TEXT, Values
-
-
-def store_numbers(values: Values, target: NDArray[Any]) -> NDArray[np.bool_]:
-    """Store the numbers of n rows, and return which of the values fit, (n,).
-
-    No value is wrapped around, cut off or made infinite, and no integer is rounded. Floats may be
-    rounded to a smaller float type.
-
-    Parameters
-    ----------
-    target
-        Where to store them, (n,).
-    """
-    fits = np.zeros(len(values), np.bool_)
-    for kind, given in ((INTEGER, values.numbers), (REAL, values.numbers.view(np.float64))):
-        rows = values.kinds == kind
-        if rows.all():
-            return cast(given, target)
-        if rows.any():
-            some = target[rows]
-            fits[rows] = cast(given[rows], some)
-            target[rows] = some
-    return fits
+from .values import BLOB, NULL, TEXT, Values
 
 
 def are_texts(values: Values) -> NDArray[np.bool_]:

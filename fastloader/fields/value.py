@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from ..checks import kinds
 from ..errors import ConfigError
+from . import _kernel
 from .arrays import decode_arrays
 from .columns import TEXT_DTYPE, Column, by
 from .field import OPTIONS, Field
 from .ragged_rows import RaggedRows
-from .scalars import are_texts, store_bytes, store_numbers
+from .scalars import are_texts, store_bytes
 from .values import NULL, Values
 
 Target = NDArray[Any] | RaggedRows
@@ -146,10 +147,12 @@ class ValueField(Field):
             For each row whose value does not fit, by its index: why.
         """
         bad = self._store(column, values, target, at)
+        if self.null == "error":
+            return bad
         nulls = values.kinds == NULL
         if valid is not None:
             valid[at : at + len(values)] = ~nulls
-        if self.null != "error" and nulls.any():
+        if nulls.any():
             if isinstance(target, np.ndarray):
                 target[at : at + len(values)][nulls] = self.null if valid is None else 0
             for i in np.flatnonzero(nulls).tolist():
@@ -228,9 +231,9 @@ class Value(ValueField):
             return self._store_bytes(column, values, are_texts(values), target, at)
         rows = target[at : at + len(values)]
         if not column.shape and not column.form:
-            fits = store_numbers(values, rows)
-            return {i: self._not_a_number(column, values, i) for i in
-                    np.flatnonzero(~fits).tolist()}  # fmt: skip
+            fits, bad = _kernel.store_numbers(values.kinds, values.numbers, rows)
+            wrong = np.flatnonzero(~fits).tolist() if bad else []
+            return {i: self._not_a_number(column, values, i) for i in wrong}
         return self._bad_arrays(column, decode_arrays(values, rows))
 
     def _not_a_number(self, column: Column, values: Values, row: int) -> str:

@@ -51,7 +51,7 @@ class Values:
         Address and size in bytes of each TEXT, which is UTF-8, and of each BLOB: intp (n, 2). For
         a value that is TOO_LARGE, only its size, or -1 if that is unknown.
     owner
-        What keeps the memory of the blobs alive.
+        What keeps the memory of the blobs alive. None if there are none.
     form
         How the blobs write arrays. None if they are not known to be arrays.
     """
@@ -91,6 +91,8 @@ class Values:
 
     def up_to(self, most_bytes: int) -> Values:
         """Return the values, with texts and blobs of more bytes marked as TOO_LARGE."""
+        if self.owner is None:
+            return self
         larger = self.blobs[:, 1] > most_bytes
         if not larger.any():
             return self
@@ -101,6 +103,8 @@ class Values:
     @property
     def nbytes(self) -> int:
         """The size of all numbers, texts and blobs."""
+        if self.owner is None:
+            return self.numbers.nbytes
         is_blob = (self.kinds == TEXT) | (self.kinds == BLOB)
         return self.numbers.nbytes + int(self.blobs[is_blob, 1].sum())
 

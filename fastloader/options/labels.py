@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 
-import numpy as np
-
+from ..checks.kinds import number_type
 from ..errors import ConfigError
 from ..fields.columns import TEXT_DTYPE
 
@@ -27,14 +26,10 @@ def split_label(label: str) -> tuple[str, str | None]:
     if match is None:
         return label, None
     name, dtype = match["name"], match["dtype"]
-    if dtype != TEXT:
-        try:
-            usable = np.dtype(dtype).kind in "biuf"
-        except TypeError:
-            usable = False
-        if not usable:
-            raise ConfigError(
-                f"label {label!r}: {dtype!r} cannot be the type of a label; use bool, text or a "
-                f"NumPy integer or float type such as int32 or float32"
-            )
-    return name, dtype
+    try:
+        return name, number_type(dtype)
+    except ValueError:
+        raise ConfigError(
+            f"label {label!r}: {dtype!r} cannot be the type of a label; use bool, text or a "
+            f"NumPy integer or float type such as int32 or float32"
+        ) from None

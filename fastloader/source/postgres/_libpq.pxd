@@ -12,7 +12,7 @@ cdef extern from *:
     enum { FL_CONNECTION_OK = 0 };
     enum {
         FL_PGRES_EMPTY_QUERY = 0, FL_PGRES_COMMAND_OK = 1, FL_PGRES_TUPLES_OK = 2,
-        FL_PGRES_FATAL_ERROR = 7
+        FL_PGRES_COPY_OUT = 3, FL_PGRES_FATAL_ERROR = 7
     };
     enum { FL_DIAG_SQLSTATE = 'C', FL_DIAG_PRIMARY = 'M', FL_DIAG_DETAIL = 'D', FL_DIAG_HINT = 'H' };
     typedef struct {
@@ -40,6 +40,8 @@ cdef extern from *:
         char *(*getvalue)(const PGresult *, int, int);
         int (*getlength)(const PGresult *, int, int);
         int (*getisnull)(const PGresult *, int, int);
+        int (*get_copy_data)(PGconn *, char **, int);
+        void (*freemem)(void *);
     } fl_libpq;
     """
     ctypedef struct PGconn:
@@ -49,7 +51,8 @@ cdef extern from *:
         pass
 
     const int FL_CONNECTION_OK
-    const int FL_PGRES_EMPTY_QUERY, FL_PGRES_COMMAND_OK, FL_PGRES_TUPLES_OK, FL_PGRES_FATAL_ERROR
+    const int FL_PGRES_EMPTY_QUERY, FL_PGRES_COMMAND_OK, FL_PGRES_TUPLES_OK
+    const int FL_PGRES_COPY_OUT, FL_PGRES_FATAL_ERROR
     const int FL_DIAG_SQLSTATE, FL_DIAG_PRIMARY, FL_DIAG_DETAIL, FL_DIAG_HINT
 
     ctypedef struct fl_libpq:
@@ -78,6 +81,8 @@ cdef extern from *:
         char *(*getvalue)(const PGresult *, int, int) noexcept nogil
         int (*getlength)(const PGresult *, int, int) noexcept nogil
         int (*getisnull)(const PGresult *, int, int) noexcept nogil
+        int (*get_copy_data)(PGconn *, char **, int) noexcept nogil
+        void (*freemem)(void *) noexcept nogil
 
 cdef extern from "<poll.h>" nogil:
     struct pollfd:

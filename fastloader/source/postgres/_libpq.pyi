@@ -34,9 +34,10 @@ class Result:
     Attributes
     ----------
     columns
-        Names and type OIDs of the columns.
+        Names and type OIDs of the columns. For rows of COPY the server does not tell.
     modifiers
-        Modifiers of the columns' types, such as precision and scale of a numeric; -1 for none.
+        Modifiers of the columns' types, such as precision and scale of a numeric; -1 for none. For
+        rows of COPY the server does not tell.
     """
 
     columns: list[tuple[str, int]]
@@ -118,8 +119,10 @@ class Session:
             The values of ``$1``, ``$2`` and so on: for each the OID of its type, or 0 if the server
             is to find out, and its text without a NUL, or None for NULL.
         each
-            Called with each result as soon as it has come, while the server works on the next. If
-            it raises, the connection is in the middle of an answer and can only be closed.
+            Called with each result as soon as it has come. For ``COPY ... TO STDOUT (FORMAT
+            binary)``, which needs it, that is a result for some of the rows at a time, while the
+            server works on the next. If it raises, the connection is in the middle of an answer and
+            can only be closed.
 
         Returns
         -------
@@ -130,4 +133,6 @@ class Session:
         ------
         QueryError
             If a statement failed or the connection was lost.
+        SourceError
+            If what comes for a COPY is not its binary format.
         """

@@ -8,7 +8,8 @@ the library that psycopg2 has loaded, so that both use the same libpq. Results l
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcmp, memcpy
 from posix.dlfcn cimport RTLD_LAZY, dlopen, dlsym
 
 from ._libpq cimport (
@@ -18,6 +19,7 @@ from ._libpq cimport (
     FL_DIAG_PRIMARY,
     FL_DIAG_SQLSTATE,
     FL_PGRES_COMMAND_OK,
+    FL_PGRES_COPY_OUT,
     FL_PGRES_EMPTY_QUERY,
     FL_PGRES_FATAL_ERROR,
     FL_PGRES_TUPLES_OK,
@@ -93,6 +95,9 @@ cdef int _look_up() except -1:
         library, b"PQgetlength")
     pq.getisnull = <int (*)(const PGresult *, int, int) noexcept nogil>_symbol(
         library, b"PQgetisnull")
+    pq.get_copy_data = <int (*)(PGconn *, char **, int) noexcept nogil>_symbol(
+        library, b"PQgetCopyData")
+    pq.freemem = <void (*)(void *) noexcept nogil>_symbol(library, b"PQfreemem")
     return 0
 
 
@@ -115,14 +120,27 @@ class QueryError(Exception):
 cdef class Result:
     """The owner of the rows that a query returned, which lends their memory; see the stub."""
 
-    cdef PGresult *result
+    cdef PGresult *result  # NULL for rows of COPY
+    cdef int rows, fields
+
+    cdef void own(self, PGresult *result) noexcept:
+        self.result, self.rows, self.fields = result, pq.ntuples(result), pq.nfields(result)
 
     def __dealloc__(self):
         if self.result is not NULL:
             pq.clear(self.result)
 
+    cdef const uint8_t *at(self, int row, int column) noexcept nogil:
+        """Return the address of a value."""
+        return <const uint8_t *>pq.getvalue(self.result, row, column)
+
+    cdef int size(self, int row, int column) noexcept nogil:
+        """Return the size of a value in bytes, -1 for NULL."""
+        cdef int size = pq.getlength(self.result, row, column)
+        return -1 if size == 0 and pq.getisnull(self.result, row, column) else size
+
     def __len__(self):
-        return pq.ntuples(self.result)
+        return self.rows
 
     @property
     def columns(self):
@@ -135,42 +153,37 @@ cdef class Result:
 
     def value(self, int row, int column):
         self._check(column, None)
-        if not 0 <= row < pq.ntuples(self.result):
+        if not 0 <= row < self.rows:
             raise IndexError(row)
-        if pq.getisnull(self.result, row, column):
-            return None
-        return pq.getvalue(self.result, row, column)[:pq.getlength(self.result, row, column)]
+        cdef int size = self.size(row, column)
+        return None if size < 0 else (<const char *>self.at(row, column))[:size]
 
     def blobs(self, int column):
         self._check(column, True)
-        cdef int row, rows = pq.ntuples(self.result)
-        found = np.empty((rows, 2), np.intp)
+        cdef int row
+        found = np.empty((self.rows, 2), np.intp)
         cdef Py_ssize_t[:, ::1] out = found
         with nogil:
-            for row in range(rows):
-                out[row, 0] = <Py_ssize_t>pq.getvalue(self.result, row, column)
-                out[row, 1] = (-1 if pq.getisnull(self.result, row, column)
-                               else pq.getlength(self.result, row, column))
+            for row in range(self.rows):
+                out[row, 0] = <Py_ssize_t>self.at(row, column)
+                out[row, 1] = self.size(row, column)
         return found
 
     def raw(self, int column, int width):
         self._check(column, True)
-        cdef int row, length, rows = pq.ntuples(self.result)
-        found, lengths = np.zeros((rows, width), np.uint8), np.empty(rows, np.intp)
+        cdef int row, length
+        found, lengths = np.zeros((self.rows, width), np.uint8), np.empty(self.rows, np.intp)
         cdef uint8_t[:, ::1] out = found
         cdef Py_ssize_t[::1] sizes = lengths
         with nogil:
-            for row in range(rows):
-                if pq.getisnull(self.result, row, column):
-                    sizes[row] = -1
-                    continue
-                length = sizes[row] = pq.getlength(self.result, row, column)
+            for row in range(self.rows):
+                length = sizes[row] = self.size(row, column)
                 if 0 < length <= width:
-                    memcpy(&out[row, 0], pq.getvalue(self.result, row, column), length)
+                    memcpy(&out[row, 0], self.at(row, column), length)
         return found, lengths
 
     def numbers(self, columns):
-        cdef int row, start, end = 0, i, length, count = len(columns), rows = pq.ntuples(self.result)
+        cdef int row, start, end = 0, i, length, count = len(columns), rows = self.rows
         cdef uint8_t null = values.NULL
         cdef int64_t value
         cdef bint far
@@ -197,9 +210,9 @@ cdef class Result:
                 for i in range(count):
                     its = all_its[i]
                     for row in range(start, end):
-                        length = pq.getlength(self.result, row, its.column)
+                        length = self.size(row, its.column)
                         if length != its.width:
-                            if pq.getisnull(self.result, row, its.column):
+                            if length < 0:
                                 its_kind[i, row], out[i, row] = null, 0
                                 continue
                             with gil:
@@ -207,9 +220,7 @@ cdef class Result:
                                     f"the server sent a value of {length} bytes for a type of "
                                     f"{its.width} bytes; it is not PostgreSQL, or the table was "
                                     f"altered meanwhile")
-                        value = _number(
-                            <const uint8_t *>pq.getvalue(self.result, row, its.column),
-                            <Form>its.form)
+                        value = _number(self.at(row, its.column), <Form>its.form)
                         its_kind[i, row] = its.kind
                         if its.epoch:
                             far = not its.first <= value <= its.last
@@ -224,14 +235,125 @@ cdef class Result:
     cdef int _check(self, int column, binary) except -1:
         """Raise IndexError for a column that does not exist, and QueryError for one that is text if
         ``binary`` is not None."""
-        if not 0 <= column < pq.nfields(self.result):
+        if not 0 <= column < self.fields:
             raise IndexError(column)
-        if binary is not None and pq.fformat(self.result, column) != 1 and len(self):
+        if self.result is NULL or binary is None or not self.rows:
+            return 0
+        if pq.fformat(self.result, column) != 1:
             raise QueryError("the server sent text where binary was asked for", None, True)
         return 0
 
     def __repr__(self):
-        return f"<Result, {len(self)} rows of {pq.nfields(self.result)} columns>"
+        return f"<Result, {self.rows} rows of {self.fields} columns>"
+
+
+cdef enum:
+    # As many rows of COPY are decoded together. Their memory stays in the cache of a core.
+    ROWS_OF_COPY = 2048
+    BYTES_OF_COPY = 1 << 20
+
+cdef enum Gathered:
+    MALFORMED = -4, NO_MEMORY, FAILED, ENDED, MORE_TO_COME, FULL
+
+cdef struct Cell:
+    int32_t start  # in the data; rows stop at BYTES_OF_COPY, and a message has at most 1 GiB
+    int32_t size
+
+cdef struct Stream:  # a COPY under way
+    bint begun
+    bint ended
+
+cdef const char *SIGNATURE = b"PGCOPY\n\xff\r\n\0"
+
+
+cdef class CopiedRows(Result):
+    """Rows of ``COPY ... TO STDOUT (FORMAT binary)``, which owns a copy of them."""
+
+    cdef uint8_t *data
+    cdef size_t used, room
+    cdef Cell *cells
+
+    def __cinit__(self, int fields):
+        self.fields = fields
+        self.cells = <Cell *>malloc(<size_t>ROWS_OF_COPY * max(fields, 1) * sizeof(Cell))
+        if self.cells is NULL:
+            raise MemoryError
+
+    def __dealloc__(self):
+        free(self.cells)
+        free(self.data)
+
+    cdef const uint8_t *at(self, int row, int column) noexcept nogil:
+        return self.data + self.cells[<size_t>row * self.fields + column].start
+
+    cdef int size(self, int row, int column) noexcept nogil:
+        return self.cells[<size_t>row * self.fields + column].size
+
+    cdef int gather(self, PGconn *conn, Stream *stream) noexcept nogil:
+        """Take the rows that have come, and return a :type:`Gathered`."""
+        cdef char *message
+        cdef int size, status
+        while self.rows < ROWS_OF_COPY and self.used < BYTES_OF_COPY:
+            size = pq.get_copy_data(conn, &message, 1)
+            if size <= 0:  # 0, -1 and -2 are those of PQgetCopyData
+                return size
+            status = self.add(<const uint8_t *>message, size, stream)
+            pq.freemem(message)
+            if status < 0:
+                return status
+        return FULL
+
+    cdef int add(self, const uint8_t *at, size_t size, Stream *stream) noexcept nogil:
+        """Take a message: a row, after the header in the first one, or the trailer."""
+        cdef const uint8_t *end = at + size
+        cdef const uint8_t *start
+        cdef Cell *cell
+        cdef size_t room = self.room
+        cdef uint8_t *data
+        cdef int32_t length
+        cdef int i, count
+        if not stream.begun:
+            if size < 19 or memcmp(at, SIGNATURE, 11) or _big_endian(at + 11):
+                return MALFORMED
+            if _big_endian(at + 15) > size - 19:
+                return MALFORMED
+            at += 19 + _big_endian(at + 15)
+            stream.begun = True
+            if at == end:
+                return 0
+        if stream.ended or end - at < 2:
+            return MALFORMED
+        count = <int16_t>(<uint16_t>at[0] << 8 | at[1])
+        at += 2
+        if count == -1:
+            stream.ended = True
+            return 0 if at == end else MALFORMED
+        if count != self.fields:
+            return MALFORMED
+        start = at
+        cell = self.cells + <size_t>self.rows * self.fields
+        for i in range(count):
+            if end - at < 4:
+                return MALFORMED
+            length = <int32_t>_big_endian(at)
+            at += 4
+            if length < -1 or length > end - at:
+                return MALFORMED
+            cell[i].start, cell[i].size = <int32_t>(self.used + <size_t>(at - start)), length
+            at += max(length, 0)
+        if at != end:
+            return MALFORMED
+        size = <size_t>(end - start)
+        if size > room - self.used:
+            room = max(2 * room, self.used + size)
+            data = <uint8_t *>realloc(self.data, room)
+            if data is NULL:
+                return NO_MEMORY
+            self.data, self.room = data, room
+        memcpy(self.data + self.used, start, size)
+        self.used += size
+        self.rows += 1
+        return 0
 
 
 cdef enum:
@@ -314,7 +436,7 @@ cdef class Session:
             if result is NULL:
                 break
             owner = Result.__new__(Result)
-            owner.result = result
+            owner.own(result)
             received += 1
             status = pq.result_status(result)
             if status == FL_PGRES_TUPLES_OK:
@@ -322,6 +444,8 @@ cdef class Session:
                     results.append(owner)
                 else:
                     each(owner)
+            elif status == FL_PGRES_COPY_OUT and each is not None:
+                self._copy(owner.fields, each)
             elif status == FL_PGRES_FATAL_ERROR:
                 error = error or owner
             elif status not in (FL_PGRES_COMMAND_OK, FL_PGRES_EMPTY_QUERY):
@@ -360,6 +484,32 @@ cdef class Session:
             self._wait(POLLIN | POLLOUT)
             if not pq.consume_input(self.conn):
                 raise self._failure(None)
+
+    cdef int _copy(self, int fields, each) except -1:
+        """Call ``each`` with the rows of a COPY, some of them at a time."""
+        cdef Stream stream = Stream(False, False)
+        cdef CopiedRows rows = CopiedRows(fields)
+        cdef int status = FULL, alive
+        while status >= MORE_TO_COME:
+            with nogil:
+                status = rows.gather(self.conn, &stream)
+            if rows.rows and status in (FULL, ENDED):
+                each(rows)
+                rows = CopiedRows(fields)
+            elif status == MORE_TO_COME:
+                self._wait(POLLIN)
+                with nogil:
+                    alive = pq.consume_input(self.conn)
+                if not alive:
+                    raise self._failure(None)
+        if status == MALFORMED:
+            raise SourceError("the server sent something else than rows of a COPY; it is not "
+                              "PostgreSQL, or a proxy changes what it sends")
+        if status == NO_MEMORY:
+            raise MemoryError
+        if status == FAILED:
+            raise self._failure(None)
+        return 0
 
     cdef int _receive(self) except -1:
         """Wait until a result can be read without waiting."""

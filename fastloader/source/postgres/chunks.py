@@ -39,7 +39,7 @@ def chunk_of(
     read
         The read that the rows belong to.
     before
-        The chunk of the result before this one, if it came in the same round trip.
+        The chunk of the rows before these, if they came in the same round trip.
     asked
         The number of rows that the server was asked for.
     columns

@@ -32,6 +32,27 @@ def nodes(plan: Any) -> Iterator[dict[str, Any]]:
             yield from nodes(child)
 
 
+def uses_index(plan: Any) -> list[bool]:
+    """Return, for each table in a plan of ``rows_sql()``, whether an index finds a key range in it.
+
+    A table that is joined to the one with the key has no condition on key ranges.
+    """
+    return [
+        "fl.lo" in f"{node.get('Index Cond')} {node.get('Recheck Cond')}"
+        for node in nodes(plan)
+        if "Relation Name" in node
+    ]
+
+
+def begins_anywhere(plan: Any) -> bool:
+    """Return whether a plan of ``rows_sql()`` finds the first row of any key range at once.
+
+    It does not if other tables have to be read, or if rows before it decide what the row is.
+    """
+    found = uses_index(plan)
+    return bool(found) and all(found) and not may_differ(plan)
+
+
 def calls(plan: Any) -> set[tuple[str, str]]:
     """Return schema and name of all functions that a plan calls.
 

@@ -9,7 +9,7 @@ from itertools import islice
 from ...plan.keys import Key
 
 SEGMENT_RANGES = 1000
-"""The number of key ranges that one cursor goes through: 20 KB of SQL for integers."""
+"""The number of key ranges in one query: 20 KB of SQL for integers."""
 
 
 class Read:
@@ -31,7 +31,7 @@ class Read:
     done
         The last key that was read of the first pending range, or None.
     base, end
-        The numbers of the cursor's first range and of the one after its last.
+        The numbers of the query's first range and of the one after its last.
     """
 
     def __init__(self, ranges: Iterable[tuple[Key, Key]]) -> None:
@@ -41,12 +41,12 @@ class Read:
         self.done: Key | None = None
 
     def fill(self) -> bool:
-        """Take up ranges for a cursor, and return whether any are pending."""
+        """Take up ranges for a query, and return whether any are pending."""
         self.pending.extend(islice(self._ranges, SEGMENT_RANGES - len(self.pending)))
         return bool(self.pending)
 
     def declare(self) -> None:
-        """Note that a new cursor goes through the pending ranges."""
+        """Note that a new query goes through the pending ranges."""
         self.base, self.end = self.first, self.first + len(self.pending)
 
     def advance(self, number: int, key: Key) -> None:
@@ -55,7 +55,7 @@ class Read:
         self.done = key
 
     def finish(self) -> None:
-        """Note that the cursor has no more rows."""
+        """Note that the query has no more rows."""
         self._drop(self.end)
         self.done = None
 

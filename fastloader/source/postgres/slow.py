@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ...plan.keys import Keys, key_values
 from ..sql import identifier
-from .explain import nodes
+from .explain import uses_index
 from .label_columns import FIRST_ROWS
 from .table import PostgresTable
 from .types import BYTEA, Query
@@ -29,7 +29,7 @@ def slow_reads(table: PostgresTable, keys: Keys, query: Query) -> Iterator[str]:
     sql = f"EXPLAIN (FORMAT JSON) {table.rows_sql([(first, last)])}"
     (result,) = query(sql, table.params)
     plan = json.loads(result.value(0, 0) or b"[]")
-    if not any("fl.lo" in str(node.get("Index Cond", "")) for node in nodes(plan)):
+    if not any(uses_index(plan)):
         yield _no_index(table)
     for name, oid in table.image_oids.items():
         if table.is_named and oid == BYTEA and _is_compressed(table, name, query):

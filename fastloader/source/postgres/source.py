@@ -1,4 +1,4 @@
-"""Rows from PostgreSQL 12 or later, through a binary server-side cursor for each worker.
+"""Rows from PostgreSQL 12 or later, in its binary format: images from a cursor, others by COPY.
 
 What a cursor returns stays in libpq's memory, where the kernel reads the images.
 """
@@ -6,6 +6,7 @@ What a cursor returns stays in libpq's memory, where the kernel reads the images
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 import warnings
@@ -23,6 +24,7 @@ from ._libpq import QueryError, Result
 from .advice import DIFFERENT, RECOVERY_CONFLICT, TOO_MANY, advice
 from .chunks import chunk_of
 from .connection import ConnectionLost
+from .explain import begins_anywhere
 from .label_columns import classes_of, label_columns
 from .read import Read
 from .repeatable import check_repeatable
@@ -37,13 +39,6 @@ T = TypeVar("T")
 FETCH_BYTES = 4 << 20
 """The size of the blobs in one answer. Decoding them takes 50 ms, so the network may take as long
 for the next answer."""
-
-FETCHES, ROWS_OF_A_FETCH = 4, 512
-"""The most statements in one round trip, and the fewest rows for each if there are several. The
-server collects all rows of a FETCH before it sends the first. So it works on the next FETCH while
-we decode this one, and 1 MiB stays below its ``work_mem`` of 4 MiB, beyond which it writes the rows
-to a temporary file: 4.0 us of its CPU instead of 5.6 for a vector of 384 floats. Images come in one
-FETCH: several take 1.2 times the CPU time, and only references to stored images are collected."""
 
 FIRST_FETCH_ROWS = 16
 MOST_FETCH_ROWS = 10_000
@@ -89,6 +84,7 @@ class PostgresSource:
         self._fetch_bytes = config.fetch_bytes or FETCH_BYTES
         self._fetch_rows = FIRST_FETCH_ROWS
         self._found: PostgresTable | None = None
+        self._copies: bool | None = None  # once it is known
         self._interrupted = threading.Event()
         self._closed = False
         self.reconnects = 0
@@ -230,23 +226,21 @@ class PostgresSource:
         """Yield the rows of the ranges; see :meth:`fastloader.source.protocol.Source.read`."""
         read = Read(ranges)
         while read.fill():
-            counts = _split(self._fetch_rows)
-            chunks = self._fetch_or_reconnect(read, counts, columns)
+            limit = self._fetch_rows
+            chunks = self._fetch_or_reconnect(read, limit, columns)
             self._adapt(chunks)
             for chunk in chunks:
                 read.advance(int(chunk.ranges[-1]), key_values(chunk.keys[-1:])[0])
                 yield chunk
-            if sum(len(chunk.keys) for chunk in chunks) < sum(counts):
+            if sum(len(chunk.keys) for chunk in chunks) < limit:
                 read.finish()
                 self._transactions.cursor_of = None
 
-    def _fetch_or_reconnect(
-        self, read: Read, counts: Sequence[int], columns: Sequence[Column]
-    ) -> list[Chunk]:
+    def _fetch_or_reconnect(self, read: Read, limit: int, columns: Sequence[Column]) -> list[Chunk]:
         """Return the next rows, with as many new connections as the time limit allows."""
         with self._errors(f"read {read}"):
             chunks, failed = self._keep_trying(
-                lambda: self._fetch(read, counts, columns), self._may_pass
+                lambda: self._fetch(read, limit, columns), self._may_pass
             )
         self.reconnects += failed
         return chunks
@@ -288,49 +282,77 @@ class PostgresSource:
         # other rows, which only consistency="latest" allows.
         return self._transactions.are_short and error.sqlstate == RECOVERY_CONFLICT
 
-    def _fetch(self, read: Read, counts: Sequence[int], columns: Sequence[Column]) -> list[Chunk]:
-        """Return the next rows, in one round trip. Declares a cursor for them if none is open.
+    def _fetch(self, read: Read, limit: int, columns: Sequence[Column]) -> list[Chunk]:
+        """Return the next rows, at most ``limit``, in one round trip.
 
-        There is a FETCH for each of the counts, and a chunk for each FETCH that returns rows. They
-        are decoded as they come. Nothing is under way when they are returned, so a consumer may
-        pause or stop between two chunks.
+        They are decoded as they come. Nothing is under way when they are returned, so a consumer
+        may pause or stop between two chunks. Fewer rows than ``limit`` are the last ones of the
+        pending ranges.
         """
         table = self._table()
+        chunks: list[Chunk] = []
+        results, left = 0, limit
+
+        def decode(result: Result) -> None:
+            nonlocal results, left
+            results += 1
+            if len(result):
+                before = chunks[-1] if chunks else None
+                chunks.append(chunk_of(result, read, before, asked=left, columns=columns,
+                                       table=table, config=self._config))  # fmt: skip
+                left -= len(result)
+
+        if self._can_copy(table, read):
+            self._copy(table, read, limit, decode)
+        else:
+            self._fetch_from_cursor(table, read, limit, decode)
+            if results != 1:
+                raise SourceError(f"the server sent {results} results where 1 was asked for")
+        self._transactions.is_open = not self._transactions.are_short
+        return chunks
+
+    def _can_copy(self, table: PostgresTable, read: Read) -> bool:
+        """Return whether to read with COPY rather than from a cursor.
+
+        COPY takes less CPU time, but has no parameters, and each one is a query of its own. So it
+        is for rows of which thousands come at once, and for plans that begin at any row.
+        """
+        if self._copies is None:
+            self._copies = not self._config.blob_limits and table.params is None
+            if self._copies:
+                self._transactions.begin()
+                sql = f"EXPLAIN (FORMAT JSON) {table.rows_sql([read.pending[0]])}"
+                self._copies = begins_anywhere(json.loads(text(self._query(sql)[0].value(0, 0))))
+                if self._transactions.are_short:
+                    self._transactions.commit()
+        return self._copies
+
+    def _copy(
+        self, table: PostgresTable, read: Read, limit: int, decode: Callable[[Result], None]
+    ) -> None:
+        """Read the next rows with COPY."""
         transactions = self._transactions
-        before = declare = ""
-        if transactions.cursor_of is not read:
-            if transactions.is_open:
-                before = "CLOSE ALL; "
-            elif transactions.are_short:
-                before = transactions.begin_sql()
-            else:
-                transactions.begin()
+        before, after = transactions.around()
+        read.declare()
+        rows = table.rows_sql(list(read.pending), read.done)
+        sql = f"{before}COPY ({rows} LIMIT {limit}) TO STDOUT (FORMAT binary){after}"
+        transactions.query(sql, each=decode)
+
+    def _fetch_from_cursor(
+        self, table: PostgresTable, read: Read, limit: int, decode: Callable[[Result], None]
+    ) -> None:
+        """Read the next rows from a cursor. Declares one if none is open."""
+        transactions = self._transactions
+        before, after = transactions.around()
+        fetch = f"FETCH FORWARD {limit} FROM fl_rows{after}"
+        if transactions.cursor_of is read:
+            transactions.query(fetch, each=decode)
+        else:
             read.declare()
             rows = table.rows_sql(list(read.pending), read.done)
             declare = f"DECLARE fl_rows BINARY NO SCROLL CURSOR FOR {rows}"
-        fetch = "; ".join(f"FETCH FORWARD {count} FROM fl_rows" for count in counts)
-        if transactions.are_short:
-            fetch += "; COMMIT"
-        chunks: list[Chunk] = []
-        asked = iter(counts)
-
-        def decode(result: Result) -> None:
-            limit = next(asked, 0)
-            if len(result):
-                before = chunks[-1] if chunks else None
-                chunks.append(chunk_of(result, read, before, asked=limit, columns=columns,
-                                       table=table, config=self._config))  # fmt: skip
-
-        transactions.is_open = True
-        if declare:
-            self._query_amid(before, declare, fetch, decode)
-        else:
-            transactions.query(fetch, each=decode)
-        if next(asked, None) is not None:
-            raise SourceError("the server sent fewer results than it was asked for")
-        transactions.is_open = not transactions.are_short
+            self._query_amid(before or "CLOSE ALL; ", declare, fetch, decode)
         transactions.cursor_of = None if transactions.are_short else read
-        return chunks
 
     def _adapt(self, chunks: Sequence[Chunk]) -> None:
         """Choose the number of rows of the next fetch, so that it has about ``fetch_bytes``.
@@ -416,9 +438,3 @@ class PostgresSource:
 
     def __repr__(self) -> str:
         return f"<PostgresSource {self._where}, {'closed' if self._closed else 'open'}>"
-
-
-def _split(rows: int) -> list[int]:
-    """Return how many rows each FETCH of a round trip asks for."""
-    n = max(1, min(FETCHES, rows // ROWS_OF_A_FETCH))
-    return [rows // n + (i < rows % n) for i in range(n)]

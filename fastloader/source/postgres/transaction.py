@@ -122,6 +122,18 @@ class Transactions:
             sql += f"SET TRANSACTION SNAPSHOT {literal(self._snapshot.name)}; "
         return sql + LASTING + settings
 
+    def around(self) -> tuple[str, str]:
+        """Return what to send before and after the statements that read rows.
+
+        For a short transaction, that is its begin and end. A transaction with a snapshot is begun
+        now, unless it is open.
+        """
+        if self.are_short:
+            self.is_open = True  # as soon as they are sent
+            return self.begin_sql(), "; COMMIT"
+        self.begin()
+        return "", ""
+
     def begin(self) -> None:
         """Begin a transaction that sees the same rows throughout, unless one is open."""
         if not self.is_open:
