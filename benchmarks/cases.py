@@ -77,7 +77,7 @@ CASES: dict[str, Case] = {
         much="10 million rows",
     ),
     "narrow": Case(
-        "rows without images from PostgreSQL: numbers and vectors, against drivers",
+        "rows without images: numbers and vectors, against the drivers of both databases",
         ("narrow",),
         Metric("rows_per_s", "rows/s"),
         ("--rounds", "1", "--rows", "100000", "--vectors", "10000"),

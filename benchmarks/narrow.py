@@ -1,21 +1,26 @@
-"""Rows without images out of PostgreSQL: numbers and vectors, as NumPy arrays.
+"""Rows without images: numbers and vectors, as NumPy arrays.
 
-* ``numbers``: a table with twenty columns of numbers, in batches of 4096 rows.
-* ``vectors``: 384 floats a row, as pgvector's type and as ``float4[]``.
+* ``numbers``: a table of PostgreSQL's with twenty columns of numbers, in batches of 4096 rows.
+* ``sqlite``: the same table in SQLite.
+* ``vectors``: in PostgreSQL, 384 floats a row, as pgvector's type and as ``float4[]``.
 
 Each contestant is one process with one connection, and the server is another. For fastloader that
-is the source and the store of its batches, without a worker and its ring. ConnectorX has the whole
-table in memory in the end. It and ADBC are optional: one that is not installed is left out.
+is the source and the store of its batches, without a worker and its ring. The loader as it is used,
+with two workers, is there as well. ConnectorX has the whole table in memory in the end. It and ADBC
+are optional: one that is not installed is left out.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sqlite3
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,9 +30,10 @@ from tests.servers.cluster import Cluster, cluster
 from .end_to_end import Goal
 from .measure import Sample, child, paired, parser, print_sample, ratio, report, spread, table
 
-PARTS = ("numbers", "vectors")
+PARTS = ("numbers", "sqlite", "vectors")
 BATCH, DIMENSIONS = 4096, 384
 US, PSYCOPG, CONNECTORX, ADBC = "fastloader", "psycopg2 fetchmany", "ConnectorX", "ADBC"
+LOADER, SQLITE = "FastLoader, 2 workers", "sqlite3 fetchmany"
 VECTOR, TEXT = "fastloader vector", "psycopg2 vector, np.fromstring"
 ARRAY, LISTS = "fastloader float4[]", "psycopg2 float4[], np.array"
 
@@ -51,6 +57,21 @@ def fill(server: Cluster, numbers: int, vectors: int) -> None:
     for name in ("numbers", "vectors"):
         server.execute(f"ALTER TABLE {name} ADD PRIMARY KEY (id)")
         server.execute(f"VACUUM ANALYZE {name}")
+
+
+def fill_sqlite(path: Path, numbers: int) -> str:
+    """Create the table of numbers in a file, and return its URL."""
+    value = {"int4": "(n * 7919) % 1000003", "int8": "n * 1000003", "float4": "sqrt(n)",
+             "float8": "n / 3.0"}  # fmt: skip
+    columns = ", ".join(f"{value[TYPES[i % 4]]} AS c{i}" for i in range(20))
+    declared = ", ".join(f"c{i} {'REAL' if i % 4 > 1 else 'INTEGER'}" for i in range(20))
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"CREATE TABLE numbers (id INTEGER PRIMARY KEY, {declared})")
+        connection.execute(
+            f"WITH RECURSIVE all_n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM all_n "
+            f"WHERE n < {numbers}) INSERT INTO numbers SELECT n, {columns} FROM all_n"
+        )
+    return f"sqlite:///{path}"
 
 
 # ---- the contestants -----------------------------------------------------------------------------
@@ -89,6 +110,19 @@ def ours(name: str, labels: list[str], url: str) -> Iterator[int]:
                 yield count
 
 
+def loader(name: str, labels: list[str], url: str) -> Iterator[int]:
+    """Read a table with the whole loader, in its second epoch, so that its workers have started."""
+    from fastloader import FastLoader
+
+    options: dict[str, Any] = {"table": name, "image": None, "label": labels, "workers": 2}
+    with FastLoader(url, batch_size=BATCH, with_keys=True, **options) as batches:
+        for _ in batches:
+            pass
+        yield 0
+        for inputs, _ in batches:
+            yield len(inputs["id"])
+
+
 def psycopg(select: str, batch: Callable[[list[Any]], Any], url: str) -> Iterator[int]:
     """Use a server-side cursor and ``fetchmany()``."""
     import psycopg2
@@ -99,6 +133,15 @@ def psycopg(select: str, batch: Callable[[list[Any]], Any], url: str) -> Iterato
         cursor.execute(select)
         while rows := cursor.fetchmany(BATCH):
             batch(rows)
+            yield len(rows)
+
+
+def sqlite(select: str, url: str) -> Iterator[int]:
+    with contextlib.closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+        yield 0
+        cursor = connection.execute(select)
+        while rows := cursor.fetchmany(BATCH):
+            np.array(rows)
             yield len(rows)
 
 
@@ -136,9 +179,15 @@ NUMBERS = f"SELECT {', '.join(COLUMNS)} FROM numbers ORDER BY id"
 READERS: dict[str, dict[str, Callable[[str], Iterator[int]]]] = {
     "numbers": {
         US: partial(ours, "numbers", COLUMNS),
+        LOADER: partial(loader, "numbers", COLUMNS),
         PSYCOPG: partial(psycopg, NUMBERS, np.array),
         CONNECTORX: partial(connectorx, NUMBERS),
         ADBC: partial(adbc, NUMBERS),
+    },
+    "sqlite": {
+        US: partial(ours, "numbers", COLUMNS),
+        LOADER: partial(loader, "numbers", COLUMNS),
+        SQLITE: partial(sqlite, NUMBERS),
     },
     "vectors": {
         VECTOR: partial(ours, "vectors", ["v"]),
@@ -159,11 +208,13 @@ def run_one(part: str, name: str, url: str) -> Sample:
     return {"rows_per_s": count / seconds, "cpu_us_per_row": cpu_s / count * 1e6, "rows": count}
 
 
+AIMS = {"vectors": "200,000 vectors", "sqlite": "1,000,000 rows"}
+
 # ---- all of them ---------------------------------------------------------------------------------
 
 
 def lines_of(part: str, samples: dict[str, list[Sample]]) -> list[str]:
-    first = US if part == "numbers" else VECTOR
+    first = VECTOR if part == "vectors" else LOADER
     rows = [
         [
             name,
@@ -179,10 +230,10 @@ def lines_of(part: str, samples: dict[str, list[Sample]]) -> list[str]:
         "",
         *(
             Goal(name, goal).verdict(ratio(samples[first], samples[name], "rows_per_s"))
-            for name, goal in ((PSYCOPG, 5), (CONNECTORX, 1), (ADBC, 1), (TEXT, 5))
+            for name, goal in ((PSYCOPG, 5), (CONNECTORX, 1), (ADBC, 1), (SQLITE, 5), (TEXT, 5))
             if name in samples
         ),
-        *([f"aim: 200,000 vectors/s: {rate:,.0f}"] if part == "vectors" else []),
+        *([f"aim: {AIMS[part]}/s: {rate:,.0f}"] if part in AIMS else []),
         "",
     ]
 
@@ -209,12 +260,17 @@ def main() -> None:
     peers = ["--peers", options.peers] if options.peers else []
     samples: dict[str, list[Sample]] = {}
     lines: list[str] = []
-    with cluster(shared_buffers="2GB", maintenance_work_mem="512MB") as server:
+    with (
+        cluster(shared_buffers="2GB", maintenance_work_mem="512MB") as server,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         fill(server, options.rows, options.vectors)
+        file = fill_sqlite(Path(folder) / "numbers.db", options.rows)
         for part in options.part or PARTS:
 
             def run(name: str, part: str = part) -> Sample:
-                return child("benchmarks.narrow", *peers, "--one", part, name, server.url())
+                url = file if part == "sqlite" else server.url()
+                return child("benchmarks.narrow", *peers, "--one", part, name, url)
 
             names = [name for name in READERS[part] if not options.only or name in options.only]
             found = paired(names, options.rounds, run=run)
