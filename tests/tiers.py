@@ -43,9 +43,10 @@ def mark_tiers(items: Iterable[pytest.Item]) -> None:
         cases.sort(key=_hash)
         cases.sort(key=lambda case: _is_other_server(case) or first not in case.nodeid)
         cases[count:] = sorted(cases[count:], key=_hash)
+        in_ci = count if cases[0].get_closest_marker("full") else 2 * count
         for case in cases[count:]:
             case.add_marker("full")
-        for case in cases[2 * count :] if starts_processes else ():
+        for case in cases[in_ci:] if starts_processes else ():
             case.add_marker("every")
 
 
