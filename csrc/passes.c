@@ -171,9 +171,77 @@ AVX2 static void horizontal3_avx2(const int16_t *const rows[2], const fl_horizon
     }
 }
 
-/* One channel gains nothing from AVX2: each sample needs only a few taps, at other addresses. */
-static const fl_passes avx2_passes = {"avx2", vertical_avx2, horizontal3_avx2,
-                                      horizontal1_portable};
+/* Returns the pairs of samples or weights at four addresses. */
+AVX2 static inline __m128i four_pairs(const int16_t *a, const int16_t *b, const int16_t *c,
+                                      const int16_t *d) {
+    int32_t pair[4];
+    memcpy(&pair[0], a, sizeof *pair);
+    memcpy(&pair[1], b, sizeof *pair);
+    memcpy(&pair[2], c, sizeof *pair);
+    memcpy(&pair[3], d, sizeof *pair);
+    return _mm_setr_epi32(pair[0], pair[1], pair[2], pair[3]);
+}
+
+/* Four output pixels of both rows, one row in each 128-bit lane, so that they share the weights. */
+AVX2 static inline __m256i four_pixels(const int16_t *const rows[2], const fl_horizontal *h,
+                                       uint32_t x, uint32_t pairs, __m256i sum) {
+    const size_t taps = 2 * (size_t)pairs;
+    const int16_t *weight = h->weight + x * taps;
+    const uint32_t *first = h->first + x;
+    const size_t a = first[0] - h->origin, b = first[1] - h->origin, c = first[2] - h->origin,
+                 d = first[3] - h->origin;
+    for (size_t t = 0; t < taps; t += 2) {
+        const int16_t *in0 = rows[0] + t, *in1 = rows[1] + t, *w = weight + t;
+        const __m128i pair = four_pairs(w, w + taps, w + 2 * taps, w + 3 * taps);
+        const __m256i two = _mm256_inserti128_si256(
+            _mm256_castsi128_si256(four_pairs(in0 + a, in0 + b, in0 + c, in0 + d)),
+            four_pairs(in1 + a, in1 + b, in1 + c, in1 + d), 1);
+        sum = _mm256_add_epi32(sum, _mm256_madd_epi16(two, _mm256_broadcastsi128_si256(pair)));
+    }
+    return sum;
+}
+
+/* horizontal1 for filters of 2 * pairs taps. */
+AVX2 static inline void horizontal1_pairs(const int16_t *const rows[2], const fl_horizontal *h,
+                                          uint32_t pairs, uint8_t *const pixels[2]) {
+    const __m128i count = _mm_cvtsi32_si128(h->shift);
+    const __m256i half = _mm256_set1_epi32(1 << (h->shift - 1));
+    uint32_t x = 0;
+    for (; x + 4 <= h->width; x += 4) {
+        __m256i sum = four_pixels(rows, h, x, pairs, half);
+        sum = _mm256_sra_epi32(sum, count);
+        sum = _mm256_packs_epi32(sum, sum);
+        sum = _mm256_packus_epi16(sum, sum);
+        const int32_t levels0 = _mm_cvtsi128_si32(_mm256_castsi256_si128(sum));
+        const int32_t levels1 = _mm_cvtsi128_si32(_mm256_extracti128_si256(sum, 1));
+        memcpy(pixels[0] + x, &levels0, 4);
+        memcpy(pixels[1] + x, &levels1, 4);
+    }
+    if (x == h->width)
+        return;
+    fl_horizontal rest = *h; /* at most three pixels */
+    rest.first += x;
+    rest.weight += (size_t)x * h->taps;
+    rest.width -= x;
+    horizontal1_portable(rows, &rest, (uint8_t *const[2]){pixels[0] + x, pixels[1] + x});
+}
+
+AVX2 static void horizontal1_avx2(const int16_t *const rows[2], const fl_horizontal *h,
+                                  uint8_t *const pixels[2]) {
+    switch (h->taps / 2) {
+    case 1:
+        horizontal1_pairs(rows, h, 1, pixels);
+        break;
+    case 2:
+        horizontal1_pairs(rows, h, 2, pixels);
+        break;
+    default:
+        horizontal1_pairs(rows, h, h->taps / 2, pixels);
+        break;
+    }
+}
+
+static const fl_passes avx2_passes = {"avx2", vertical_avx2, horizontal3_avx2, horizontal1_avx2};
 
 const fl_passes *fl_passes_pick(bool portable) {
     if (!portable && __builtin_cpu_supports("avx2"))

@@ -39,9 +39,12 @@ def test_the_kernel_under_test_is_instrumented() -> None:
     assert _kernel.sanitized
 
 
-def decode(blob: bytes, height: int, width: int, *, portable: bool = False) -> NDArray[np.uint8]:
-    pixels = np.full((1, height, width, 3), 77, np.uint8)
-    failures = Decoder(height, width, portable=portable, **LIMITS).decode([blob], pixels)
+def decode(
+    blob: bytes, height: int, width: int, *, portable: bool = False, channels: int = 3
+) -> NDArray[np.uint8]:
+    pixels = np.full((1, height, width, channels), 77, np.uint8)
+    decoder = Decoder(height, width, portable=portable, channels=channels, **LIMITS)
+    failures = decoder.decode([blob], pixels)
     assert failures == []
     return pixels[0]
 
@@ -93,7 +96,12 @@ def test_vector_and_portable_code_give_the_same_bytes(seed: int) -> None:
     rng = random.Random(seed)
     blob = jpeg(rng.randint(1, 700), rng.randint(1, 500), seed=seed)
     target = rng.randint(1, 300), rng.randint(1, 300)
-    np.testing.assert_array_equal(decode(blob, *target), decode(blob, *target, portable=True))
+    for channels in (3, 1):
+        vector, portable = (
+            decode(blob, *target, portable=portable, channels=channels)
+            for portable in (False, True)
+        )
+        np.testing.assert_array_equal(vector, portable)
 
 
 @needs_data
