@@ -415,7 +415,8 @@ cdef class Rows:
         if column.blobs is not NULL:
             blobs = self._lend(column.blobs, np.intp, 2).reshape(-1, 2)
         return Values(
-            self._lend(column.kinds, np.uint8), self._lend(column.numbers, np.int64), blobs, self)
+            self._lend(column.kinds, np.uint8), self._lend(column.numbers, np.int64), blobs,
+            None if blobs is none else self)
 
     cdef object _lend(self, void *address, dtype, Py_ssize_t each=1):
         """Return memory of this object as an array that keeps the object alive."""
