@@ -344,10 +344,11 @@ def test_crops_say_what_does_not_fit() -> None:
         decoder.decode([jpeg(), jpeg()], images, rows, 0, sizes[:1])
 
 
-def test_the_mirror_image_of_a_padded_image_is_padded_on_the_other_side() -> None:
+@pytest.mark.parametrize("width", [1, 2, 17, 30])
+def test_the_mirror_image_of_a_padded_image_is_padded_on_the_other_side(width: int) -> None:
     """If the padding is odd, one side has one column more."""
-    blob = jpeg(20, 20)
-    plain = kernel_image(blob, 10, 17, fit="pad")
-    flipped = [kernel_image(blob, 10, 17, fit="pad", flip=True, row=row) for row in range(20)]
+    blob = jpeg(20, 20 if width > 2 else 200)
+    plain = kernel_image(blob, 10, width, fit="pad")
+    flipped = [kernel_image(blob, 10, width, fit="pad", flip=True, row=row) for row in range(20)]
     kinds = {image.tobytes() for image in flipped}
     assert kinds == {plain.tobytes(), plain[:, ::-1].tobytes()}
