@@ -268,6 +268,8 @@ static fl_status decode_jpeg(fl_jpeg *jpeg, unsigned orientation, fl_sink *sink,
         return status;
     fl_view view;
     fl_view_set(&view, options, cinfo->image_height, cinfo->image_width, orientation, draw);
+    if (fl_sink_looks(sink, &view))
+        return FL_OK;
     if (options->fast) {
         const uint32_t reduction = fl_jpeg_reduction(&view);
         fl_view_scale(&view, 1.0 / reduction, 1.0 / reduction);

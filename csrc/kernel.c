@@ -122,6 +122,20 @@ fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_dr
     return status;
 }
 
+fl_status fl_look(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_head *head) {
+    decoder->message[0] = '\0';
+    decoder->sink.looks = true;
+    fl_format format = FL_FORMATS;
+    const fl_status status = decode_blob(decoder, blob, size, (fl_draw){0, 0}, NULL, &format);
+    decoder->sink.looks = false;
+    if (status == FL_NO_MEMORY && decoder->message[0] == '\0')
+        snprintf(decoder->message, FL_MESSAGE_BYTES, "not enough memory to look at it");
+    const fl_view *view = &decoder->sink.view;
+    if (status == FL_OK)
+        *head = (fl_head){format, view->seen_height, view->seen_width, view->orientation};
+    return status;
+}
+
 fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw, void *output) {
     fl_sink *sink = &decoder->sink;
     decoder->message[0] = '\0';

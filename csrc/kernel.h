@@ -90,6 +90,13 @@ typedef struct {
 /* What the kernel decodes. */
 typedef enum { FL_JPEG, FL_PNG, FL_WEBP, FL_FORMATS } fl_format;
 
+/* What the head of a blob says. */
+typedef struct {
+    fl_format format;
+    uint32_t height, width; /* of the source image, turned as EXIF asks */
+    unsigned orientation;   /* EXIF's, 1 to 8; 1 if fl_options.orientation is false */
+} fl_head;
+
 /* The decoded images of a format: their number, the bytes of their blobs, the pixels of the source
  * images, and the pixels of the largest one. */
 typedef struct {
@@ -113,6 +120,10 @@ size_t fl_image_bytes(const fl_decoder *decoder);
  * for the call. */
 fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_draw draw,
                     void *output);
+
+/* Reads only as much of a blob as tells its format, size and orientation, with the checks that
+ * fl_decode() makes before it decodes. Writes `head` if the status is FL_OK. */
+fl_status fl_look(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_head *head);
 
 /* As fl_decode(), from decoded pixels. */
 fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw, void *output);

@@ -300,6 +300,8 @@ static fl_status decode_png(fl_png *png, const uint8_t *blob, size_t size, fl_si
 
     fl_view view;
     fl_view_set(&view, options, png->height, png->width, orientation, draw);
+    if (fl_sink_looks(sink, &view))
+        return FL_OK;
     status = fl_png_rows_open(&png->rows, png->width);
     if (status != FL_OK)
         return status;

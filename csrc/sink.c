@@ -44,6 +44,12 @@ static uint32_t row_channels(const fl_sink *sink) {
     return FL_ROW_CHANNELS(sink->options->channels);
 }
 
+bool fl_sink_looks(fl_sink *sink, const fl_view *view) {
+    if (sink->looks)
+        sink->view = *view;
+    return sink->looks;
+}
+
 fl_status fl_sink_begin(fl_sink *sink, const fl_view *view, uint32_t height, uint32_t width,
                         void *output) {
     const fl_filter_kind kind = sink->options->filter;

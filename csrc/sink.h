@@ -3,6 +3,7 @@
  * only the few rows that the filter needs.
  *
  * A decoder that knows the size of its image calls
+ *   fl_sink_looks(), and is done if that returns true;
  *   fl_sink_begin(), which tells it what part is needed;
  *   fl_sink_open(), with the columns that it will deliver;
  *   and then for each row from `needed.top` on, until fl_sink_done(),
@@ -32,6 +33,8 @@ typedef struct {
     const fl_passes *passes;
     fl_writer writer;
 
+    bool looks; /* no rows are wanted, only the view: see fl_sink_looks() */
+
     fl_view view; /* of the image that is being pushed, as all below */
     fl_filter vertical, horizontal;
     void *output; /* borrowed */
@@ -59,6 +62,9 @@ void fl_sink_clear(fl_sink *sink);
 
 /* Frees large scratch memory. Call it after each image. */
 void fl_sink_trim(fl_sink *sink);
+
+/* Keeps the view and returns true if nothing else is wanted: the decoder then returns FL_OK. */
+bool fl_sink_looks(fl_sink *sink, const fl_view *view);
 
 /* Starts a source image that is pushed as height x width, of which `view` is wanted, and sets
  * `needed`. Borrows `output` until the last row is pushed. Returns FL_OK or FL_NO_MEMORY. */

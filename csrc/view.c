@@ -124,7 +124,8 @@ static turn turn_of(unsigned orientation) {
 
 void fl_view_set(fl_view *view, const fl_options *o, uint32_t height, uint32_t width,
                  unsigned orientation, fl_draw draw) {
-    turn t = turn_of(o->orientation ? orientation : 1);
+    view->orientation = o->orientation && orientation >= 1 && orientation <= 8 ? orientation : 1;
+    turn t = turn_of(view->orientation);
     const double seen_height = t.swap ? (double)width : (double)height;
     const double seen_width = t.swap ? (double)height : (double)width;
 

@@ -19,6 +19,7 @@ typedef struct {
      * image. Orientation, flip and padding are in these numbers. */
     ptrdiff_t origin, row_step, column_step;
     uint32_t seen_height, seen_width; /* of the whole source image, turned */
+    unsigned orientation;             /* EXIF's, 1 to 8 */
     uint64_t pixels;                  /* of the source image */
 } fl_view;
 

@@ -286,6 +286,8 @@ fl_status fl_webp_decode(fl_webp *webp, const uint8_t *blob, size_t size, fl_sin
         return status;
     fl_view view;
     fl_view_set(&view, o, s.canvas_height, s.canvas_width, s.orientation, draw);
+    if (fl_sink_looks(sink, &view))
+        return FL_OK;
     if (fl_sink_begin(sink, &view, s.canvas_height, s.canvas_width, output) != FL_OK)
         return fl_webp_say(message, FL_NO_MEMORY, "not enough memory");
 

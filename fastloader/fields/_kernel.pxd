@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 cdef extern from "kernel.h" nogil:
     ctypedef enum fl_status:
         FL_OK
+        FL_NO_MEMORY
 
     ctypedef enum fl_fit:
         FL_STRETCH
@@ -81,6 +82,12 @@ cdef extern from "kernel.h" nogil:
         FL_PNG
         FL_WEBP
 
+    ctypedef struct fl_head:
+        fl_format format
+        uint32_t height
+        uint32_t width
+        unsigned int orientation
+
     ctypedef struct fl_images:
         uint64_t decoded
         uint64_t bytes
@@ -95,6 +102,8 @@ cdef extern from "kernel.h" nogil:
     size_t fl_image_bytes(const fl_decoder *decoder) noexcept
     fl_status fl_decode(fl_decoder *decoder, const uint8_t *blob, size_t size, fl_draw draw,
                         void *output) noexcept
+    fl_status fl_look(fl_decoder *decoder, const uint8_t *blob, size_t size,
+                      fl_head *head) noexcept
     fl_status fl_resize(fl_decoder *decoder, const fl_raw *raw, fl_draw draw,
                         void *output) noexcept
     void fl_decoder_seen(const fl_decoder *decoder, uint32_t *size) noexcept
@@ -109,6 +118,19 @@ cdef extern from "kernel.h" nogil:
     void fl_libraries(char *text) noexcept
     bint fl_libraries_fit(char *message) noexcept
     bint fl_sanitized() noexcept
+
+cdef extern from "jpeg_encode.h" nogil:
+    ctypedef struct fl_encoding:
+        uint32_t height
+        uint32_t width
+        uint32_t channels
+        const uint8_t *pixels
+        int quality
+        uint32_t restart_rows
+        uint32_t restart_mcus
+
+    fl_status fl_jpeg_encode(const fl_encoding *encoding, uint8_t **blob, size_t *size,
+                             char *message) noexcept
 
 cdef extern from "arrays.h" nogil:
     enum:

@@ -33,6 +33,30 @@ def crc32(buffers: Sequence[Any]) -> int:
     This runs without the GIL, and ten times as fast as ``zlib.crc32()``.
     """
 
+def encode_jpeg(
+    pixels: NDArray[np.uint8], *, quality: int, restart_rows: int = 0, restart_mcus: int = 0
+) -> bytes:
+    """Return the pixels as a baseline JPEG with 4:2:0 and optimal Huffman tables, without the GIL.
+
+    Parameters
+    ----------
+    pixels
+        RGB or luma, C-contiguous, of shape (height, width, 3) or (height, width, 1).
+    quality
+        1 to 100, on libjpeg's scale.
+    restart_rows
+        The rows of blocks between two restart markers. 0 makes none.
+    restart_mcus
+        The minimum coded units between two restart markers, if `restart_rows` is 0.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of its range, or a side has more than 65,500 pixels.
+    MemoryError
+        If there is not enough memory.
+    """
+
 def store_numbers(
     kinds: NDArray[np.uint8], numbers: NDArray[np.int64], target: NDArray[Any]
 ) -> tuple[NDArray[np.bool_], int]:
@@ -326,6 +350,25 @@ class Decoder:
         ------
         ValueError
             If an array has another shape or type.
+        """
+
+    def look(
+        self, blobs: NDArray[np.intp], heads: NDArray[np.uint32]
+    ) -> list[tuple[int, int, str]]:
+        """Find format, size and orientation of images without decoding them or holding the GIL.
+
+        Parameters
+        ----------
+        blobs
+            Addresses and sizes, intp (n, 2), of memory that the caller keeps alive.
+        heads
+            Receives the format, as in FORMATS, the height and width, turned as EXIF asks, and the
+            EXIF orientation: (n or more, 4).
+
+        Returns
+        -------
+        list of (i, status, message)
+            As for :meth:`decode`. What is in ``heads[i]`` then has no meaning.
         """
 
     def take_images(self) -> dict[str, tuple[int, int, int, int]]:

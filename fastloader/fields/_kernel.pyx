@@ -13,6 +13,7 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -98,6 +99,30 @@ def crc32(buffers):
             crc = fl_crc32(crc, <const uint8_t *>borrowed.where[2 * i],
                            <size_t>borrowed.where[2 * i + 1])
     return crc
+
+
+def encode_jpeg(const uint8_t[:, :, ::1] pixels not None, *, quality, restart_rows=0,
+                restart_mcus=0):
+    cdef fl_encoding its
+    cdef char message[FL_MESSAGE_BYTES]
+    cdef uint8_t *blob
+    cdef size_t size
+    cdef fl_status status
+    if pixels.shape[0] < 1 or pixels.shape[1] < 1 or max(pixels.shape[0], pixels.shape[1]) > 65535:
+        raise ValueError(f"no image to encode: {pixels.shape[0]} x {pixels.shape[1]} pixels")
+    its.height, its.width = <uint32_t>pixels.shape[0], <uint32_t>pixels.shape[1]
+    its.channels, its.pixels = <uint32_t>min(pixels.shape[2], 4), &pixels[0, 0, 0]
+    its.quality, its.restart_rows, its.restart_mcus = quality, restart_rows, restart_mcus
+    with nogil:
+        status = fl_jpeg_encode(&its, &blob, &size, message)
+    if status == FL_NO_MEMORY:
+        raise MemoryError(message.decode("utf-8", "replace"))
+    if status != FL_OK:
+        raise ValueError(message.decode("utf-8", "replace"))
+    try:
+        return PyBytes_FromStringAndSize(<const char *>blob, <Py_ssize_t>size)
+    finally:
+        free(blob)
 
 
 def texts(const Py_ssize_t[:, ::1] blobs not None, wanted):
@@ -390,6 +415,25 @@ cdef class Decoder:
                 if sized:
                     fl_decoder_seen(self.decoder, &seen[i, 0])
                 if status != FL_OK:
+                    with gil:
+                        failures.append((i, <int>status, self._message()))
+        return failures
+
+    def look(self, const Py_ssize_t[:, ::1] blobs not None, uint32_t[:, ::1] heads not None):
+        cdef Py_ssize_t i, count = blobs.shape[0]
+        cdef fl_head head
+        cdef fl_status status
+        if blobs.shape[1] != 2 or heads.shape[0] < count or heads.shape[1] != 4:
+            raise ValueError(f"{count} blobs need two columns, and {count} heads of four numbers")
+        failures = []
+        with nogil:
+            for i in range(count):
+                status = fl_look(self.decoder, <const uint8_t *>blobs[i, 0],
+                                 <size_t>max(blobs[i, 1], 0), &head)
+                if status == FL_OK:
+                    heads[i, 0], heads[i, 1] = <uint32_t>head.format, head.height
+                    heads[i, 2], heads[i, 3] = head.width, head.orientation
+                else:
                     with gil:
                         failures.append((i, <int>status, self._message()))
         return failures
