@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import abc
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...errors import SourceError
 from ...options.config import Config
+from ..store import Store
 from .labels import Labels
 
 COLUMNS = ("id", "file", "label", "label_name", "image_data")
@@ -19,9 +19,6 @@ The image is the last column, because SQLite reads through it to reach the colum
 finds the labels of 790 rows of 80 KB in 2 ms before the images, and in 22 ms after them, all of it
 in the page cache.
 """
-
-LOCKED_S = 60
-"""How long to wait for another writer, in seconds. A batch of another ingest takes less than 1."""
 
 
 class Row(NamedTuple):
@@ -64,14 +61,15 @@ class Stored(NamedTuple):
     modified: int | None
 
 
-class Target(abc.ABC):
+class Target(Store):
     """A table, made when the first rows are stored. Its methods raise SourceError.
 
     Every batch is a transaction. Only one ingest at a time is in a transaction, so what it has
     looked up still holds when it commits. The classes are in a second table, ``NAME_classes``.
     """
 
-    BEGIN: str
+    WHO = "ingest"
+
     KEY: str
     """The declaration of the id column."""
     TYPES: Mapping[str, str]
@@ -83,27 +81,21 @@ class Target(abc.ABC):
     """The names of both tables, quoted for SQL."""
 
     def __init__(self, config: Config) -> None:
-        self._where = config.place
+        super().__init__(config)
         self._is_there = False
         self._has_modified = True
         self._has_floats = False
 
     # ---- what the subclasses know ----------------------------------------------------------------
 
-    @abc.abstractmethod
     def open(self) -> None:
         """Connect, and look at the table. Create nothing."""
+        super().open()
+        self._look()
 
     @abc.abstractmethod
     def _look(self) -> None:
         """Find out whether the table exists, and what it can hold."""
-
-    @abc.abstractmethod
-    def _execute(self, sql: str) -> list[tuple[Any, ...]]: ...
-
-    @abc.abstractmethod
-    def _has(self, name: str) -> bool:
-        """Return whether a table of that name, quoted for SQL, exists."""
 
     @abc.abstractmethod
     def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -116,18 +108,6 @@ class Target(abc.ABC):
     @abc.abstractmethod
     def _among(self, files: Sequence[str]) -> str:
         """Return the SQL condition that ``file`` is one of these."""
-
-    @abc.abstractmethod
-    def _literal(self, text: str) -> str:
-        """Return the text as a SQL literal."""
-
-    @abc.abstractmethod
-    def _name_of(self, table: str) -> str:
-        """Return the name of a table, quoted for SQL."""
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Close the connection. May be called twice."""
 
     def finish(self) -> None:  # noqa: B027 # SQLite has nothing to do
         """Do what is left after the last batch, if there was one."""
@@ -285,17 +265,6 @@ class Target(abc.ABC):
         skipped = {"id"} if self._has_modified else {"id", MODIFIED}
         names = (*COLUMNS[:-1], MODIFIED, COLUMNS[-1])
         return [name for name in names if name not in skipped]
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._execute(self.BEGIN)
-        try:
-            yield
-            self._execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(SourceError):
-                self._execute("ROLLBACK")
-            raise
 
     def _check_columns(self, there: Sequence[str]) -> None:
         missing = [name for name in COLUMNS if name not in there]

@@ -1,4 +1,4 @@
-"""A PostgreSQL table that ingest fills with one binary COPY per batch, without quoting images.
+"""The table that ingest fills in PostgreSQL, with one binary COPY per batch and no quoted images.
 
 The images are stored outside of the rows and not compressed, because a JPEG would not get smaller.
 """
@@ -11,11 +11,10 @@ from typing import Any
 
 from ...errors import SourceError
 from ...options.config import Config
-from ...options.url import without_password
-from ...source.postgres.literals import array_literal, literal
-from ...source.sql import identifier
+from ...source.postgres.literals import array_literal
+from ..store_postgres import PostgresStore
 from .labels import Labels
-from .target import LOCKED_S, MODIFIED, Target
+from .target import MODIFIED, Target
 
 INGEST_LOCK = int.from_bytes(b"fl_ingst", "big")
 """The advisory lock of all ingests into a database. It needs no privilege and blocks no others."""
@@ -23,9 +22,6 @@ INGEST_LOCK = int.from_bytes(b"fl_ingst", "big")
 BYTEA, TEXT, VARCHAR = 17, 25, 1043
 NUMBERS = {21: "h", 23: "i", 20: "q", 700: "f", 701: "d"}
 """The type OIDs of int2, int4, int8, float4 and float8, and the struct codes of their values."""
-
-STREAM_BYTES = 1 << 16
-"""The number of bytes that libpq gets at once."""
 
 TYPES = {
     "file": ("text", (TEXT, VARCHAR)),
@@ -37,13 +33,10 @@ TYPES = {
 """For each column the type that ingest declares, and the OIDs of the types that it accepts."""
 
 
-class PostgresTarget(Target):
+class PostgresTarget(Target, PostgresStore):
     """A table in PostgreSQL. See :class:`Target`."""
 
-    BEGIN = (
-        f"BEGIN; SET LOCAL lock_timeout = '{LOCKED_S}s'; "
-        f"SELECT pg_advisory_xact_lock({INGEST_LOCK})"
-    )
+    BEGIN = f"{PostgresStore.BEGIN}; SELECT pg_advisory_xact_lock({INGEST_LOCK})"
 
     KEY = "int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY"
     TYPES = {"int": "int8", "float": "float8", "text": "text", "bytes": "bytea"}  # noqa: RUF012
@@ -52,11 +45,9 @@ class PostgresTarget(Target):
     def __init__(self, config: Config) -> None:
         super().__init__(config)
         assert config.table is not None
-        self._url = config.url
         self.name = self._name_of(config.table)
         self.classes_name = self._name_of(config.table + "_classes")
         self._label_code = "q"
-        self._connection: Any = None
 
     def _create(self, labels: Labels) -> str:
         self._label_code = "d" if labels.are_floats else "q"
@@ -64,22 +55,6 @@ class PostgresTarget(Target):
             f"{super()._create(labels)}; "
             f"ALTER TABLE {self.name} ALTER COLUMN image_data SET STORAGE EXTERNAL"
         )
-
-    def open(self) -> None:
-        """Connect to the server, and look at the table."""
-        import psycopg2
-
-        try:
-            self._connection = psycopg2.connect(
-                self._url.secret, client_encoding="UTF8",
-                fallback_application_name="fastloader ingest",
-            )  # fmt: skip
-        except psycopg2.Error as error:
-            raise SourceError(
-                f"{self._url}: cannot connect: {without_password(str(error), self._url)}"
-            ) from None
-        self._connection.autocommit = True
-        self._look()
 
     def _look(self) -> None:
         if not self._has(self.name):
@@ -98,34 +73,9 @@ class PostgresTarget(Target):
         self._has_floats = self._label_code in "fd"
         self._check_unique()
 
-    def _has(self, name: str) -> bool:
-        ((there,),) = self._execute(f"SELECT to_regclass({literal(name)})")
-        return there is not None
-
-    def _execute(self, sql: str) -> list[tuple[Any, ...]]:
-        with self._cursor(sql) as cursor:
-            return list(cursor.fetchall()) if cursor.description else []
-
-    def _cursor(self, sql: str, stream: _Stream | None = None) -> Any:
-        """Return a cursor that has executed the statement, or copied the stream with it."""
-        import psycopg2
-
-        if self._connection is None:
-            raise SourceError(f"{self._where}: the connection is closed")
-        cursor = self._connection.cursor()
-        try:
-            cursor.copy_expert(sql, stream, STREAM_BYTES) if stream else cursor.execute(sql)
-        except psycopg2.Error as error:
-            words = without_password(str(error), self._url)
-            if self._connection.closed:
-                words += ". All earlier batches are in the table; run the same command to resume"
-            raise SourceError(f"{self._where}: {words}") from None
-        return cursor
-
     def _insert(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        sql = f"COPY {self.name} ({', '.join(self._columns)}) FROM STDIN (FORMAT binary)"
         self._check_numbers(rows)
-        self._cursor(sql, _Stream(_copy_data(rows, self._label_code))).close()
+        self._copy(self.name, self._columns, _binary(rows, self._label_code))
 
     def _check_numbers(self, rows: Sequence[tuple[Any, ...]]) -> None:
         if self._has_floats:
@@ -149,56 +99,19 @@ class PostgresTarget(Target):
     def _among(self, files: Sequence[str]) -> str:
         return f"file = ANY ({array_literal(files)}::text[])"
 
-    def _literal(self, text: str) -> str:
-        return literal(text)
-
-    def _name_of(self, table: str) -> str:
-        return identifier(*table.split("."))
-
     def finish(self) -> None:
         """Have the server collect statistics, for its plans."""
         self._execute(f"ANALYZE {self.name}")
 
-    def close(self) -> None:
-        """Close the connection. May be called twice."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
 
+def _binary(rows: Sequence[tuple[Any, ...]], code: str) -> Iterator[list[bytes | None]]:
+    """Yield the rows with their values in binary form.
 
-def _copy_data(rows: Sequence[tuple[Any, ...]], code: str) -> Iterator[bytes]:
-    """Yield the rows in COPY's binary format: the number of fields, and each with its size.
-
-    The first three fields of a row are a text, a number of the type ``code`` and a text. Then come
+    The first three values of a row are a text, a number of the type ``code`` and a text. Then come
     integers or None, and finally bytes.
     """
-    number_bytes = struct.calcsize(f"!{code}")
-    yield b"PGCOPY\n\xff\r\n\0" + bytes(8)
     for file, label, label_name, *integers, image in rows:
-        path, name = file.encode(), label_name.encode()
-        yield struct.pack(f"!hi{len(path)}s", 4 + len(integers), len(path), path)
-        yield struct.pack(f"!i{code}", number_bytes, label)
-        yield struct.pack(f"!i{len(name)}s", len(name), name)
-        for value in integers:
-            yield struct.pack("!i", -1) if value is None else struct.pack("!iq", 8, value)
-        yield struct.pack("!i", len(image))
-        yield image
-    yield b"\xff\xff"
-
-
-class _Stream:
-    """A file object for ``copy_expert`` over parts that are made one at a time."""
-
-    def __init__(self, parts: Iterator[bytes]) -> None:
-        self._parts = parts
-        self._rest = memoryview(b"")
-
-    def read(self, size: int) -> bytes:
-        """Return at most ``size`` bytes; b"" at the end."""
-        while not self._rest:
-            part = next(self._parts, None)
-            if part is None:
-                return b""
-            self._rest = memoryview(part)
-        piece, self._rest = self._rest[:size], self._rest[size:]
-        return bytes(piece)
+        yield [
+            file.encode(), struct.pack(f"!{code}", label), label_name.encode(),
+            *(None if value is None else struct.pack("!q", value) for value in integers), image,
+        ]  # fmt: skip
