@@ -19,12 +19,12 @@ typedef struct {
 } encoder;
 
 /* Does not return: jumps to encoder->stop. */
-static void error_exit(j_common_ptr cinfo) {
+static void stop_encoding(j_common_ptr cinfo) {
     encoder *e = cinfo->client_data;
     longjmp(e->stop, 1);
 }
 
-static void emit_message(j_common_ptr cinfo, int level) {
+static void ignore_message(j_common_ptr cinfo, int level) {
     (void)cinfo;
     (void)level;
 }
@@ -51,7 +51,7 @@ static boolean empty_output_buffer(j_compress_ptr cinfo) {
 
 static void term_destination(j_compress_ptr cinfo) { (void)cinfo; }
 
-static bool usable(const fl_encoding *its) {
+static bool can_encode(const fl_encoding *its) {
     return its->height >= 1 && its->height <= JPEG_MAX_DIMENSION && its->width >= 1 &&
            its->width <= JPEG_MAX_DIMENSION && (its->channels == 1 || its->channels == 3) &&
            its->quality >= 1 && its->quality <= 100 &&
@@ -60,7 +60,7 @@ static bool usable(const fl_encoding *its) {
 }
 
 /* Encodes with libjpeg, which may jump to e->stop. */
-static void encode(encoder *e, const fl_encoding *its) {
+static void encode_pixels(encoder *e, const fl_encoding *its) {
     struct jpeg_compress_struct *cinfo = &e->cinfo;
     jpeg_create_compress(cinfo);
     cinfo->dest = &e->destination;
@@ -87,7 +87,7 @@ fl_status fl_jpeg_encode(const fl_encoding *its, uint8_t **blob, size_t *size,
                          char message[FL_MESSAGE_BYTES]) {
     *blob = NULL;
     *size = 0;
-    if (!usable(its)) {
+    if (!can_encode(its)) {
         snprintf(message, FL_MESSAGE_BYTES,
                  "JPEG: %u x %u pixels of %u channels at quality %d cannot be encoded", its->height,
                  its->width, its->channels, its->quality);
@@ -105,8 +105,8 @@ fl_status fl_jpeg_encode(const fl_encoding *its, uint8_t **blob, size_t *size,
         return FL_NO_MEMORY;
     }
     e->cinfo.err = jpeg_std_error(&e->errors);
-    e->errors.error_exit = error_exit;
-    e->errors.emit_message = emit_message;
+    e->errors.error_exit = stop_encoding;
+    e->errors.emit_message = ignore_message;
     e->destination.init_destination = init_destination;
     e->destination.empty_output_buffer = empty_output_buffer;
     e->destination.term_destination = term_destination;
@@ -118,7 +118,7 @@ fl_status fl_jpeg_encode(const fl_encoding *its, uint8_t **blob, size_t *size,
         status = FL_NO_MEMORY;
         free(e->blob);
     } else {
-        encode(e, its);
+        encode_pixels(e, its);
         *blob = e->blob;
         *size = e->capacity - e->destination.free_in_buffer;
     }

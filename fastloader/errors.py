@@ -205,6 +205,9 @@ PARTIAL = 1
 """The status of an image that was decoded although its blob ends early or is damaged. What is
 missing is gray."""
 
+NO_MEMORY = 9
+"""The status of an image that may be good, because the machine ran out of memory."""
+
 OTHER_VALUES = 10
 """The status of an image whose stored values ``filter="nearest"`` would not keep."""
 

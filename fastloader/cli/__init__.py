@@ -37,9 +37,12 @@ from .measure.bench import Bench
 from .measure.tune import Tune
 from .plan import PlanCommand
 from .preview import Preview
+from .shrink.shrink import Shrink
 from .words import in_words_of_the_command_line
 
-COMMANDS: list[Command] = [Ingest(), PlanCommand(), Check(), Preview(), Bench(), Tune(), Doctor()]
+COMMANDS: list[Command] = [
+    Ingest(), Shrink(), PlanCommand(), Check(), Preview(), Bench(), Tune(), Doctor(),
+]  # fmt: skip
 
 CODES: list[tuple[tuple[type[FastloaderError], ...], int]] = [
     ((ConfigError, StateError), USAGE),

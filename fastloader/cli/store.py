@@ -1,4 +1,4 @@
-"""A database that a command writes to. Each kind of database has a subclass in a file of its own."""
+"""A database that a command writes to. Each kind of database has a subclass in its own file."""
 
 from __future__ import annotations
 
@@ -31,9 +31,12 @@ class Store(abc.ABC):
     def __init__(self, config: Config) -> None:
         self._where = config.place
 
-    @abc.abstractmethod
     def open(self) -> None:
         """Connect. Create nothing."""
+        self._open()
+
+    @abc.abstractmethod
+    def _open(self) -> None: ...
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -27,7 +27,7 @@ class PostgresStore(Store):
         self._url = config.url
         self._connection: Any = None
 
-    def open(self) -> None:
+    def _open(self) -> None:
         """Connect to the server."""
         import psycopg2
 

@@ -35,7 +35,7 @@ class SQLiteStore(Store):
         self._path = config.url.removeprefix("sqlite:///")
         self._connection: sqlite3.Connection | None = None
 
-    def open(self) -> None:
+    def _open(self) -> None:
         """Open the file. Without one, check that it can be made."""
         if not self._is_file:
             self._check_place()

@@ -109,7 +109,7 @@ class Target(Store):
     def _among(self, files: Sequence[str]) -> str:
         """Return the SQL condition that ``file`` is one of these."""
 
-    def finish(self) -> None:  # noqa: B027 # SQLite has nothing to do
+    def finish(self) -> None:  # SQLite has nothing to do
         """Do what is left after the last batch, if there was one."""
 
     # ---- the classes -----------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""``fastloader shrink``: a second table with smaller images."""
