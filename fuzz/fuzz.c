@@ -9,6 +9,16 @@
 
 #define CHOICES 8
 
+/* Aborts if the head of a blob that was decoded says another size than its decoder. */
+static void compare_with_head(fl_decoder *decoder, const uint8_t *blob, size_t size) {
+    uint32_t seen[2];
+    fl_decoder_seen(decoder, seen);
+    fl_head head;
+    if (fl_look(decoder, blob, size, &head) != FL_OK || head.height != seen[0] ||
+        head.width != seen[1] || head.orientation < 1 || head.orientation > 8)
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Returns the options that CHOICES bytes stand for. */
@@ -75,6 +85,16 @@ static void compare_with_whole(fl_decoder *decoder, const fl_options *options, c
     fl_decoder_free(whole);
 }
 
+/* Aborts if the head of a blob that was decoded says another size than its decoder. */
+static void compare_with_head(fl_decoder *decoder, const uint8_t *blob, size_t size) {
+    uint32_t seen[2];
+    fl_decoder_seen(decoder, seen);
+    fl_head head;
+    if (fl_look(decoder, blob, size, &head) != FL_OK || head.height != seen[0] ||
+        head.width != seen[1] || head.orientation < 1 || head.orientation > 8)
+        abort();
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (size < CHOICES)
         return 0;
@@ -101,6 +121,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         abort();
     if (first == FL_OK || first == FL_PARTIAL) {
         if (memcmp(output, again, bytes) != 0)
+            abort();
+        compare_with_head(decoder, blob, size - CHOICES);
+        if (fl_decode(decoder, blob, size - CHOICES, draw, again) != first)
             abort();
         compare_with_whole(decoder, &options, blob, size - CHOICES, draw, output);
     }

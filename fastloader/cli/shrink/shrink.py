@@ -149,9 +149,9 @@ def _source(arguments: argparse.Namespace) -> Config:
     """Return the configuration of the table to shrink."""
     given = {
         name: getattr(arguments, name) or UNSET
-        for name in ("url", "table", "image", "max_blob_bytes", "max_pixels")
+        for name in ("url", "table", "max_blob_bytes", "max_pixels")
     }
-    for name in ("key", "background"):
+    for name in ("key", "image", "background"):
         if text := getattr(arguments, name):
             given[name] = OPTIONS[name].parse(text, source=f"--{name}")
     # The loader's other options are for batches, whatever the environment says of them.
