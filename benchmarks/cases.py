@@ -185,6 +185,12 @@ CASES: dict[str, Case] = {
         (*SOME, "--copies", "2", "--only", "no cache", "ram"),
         is_ours=True,
     ),
+    "shrink": Case(
+        "smaller images: making them, and epochs of them, against Pillow and the originals",
+        ("shrink",),
+        IMAGES_PER_S,
+        (*SOME, "--db", "sqlite"),
+    ),
     "labels": Case(
         "the labels in a batch of a sorted table, by shuffle_block",
         ("labels",),

