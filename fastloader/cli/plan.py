@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import re
+import shlex
 import statistics
 import time
 from collections import Counter
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..batches.schema import Schema
+from ..fields._kernel import Decoder
 from ..fields.columns import Column
 from ..fields.not_images import LONGEST_PATH, why_not_an_image
 from ..fields.values import BLOB, TEXT
@@ -38,6 +41,10 @@ EXPLAINED_RANGES = 3
 SMALL_ROW_BYTES, BETTER_BLOCK = 4096, 64
 """Finding a row of fewer bytes costs more than reading it. Larger blocks gain little more. Both are
 what ``benchmarks.blocks`` measures."""
+
+MARGIN, MUCH_LARGER = 8 / 7, 1.4
+"""How much more than what training sees a stored image should have, as in the usual resize to 256
+for 224; and by how much it has to be larger than that for an advice."""
 
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*"|--[^\n]*|/\*.*?\*/""", re.DOTALL)
 """The constants, quoted names and comments of a SQL statement."""
@@ -96,6 +103,7 @@ class PlanCommand:
             "advice": [
                 *(_advice(config, note) for note in found.notes),
                 *_shuffle_advice(config, sample.row_bytes),
+                *_shrink_advice(config, sample.short_sides),
             ],
         }  # fmt: skip
         return Outcome(_text(data), data, FOUND if data["sample"]["not_images"] else DONE)
@@ -119,6 +127,8 @@ class Sample:
         The number of values that are no images, such as paths, by the reason.
     row_bytes
         The size of all values of a row, on average.
+    short_sides
+        The lengths in pixels of the short sides of JPEG, PNG and WebP images in the table.
     """
 
     sizes: list[int]
@@ -127,6 +137,7 @@ class Sample:
     bad: int
     not_images: Counter[str]
     row_bytes: float
+    short_sides: list[int]
 
     @classmethod
     def of(cls, config: Config, source: Source, keys: Keys, columns: Sequence[Column]) -> Sample:
@@ -136,6 +147,10 @@ class Sample:
         sizes, formats, bad, start = list[int](), Counter[str](), 0, time.perf_counter()
         not_images, row_bytes = Counter[str](), 0
         images = {field.in_chunk: field for field in config.images}
+        sides, found = list[int](), np.zeros((1, 4), np.uint32)
+        decoders = {
+            name: Decoder(1, 1, max_pixels=image.max_pixels) for name, image in images.items()
+        }
         files = FileReader(config)
         for chunk in files.chunks(source, source.read(ranges, columns)):
             row_bytes += sum(values.nbytes for values in chunk.columns.values())
@@ -150,6 +165,9 @@ class Sample:
                     match = FORMATS.match(head)
                     sizes.append(int(values.blobs[i, 1]))
                     formats[(match and match.lastgroup) or "unknown"] += 1
+                    blob = values.blobs[i : i + 1]
+                    if image.folder is None and not decoders[name].look(blob, found):
+                        sides.append(int(found[0, 1:3].min()))
                     is_postgres = config.url.is_postgres
                     if match or image.folder is not None:
                         continue
@@ -159,7 +177,8 @@ class Sample:
             bad += len(missing)
         files.close()
         took_s = time.perf_counter() - start
-        return cls(sizes, formats, took_s, bad, not_images, row_bytes / max(1, len(rows)))
+        mean = row_bytes / max(1, len(rows))
+        return cls(sizes, formats, took_s, bad, not_images, mean, sides)
 
     def data(self, rows: int) -> dict[str, Any]:
         """Return the sample for ``--json``. ``rows`` is the number of rows of the table."""
@@ -203,6 +222,23 @@ def _shuffle_advice(config: Config, row_bytes: float) -> list[str]:
         f"shuffle_block={config.shuffle_block} {apart} must be found anew. "
         f"shuffle_block={BETTER_BLOCK} can double the rows read per second. It keeps "
         f"{BETTER_BLOCK} neighbors together, so use it if the table is not sorted by label"
+    ]
+
+
+def _shrink_advice(config: Config, short_sides: Sequence[int]) -> list[str]:
+    """Return advice to shrink the images, if they are much larger than what training sees."""
+    if config.table is None or len(config.images) != 1 or not short_sides:
+        return []
+    (image,) = config.images
+    median, side = statistics.median(short_sides), math.ceil(min(image.size) * MARGIN)
+    if median < side * MUCH_LARGER or image.filter == "nearest":  # which is for masks
+        return []
+    words = ["fastloader", "shrink", str(config.url), "--table", config.table, "--side", str(side)]
+    height, width = image.size
+    return [
+        f"half of the images have a short side of {median:.0f} pixels or more, and training sees "
+        f"{height}x{width}. A table of smaller images takes less time in every epoch: "
+        f"{shlex.join(words)}"
     ]
 
 

@@ -120,7 +120,7 @@ def _read(note: str | None) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(note.removeprefix(MARK))
-    except ValueError:
+    except (ValueError, RecursionError):  # anybody may have written it
         return None
     return found if isinstance(found, dict) else None
 

@@ -26,7 +26,7 @@ PART_ROWS = 512
 """The number of rows whose sizes are looked at together."""
 
 PART_BYTES = 4 << 20
-"""The size of the images that are read together, unless a single one is larger."""
+"""The size of the rows that are read together, unless a single one is larger."""
 
 SIZE, IMAGE = "fastloader_size", "fastloader_image"
 
@@ -79,14 +79,16 @@ class Rows:
         if config.url.is_postgres:
             base = replace(base, table=None)
             self._image = IMAGE
+            # Neither reads the values, which may be stored outside of the row.
+            sizes = [f"octet_length(t.{identifier(image)})::int8"]
+            sizes += [f"pg_column_size(t.{identifier(column.name)})" for column in columns]
+            size = " + ".join(f"coalesce({its}, 0)" for its in sizes)
+            query = self._query([f"{size} AS {SIZE}"])
             self._sizes = open_source(
-                replace(
-                    base,
-                    query=self._query([f"octet_length(t.{identifier(image)})::int8 AS {SIZE}"]),
-                    fields={SIZE: Number(SIZE)},
-                ),
-                who="shrink: sizes", identity=identity,
-            )  # fmt: skip
+                replace(base, query=query, fields={SIZE: Number(SIZE)}),
+                who="shrink: sizes",
+                identity=identity,
+            )
             expressions = [f"{column.expression} AS {column.alias}" for column in columns]
             expressions.append(f"t.{identifier(image)} AS {IMAGE}")
             base = replace(base, query=self._query(expressions))
@@ -126,11 +128,9 @@ class Rows:
             sizes.update(
                 zip(key_values(chunk.keys), chunk.columns[SIZE].numbers.tolist(), strict=True)
             )
-        most = self._config.max_blob_bytes
         first, size = 0, 0
         for i, key in enumerate(key_values(keys[positions])):
             its = sizes.get(key, 0)
-            its = its if its <= most else 0  # a larger one stays in the database
             if size + its > PART_BYTES and i > first:
                 yield positions[first:i]
                 first, size = i, 0
