@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from fastloader import FastLoader, cli
+from fastloader.cli.shrink import rows as reading
 from fastloader.fields._kernel import Decoder, encode_jpeg
+from fastloader.options.config import make_config
 
 from .servers.cluster import Cluster
 from .servers.postgres import Database, bindirs
@@ -383,6 +385,25 @@ def test_bad_rows_are_listed_and_left_out_or_copied(
     assert (again["added"], {key for bad in again["bad"] for key in bad["keys"]}) == (
         0, set(listed),
     )  # fmt: skip
+
+
+@few(2)
+def test_only_a_bounded_number_of_bytes_is_read_at_a_time(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = [b"x" * (9000 if i % 5 == 0 else 100 * i) for i in range(1, 41)]
+    make_table(pair.source, pair.columns, [(i, i, blob, "n") for i, blob in enumerate(blobs)])
+    monkeypatch.setattr(reading, "PART_BYTES", 6000)
+    config = make_config({"url": pair.source, "label": None}, {})
+    keys = np.arange(40)
+    parts = reading.Rows(config, [], "")
+    sizes = []
+    for part in parts.read(keys, keys):
+        its = part.images.blobs[:, 1].tolist()
+        assert sum(its[:-1]) <= 6000
+        sizes += its
+    parts.close()
+    assert sizes == [len(blob) for blob in blobs]
 
 
 # ---- what is refused -----------------------------------------------------------------------------
