@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import sqlite3
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +24,7 @@ from .servers.cluster import Cluster
 from .servers.postgres import Database, bindirs
 from .small_images import encoded
 from .small_tables import make_table, rows_of, run_sql
-from .support import jpeg
+from .support import DATA, jpeg, needs_data
 from .tiers import few
 
 BLOB = {"sqlite": "BLOB", "postgres": "BYTEA"}
@@ -385,6 +387,37 @@ def test_bad_rows_are_listed_and_left_out_or_copied(
     assert (again["added"], {key for bad in again["bad"] for key in bad["keys"]}) == (
         0, set(listed),
     )  # fmt: skip
+
+
+@needs_data
+def test_hostile_rows_are_bad_where_a_loader_says_so_and_what_comes_of_others_is_good(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "a.db")
+    files = sorted(file for file in (DATA / "corpora").rglob("*") if file.is_file())
+    blobs = [file.read_bytes() for file in files]
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE images (id INTEGER PRIMARY KEY, image_data BLOB)")
+        connection.executemany("INSERT INTO images VALUES (?, ?)", enumerate(blobs))
+    options: dict[str, Any] = {"label": None, "on_error": "fill", "size": (8, 8), "workers": 2}
+    with FastLoader(path, max_pixels=10**7, **options) as loader:
+        for _ in loader:
+            pass
+        wanted = {key for key, _ in [*loader.bad_rows, *loader.partial_rows]}
+    code, found = shrink(capsys, path, "--into", "small", "--side", 32, "--max-pixels", 10**7)
+    assert code == 1
+    assert {key for bad in found["bad"] for key in bad["keys"]} == wanted
+    assert found["added"] == len(blobs) - len(wanted) > 500
+    with FastLoader(path, table="small", **options) as loader:
+        for _ in loader:
+            pass
+        assert [*loader.bad_rows, *loader.partial_rows] == []
+    small = rows_of(path, "small")
+    same = {row[0] for row in small if row[1] == blobs[row[0]]}
+    assert len(same) == found["copied"]
+    for key, blob in small:
+        if key not in same:
+            assert min(size_of(blob)) <= 32
 
 
 @few(2)

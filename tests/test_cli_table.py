@@ -82,6 +82,20 @@ def test_plan_advises_blocks_for_a_full_shuffle_of_small_rows(
     assert run(capsys, "plan", url, *OPTIONS, "--shuffle")["advice"] == []
 
 
+def test_plan_gives_advice_to_shrink_images_that_are_much_larger_than_training_sees(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = table(tmp_path / "a.db", [(i, jpeg(500, 375), 0) for i in range(3)])
+    for options, side in (
+        ([], "--side 256"), (["--size", "128x160"], "--side 147"), (["--size", "256x256"], ""),
+        (["--filter", "nearest"], ""), (["--query", "SELECT * FROM images"], ""),
+    ):  # fmt: skip
+        assert cli.main(["plan", path, *options]) == 0
+        out = capsys.readouterr().out
+        assert ("fastloader shrink" in out) == bool(side), options
+        assert side in out
+
+
 def test_plan_looks_at_a_sample_and_says_what_it_has_not_found(
     either: Either, capsys: pytest.CaptureFixture[str]
 ) -> None:
