@@ -134,7 +134,8 @@ HOSTILE_TESTS := tests/test_source.py tests/test_postgres.py tests/test_pg_image
 # The kernel with libjpeg-turbo 3.x in place of the system's 2.1: the same tests, the same pixels.
 KERNEL_TESTS := tests/test_kernel.py tests/test_geometry.py tests/test_pixel_types.py \
 	tests/test_ties.py tests/test_damage.py tests/test_fast.py tests/test_images.py \
-	tests/test_masks.py tests/test_png_exif.py tests/test_corpora.py
+	tests/test_masks.py tests/test_png_exif.py tests/test_corpora.py \
+	tests/test_heads_and_encoding.py
 JPEG3 := $(CURDIR)/build/jpeg3
 jpeg3: $(VENV)/test.done
 	@test -d $(JPEG3)/lib || tools/libjpeg-turbo-3 $(JPEG3)

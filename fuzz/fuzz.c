@@ -9,16 +9,6 @@
 
 #define CHOICES 8
 
-/* Aborts if the head of a blob that was decoded says another size than its decoder. */
-static void compare_with_head(fl_decoder *decoder, const uint8_t *blob, size_t size) {
-    uint32_t seen[2];
-    fl_decoder_seen(decoder, seen);
-    fl_head head;
-    if (fl_look(decoder, blob, size, &head) != FL_OK || head.height != seen[0] ||
-        head.width != seen[1] || head.orientation < 1 || head.orientation > 8)
-        abort();
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* Returns the options that CHOICES bytes stand for. */

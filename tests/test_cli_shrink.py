@@ -257,6 +257,19 @@ def test_a_column_of_mixed_values_does_not_go_to_postgres(
     assert database.execute("SELECT to_regclass('images')") == [(None,)]
 
 
+def test_a_value_that_cannot_be_copied_ends_the_run_and_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "a.db")
+    make_table(path, "id INTEGER PRIMARY KEY, image_data BLOB, t", [(i, jpeg(), "x") for i in "12"])
+    run_sql(path, "UPDATE images SET t = CAST(x'ff' AS TEXT) WHERE id = 2")
+    assert cli.main(["shrink", path]) == 3
+    message = capsys.readouterr().err
+    assert "row 2: column 't' holds text that is not UTF-8" in message
+    assert "--columns" in message
+    assert cli.main(["shrink", path, "--into", "small", "--columns", "none"]) == 0
+
+
 # ---- images --------------------------------------------------------------------------------------
 
 

@@ -155,7 +155,10 @@ class Rows:
         return row
 
     def _cannot(self, column: Copied, key: Key, what: str) -> SourceError:
-        return SourceError(f"{self._config.place}: row {key}: column {column.name!r} holds {what}")
+        words = f"{self._config.place}: row {key}: column {column.name!r} holds {what}"
+        if column.name not in self._config.keys:
+            words += ". To leave the column out, name the others with --columns"
+        return SourceError(words)
 
     def interrupt(self) -> None:
         """Make what is under way end soon with SourceError, from any thread."""
