@@ -452,6 +452,22 @@ def test_only_a_bounded_number_of_bytes_is_read_at_a_time(
     assert sizes == [len(blob) for blob in blobs]
 
 
+def test_a_copied_image_may_be_any_value_of_sqlite(
+    database: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "a.db")
+    values = ["photos/1.jpg", 7, 1.5, b"x", None]
+    make_table(path, "id INTEGER PRIMARY KEY, image_data", list(enumerate(values)))
+    run_sql(path, "INSERT INTO images VALUES (5, CAST(x'ff41' AS TEXT))")
+    for url, expected in (
+        (str(tmp_path / "b.db"), [*values, b"\xffA"]),
+        (database.url(), [b"photos/1.jpg", b"7", b"1.5", b"x", None, b"\xffA"]),
+    ):
+        code, found = shrink(capsys, path, "--to", url, "--bad-rows", "copy")
+        assert (code, found["added"]) == (1, 6)
+        assert [row[1] for row in rows_of(url, "images")] == expected
+
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from ..fields.columns import Column
 from ..fields.not_images import LONGEST_PATH, why_not_an_image
 from ..fields.values import BLOB, TEXT
 from ..options.config import Config, make_config
+from ..options.table import OPTIONS
 from ..plan.keys import Keys, dtypes_of, key_values
 from ..plan.order import spread
 from ..plan.plan import KeyRange, Plan, key_ranges
@@ -234,6 +235,10 @@ def _shrink_advice(config: Config, short_sides: Sequence[int]) -> list[str]:
     if median < side * MUCH_LARGER or image.filter == "nearest":  # which is for masks
         return []
     words = ["fastloader", "shrink", str(config.url), "--table", config.table, "--side", str(side)]
+    if config.key != OPTIONS["key"].default:
+        words += ["--key", ",".join(config.keys)]
+    if image.of_column != OPTIONS["image"].default:
+        words += ["--image", image.of_column]
     height, width = image.size
     return [
         f"half of the images have a short side of {median:.0f} pixels or more, and training sees "

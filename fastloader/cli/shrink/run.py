@@ -19,6 +19,7 @@ import numpy as np
 from ...fields.values import TOO_LARGE
 from ...options.config import Config
 from ...plan.keys import Key, Keys
+from ...plan.order import Positions
 from ...source.opening import open_source
 from ...transport.memory import create_memory
 from ...worker.survey import survey
@@ -169,11 +170,11 @@ class Run:
         table.finish()
         self.seconds = time.monotonic() - start
 
-    def _todo(self, keys: Keys) -> Any:
+    def _todo(self, keys: Keys) -> Positions:
         """Return the positions of the keys that the table does not have."""
         source = open_source(self._target, who="shrink")
         with contextlib.closing(source):
-            parts = [*source.keys()]  # it is no dict
+            parts = [*source.keys()]
         there = np.concatenate(parts) if parts else keys[:0]
         if len(there) == 0:
             return np.arange(len(keys))
@@ -182,7 +183,7 @@ class Run:
         self.stale = len(there) - (len(keys) - len(todo))
         return todo
 
-    def _shrink(self, rows: Rows, keys: Keys, todo: Any, table: SmallTable) -> None:
+    def _shrink(self, rows: Rows, keys: Keys, todo: Positions, table: SmallTable) -> None:
         bar = progress(range(len(todo)), "Shrinking", total=len(todo), unit="images")
         batch: list[list[Any]] = []
         size = came = 0
@@ -229,15 +230,12 @@ class Run:
         self.keys.setdefault(reason, []).append(part.keys[i])
         if self._recipe.bad_rows == "leave" or part.images.kinds[i] == TOO_LARGE:
             return False, None
-        value = part.images.value(i)
-        if self._target.url.is_postgres and value is not None:  # it may be any value in SQLite
-            value = value if isinstance(value, bytes) else str(value).encode("utf-8", "replace")
         self.before += made.before
         self.after += made.before
-        return True, value
+        return True, _as_image(part.images.value(i), is_postgres=self._target.url.is_postgres)
 
     @contextlib.contextmanager
-    def _ahead(self, rows: Rows, keys: Keys, todo: Any) -> Iterator[Iterator[Ahead]]:
+    def _ahead(self, rows: Rows, keys: Keys, todo: Positions) -> Iterator[Iterator[Ahead]]:
         """Give the block all parts in order, read and shrunk ahead of it in other threads."""
         reader = ThreadPoolExecutor(1, "shrink: read")
         shrinkers = ThreadPoolExecutor(self._workers, "shrink")
@@ -268,3 +266,14 @@ class Run:
         keys = self.keys[reason]
         shown = ", ".join(map(str, itertools.islice(keys, SHOWN_KEYS)))
         return f"{shown}, ..." if len(keys) > SHOWN_KEYS else shown
+
+
+def _as_image(value: Any, *, is_postgres: bool) -> Any:
+    """Return a value of SQLite's, which may be of any type, as the image column can hold it."""
+    if isinstance(value, str):
+        data = value.encode("utf-8", "surrogateescape")
+        is_utf8 = not any("\udc80" <= character <= "\udcff" for character in value)
+        return value if is_utf8 and not is_postgres else data
+    if is_postgres and not (value is None or isinstance(value, bytes)):
+        return str(value).encode()
+    return value

@@ -178,8 +178,7 @@ def _target(arguments: argparse.Namespace, config: Config) -> Config:
         target = replace(config, url=url, table=table)
     else:
         target = replace(config, table=table)
-    same_table = (target.table or "").lower() == (config.table or "").lower()
-    if same_table and _is_same_database(config, target):
+    if _is_same_table(config, target) and _is_same_database(config, target):
         raise CommandError(
             f"{config.place}: shrink makes a second table and never changes the one with the "
             f"images; name another one with --into"
@@ -210,6 +209,12 @@ def _opened(config: Config) -> SmallTable:
         table.close()
         raise
     return table
+
+
+def _is_same_table(config: Config, target: Config) -> bool:
+    """Return whether both tables have one name, for which SQLite ignores the case of letters."""
+    one, other = config.table or "", target.table or ""
+    return one == other if config.url.is_postgres else one.lower() == other.lower()
 
 
 def _is_same_database(config: Config, target: Config) -> bool:
