@@ -54,9 +54,7 @@ static void term_destination(j_compress_ptr cinfo) { (void)cinfo; }
 static bool can_encode(const fl_encoding *its) {
     return its->height >= 1 && its->height <= JPEG_MAX_DIMENSION && its->width >= 1 &&
            its->width <= JPEG_MAX_DIMENSION && (its->channels == 1 || its->channels == 3) &&
-           its->quality >= 1 && its->quality <= 100 &&
-           its->restart_rows <= FL_MOST_RESTART_INTERVAL &&
-           its->restart_mcus <= FL_MOST_RESTART_INTERVAL;
+           its->quality >= 1 && its->quality <= 100;
 }
 
 /* Encodes with libjpeg, which may jump to e->stop. */
@@ -71,8 +69,6 @@ static void encode_pixels(encoder *e, const fl_encoding *its) {
     jpeg_set_defaults(cinfo); /* 4:2:0 for colors, and the accurate transform */
     jpeg_set_quality(cinfo, its->quality, TRUE);
     cinfo->optimize_coding = TRUE;
-    cinfo->restart_in_rows = (int)its->restart_rows;
-    cinfo->restart_interval = its->restart_mcus;
     jpeg_start_compress(cinfo, TRUE);
     const size_t stride = (size_t)its->width * its->channels;
     while (cinfo->next_scanline < cinfo->image_height) {

@@ -5,16 +5,11 @@
 
 #include "kernel.h"
 
-/* A restart interval is a 16-bit number of MCUs. */
-#define FL_MOST_RESTART_INTERVAL 65535
-
 typedef struct {
     uint32_t height, width; /* 1 to 65500, libjpeg's own limit */
     uint32_t channels;      /* 3: red, green, blue; 1: luma */
     const uint8_t *pixels;  /* borrowed for the call: height rows of width pixels */
     int quality;            /* 1 to 100, on libjpeg's scale */
-    /* Rows of MCUs between two restart markers, or MCUs; 0 for no markers. Rows override MCUs. */
-    uint32_t restart_rows, restart_mcus;
 } fl_encoding;
 
 /* Encodes the pixels into *blob, *size bytes that the caller frees with free(). Without FL_OK,

@@ -363,14 +363,6 @@ def test_a_color_profile_is_dropped_or_applied(
         assert np.abs(level - color).max() <= 8, (tag, level)
 
 
-def test_restart_markers_come_if_they_are_asked_for(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made, _ = small_of(tmp_path, capsys, jpeg(90, 90), "--side", 64, "--restart", 1)
-    assert made is not None
-    assert [made.count(bytes([0xFF, 0xD0 + i])) for i in range(4)] == [1, 1, 1, 0]
-
-
 # ---- bad rows ------------------------------------------------------------------------------------
 
 
@@ -511,7 +503,7 @@ def test_a_table_is_only_resumed_with_what_it_was_made_with(
     capsys.readouterr()
     for more, words in (
         (["--side", "30"], "made with --side 20, and this is 30"),
-        (["--quality", "80"], "--quality 90"), (["--restart", "1"], "--restart 0"),
+        (["--quality", "80"], "--quality 90"),
         (["--background", "1,2,3"], "--background none"), (["--bad-rows", "copy"], "--bad-rows"),
         (["--columns", "name"], "other columns"),
     ):  # fmt: skip

@@ -116,18 +116,6 @@ def test_a_jpeg_is_what_pillow_makes_with_optimal_tables(quality: int, channels:
     assert abs(len(ours) - len(theirs)) < 50
 
 
-def test_restart_markers_are_where_they_are_asked_for() -> None:
-    pixels = photo()  # 4 rows of 5 MCUs
-    for options, count in (
-        ({}, 0), ({"restart_rows": 1}, 3), ({"restart_rows": 2}, 1), ({"restart_mcus": 1}, 19),
-    ):  # fmt: skip
-        blob = encode_jpeg(pixels, quality=90, **options)
-        assert sum(blob.count(bytes([0xFF, 0xD0 + i])) for i in range(8)) == count
-        levels = np.asarray(Image.open(io.BytesIO(blob)))
-        plain = np.asarray(Image.open(io.BytesIO(encode_jpeg(pixels, quality=90))))
-        assert np.array_equal(levels, plain)
-
-
 @pytest.mark.parametrize("size", [(1, 1), (1, 3000), (3000, 1), (7, 9), (300, 400)])
 def test_noise_of_any_size_fits_and_comes_back(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
@@ -145,8 +133,6 @@ def test_noise_of_any_size_fits_and_comes_back(size: tuple[int, int]) -> None:
         ((5, 65_501, 3), {"quality": 90}),
         ((5, 5, 3), {"quality": 0}),
         ((5, 5, 3), {"quality": 101}),
-        ((5, 5, 3), {"quality": 90, "restart_rows": 65_536}),
-        ((5, 5, 3), {"quality": 90, "restart_mcus": 65_536}),
     ],
 )
 def test_what_no_jpeg_can_be_made_of_is_refused(shape: Any, options: Any) -> None:

@@ -126,8 +126,6 @@ cdef extern from "jpeg_encode.h" nogil:
         uint32_t channels
         const uint8_t *pixels
         int quality
-        uint32_t restart_rows
-        uint32_t restart_mcus
 
     fl_status fl_jpeg_encode(const fl_encoding *encoding, uint8_t **blob, size_t *size,
                              char *message) noexcept

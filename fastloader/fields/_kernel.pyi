@@ -33,9 +33,7 @@ def crc32(buffers: Sequence[Any]) -> int:
     This runs without the GIL, and ten times as fast as ``zlib.crc32()``.
     """
 
-def encode_jpeg(
-    pixels: NDArray[np.uint8], *, quality: int, restart_rows: int = 0, restart_mcus: int = 0
-) -> bytes:
+def encode_jpeg(pixels: NDArray[np.uint8], *, quality: int) -> bytes:
     """Return the pixels as a baseline JPEG with 4:2:0 and optimal Huffman tables, without the GIL.
 
     Parameters
@@ -44,10 +42,6 @@ def encode_jpeg(
         RGB or luma, C-contiguous, of shape (height, width, 3) or (height, width, 1).
     quality
         1 to 100, on libjpeg's scale.
-    restart_rows
-        The rows of blocks between two restart markers. 0 makes none.
-    restart_mcus
-        The minimum coded units between two restart markers, if `restart_rows` is 0.
 
     Raises
     ------

@@ -101,8 +101,7 @@ def crc32(buffers):
     return crc
 
 
-def encode_jpeg(const uint8_t[:, :, ::1] pixels not None, *, quality, restart_rows=0,
-                restart_mcus=0):
+def encode_jpeg(const uint8_t[:, :, ::1] pixels not None, *, quality):
     cdef fl_encoding its
     cdef char message[FL_MESSAGE_BYTES]
     cdef uint8_t *blob
@@ -112,7 +111,7 @@ def encode_jpeg(const uint8_t[:, :, ::1] pixels not None, *, quality, restart_ro
         raise ValueError(f"no image to encode: {pixels.shape[0]} x {pixels.shape[1]} pixels")
     its.height, its.width = <uint32_t>pixels.shape[0], <uint32_t>pixels.shape[1]
     its.channels, its.pixels = <uint32_t>min(pixels.shape[2], 4), &pixels[0, 0, 0]
-    its.quality, its.restart_rows, its.restart_mcus = quality, restart_rows, restart_mcus
+    its.quality = quality
     with nogil:
         status = fl_jpeg_encode(&its, &blob, &size, message)
     if status == FL_NO_MEMORY:

@@ -49,7 +49,7 @@ class Shrinker:
     ----------
     column
         The name of the image column, for reasons.
-    side, quality, restart, colors, background
+    side, quality, colors, background
         See :class:`.recipe.Recipe`.
     max_blob_bytes, max_pixels, max_scans, max_chunks
         The limits of the loader.
@@ -58,7 +58,6 @@ class Shrinker:
     column: str
     side: int
     quality: int
-    restart: int
     colors: str
     background: tuple[int, int, int] | None
     max_blob_bytes: int
@@ -97,7 +96,7 @@ class Shrinker:
             converted = to_srgb(pixels, values.value(row))
             is_upright = is_upright and converted is None
             pixels = pixels if converted is None else converted
-        image = encode_jpeg(grayed(pixels), quality=self.quality, restart_rows=self.restart)
+        image = encode_jpeg(grayed(pixels), quality=self.quality)
         if is_jpeg and is_upright and len(image) >= before:
             return Shrunk(values.value(row), "", before, before, is_same=True)
         return Shrunk(image, "", before, len(image))

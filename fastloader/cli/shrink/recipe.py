@@ -30,8 +30,6 @@ class Recipe:
         The length in pixels to which the short side of an image shrinks.
     quality
         The quality of the JPEGs.
-    restart
-        The rows of blocks between two restart markers, or 0.
     colors
         "keep", or "srgb" for applying color profiles.
     background
@@ -50,7 +48,6 @@ class Recipe:
     columns: tuple[str, ...]
     side: int
     quality: int
-    restart: int
     colors: str
     background: tuple[int, int, int] | None
     bad_rows: str

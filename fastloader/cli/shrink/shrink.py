@@ -18,7 +18,7 @@ from .run import Run
 from .summary import data_of, text_of
 from .target import SmallTable
 
-SIDE, QUALITY, RESTART = 256, 90, 0
+SIDE, QUALITY = 256, 90
 
 
 class Shrink:
@@ -73,11 +73,6 @@ class Shrink:
             help=f"of the JPEGs [default: {QUALITY}]",
         )  # fmt: skip
         images.add_argument(
-            "--restart", type=_integer(0, 65_535), default=RESTART, metavar="ROWS",
-            help="put a restart marker after every so many rows of blocks [default: "
-            f"{RESTART}, none]",
-        )  # fmt: skip
-        images.add_argument(
             "--colors",
             choices=("keep", "srgb"),
             default="keep",
@@ -126,13 +121,13 @@ class Shrink:
         recipe = Recipe(
             source=config.place, key=config.keys, image=image.of_column,
             columns=("all",) if only is None else tuple(only),
-            side=arguments.side, quality=arguments.quality, restart=arguments.restart,
+            side=arguments.side, quality=arguments.quality,
             colors=arguments.colors, background=image.background, bad_rows=arguments.bad_rows,
             libraries=libraries(),
         )  # fmt: skip
         shrinker = Shrinker(
             column=image.of_column, side=recipe.side, quality=recipe.quality,
-            restart=recipe.restart, colors=recipe.colors, background=recipe.background,
+            colors=recipe.colors, background=recipe.background,
             max_blob_bytes=config.max_blob_bytes, max_pixels=image.max_pixels,
             max_scans=image.max_scans, max_chunks=image.max_chunks,
         )  # fmt: skip
