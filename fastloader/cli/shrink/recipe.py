@@ -25,7 +25,7 @@ class Recipe:
     source
         The database and the table that the rows are from.
     key, image, columns
-        The names of the key columns, of the image column, and of all others.
+        The names of the key columns, of the image column, and of the others; "*" for all others.
     side
         The length in pixels to which the short side of an image shrinks.
     quality

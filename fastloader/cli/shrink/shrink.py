@@ -120,7 +120,7 @@ class Shrink:
             only = [name for name in arguments.columns.split(",") if name and name != "none"]
         recipe = Recipe(
             source=config.place, key=config.keys, image=image.of_column,
-            columns=("all",) if only is None else tuple(only),
+            columns=("*",) if only is None else tuple(only),
             side=arguments.side, quality=arguments.quality,
             colors=arguments.colors, background=image.background, bad_rows=arguments.bad_rows,
             libraries=libraries(),
