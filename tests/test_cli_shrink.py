@@ -17,6 +17,7 @@ from PIL import Image
 
 from fastloader import FastLoader, cli
 from fastloader.cli.shrink import rows as reading
+from fastloader.cli.shrink.columns_postgres import PLAIN_TYPE
 from fastloader.fields._kernel import Decoder, encode_jpeg
 from fastloader.options.config import make_config
 
@@ -361,6 +362,26 @@ def test_a_color_profile_is_dropped_or_applied(
             assert "icc_profile" not in small.info
             level = np.asarray(small).astype(int)[16, 16]
         assert np.abs(level - color).max() <= 8, (tag, level)
+
+
+@pytest.mark.parametrize(
+    ("declared", "is_type"),
+    [
+        *((its, True) for its in (
+            "integer", "double precision", "character varying(9)", "character(3)", "numeric(10,2)",
+            "numeric(3,-2)", "timestamp(3) with time zone", "time without time zone", "bit varying",
+            "integer[]", "character varying(9)[]", '"char"', "public.mood", '"My ""x""".mood',
+            'public."a;b"', "geometry(PointZ,4326)", "interval day to second(3)", "vector(384)",
+        )),
+        *((its, False) for its in (
+            "", "int); DROP TABLE images; --", "int, x int", "int; SELECT 1", "int DEFAULT f(1)",
+            "int/**/", '"a', "int -- x", "int\n); SELECT 1", "text COLLATE \"C\"", "numeric(1,--2)",
+        )),
+    ],
+)  # fmt: skip
+def test_only_a_type_goes_from_one_server_to_another(declared: str, is_type: bool) -> None:
+    """The server with the images may call a type whatever it likes."""
+    assert bool(PLAIN_TYPE.fullmatch(declared)) == is_type
 
 
 # ---- bad rows ------------------------------------------------------------------------------------

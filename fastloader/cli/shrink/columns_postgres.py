@@ -7,6 +7,7 @@ integer. So each value is a bytea to a source, and the same bytes go into the ne
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -19,6 +20,14 @@ from ...source.postgres.connection import Connection, ConnectionLost
 from ...source.postgres.types import BYTEA, text
 from ...source.sql import identifier
 from .columns import CannotHold, Copied, chosen, unusable
+
+_NAME = r'(?:\w+|"(?:[^"]|"")+")'
+_UNIT = "(?:year|month|day|hour|minute|second)"
+PLAIN_TYPE = re.compile(
+    rf"(?:double precision|character varying|bit varying|interval {_UNIT}(?: to {_UNIT})?|"
+    rf"{_NAME}(?:\.{_NAME})?)(?:\(-?\w+(?:,-?\w+)*\))?(?: with(?:out)? time zone)?(?:\[\])*"
+)
+"""A type as a server writes it. Nothing else goes into a statement for another server."""
 
 
 def _same(value: Any) -> Any:
@@ -117,7 +126,7 @@ class PostgresColumns:
         alias = f"fastloader_{i}"
         column = f"t.{identifier(name)}"
         if to_postgres:
-            if (can_send, can_receive) != ("t", "t"):
+            if (can_send, can_receive) != ("t", "t") or not PLAIN_TYPE.fullmatch(declared):
                 raise unusable(self._config, name, declared, "the binary form of COPY")
             return Copied(name, alias, f"{send}({column})", declared, _same)
         its = TEXT if what == "e" else TO_SQLITE.get(oid)
