@@ -66,7 +66,8 @@ def test_a_decoder_decodes_as_before_after_it_has_looked() -> None:
     decoder, first, again = Decoder(5, 7, **LIMITS), *np.zeros((2, 1, 5, 7, 3), np.uint8)
     blob = SMALL_IMAGES["444.jpg"]
     decoder.decode([blob], first)
-    decoder.look(Values.of([jpeg(100, 10)]).blobs, np.zeros((1, 4), np.uint32))
+    other = Values.of([jpeg(100, 10)])  # which owns the blob
+    decoder.look(other.blobs, np.zeros((1, 4), np.uint32))
     decoder.decode([blob], again)
     assert np.array_equal(first, again)
     assert decoder.seen == (HEIGHT, WIDTH)
