@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import SourceError
 from ..options.config import Config
@@ -68,3 +68,16 @@ class Store(abc.ABC):
             with contextlib.suppress(SourceError):
                 self._execute("ROLLBACK")
             raise
+
+
+S = TypeVar("S", bound=Store)
+
+
+def opened(store: S) -> S:
+    """Open a store and return it. It is closed if that fails."""
+    try:
+        store.open()
+    except BaseException:
+        store.close()
+        raise
+    return store

@@ -10,6 +10,7 @@ from ...options.config import Config, make_config
 from ...options.given import UNSET
 from ..command import CommandError, Outcome
 from ..database_files import DatabaseFiles
+from ..store import opened
 from .folder import Folder
 from .labels import LABEL, read_classes
 from .run import Run
@@ -139,9 +140,4 @@ def open_target(config: Config) -> Target:
         from .target_sqlite import SQLiteTarget
 
         target = SQLiteTarget(config)
-    try:
-        target.open()
-    except BaseException:
-        target.close()
-        raise
-    return target
+    return opened(target)

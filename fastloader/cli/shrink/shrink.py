@@ -12,6 +12,7 @@ from ...options.given import UNSET
 from ...options.table import OPTIONS
 from ...system.machine import cores
 from ..command import MACHINE, CommandError, Outcome
+from ..store import opened
 from .image import Shrinker
 from .recipe import Recipe, libraries
 from .run import Run
@@ -198,12 +199,7 @@ def _opened(config: Config) -> SmallTable:
         from .target_sqlite import SmallSQLiteTable
 
         table = SmallSQLiteTable(config)
-    try:
-        table.open()
-    except BaseException:
-        table.close()
-        raise
-    return table
+    return opened(table)
 
 
 def _is_same_table(config: Config, target: Config) -> bool:
