@@ -333,8 +333,7 @@ class PostgresSource:
         """Read the next rows with COPY."""
         transactions = self._transactions
         before, after = transactions.around()
-        read.declare()
-        rows = table.rows_sql(list(read.pending), read.done)
+        rows = _rows_sql(table, read)
         sql = f"{before}COPY ({rows} LIMIT {limit}) TO STDOUT (FORMAT binary){after}"
         transactions.query(sql, each=decode)
 
@@ -348,9 +347,7 @@ class PostgresSource:
         if transactions.cursor_of is read:
             transactions.query(fetch, each=decode)
         else:
-            read.declare()
-            rows = table.rows_sql(list(read.pending), read.done)
-            declare = f"DECLARE fl_rows BINARY NO SCROLL CURSOR FOR {rows}"
+            declare = f"DECLARE fl_rows BINARY NO SCROLL CURSOR FOR {_rows_sql(table, read)}"
             self._query_amid(before or "CLOSE ALL; ", declare, fetch, decode)
         transactions.cursor_of = None if transactions.are_short else read
 
@@ -438,3 +435,9 @@ class PostgresSource:
 
     def __repr__(self) -> str:
         return f"<PostgresSource {self._where}, {'closed' if self._closed else 'open'}>"
+
+
+def _rows_sql(table: PostgresTable, read: Read) -> str:
+    """Return the query for the rows that are still to come, and number its ranges."""
+    read.declare()
+    return table.rows_sql(list(read.pending), read.done)
