@@ -117,8 +117,8 @@ class Shrinker:
         would stay, and nothing would show any more that it is not the image's own.
         """
         small = small_size(height, width, self.side)
-        if max(small) > MOST_SIDE:
-            return None, f"an image of {small[0]} x {small[1]} pixels is too long for a JPEG"
+        if reason := too_long(small):
+            return None, reason
         pixels = np.empty((1, *small, 3), np.uint8)
         failures = self._decoder(*small).decode(blob, pixels)
         return (None, _reason(failures)) if failures else (pixels[0], "")
@@ -135,8 +135,8 @@ class Shrinker:
         if found.orientation > 4:
             height, width = width, height
         small = small_size(height, width, self.side)
-        if max(small) > MOST_SIDE:
-            return None, f"an image of {small[0]} x {small[1]} pixels is too long for a JPEG"
+        if reason := too_long(small):
+            return None, reason
         pixels = np.empty((1, *small, 3), np.uint8)
         failure = self._decoder(*small).resize(
             found.pixels, pixels, alpha=found.alpha, orientation=found.orientation
@@ -151,6 +151,14 @@ def small_size(height: int, width: int, side: int) -> tuple[int, int]:
         return height, width
     small = [(2 * its * side + short) // (2 * short) for its in (height, width)]
     return small[0], small[1]
+
+
+def too_long(small: tuple[int, int]) -> str:
+    """Return why a JPEG cannot have this size, or ""."""
+    height, width = small
+    if max(small) <= MOST_SIDE:
+        return ""
+    return f"an image of {height} x {width} pixels is too long for a JPEG"
 
 
 def grayed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
