@@ -14,6 +14,7 @@ from .errors import (
     SourceError,
     StateError,
     SupersededError,
+    TransformError,
     UsageError,
     WorkerDied,
     WorkerError,
@@ -30,8 +31,10 @@ from .fields.text import Text
 from .loader import FastLoader
 from .observe.stats import Pictures, Stages, Stats
 from .options.config import Config
+from .transforms.step import DROP, Spec, Step, per_batch, per_row
 
 __all__ = [
+    "DROP",
     "Array",
     "Bytes",
     "Category",
@@ -53,13 +56,18 @@ __all__ = [
     "Ragged",
     "RowError",
     "SourceError",
+    "Spec",
     "Stages",
     "StateError",
     "Stats",
+    "Step",
     "SupersededError",
     "Text",
+    "TransformError",
     "UsageError",
     "WorkerDied",
     "WorkerError",
     "__version__",
+    "per_batch",
+    "per_row",
 ]

@@ -102,6 +102,33 @@ class RowError(FastloaderError):
         )
 
 
+class TransformError(RowError):
+    """A function of `transform` has failed on a row or a batch, and ``on_error`` is "raise".
+
+    It has raised an exception, or returned something else than the entries of a batch. The reason
+    has the traceback as text, because nothing that a worker sends is unpickled. Repair the
+    function, or pass ``on_error="skip"`` or ``"fill"``. A function of batches has the key of the
+    batch's first row.
+
+    Attributes
+    ----------
+    key : int, str or tuple
+        The row's key.
+    reason : str
+        The name of the function, what went wrong, and the traceback.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TransformError, (self.key, self.reason)
+
+    def __str__(self) -> str:
+        return (
+            f"row with key {self.key}: {self.reason}\nRepair the function, or pass "
+            f'on_error="skip" (drop such rows) or "fill" (zeros in their place). With workers=0 it '
+            f"runs in this process, where a debugger can follow it"
+        )
+
+
 class WorkerDied(FastloaderError):
     """A worker process died more often than ``max_restarts`` allows in one epoch.
 
@@ -118,19 +145,35 @@ class WorkerDied(FastloaderError):
         Its exit code or signal in words.
     last_words : str
         The end of what it wrote to stderr.
+    key : int, str, tuple or None
+        The key of the row that a function of `transform` had, or of the first row of its batch;
+        None if no such function was running.
     """
 
-    def __init__(self, worker: int, batch: int, how: str, last_words: str) -> None:
-        super().__init__(worker, batch, how, last_words)
+    def __init__(
+        self,
+        worker: int,
+        batch: int,
+        how: str,
+        last_words: str,
+        key: int | str | tuple[int | str, ...] | None = None,
+    ) -> None:
+        super().__init__(worker, batch, how, last_words, key)
         self.worker = worker
         self.batch = batch
         self.how = how
         self.last_words = last_words
+        self.key = key
 
     def __str__(self) -> str:
         said = f" Its last words:\n{self.last_words}" if self.last_words else " It said nothing."
+        doing = (
+            ""
+            if self.key is None
+            else f" while a function of transform had the row with key {self.key},"
+        )
         return (
-            f"worker {self.worker} {self.how} before it delivered batch {self.batch}, and "
+            f"worker {self.worker} {self.how}{doing} before it delivered batch {self.batch}, and "
             f"max_restarts is used up. SIGKILL usually means that memory ran out: use fewer "
             f"workers or slots, or a smaller batch_size.{said}"
         )

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NoReturn
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NoReturn, TypeAlias
 
+from .batches.schema import is_key
 from .consumer.delivery import Delivery
 from .consumer.epoch import Epoch
 from .consumer.foreign import Foreign
@@ -20,7 +21,7 @@ from .consumer.progress import fingerprint
 from .errors import ConfigError, CopyError
 from .fields.columns import Column
 from .fields.field import Field
-from .fields.value import ValueField
+from .fields.image import Image
 from .frameworks import Frameworks
 from .observe.stats import Stats
 from .options.config import Config, make_config
@@ -29,6 +30,10 @@ from .options.kinds import Param
 from .options.table import PerColumn
 from .options.variables import warn_of_unknown_variables
 from .plan.keys import Key
+from .transforms.step import Step
+
+Transform: TypeAlias = Callable[..., Any] | Step | str
+"""A function of rows, or its name, or what per_row() or per_batch() makes of a function."""
 
 
 class FastLoader(Frameworks, Foreign):
@@ -110,6 +115,18 @@ class FastLoader(Frameworks, Foreign):
         RowError, `"skip"` drops the row from its batch, and `"fill"` delivers zeros in its place. A
         batch that has lost all of its rows is left out, but with a `shard` it is delivered empty,
         so that all shards take the same number of steps.
+    transform : function, str, list or None, default ()
+        A function of your own that the workers run on each row, `function(row, rng)`, or a list of
+        such functions and of `per_row(...)` and `per_batch(...)`. A text names it:
+        `"package.module:function"`.
+    transform_timeout_s : float, default 300.0
+        How long a function of `transform` may take for a row or a batch, in seconds. A worker whose
+        function takes longer is replaced, within `max_restarts`.
+    cache_transformed : bool, default False
+        Have the `cache` keep what the first functions of rows in `transform` make, so that they run
+        once for each row. Their `rng` is then the same in each epoch.
+    transform_version : str or None, default None
+        With `cache_transformed`: a text that you change whenever those functions change.
     shuffle : bool, default False
         Deliver the rows in a new random order in each epoch. The order is a function of `seed` and
         the epoch's number.
@@ -264,6 +281,10 @@ class FastLoader(Frameworks, Foreign):
         drop_remainder: bool = default(False),
         with_keys: bool = default(False),
         on_error: Literal["raise", "skip", "fill"] = default("raise"),
+        transform: Transform | Sequence[Transform] | None = default(()),
+        transform_timeout_s: float = default(300.0),
+        cache_transformed: bool = default(False),
+        transform_version: str | None = default(None),
         shuffle: bool = default(False),
         shuffle_block: int = default(1),
         seed: int = default(0),
@@ -489,7 +510,9 @@ class FastLoader(Frameworks, Foreign):
         (Column(name='label', dtype='int64', shape=()),)
         """
         schema = self._delivery.crew.schema
-        return tuple(e.column for e in schema.entries if isinstance(e.field, ValueField))
+        return tuple(
+            e.column for e in schema.entries if not (isinstance(e.field, Image) or is_key(e.slot))
+        )
 
     @property
     def classes(self) -> dict[str, tuple[str | int, ...]]:

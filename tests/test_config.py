@@ -32,6 +32,7 @@ FULL_ENVIRONMENT = {
     "FASTLOADER_WORKERS": "3",
     "FASTLOADER_SLOTS": "5",
     "FASTLOADER_ON_ERROR": "fill",
+    "FASTLOADER_TRANSFORM_TIMEOUT_S": "7.5",
     "FASTLOADER_MAX_RESTARTS": "0",
     "FASTLOADER_DROP_REMAINDER": "yes",
     "FASTLOADER_WITH_KEYS": "1",
@@ -102,7 +103,8 @@ def test_every_option_has_a_variable() -> None:
         where="a < $1 AND b = $2", params=(3, "x"), split="0.5:",
         split_by="g", key="k", image="i",
         label=("a", "b:float32"), size=(96, 128), batch_size=8, workers=3, slots=5,
-        on_error="fill", max_restarts=0, drop_remainder=True, with_keys=True, prefetch=4,
+        on_error="fill", transform_timeout_s=7.5, max_restarts=0, drop_remainder=True,
+        with_keys=True, prefetch=4,
         max_pixels=1_000_000, max_blob_bytes=5000, fetch_bytes=70000, consistency="latest",
         stall_timeout_s=2.5, reconnect_timeout_s=4.0, simd="portable", channels=1,
         fit="random_crop", crop_fraction=0.875, scale=(0.25, 1.0), ratio=(0.5, 2.0), flip=True,
@@ -121,6 +123,9 @@ def test_every_option_has_a_variable() -> None:
         *FULL_ENVIRONMENT,
         "FASTLOADER_FIELDS",
         "FASTLOADER_QUERY",
+        "FASTLOADER_TRANSFORM",  # tests/test_transforms.py
+        "FASTLOADER_CACHE_TRANSFORMED",
+        "FASTLOADER_TRANSFORM_VERSION",
         "FASTLOADER_CACHE",
         "FASTLOADER_CACHE_BYTES",
     }

@@ -160,10 +160,10 @@ def _check(loader: BatchSource, sharding: Any, column: Column) -> None:
     spans = not sharding.is_fully_addressable
     if parts == 1 and not spans:
         return
-    if loader.config.on_error == "skip":
+    if loader.config.may_lack_rows:
         raise ConfigError(
-            'with on_error="skip" batches have any number of rows, which a sharding cannot divide: '
-            'pass on_error="fill" or "raise"'
+            'with on_error="skip", or a transform with drops=True, batches have any number of '
+            "rows, which a sharding cannot divide: leave them out"
         )
     plan = loader.delivery.plan
     # All batches but the last two have the same number of rows as the first.

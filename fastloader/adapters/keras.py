@@ -132,8 +132,8 @@ class Resume(_Counting):
         if save_freq != "epoch" and leaves_out_empty(loader.config):
             raise ConfigError(
                 f"save_freq={save_freq} cannot resume in the middle of an epoch, because "
-                f'on_error="skip" leaves an unknown number of batches: pass save_freq="epoch" or '
-                f'on_error="fill"'
+                f'on_error="skip" or a transform with drops=True leaves an unknown number of '
+                f'batches: pass save_freq="epoch", or leave them out'
             )
         loader.state_dict(consumed=0)  # raises ConfigError if the loader cannot be resumed
         super().__init__(loader)

@@ -38,6 +38,7 @@ HELP = {
     "copies": "Batches copied because the consumer kept too many.",
     "bad_rows": "Rows that were dropped or filled.",
     "partial_rows": "Rows with an image that ends early or is damaged.",
+    "dropped_rows": "Rows that a transform has dropped.",
     "passed_over": "Rows that appeared after the keys had been read.",
     "restarts": "Workers replaced after they had died.",
     "reconnects": "Connections to the database made again.",

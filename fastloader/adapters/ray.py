@@ -64,6 +64,9 @@ NOT_HERE = {
     "cache": "dataset.materialize() keeps the decoded rows in Ray's object store",
     "cache_bytes": "there is no cache",
     "cache_size": "there is no cache",
+    "cache_transformed": "there is no cache",
+    "transform_version": "there is no cache",
+    "transform_timeout_s": "set a timeout of Ray's",
 }
 """Options of a loader that are Ray's business, and what to do instead."""
 
@@ -274,7 +277,7 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
             numbers = plan.numbers(batch)
             count = numbers.stop - numbers.start
             metadata = BlockMetadata(
-                num_rows=None if config.on_error == "skip" else count,
+                num_rows=None if config.may_lack_rows else count,
                 size_bytes=int(count * self._row_bytes), input_files=None, exec_stats=None,
             )  # fmt: skip
             tasks.append(ray.data.ReadTask(task.blocks, metadata, schema, per_task_row_limit))
@@ -314,7 +317,7 @@ class Task:
         batches = len(Plan.of(config, len(keys)))
         producer = Producer(
             config, keys, found.columns, snapshot=found.snapshot, identity=found.identity,
-            worker=self.batch, workers=batches, follows=follows,
+            worker=self.batch, workers=batches, follows=follows, outputs=found.outputs,
         )  # fmt: skip
         schema = _schema(config, found)
         layout = Layout.of(config.batch_size, schema.slot_columns)
@@ -334,7 +337,7 @@ class Task:
 
 def _schema(config: Config, found: Survey) -> Schema:
     """Return what a block holds. Raises ConfigError if two of its columns have the same name."""
-    schema = Schema(config, found.columns, found.key_dtype)
+    schema = Schema(config, found.columns, found.key_dtype, found.outputs)
     names = [entry.name for entry in schema.entries]
     for name in names:
         if names.count(name) > 1:

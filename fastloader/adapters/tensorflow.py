@@ -38,11 +38,11 @@ def output_signature(loader: BatchSource) -> Any:
     tf = _tensorflow()
     config = loader.config
     # Otherwise the number of rows may differ from batch to batch.
-    rows = config.batch_size if config.drop_remainder and config.on_error != "skip" else None
+    rows = config.batch_size if config.drop_remainder and not config.may_lack_rows else None
 
     def spec(entry: Entry) -> Any:
         column, name = entry.column, entry.name if entry.part == "x" else None
-        if config.has_single_image and entry.part == "x" and entry.field is not None:
+        if config.has_single_image and entry.part == "x" and entry.name == config.image:
             name = "images"
         if column.shape[:1] == (None,):
             return tf.RaggedTensorSpec((rows, *column.shape), column.dtype, 1, tf.int64)

@@ -6,9 +6,9 @@ out. Adapters make their own types of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from ..fields.image import Image
 from ..fields.json import documents
 from ..fields.scalars import decoded_texts
 from ..fields.value import ValueField
-from ..options.config import Config
+from ..options.config import Config, Part
 from ..plan.keys import INTEGER, dtypes_of
 from .ragged import Ragged
 
@@ -44,6 +44,29 @@ INPUT = "x "
 IMAGE = ":image "
 """How the name of an image in a slot begins."""
 
+LEVEL = ":level "
+"""How the name of an entry begins that a transform replaces, so that it is in no slot."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """An entry that a transform leaves, as plain data.
+
+    Attributes
+    ----------
+    part
+        The part of a batch that it belongs to; see :class:`Entry`.
+    column
+        Its name in the batch, its dtype and the shape of a row.
+    """
+
+    part: Part
+    column: Column
+
+
+Outputs = Sequence[Sequence[Output]]
+"""What each group of functions of a transform leaves; see :mod:`fastloader.worker.group`."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -59,10 +82,11 @@ class Entry:
     slot
         Its name in a slot.
     field
-        The field that fills it; None for the keys.
+        The field that fills it; None for the keys, and for what a transform has made of it. An
+        image that a transform has changed keeps its field if it still is one.
     """
 
-    part: Literal["x", "y", "w"]
+    part: Part
     column: Column
     slot: str
     field: Field | None = None
@@ -103,11 +127,16 @@ class Schema:
         What the survey has found in the database columns, except for those of images.
     key_dtype
         The NumPy dtype of the keys; see :mod:`fastloader.plan.keys`.
+    outputs
+        What each group of functions of a transform leaves; see :mod:`fastloader.worker.group`.
 
     Attributes
     ----------
+    levels
+        The entries that the fields make, then those that each group of functions leaves.
     entries
-        All entries: inputs, labels, weights, and the keys if they are delivered.
+        The last level: all entries of a batch: inputs, labels, weights, and the keys if they are
+        delivered.
     key_columns
         The columns of keys: int64, or text for any other key.
 
@@ -117,7 +146,13 @@ class Schema:
         A field cannot take what its column holds, or two entries have the same name.
     """
 
-    def __init__(self, config: Config, found: Iterable[Column], key_dtype: str) -> None:
+    def __init__(
+        self,
+        config: Config,
+        found: Iterable[Column],
+        key_dtype: str,
+        outputs: Outputs = (),
+    ) -> None:
         self._config = config
         columns = {column.name: column for column in found}
         dtypes = dtypes_of(np.dtype(key_dtype))
@@ -137,24 +172,21 @@ class Schema:
                         Entry(part, column, f"{part} {column.name}", field)
                         for column in field.delivered(name, columns[field.in_chunk])
                     ]
-        if config.with_keys:
-            entries += [
-                Entry("x", column, f"{KEYS} {i}") for i, column in enumerate(self.key_columns)
-            ]
-        self.entries = tuple(entries)
-        names = [(entry.part, entry.name) for entry in entries]
-        for part, name in names:
-            if names.count((part, name)) > 1:
-                raise ConfigError(f"two entries of a batch have the name {name!r}: rename a field")
+        keys = [Entry("x", column, f"{KEYS} {i}") for i, column in enumerate(self.key_columns)]
+        levels = _levels(entries, outputs)
+        self.levels = tuple((*level, *(keys if config.with_keys else ())) for level in levels)
+        self.entries = self.levels[-1]
+        for level in self.levels:
+            _check_names(level, across_parts=bool(config.transform))
 
     def of_field(self, field: Field) -> tuple[Entry, ...]:
         """Return the entries that a field fills: its values, and maybe which of them are valid."""
-        return tuple(entry for entry in self.entries if entry.field is field)
+        return tuple(entry for entry in self.levels[0] if entry.field is field)
 
     @property
     def images(self) -> list[tuple[Entry, Image]]:
-        """The entries that are images, with their fields."""
-        return [(e, e.field) for e in self.entries if isinstance(e.field, Image)]
+        """The entries that are decoded images, with their fields."""
+        return [(e, e.field) for e in self.levels[0] if isinstance(e.field, Image)]
 
     @property
     def slot_columns(self) -> list[Column]:
@@ -164,8 +196,10 @@ class Schema:
     @property
     def cached_columns(self) -> list[Column]:
         """The columns that a cache keeps of each row."""
+        if self._config.cache_transformed:
+            return [entry.in_slot for entry in self.levels[1] if not is_key(entry.slot)]
         found = []
-        for entry in self.entries:
+        for entry in self.levels[0]:
             if isinstance(entry.field, Image) and entry.field.is_random:
                 # What the images of each epoch are made from.
                 stored, sizes = stored_image(entry)
@@ -200,6 +234,50 @@ class Schema:
         return parts[0] if len(parts) == 1 else tuple(parts)
 
 
+def _levels(decoded: Sequence[Entry], outputs: Outputs) -> list[tuple[Entry, ...]]:
+    """Return the entries of each level.
+
+    An entry that a group does not change, in type and shape, stays in its place. The last place of
+    an entry is in the slot, and those before it are in memory of the worker.
+    """
+    chains: dict[tuple[Part, str], list[Entry]] = {}  # the places of an entry, in their order
+    levels = [[(entry.part, entry.name, 0) for entry in decoded]]
+    for entry in decoded:
+        chains[entry.part, entry.name] = [entry]
+    for level in outputs:
+        levels.append([])
+        for its in level:
+            chain = chains.setdefault((its.part, its.column.name), [])
+            if not chain or chain[-1].column != its.column:
+                slot = f"{its.part} {its.column.name}"
+                field = chain[0].field if chain and _is_image(chain[0], its.column) else None
+                chain.append(Entry(its.part, its.column, slot, field))
+            levels[-1].append((its.part, its.column.name, len(chain) - 1))
+    delivered = {(part, name): place for part, name, place in levels[-1]}
+    for (part, name), chain in chains.items():
+        for place, entry in enumerate(chain):
+            if delivered.get((part, name)) != place:
+                chain[place] = replace(entry, slot=f"{LEVEL}{place} {part} {name}")
+    return [tuple(chains[part, name][place] for part, name, place in level) for level in levels]
+
+
+def _is_image(decoded: Entry, column: Column) -> bool:
+    """Return whether what a transform has made of an image has its axes in the same order."""
+    image, shape = decoded.field, column.shape
+    if not isinstance(image, Image) or len(shape) != 3:
+        return False
+    return shape[2 if image.layout == "NHWC" else 0] == image.channels
+
+
+def _check_names(level: Sequence[Entry], *, across_parts: bool) -> None:
+    """Raise ConfigError if two entries have the same name, in one part or in the whole batch."""
+    names = [("" if across_parts else entry.part, entry.name) for entry in level]
+    for part, name in names:
+        if names.count((part, name)) > 1:
+            why = ", because a transform gets all entries in one dict" if across_parts else ""
+            raise ConfigError(f"two entries of a batch have the name {name!r}: rename a field{why}")
+
+
 def is_key(slot: str) -> bool:
     """Return whether an entry with this name in a slot holds keys."""
     return slot.startswith(KEYS)
@@ -214,10 +292,12 @@ def stored_image(entry: Entry) -> tuple[str, str]:
 
 
 def leaves_out_empty(config: Config) -> bool:
-    """Return whether a batch is left out if ``on_error="skip"`` has dropped all of its rows.
+    """Return whether a batch is left out if all of its rows were dropped.
+
+    A row is dropped if it is bad, with ``on_error="skip"``, or by a transform.
 
     It is not left out with shards. Each host has to take ``len(loader)`` steps. Otherwise one would
     wait for the others, and their collective operations would pair wrongly. Every other row has a
     batch already and would come twice as a replacement, so the batch is delivered empty.
     """
-    return config.on_error == "skip" and config.shard[1] == 1
+    return config.may_lack_rows and config.shard[1] == 1

@@ -37,11 +37,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .._version import __version__
+from ..batches.schema import Outputs
 from ..fields import _kernel
 from ..fields.columns import Column
 from ..fields.image import Image
@@ -74,13 +76,17 @@ Rows = list[NDArray[np.uint8]]
 """The bytes of each column that is not text: uint8 (n, bytes of a row)."""
 
 
-def name_of(config: Config, keys: Keys, columns: Sequence[Column], state: str) -> str:
+def name_of(
+    config: Config, keys: Keys, columns: Sequence[Column], state: str, outputs: Outputs = ()
+) -> str:
     """Return a digest of all that a cached row's bytes depend on.
 
     Parameters
     ----------
     state
         The state of the table, from :meth:`fastloader.source.protocol.Source.state`.
+    outputs
+        What a transform leaves.
     """
     made = {
         f"{part} {name}": field.decoder_options(is_cached=True)
@@ -91,7 +97,10 @@ def name_of(config: Config, keys: Keys, columns: Sequence[Column], state: str) -
     }
     chosen = [config.where, list(map(repr, config.params))]
     rows = [config.table, config.query, *chosen, config.key, config.max_blob_bytes]
-    options = [*rows, config.worker_imports, made]
+    options: list[Any] = [*rows, config.worker_imports, made]
+    if config.cache_transformed:
+        kept = [asdict(output) for output in outputs[0]]
+        options += [config.transform_version, config.seed, kept]
     what = [FORMAT, __version__, _libraries(), options, [asdict(c) for c in columns], state]
     return blake2b(json.dumps([*what, digest(keys)]).encode(), digest_size=20).hexdigest()
 

@@ -19,6 +19,7 @@ from ..plan.keys import Key
 from .command import (
     DONE,
     FOUND,
+    NO_CACHE,
     Outcome,
     add_loader_arguments,
     loader_options,
@@ -68,7 +69,7 @@ class Check:
         options = {
             **loader_options(arguments), "batch_size": BATCH_ROWS, "on_error": "fill",
             "drop_remainder": False, "shuffle": False, "shard": (0, 1), "deterministic": False,
-            "cache": None,
+            **NO_CACHE,
         }  # fmt: skip
         check_output(arguments.csv, make_config(options))
         with FastLoader(**options) as loader:

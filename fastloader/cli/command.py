@@ -153,6 +153,10 @@ def add_loader_arguments(
         )
 
 
+NO_CACHE = {"cache": None, "cache_transformed": False, "transform_version": None}
+"""The options of a loader without a cache, whatever the environment says."""
+
+
 def loader_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the options that :func:`add_loader_arguments` has read, for FastLoader.
 

@@ -80,7 +80,7 @@ class PlanCommand:
             del follows
             sample = Sample.of(config, source, keys, found.columns)
             server, explained = source.explain(ranges[:EXPLAINED_RANGES])
-            schema = Schema(config, found.columns, found.key_dtype)
+            schema = Schema(config, found.columns, found.key_dtype, found.outputs)
             layout = Layout.of(config.batch_size, schema.slot_columns)
             first, last = key_values(keys[[0, -1]])
             del keys  # a view of the memory

@@ -11,6 +11,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from ..batches.schema import Schema
@@ -18,7 +19,7 @@ from ..cache.create import CacheFile
 from ..cache.file import Place
 from ..errors import FastloaderWarning
 from ..options.config import Config
-from ..plan.keys import Keys
+from ..plan.keys import Key, Keys, key_values
 from ..plan.plan import Plan
 from ..source.opening import hold
 from ..source.protocol import Source
@@ -88,17 +89,18 @@ class Crew:
         config, memory = self.config, self._memory
         assert memory is not None
         # The processes start before the keys are read, since both take a moment.
-        self._surveyor = Surveyor(memory)
+        self._surveyor = Surveyor(memory, echoes=bool(config.transform))
         supervisors: list[Supervisor] = []
         for worker in range(config.workers):
-            supervisors.append(Supervisor(worker, config.workers, memory, self.budget))
+            supervisors.append(Supervisor(worker, config, memory, self.budget))
             self.feeders.append(supervisors[-1])
         found = self._surveyor.survey(config)
         layout, slots = self._arrange(found)
         place = self._cache(found)
         for worker, supervisor in enumerate(supervisors):
             spec = pack(Specification(config, found, place, slots, worker))
-            supervisor.configure(spec, layout, slots)
+            key_at = partial(_key_at, memory, found.key_dtype, found.rows)
+            supervisor.configure(spec, layout, slots, key_at)
         if found.snapshot is None:  # or the surveyor has to hold it
             _end([self._surveyor])
         return found
@@ -111,6 +113,7 @@ class Crew:
         producer = Producer(
             self.config, keys, found.columns, snapshot=found.snapshot, identity=found.identity,
             place=place, follows=map_follows(self._memory, found.key_dtype, found.rows),
+            outputs=found.outputs,
         )  # fmt: skip
         try:
             self.feeders.append(InProcess(producer, layout, slots))
@@ -128,7 +131,7 @@ class Crew:
             warnings.warn(note, FastloaderWarning, stacklevel=7)
         self.plan: Plan = Plan.of(config, found.rows)
         self.plan.check(config.place)
-        self.schema = Schema(config, found.columns, found.key_dtype)
+        self.schema = Schema(config, found.columns, found.key_dtype, found.outputs)
         layout = Layout.of(config.batch_size, self.schema.slot_columns)
         slots = config.slots or automatic_slots(layout.slot_bytes, max(1, config.workers))
         self.config = replace(config, slots=slots)
@@ -179,6 +182,13 @@ class Crew:
             for thing in (self._source, self._cache_file, self._memory, self._held):
                 if thing is not None:
                     thing.close()
+
+
+def _key_at(memory: io.FileIO, key_dtype: str, rows: int, position: int) -> Key | None:
+    """Return the key of a row by its position, which may be anything."""
+    if not 0 <= position < rows:
+        return None
+    return key_values(map_keys(memory, key_dtype, rows)[position : position + 1])[0]
 
 
 class _Owner(Protocol):

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import signal
 from collections.abc import Callable, Iterable
 from functools import partial
 
 from ..errors import FastloaderError, WorkerDied
+from ..options.config import Config
+from ..plan.keys import Key
 from ..system.descriptors import standard_files_taken
 from ..system.limits import limits_named
 from ..transport import messages, pipes
@@ -20,10 +23,14 @@ from ..transport.memory import create_memory
 from ..transport.messages import Filled, Record, Turn
 from ..transport.process import CHECK_S, Process, end
 from ..transport.ring import Layout, Ring
+from ..worker.note import Note
 from .feeder import Taken
 from .gate import Gate
 from .inbox import Inbox
 from .restarts import RestartBudget
+
+ABORT_S = 2 * CHECK_S
+"""How long a process that is ended may take to write where it is."""
 
 
 class _NotYet:
@@ -41,8 +48,8 @@ class Supervisor(Gate):
     ----------
     worker
         The number of the worker.
-    workers
-        How many workers the loader has.
+    config
+        The options of the loader.
     plan
         The memory with the keys, which the worker shares.
     budget
@@ -57,10 +64,10 @@ class Supervisor(Gate):
     ring: Ring
     _inbox: Inbox
 
-    def __init__(self, worker: int, workers: int, plan: io.FileIO, budget: RestartBudget) -> None:
+    def __init__(self, worker: int, config: Config, plan: io.FileIO, budget: RestartBudget) -> None:
         super().__init__()
         self._worker = worker
-        self._workers = workers
+        self._config = config
         self._plan = plan
         self._budget = budget
         self._memory = create_memory(f"ring-{worker}")
@@ -68,10 +75,22 @@ class Supervisor(Gate):
         # the worker and this process with different ideas of the slots. While it is False, the
         # worker is of no use any more and the next call replaces it.
         self._is_sound = True
+        self._timed_out = False
         self._process = self._started()
 
-    def configure(self, spec: bytes, layout: Layout, slots: int) -> None:
+    def configure(
+        self, spec: bytes, layout: Layout, slots: int, key_at: Callable[[int], Key | None]
+    ) -> None:
         """Allocate the ring and tell the worker what to do.
+
+        Parameters
+        ----------
+        spec
+            What the worker is told.
+        layout, slots
+            What a slot holds, and how many there are.
+        key_at
+            Returns the key of the row at a position, which may be anything.
 
         Raises
         ------
@@ -80,12 +99,13 @@ class Supervisor(Gate):
         """
         ring = Ring(self._memory, layout, slots, allocate=True)
         self._inbox = Inbox(
-            workers=self._workers,
+            workers=self._config.workers,
             batch_size=layout.batch_size,
             is_the_workers=ring.is_the_workers,
         )
+        Note(ring.note).leave()
         self.ring = ring
-        self._spec = spec
+        self._spec, self._key_at = spec, key_at
         self._introduce(range(slots))
 
     @property
@@ -132,6 +152,8 @@ class Supervisor(Gate):
     def _put_away(self, *, patient: bool = True) -> None:
         # The process may have been started while the others were told to end.
         self._process.kill(patient=patient)
+        self._process.take_output()
+        self._process.log_output()
         self._process.close()
         self._memory.close()
         if hasattr(self, "ring"):  # or configure() was never reached
@@ -207,6 +229,8 @@ class Supervisor(Gate):
         The end of the pipe says so at once, unless a fork keeps the pipe open.
         """
         has_ended = is_silent and self._process.has_ended()
+        if is_silent and not has_ended and self._config.transform:
+            self._end_if_stuck()
         try:
             for record in self._process.channel.received():
                 if slots := self._inbox.put(record):
@@ -237,8 +261,23 @@ class Supervisor(Gate):
     # ---- the process -------------------------------------------------------------------------
 
     def _started(self) -> Process:
-        name = f"worker {self._worker}"
-        return Process("fastloader.worker.worker", [self._memory, self._plan], name=name)
+        return Process(
+            "fastloader.worker.worker",
+            [self._memory, self._plan],
+            name=f"worker {self._worker}",
+            echoes=bool(self._config.transform),
+        )
+
+    def _end_if_stuck(self) -> None:
+        """End the process if a function of the user's has been running for too long.
+
+        SIGABRT makes it write where it is, whatever it does. If that does not end it, SIGKILL does.
+        """
+        runs_s, limit_s = Note(self.ring.note).runs_s, self._config.transform_timeout_s
+        if runs_s > limit_s:
+            self._timed_out = True
+            is_stopped = runs_s > limit_s + ABORT_S
+            self._process.send_signal(signal.SIGKILL if is_stopped else signal.SIGABRT)
 
     def _introduce(self, free: Iterable[int]) -> None:
         """Tell a new process what to do, and which slots are its own."""
@@ -258,13 +297,21 @@ class Supervisor(Gate):
             return
         self._process.channel.shut_down()  # it may live, and have sent what is no record
         end([self._process])
+        note, how = Note(self.ring.note), self._process.how
+        if self._timed_out:
+            how = f"was ended after {self._config.transform_timeout_s:g} s (transform_timeout_s)"
         if not self._budget.spend():
-            raise WorkerDied(self._worker, batch, self._process.how, self._process.last_words)
+            key = self._key_at(note.position)
+            raise WorkerDied(self._worker, batch, how, self._process.last_words, key)
         self._replace()
 
     def _replace(self) -> None:
         """Start a new process at the first batch that the old one had not announced."""
         self._process.kill()
+        self._process.take_output()
+        self._process.log_output()
+        self._timed_out = False
+        Note(self.ring.note).leave()
         self._process.close()
         if self._is_shut:
             return

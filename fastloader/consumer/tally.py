@@ -24,8 +24,8 @@ from ..transport.messages import Filled
 logger = logging.getLogger("fastloader")
 
 COUNTS = (
-    "epochs", "batches", "rows", "bad_rows", "partial_rows", "passed_over", "reconnects",
-    "cached_rows",
+    "epochs", "batches", "rows", "bad_rows", "partial_rows", "dropped_rows", "passed_over",
+    "reconnects", "cached_rows",
 )  # fmt: skip
 STAGES = tuple(field.name for field in fields(Stages))
 
@@ -128,6 +128,7 @@ class Tally:
         counts["rows"] += filled.rows
         counts["bad_rows"] += len(filled.bad)
         counts["partial_rows"] += len(filled.partial)
+        counts["dropped_rows"] += filled.dropped
         counts["passed_over"] += filled.passed_over
         counts["reconnects"] += filled.reconnects
         counts["cached_rows"] += filled.cached

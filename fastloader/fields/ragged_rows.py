@@ -80,6 +80,20 @@ class RaggedRows:
         self.lengths[:] = 0
         self._starts[places], self.lengths[places] = starts, lengths
 
+    def keep(self, rows: NDArray[np.intp]) -> None:
+        """Keep only these rows, which become the first ones."""
+        starts, lengths = self._starts[rows], self.lengths[rows]
+        self._starts[: len(rows)], self.lengths[: len(rows)] = starts, lengths
+
+    def in_order(self, count: int) -> tuple[NDArray[Any], Lengths]:
+        """Return a copy of the items of the first rows, one row after the other, and their offsets.
+
+        See :class:`fastloader.Ragged`.
+        """
+        offsets = np.zeros(count + 1, np.int64)
+        np.cumsum(self.lengths[:count], out=offsets[1:])
+        return np.concatenate([self._values[:0], *map(self.row, range(count))]), offsets
+
     def finish(self, rows: NDArray[np.intp], offsets: Lengths) -> NDArray[Any] | None:
         """Bring the items of some rows into the order of the rows, in the slot.
 

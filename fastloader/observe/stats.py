@@ -11,7 +11,8 @@ from typing import NamedTuple
 class Stages:
     """The seconds of each stage, summed over all threads that were in it.
 
-    A worker is always in one of three stages: ``source_wait_s``, ``decode_s`` or ``slot_wait_s``.
+    A worker is always in one of four stages: ``source_wait_s``, ``decode_s``, ``transform_s`` or
+    ``slot_wait_s``.
     Its second thread fetches meanwhile. The consumer, while it iterates, is always in one of three
     others: ``wait_s``, ``hand_over_s`` or ``consumer_s``.
 
@@ -23,6 +24,8 @@ class Stages:
         Workers waited for rows from the database.
     decode_s
         Workers decoded and resized images and stored labels.
+    transform_s
+        Workers ran the functions of `transform`.
     slot_wait_s
         Workers waited for a free slot, because the consumer had not taken the batches yet.
     cpu_s
@@ -38,6 +41,7 @@ class Stages:
     fetch_s: float = 0.0
     source_wait_s: float = 0.0
     decode_s: float = 0.0
+    transform_s: float = 0.0
     slot_wait_s: float = 0.0
     cpu_s: float = 0.0
     wait_s: float = 0.0
@@ -47,7 +51,7 @@ class Stages:
     @property
     def workers_s(self) -> float:
         """The seconds of all workers together."""
-        return self.source_wait_s + self.decode_s + self.slot_wait_s
+        return self.source_wait_s + self.decode_s + self.transform_s + self.slot_wait_s
 
 
 class Pictures(NamedTuple):
@@ -112,6 +116,8 @@ class Stats(Stages):
         The number of rows that were dropped or filled.
     partial_rows
         The number of rows with an image that ends early or is damaged, and was filled with gray.
+    dropped_rows
+        The number of rows that a transform has dropped.
     passed_over
         The number of rows that appeared in a batch's key range after the keys had been read.
     restarts
@@ -133,6 +139,7 @@ class Stats(Stages):
     leased: int = 0
     bad_rows: int = 0
     partial_rows: int = 0
+    dropped_rows: int = 0
     passed_over: int = 0
     restarts: int = 0
     reconnects: int = 0
@@ -140,17 +147,17 @@ class Stats(Stages):
     pictures: Mapping[str, Pictures] = field(default_factory=dict)
 
 
-CONSUMER, SOURCE, DECODE = "consumer", "source", "decode"
+CONSUMER, SOURCE, DECODE, TRANSFORM = "consumer", "source", "decode", "transform"
 
 IDLE = 0.1
 """A share of the workers' time. If they wait longer for free slots, they are fast enough."""
 
 
 def bottleneck(stages: Stages, workers: int) -> str:
-    """Return the stage that the others wait for: CONSUMER, SOURCE or DECODE."""
+    """Return the stage that the others wait for: CONSUMER, SOURCE, DECODE or TRANSFORM."""
     if workers == 0:  # one thread does everything, one after the other
         rest = stages.consumer_s
-        if rest > stages.source_wait_s + stages.decode_s:
+        if rest > stages.source_wait_s + stages.decode_s + stages.transform_s:
             return CONSUMER
     # A worker can also wait for slots because rows come in bursts, or because another worker has
     # the batch that comes next. Then the consumer waits, too.
@@ -159,6 +166,8 @@ def bottleneck(stages: Stages, workers: int) -> str:
         and stages.wait_s <= stages.hand_over_s + stages.consumer_s
     ):
         return CONSUMER
+    if stages.transform_s > max(stages.source_wait_s, stages.decode_s):
+        return TRANSFORM
     return SOURCE if stages.source_wait_s > stages.decode_s else DECODE
 
 
@@ -174,8 +183,8 @@ def advice(stages: Stages, *, workers: int, cores: int) -> str:
     """
     found = bottleneck(stages, workers)
     if workers == 0:
-        shares = stages.consumer_s + stages.source_wait_s + stages.decode_s or 1.0
-        loading = (stages.source_wait_s + stages.decode_s) / shares
+        loading_s = stages.source_wait_s + stages.decode_s + stages.transform_s
+        loading = loading_s / (stages.consumer_s + loading_s or 1.0)
         return (
             f"{found}-bound: workers=0 loads in the consumer's own thread, {loading:.0%} of its "
             f"time; workers={cores} would do that in parallel"
@@ -199,6 +208,13 @@ def advice(stages: Stages, *, workers: int, cores: int) -> str:
         hint = "other processes use the cores too"
     elif workers < cores:
         hint = f"try workers={cores}"
+    elif found == TRANSFORM:
+        hint = "more cores or faster functions would help, or cache_transformed=True"
     else:
         hint = 'more cores, smaller images (fastloader shrink) or quality="fast" would help'
-    return f"decode-bound: {workers} {plural} use {used:.1f} of {cores} cores; {hint}"
+    share = (
+        f", {stages.transform_s / total:.0%} of their time in transform"
+        if (found == TRANSFORM)
+        else ""
+    )
+    return f"{found}-bound: {workers} {plural} use {used:.1f} of {cores} cores{share}; {hint}"

@@ -137,6 +137,11 @@ class Config(Options):
         return frozenset(field.of_column for field in values if field.classes is None)
 
     @property
+    def may_lack_rows(self) -> bool:
+        """Whether a batch may have fewer rows than the plan gives it."""
+        return self.on_error == "skip" or any(step.drops for step in self.transform)
+
+    @property
     def has_single_input(self) -> bool:
         """Whether x is one array, and not a dict."""
         return self.has_single_image and not self.with_keys
@@ -230,6 +235,7 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
     _check_columns(config)
     _check_image_columns(config)
     _check_cache(config)
+    _check_cache_transformed(config)
     _check_folders(config)
     if config.url.is_postgres:
         url = with_connect_timeout(config.url, config.stall_timeout_s, environ)
@@ -307,4 +313,37 @@ def _check_cache(config: Config) -> None:
         raise ConfigError(
             'cache and consistency="latest" exclude each other: a cache keeps the table as it was '
             "when the loader was made"
+        )
+
+
+def _check_cache_transformed(config: Config) -> None:
+    """Check that what a transform makes of a row can be kept, and found again."""
+    if not config.cache_transformed:
+        if config.transform_version is not None:
+            raise ConfigError(
+                "transform_version is for cache_transformed=True: without it, a cache keeps what "
+                "comes before the transform"
+            )
+        return
+    if config.cache is None or not config.transform:
+        raise ConfigError("cache_transformed=True needs a cache and a transform")
+    if config.transform[0].scope != "row":
+        raise ConfigError(
+            f"cache_transformed=True keeps single rows, and {config.transform[0].name} comes first "
+            f"and gets batches: begin transform with a function of rows"
+        )
+    if config.transform_version is None:
+        raise ConfigError(
+            'cache_transformed=True needs transform_version="...": a text of your own that you '
+            "change whenever the functions change, so that rows of older ones are not used"
+        )
+    if any(image.is_random for image in config.images):
+        raise ConfigError(
+            "cache_transformed=True would keep the random crops and flips of one epoch: leave out "
+            'fit="random_crop" and flip, or cache_transformed'
+        )
+    if any(step.drops for step in config.transform):
+        raise ConfigError(
+            "cache_transformed=True cannot keep that a row was dropped: leave out drops=True, and "
+            "choose the rows with where="
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -22,6 +24,7 @@ from ..checks.kinds import (
 from ..errors import ConfigError
 from ..fields.every import kind_named
 from ..fields.field import Field
+from ..transforms.step import Step, per_row
 from .labels import TEXT, split_label
 from .split import SPLITS, split_limits
 from .url import parse_url
@@ -103,6 +106,53 @@ URL = Kind(parse_url, "str or path")
 MODULES = optional(Kind(_modules, NAMES.type, split_names, "names of modules"), ())
 LABEL = optional(Kind(_label, NAMES.type, split_names))
 WEIGHT = optional(Kind(_weight))
+
+# ---- transforms ----------------------------------------------------------------------------------
+
+_TRANSFORM = (
+    'must be a function, "package.module:function", per_row(...) or per_batch(...), or a list of '
+    "these"
+)
+
+
+def _transform(value: Any) -> tuple[Step, ...]:
+    if isinstance(value, str):
+        value = _named(value)
+    if isinstance(value, Step):
+        return (value,)
+    if callable(value):
+        return (per_row(value),)
+    if isinstance(value, Mapping) or not isinstance(value, Sequence):
+        raise ValueError(_TRANSFORM)
+    return tuple(step for one in value for step in _transform(one))
+
+
+def _named(text: str) -> Any:
+    """Return what "package.module:name" stands for. Raises ConfigError."""
+    module, _, path = text.partition(":")
+    if not all(map(str.isidentifier, [*module.split("."), *path.split(".")])):
+        raise ValueError(_TRANSFORM)
+    try:
+        found: Any = importlib.import_module(module)
+        for name in path.split("."):
+            found = getattr(found, name)
+    except (Exception, SystemExit) as error:  # whatever the module does
+        raise ConfigError(
+            f"transform: cannot import {text!r} ({type(error).__name__}: {error}). A module is "
+            f"looked for in sys.path: {', '.join(map(repr, sys.path))}"
+        ) from error
+    return found
+
+
+TRANSFORM = optional(
+    Kind(
+        _transform,
+        "function, str or list",
+        lambda text: [part.strip() for part in text.split(",")],
+        'names of functions, such as "package.module:function"',
+    ),
+    (),
+)
 
 # ---- rows ----------------------------------------------------------------------------------------
 

@@ -12,18 +12,14 @@ USUAL = {
     "resample": "filter", "data_format": "layout", "crop_to_aspect_ratio": "fit",
     "prefetch_factor": "slots", "db": "url", "path": "url", "database": "url", "sql": "query",
     "cache_dir": "cache", "filters": "where", "condition": "where", "args": "params",
+    "transforms": "transform", "augment": "transform", "augmentation": "transform",
+    "augmentations": "transform", "map_fn": "transform", "preprocess": "transform",
     "class_weight": "sample_weight", "weights": "sample_weight",
 }  # fmt: skip
 """What other libraries call an option, and its name here."""
 
-_ON_BATCHES = (
-    "workers do not run functions of yours yet: apply it to the batches, for example with "
-    "loader.as_dataset().map(...), or in the loop; fit=, flip=, mean= and std= are built in"
-)
-_TRANSFORMS = ("transform", "transforms", "augment", "augmentation", "augmentations", "map_fn")
 REMEDIES = {
-    **dict.fromkeys(_TRANSFORMS, _ON_BATCHES),
-    "collate_fn": "the loader makes whole batches: change them in the loop",
+    "collate_fn": "the loader makes whole batches: pass transform=per_batch(function)",
     "sampler": "the order is that of the keys, or random with shuffle=True; where= chooses the "
     "rows, and shard= this host's part",
     "epochs": "each iteration is the next epoch: for epoch in range(3): for batch in loader: ..., "

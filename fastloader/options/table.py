@@ -21,7 +21,20 @@ from ..checks import kinds
 from ..checks.option import Group, options_of
 from ..fields.field import Field
 from ..fields.image import Image
-from .kinds import CONDITION, FIELDS, LABEL, MODULES, PARAMS, SHARD, SPLIT, URL, WEIGHT, Param
+from ..transforms.step import Step
+from .kinds import (
+    CONDITION,
+    FIELDS,
+    LABEL,
+    MODULES,
+    PARAMS,
+    SHARD,
+    SPLIT,
+    TRANSFORM,
+    URL,
+    WEIGHT,
+    Param,
+)
 from .url import DatabaseUrl
 
 T = TypeVar("T")
@@ -30,6 +43,7 @@ PerColumn: TypeAlias = T | Mapping[str, T]
 
 ROWS = Group("Rows and columns")
 BATCHES = Group("Batches")
+TRANSFORMS = Group("Your Python")
 ORDER = Group("Order")
 PROCESSES = Group("Processes and memory")
 DATABASE = Group("Database")
@@ -155,6 +169,37 @@ class Options:
         "its place. A batch that has lost all of its rows is left out, but with a `shard` it is "
         "delivered empty, so that all shards take the same number of steps.",
         see="../guides/several-hosts.md#several-training-hosts",
+    )
+
+    # ---- transforms ------------------------------------------------------------------------------
+
+    transform: tuple[Step, ...] = TRANSFORMS.option(
+        (),
+        TRANSFORM,
+        "A function of your own that the workers run on each row, `function(row, rng)`, or a list "
+        "of such functions and of `per_row(...)` and `per_batch(...)`. A text names it: "
+        '`"package.module:function"`.',
+        see="../guides/transforms.md",
+    )
+    transform_timeout_s: float = TRANSFORMS.option(
+        300.0,
+        kinds.SECONDS,
+        "How long a function of `transform` may take for a row or a batch, in seconds. A worker "
+        "whose function takes longer is replaced, within `max_restarts`.",
+        see="../guides/transforms.md#what-can-go-wrong",
+    )
+    cache_transformed: bool = TRANSFORMS.option(
+        False,
+        kinds.FLAG,
+        "Have the `cache` keep what the first functions of rows in `transform` make, so that they "
+        "run once for each row. Their `rng` is then the same in each epoch.",
+        see="../guides/transforms.md#cache-what-a-transform-makes",
+    )
+    transform_version: str | None = TRANSFORMS.option(
+        None,
+        kinds.optional(kinds.NAME),
+        "With `cache_transformed`: a text that you change whenever those functions change.",
+        see="../guides/transforms.md#cache-what-a-transform-makes",
     )
 
     # ---- order -----------------------------------------------------------------------------------

@@ -42,6 +42,9 @@ def run_child(body: Callable[..., None], path: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, FOR_THE_PARENT)
     faulthandler.enable()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a function prints should not wait
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
     parent, end_of_pipe, *memories = map(int, sys.argv[2:path])
     channel = Channel(_socket.socket(fileno=end_of_pipe))
     try:

@@ -11,7 +11,7 @@ from ..errors import (
     PlanError,
     RowError,
     SourceError,
-    WorkerDied,
+    TransformError,
     WorkerError,
 )
 from ..observe.clock import Span
@@ -55,7 +55,7 @@ class Record(NamedTuple):
 
 _BY_NAME: dict[str, type[FastloaderError]] = {
     cls.__name__: cls
-    for cls in (ConfigError, SourceError, PlanError, RowError, WorkerDied, WorkerError)
+    for cls in (ConfigError, SourceError, PlanError, RowError, TransformError, WorkerError)
 }
 
 
@@ -103,6 +103,7 @@ class Times(NamedTuple):
     fetch_s: float = 0.0
     source_wait_s: float = 0.0
     decode_s: float = 0.0
+    transform_s: float = 0.0
     slot_wait_s: float = 0.0
     cpu_s: float = 0.0
 
@@ -125,6 +126,8 @@ class Filled:
     spilled
         The ragged columns whose items have no room in the slot, with the bytes of their items,
         which the tail holds in this order.
+    dropped
+        Rows that a transform has dropped.
     passed_over
         Rows in the key ranges that are not in the plan: new since the keys were read.
     reconnects
@@ -148,6 +151,7 @@ class Filled:
     bad: list[tuple[Key, str]] = field(default_factory=list)
     partial: list[tuple[Key, str]] = field(default_factory=list)
     spilled: dict[str, int] = field(default_factory=dict)
+    dropped: int = 0
     passed_over: int = 0
     reconnects: int = 0
     cached: int = 0

@@ -53,10 +53,18 @@ started in place of a worker."""
 
 ENVIRONMENT = {
     MARK: "1",
-    # NumPy's linear algebra, which no worker uses, would start a thread for each core in every one.
+    # There is a worker for each core. NumPy's linear algebra, and libraries that functions of the
+    # user's call, would start a thread for each core in every one. A function can ask for more.
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "OPENCV_FOR_THREADS_NUM": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "RAYON_NUM_THREADS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
     # Otherwise glibc returns the memory of each blob and image to the system and faults it in again
     # for the next one: 4 faults an image, 0.012 ms. glibc takes no larger first value.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
@@ -115,6 +123,8 @@ class Process:
         What :func:`fastloader.transport.child.run_child` hands over there.
     name
         What the log calls the process.
+    echoes
+        Whether what the process writes goes to the standard error of this one, and not to the log.
 
     Attributes
     ----------
@@ -124,12 +134,14 @@ class Process:
         The loader's end of the pipe.
     """
 
-    def __init__(self, module: str, memories: Sequence[io.FileIO], *, name: str) -> None:
+    def __init__(
+        self, module: str, memories: Sequence[io.FileIO], *, name: str, echoes: bool = False
+    ) -> None:
         _check_interpreter()
         self.pid = 0
         self._status: int | None = None  # its exit code, or minus its signal
         _reap()
-        self._name = name
+        self._name, self._echoes = name, echoes
         self._tail = b""
         self._unlogged: deque[bytes] = deque(maxlen=MOST_UNLOGGED)
         self._output = create_memory("output")
@@ -249,7 +261,7 @@ class Process:
 
         Otherwise the file would grow without end. :meth:`log_output` and :attr:`last_words` use it.
         """
-        size = os.fstat(self._output.fileno()).st_size
+        size = 0 if self._output.closed else os.fstat(self._output.fileno()).st_size
         if not size:
             return
         # What the process writes between these two calls is lost. A lock would cost more than that.
@@ -262,7 +274,16 @@ class Process:
         """Log what was taken, at DEBUG. Hold no lock meanwhile: logging has its own."""
         while self._unlogged:
             for line in _printable(self._unlogged.popleft()).splitlines():
-                logger.debug("%s: %s", self._name, line)
+                if self._echoes and sys.stderr is not None:
+                    print(f"{self._name}: {line}", file=sys.stderr)
+                else:
+                    logger.debug("%s: %s", self._name, line)
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal to the process, if it still runs."""
+        if not self.has_ended():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     @property
     def last_words(self) -> str:

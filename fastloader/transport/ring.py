@@ -22,6 +22,9 @@ is free at once, so the worker never waits for a consumer that keeps its batches
 Labels, keys and weights are copied, each into an array of its own. They are often kept for longer
 than inputs, and an array that is kept must not keep a slot. Small inputs are copied, too.
 
+Behind the slots is a page in which a worker notes which row a function of the user's has. The
+training process reads it when the worker dies or is silent, and believes none of it.
+
 A ragged column is two arrays in a slot: the items of all rows, one row after the other, with room
 for what batches are likely to need, and the offsets of the rows. Items that have no room come as
 the tail of the READY record.
@@ -196,7 +199,7 @@ class Ring:
     def __init__(self, memory: io.FileIO, layout: Layout, slots: int, *, allocate: bool) -> None:
         self.layout = layout
         self.slots = slots
-        size = layout.slot_bytes * slots
+        size = layout.slot_bytes * slots + mmap.PAGESIZE
         if allocate:
             _allocate(memory, size)
         self._mapped: mmap.mmap | None = mmap.mmap(memory.fileno(), size)
@@ -227,6 +230,11 @@ class Ring:
         Views that numpy.ndarray() makes of the mapping itself do not keep it mapped.
         """
         return np.frombuffer(self._map, np.uint8)
+
+    @property
+    def note(self) -> NDArray[np.int64]:
+        """Where the worker notes what a transform is doing, int64 (2,)."""
+        return self._exported()[-mmap.PAGESIZE :][:16].view(np.int64)
 
     @property
     def leased(self) -> set[int]:

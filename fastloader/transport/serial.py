@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, partial
 from types import UnionType
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ..errors import ConfigError
 from ..fields.every import kind_named
@@ -138,6 +138,15 @@ def _either(_: type, parts: Sequence[Any]) -> Reader:
     return read
 
 
+def _literal(_: type, parts: Sequence[Any]) -> Reader:
+    def read(value: Any) -> Any:
+        if value not in parts:
+            raise ValueError(f"one of {parts} expected")
+        return value
+
+    return read
+
+
 def _list(_: type, parts: Sequence[Any]) -> Reader:
     read_one = _reader(parts[0])
 
@@ -198,6 +207,7 @@ _READERS: dict[Any, Callable[[Any, Any], Reader]] = {
     **dict.fromkeys((bool, int, str, type(None)), _scalar),
     float: _float,
     bytes: _bytes,
+    Literal: _literal,
     list: _list,
     tuple: _tuple,
     **dict.fromkeys((dict, Mapping), _dict),

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..batches.schema import OFFSETS, Arrays, Schema, is_key, stored_image
-from ..errors import RowError
+from ..batches.schema import LEVEL, OFFSETS, Arrays, Schema, is_key, stored_image
+from ..errors import RowError, TransformError
+from ..fields.columns import Column
 from ..fields.image_decoder import ImageDecoder, StoredImages
 from ..fields.ragged_rows import RaggedRows
 from ..fields.scalars import store_texts
@@ -18,6 +19,7 @@ from ..fields.value import ValueField
 from ..observe.stats import together
 from ..options.config import Config
 from ..plan.keys import Keys, array_equal, column_values, key_numbers, same
+from ..plan.order import Positions
 from ..source.protocol import Chunk
 from ..transport.messages import Filled, by_key
 
@@ -51,6 +53,16 @@ class Batch:
         What is wrong with a row, by its position in ``keys``.
     passed_over
         Rows that were read but are not in the plan.
+    raised
+        The positions of bad rows on which a transform has failed.
+    dropped
+        The positions of rows that a transform has dropped.
+    cleared
+        The positions of bad rows that were filled, and reported.
+    positions
+        The positions of the rows in the keys of the table, once a transform runs.
+    filled
+        What the batch holds, as far as it is known.
     """
 
     epoch: int
@@ -63,6 +75,11 @@ class Batch:
     bad: dict[int, str] = field(default_factory=dict)
     partial: dict[int, str] = field(default_factory=dict)
     passed_over: int = 0
+    raised: set[int] = field(default_factory=set)
+    dropped: set[int] = field(default_factory=set)
+    cleared: list[int] = field(default_factory=list)
+    positions: Positions = field(default_factory=lambda: np.empty(0, np.int64))
+    filled: Filled = field(default_factory=lambda: Filled(0))
 
 
 class BatchBuilder:
@@ -78,8 +95,16 @@ class BatchBuilder:
 
     def __init__(self, config: Config, schema: Schema) -> None:
         context = config.context
-        self._ragged = [entry.in_slot for entry in schema.entries if entry.column.is_ragged]
-        self._fixed = [entry.slot for entry in schema.entries if not entry.column.is_ragged]
+        entries = dict.fromkeys(entry for level in schema.levels for entry in level)
+        self._ragged = [entry.in_slot for entry in entries if entry.column.is_ragged]
+        self._fixed = [entry.slot for entry in entries if not entry.column.is_ragged]
+        # Where entries are that a transform replaces.
+        self._replaced = {
+            entry.slot: np.empty(_shape(entry.column, config.batch_size), entry.column.numpy_dtype)
+            for entry in entries
+            if entry.slot.startswith(LEVEL)
+        }
+        self._delivered_ragged = [e.slot for e in schema.entries if e.column.is_ragged]
         self._max_blob_bytes = config.max_blob_bytes
         self._values = [
             (value, schema.of_field(value))
@@ -89,7 +114,7 @@ class BatchBuilder:
         self._decoders = [
             (entry, image.in_chunk, ImageDecoder(image, context)) for entry, image in schema.images
         ]
-        self._keys = [entry.in_slot for entry in schema.entries if entry.field is None]
+        self._keys = [entry.in_slot for entry in schema.entries if is_key(entry.slot)]
         self._is_random = any(image.is_random for _, image in schema.images)
         self._stored = {
             entry: StoredImages(image, context, config.batch_size)
@@ -113,6 +138,7 @@ class BatchBuilder:
         rows
             How many rows the batch has, with those that come out of the cache.
         """
+        slot = {**slot, **self._replaced} if self._replaced else slot
         targets = {name: slot[name] for name in self._fixed}
         for entry, its in self._stored.items():
             targets.update(zip(stored_image(entry), (its.images, its.seen), strict=True))
@@ -193,6 +219,7 @@ class BatchBuilder:
         """
         batch.bad = {places[i]: reason for i, reason in batch.bad.items()}
         batch.partial = {places[i]: reason for i, reason in batch.partial.items()}
+        batch.raised = {places[i] for i in batch.raised}
         for its in batch.ragged.values():
             its.spread(places)
         batch.keys, batch.at = keys, len(keys)
@@ -202,8 +229,43 @@ class BatchBuilder:
         for entry, its in self._stored.items():
             its.finish(batch.targets[entry.slot], key_numbers(batch.keys), batch.epoch)
 
+    def condense(self, batch: Batch) -> None:
+        """Do with the bad rows what ``on_error`` asks for, and leave out those that were dropped.
+
+        Raises
+        ------
+        RowError
+            A row is bad, and ``on_error="raise"``.
+        """
+        filled, count = batch.filled, len(batch.keys)
+        cut = {i: reason for i, reason in batch.partial.items() if i not in batch.bad}
+        bad = by_key(batch.keys, batch.bad)
+        if self.has_failed(batch):
+            raise (TransformError if min(batch.bad) in batch.raised else RowError)(*bad[0])
+        filled.bad += bad
+        filled.partial += by_key(batch.keys, cut)
+        gone = set(batch.dropped)
+        filled.dropped += len(gone)
+        if self._on_error == "fill":
+            batch.cleared = sorted({*batch.cleared, *batch.bad})
+            self._clear(batch, batch.cleared)
+        else:
+            gone |= batch.bad.keys()
+        batch.bad, batch.partial = {}, {}
+        batch.raised, batch.dropped = set(), set()
+        if not gone:
+            return
+        kept = np.delete(np.arange(count), sorted(gone))
+        for target in batch.targets.values():
+            target[: len(kept)] = target[kept]
+        for its in batch.ragged.values():
+            its.keep(kept)
+        batch.cleared = np.searchsorted(kept, [i for i in batch.cleared if i not in gone]).tolist()
+        batch.keys, batch.at = batch.keys[kept], len(kept)
+        batch.positions = batch.positions[kept] if len(batch.positions) else batch.positions
+
     def settle(self, batch: Batch) -> Filled:
-        """Do with the bad rows what ``on_error`` asks for.
+        """Finish a batch.
 
         Returns
         -------
@@ -215,22 +277,13 @@ class BatchBuilder:
         RowError
             A row is bad, and ``on_error="raise"``.
         """
-        keys = batch.keys
+        self.condense(batch)
         self._store_keys(batch)
-        cut = {i: reason for i, reason in batch.partial.items() if i not in batch.bad}
-        filled = Filled(len(keys), by_key(keys, batch.bad), by_key(keys, cut))
+        filled, kept = batch.filled, np.arange(len(batch.keys))
+        filled.rows = len(kept)
         filled.passed_over = batch.passed_over
-        if self.has_failed(batch):
-            raise RowError(*filled.bad[0])
-        bad, kept = sorted(batch.bad), np.arange(len(keys))
-        if self._on_error == "fill":
-            self._clear(batch, bad)
-        elif bad:
-            kept = np.delete(kept, bad)
-            filled.rows = len(kept)
-            for target in batch.targets.values():
-                target[: len(kept)] = target[kept]
-        for name, rows in batch.ragged.items():
+        for name in self._delivered_ragged:
+            rows = batch.ragged[name]
             spilled = rows.finish(kept, batch.slot[name + OFFSETS])
             if spilled is not None:
                 filled.spilled[name] = spilled.nbytes
@@ -257,3 +310,8 @@ class BatchBuilder:
         for name, its in batch.ragged.items():
             if not is_key(name):
                 its.lengths[rows] = 0
+
+
+def _shape(column: Column, rows: int) -> tuple[int, ...]:
+    """Return the shape of an array with room for so many rows."""
+    return (column.capacity(rows) if column.is_ragged else rows, *column.fixed_shape)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from ..batches.schema import Arrays, Schema
+from ..batches.schema import Arrays, Outputs, Schema
 from ..cache.file import Place
 from ..cache.rows import CachedRows
 from ..fields.columns import Column
@@ -25,7 +25,9 @@ from ..transport.messages import Filled, Times
 from .assignment import Assignment
 from .batch_builder import Batch, BatchBuilder
 from .fetcher import Fetcher
+from .note import Note
 from .read_ahead import ReadAhead
+from .transformer import Transformer
 
 
 class Producer:
@@ -51,6 +53,10 @@ class Producer:
         The place of the cache, if there is one.
     follows
         Which rows follow the one before in the table; see :func:`~fastloader.plan.plan.key_ranges`.
+    outputs
+        What a transform leaves, as the survey has found it.
+    note
+        Where to note which row a transform has.
 
     Attributes
     ----------
@@ -72,8 +78,15 @@ class Producer:
         workers: int = 1,
         place: Place | None = None,
         follows: NDArray[np.bool_] | None = None,
+        outputs: Outputs = (),
+        note: Note | None = None,
     ) -> None:
-        self._builder = BatchBuilder(config, Schema(config, columns, dtype_name(keys.dtype)))
+        schema = Schema(config, columns, dtype_name(keys.dtype), outputs)
+        self._builder = BatchBuilder(config, schema)
+        self._transformer: Transformer | None = None
+        if config.transform:
+            note = Note(np.zeros(2, np.int64)) if note is None else note
+            self._transformer = Transformer(config, schema, self._builder, note)
         self._cached = None if place is None else CachedRows(config, place)
         self._assignment = Assignment(
             config, keys, worker=worker, workers=workers, cached=self._cached, follows=follows
@@ -150,11 +163,15 @@ class Producer:
             batch = self._begin(slot, positions, fetched)
             if not self._decode(batch, cancelled):
                 return None
+            if self._transformer is not None:
+                self._transform(batch, positions[fetched], 0, self._transformer.before_cache)
             if self._complete(batch, positions, fetched):
                 break
             # Rows that should be in the cache are not: again, without them.
             self.start(*following, last_epoch=self._last_epoch)
             next(self._batches)  # this one
+        if self._transformer is not None:
+            self._transform(batch, positions, self._transformer.before_cache)
         filled = self._builder.settle(batch)
         filled.cached = len(positions) - len(fetched)
         self._account(filled, cpu_start_s)
@@ -179,6 +196,15 @@ class Producer:
             else:
                 self._builder.end_of_rows(batch)
         return True
+
+    def _transform(
+        self, batch: Batch, positions: Positions, first: int, last: int | None = None
+    ) -> None:
+        """Run some groups of the functions of a transform."""
+        assert self._transformer is not None
+        self.clock.enter("transform")
+        self._transformer.run(batch, positions, first, last)
+        self.clock.enter("decode")
 
     def _complete(self, batch: Batch, positions: Positions, fetched: Positions) -> bool:
         """Have the cache put the other rows between them. Returns False if they are not there."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..batches.schema import Output
 from ..cache.file import name_of
 from ..errors import ConfigError, PlanError, SourceError
 from ..fields.category import MOST_CLASSES, can_have_classes
@@ -40,6 +41,7 @@ from ..transport.messages import AWAKE, ERROR, SURVEY, SURVEYED, Failure, Record
 from ..transport.pipes import Channel
 from ..transport.process import START_TIMEOUT_S, Process, end
 from ..transport.serial import pack, unpack
+from .probe import probe
 
 SOME_FILES = 16
 """The number of files that are looked at for their sizes."""
@@ -67,6 +69,8 @@ class Survey:
         The state of the table, if there is a cache.
     cache
         The name for what is cached of the table in this state, if there is a cache.
+    outputs
+        What each group of functions of a transform leaves.
     """
 
     rows: int
@@ -77,6 +81,7 @@ class Survey:
     notes: tuple[str, ...]
     state: str = ""
     cache: str = ""
+    outputs: tuple[tuple[Output, ...], ...] = ()
 
 
 def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
@@ -105,15 +110,16 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
             keys = _keys(config, source, memory)
             columns = tuple(_with_classes(config, source, source.label_columns(keys)))
             columns += tuple(_columns_of_files(config, source, keys, columns))
+            outputs = probe(config, source, keys, columns) if config.transform else ()
             state = source.state() if config.cache is not None else ""
-            cache = name_of(config, keys, columns, state) if state else ""
+            cache = name_of(config, keys, columns, state, outputs) if state else ""
             snapshot, identity = source.snapshot(), source.identity()
         except BaseException:
             source.close()
             raise
     notes = tuple(str(note.message) for note in caught)
     found = Survey(
-        len(keys), dtype_name(keys.dtype), columns, snapshot, identity, notes, state, cache
+        len(keys), dtype_name(keys.dtype), columns, snapshot, identity, notes, state, cache, outputs
     )
     return found, keys, source
 
@@ -204,10 +210,12 @@ class Surveyor:
     ----------
     memory
         Where the process writes the keys.
+    echoes
+        See :class:`~fastloader.transport.process.Process`.
     """
 
-    def __init__(self, memory: io.FileIO) -> None:
-        self.process = Process("fastloader.worker.survey", [memory], name="survey")
+    def __init__(self, memory: io.FileIO, *, echoes: bool) -> None:
+        self.process = Process("fastloader.worker.survey", [memory], name="survey", echoes=echoes)
 
     def survey(self, config: Config) -> Survey:
         """Return what the process finds.
@@ -236,6 +244,9 @@ class Surveyor:
                 f"{config.url}: the process that surveys the table {self.process.how}. Its last "
                 f"words:\n{self.process.last_words}"
             ) from None
+        finally:
+            self.process.take_output()
+            self.process.log_output()
         assert record is not None  # there was no time limit
         if record.kind == ERROR:
             raise unpack(record.payload, Failure).error()

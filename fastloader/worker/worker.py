@@ -18,6 +18,8 @@ from ..transport.messages import Failure, Record
 from ..transport.pipes import Channel
 from ..transport.ring import Layout, Ring
 from ..transport.serial import pack, unpack
+from .group import end_forks
+from .note import Note
 from .producer import Producer
 from .survey import Survey
 
@@ -65,6 +67,9 @@ class Worker:
     ) -> None:
         config, found = spec.config, spec.found
         self._channel = channel
+        schema = Schema(config, found.columns, found.key_dtype, found.outputs)
+        layout = Layout.of(config.batch_size, schema.slot_columns)
+        self._ring = Ring(memory, layout, spec.slots, allocate=False)
         self._producer = Producer(
             config,
             map_keys(plan, found.key_dtype, found.rows),
@@ -75,10 +80,11 @@ class Worker:
             workers=config.workers,
             place=spec.place,
             follows=map_follows(plan, found.key_dtype, found.rows),
+            outputs=found.outputs,
+            note=Note(self._ring.note),
         )
-        schema = Schema(config, found.columns, found.key_dtype)
-        layout = Layout.of(config.batch_size, schema.slot_columns)
-        self._ring = Ring(memory, layout, spec.slots, allocate=False)
+        if config.transform:
+            end_forks()
         self._free: deque[int] = deque()
         self._run = 0
         self._working = False  # False before the first start, and after an error

@@ -24,7 +24,7 @@ from ...source._files import Folder
 from ...source.files import read_file
 from ...source.sql import as_subquery, identifier
 from ...source.sqlite.file import inodes_of, path_of
-from ..command import MACHINE, CommandError
+from ..command import MACHINE, NO_CACHE, CommandError
 
 WARM_UP_S = 0.5
 """The longest warm-up. It takes the batches that the workers had ready before the first request."""
@@ -72,7 +72,7 @@ def of_loader(options: dict[str, Any], seconds: float) -> Measured:
 
     The cache is off, because decoding is what is measured.
     """
-    with FastLoader(**{**options, "cache": None}) as loader:
+    with FastLoader(**{**options, **NO_CACHE}) as loader:
         ready = (loader.config.slots or 0) * max(1, loader.config.workers)
         batches = _epochs(loader)
         start = time.perf_counter()

@@ -11,7 +11,7 @@ from ...options.config import Config, make_config
 from ...options.given import UNSET
 from ...options.table import OPTIONS
 from ...system.machine import cores
-from ..command import MACHINE, CommandError, Outcome
+from ..command import MACHINE, NO_CACHE, CommandError, Outcome
 from ..store import opened
 from .image import Shrinker
 from .recipe import Recipe, libraries
@@ -153,7 +153,8 @@ def _source(arguments: argparse.Namespace) -> Config:
     # The loader's other options are for batches, whatever the environment says of them.
     config = make_config({
         **given, "query": None, "where": None, "params": (), "split": None, "split_by": None,
-        "fields": None, "label": None, "sample_weight": None, "cache": None, "with_keys": False,
+        "fields": None, "label": None, "sample_weight": None, "with_keys": False,
+        "transform": None, **NO_CACHE,
     })  # fmt: skip
     if len(config.images) != 1:
         raise CommandError("shrink makes one column of images smaller: name it with --image")

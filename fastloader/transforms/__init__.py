@@ -1,0 +1,1 @@
+"""Functions of the user that run in the workers: what they are, how they travel, what they draw."""
