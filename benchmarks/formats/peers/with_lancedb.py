@@ -1,0 +1,74 @@
+"""LanceDB: a table with the JPEGs, or with pixels; its StreamingDataset, threads, Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import numpy as np
+import pyarrow as pa
+import shared
+import views
+from lancedb.streaming import StreamingDataLoader, StreamingDataset
+
+SCHEMA = pa.schema(
+    [("image", pa.binary()), ("label", pa.int64()), ("height", pa.int32()), ("width", pa.int32())]
+)
+
+
+def write(rows: list[shared.Row], folder: Path, mode: str) -> None:
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(rows), shared.BATCH):
+            part = []
+            for blob, label in rows[start : start + shared.BATCH]:
+                pixels = shared.pixels_of(blob)
+                image = blob if mode == "jpeg" else pixels.tobytes()
+                height, width = pixels.shape[:2]
+                part.append({"image": image, "label": label, "height": height, "width": width})
+            yield pa.RecordBatch.from_pylist(part, schema=SCHEMA)
+
+    lancedb.connect(str(folder)).create_table("photos", batches(), schema=SCHEMA)
+
+
+def stored(folder: Path) -> Iterator[bytes]:
+    table = lancedb.connect(str(folder)).open_table("photos")
+    return iter(table.to_arrow()["image"].to_pylist())
+
+
+class Batches:
+    """A new StreamingDataset for each epoch, because an epoch's order is an argument of it."""
+
+    def __init__(self, folder: Path, mode: str, view: str) -> None:
+        self._table = lancedb.connect(str(folder)).open_table("photos")
+        self._view, self._mode, self._epoch = views.View(view), mode, 0
+
+    def __iter__(self) -> Iterator[Any]:
+        dataset = StreamingDataset(
+            self._table,
+            epoch=self._epoch,
+            columns=["image", "label", "height", "width"],
+            transform=self._transform,
+            transform_parallelism=shared.WORKERS,
+        )
+        self._epoch += 1
+        return iter(StreamingDataLoader(dataset, batch_size=shared.BATCH))
+
+    def _transform(self, batch: pa.RecordBatch) -> list[Any]:
+        return [self._sample(row) for row in batch.to_pylist()]
+
+    def _sample(self, row: dict[str, Any]) -> Any:
+        if self._mode == "jpeg":
+            return self._view.of_jpeg(row["image"]), row["label"]
+        pixels = np.frombuffer(bytearray(row["image"]), np.uint8)
+        pixels = pixels.reshape(row["height"], row["width"], 3)
+        return self._view.of_pixels(pixels), row["label"]
+
+
+def read(folder: Path, mode: str, view: str) -> Any:
+    return Batches(folder, mode, view)
+
+
+if __name__ == "__main__":
+    shared.main(shared.Peer(write, stored, read))
