@@ -6,6 +6,7 @@ That is what their documentation uses. Crops are of PIL images, so only the crop
 from __future__ import annotations
 
 import io
+import warnings
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,9 @@ _LIBRARY.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor
 
 from PIL import Image  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
+
+# Nothing writes to a stored array: the views of it are copies.
+warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
 
 
 class View:

@@ -37,7 +37,12 @@ class Photos(StreamingDataset):  # type: ignore[misc]
     """The dataset, with the view in ``__getitem__``, as LitData's documentation has it."""
 
     def __init__(self, folder: Path, mode: str, view: str) -> None:
-        super().__init__(str(folder / "chunks"), shuffle=True, drop_last=False)
+        # By default it decodes runs of neighbors together. Of arrays in random order, most of that
+        # would be wasted.
+        batch_decode = "auto" if mode == "jpeg" else False
+        super().__init__(
+            str(folder / "chunks"), shuffle=True, drop_last=False, batch_decode=batch_decode
+        )
         self._view = views.View(view)
         self._decode = self._view.of_jpeg if mode == "jpeg" else self._view.of_pixels
 
