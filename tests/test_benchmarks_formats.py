@@ -75,14 +75,6 @@ def test_no_script_hides_a_package_that_another_one_imports() -> None:
     assert not packages & {path.stem for path in SCRIPTS.glob("*.py")}
 
 
-def test_what_pip_cannot_install_is_named_with_its_reason(tmp_path: Path) -> None:
-    why = environments.install("nothing", ABSENT, tmp_path)
-    assert why is not None
-    assert why.startswith("not installed: ")
-    assert "no-such-package-at-all" in why
-    assert not environments.is_installed("nothing", ABSENT, tmp_path)
-
-
 def test_a_system_package_needs_root_and_apt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environments.os, "geteuid", lambda: 1000)
     needing = Environment("Nothing", (), system=(("no-such-library", "no-such-library-dev"),))
@@ -138,6 +130,7 @@ def test_the_run_goes_on_without_a_peer_that_does_not_install(
     monkeypatch.setattr(sys, "argv", ["formats", *map(str, argv)])
     formats.main()
     assert "nothing: not installed: " in capsys.readouterr().out
+    assert not environments.is_installed("nothing", ABSENT, tmp_path)
     found = json.loads(record.read_text(encoding="utf-8"))
     assert "no-such-package-at-all" in found["options"]["missing"]["nothing"]
     (ours,) = found["samples"][f"{RANDOM.title}: fastloader"]
