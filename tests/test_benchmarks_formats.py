@@ -232,6 +232,6 @@ def test_the_tables_of_the_page_have_all_columns() -> None:
 
 def test_the_chart_has_the_figures_of_the_page() -> None:
     found = chart_formats.bars((ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8"))
-    assert found[0].name.startswith("fastloader")
+    assert any(bar.name.startswith("fastloader") for bar in found)
     chart = (ROOT / "docs" / "_static" / "formats.svg").read_text(encoding="utf-8")
     assert chart_formats.text_of(found) in chart, "run python -m benchmarks.chart_formats"
