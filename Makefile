@@ -214,7 +214,7 @@ test-docs: docs
 	$(BIN)/python -m pytest tests/test_site.py
 
 benchmarks: $(VENV)/benchmarks.done
-	$(BIN)/python -m benchmarks run
+	$(BIN)/python -m benchmarks run --rounds 3
 	$(BIN)/python -m benchmarks report
 	$(BIN)/python -m benchmarks.labels -o docs/_static/labels-in-a-batch.png
 

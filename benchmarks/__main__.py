@@ -2,7 +2,7 @@
 
 list                      list the cases
 run [CASE...] [--quick]   run some or all. --quick runs those that can be quick, on little data, in
-                          a minute. Each writes a record with all samples into build/benchmarks/.
+                          a minute. --rounds N has each run its contestants N times. Each writes a record with all samples into build/benchmarks/.
                           Arguments after -- are passed to the case: run scaling -- --db postgres
 report [CASE...]          make tables in Markdown and plots of the existing records
 """
@@ -36,6 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.add_argument("action", choices=("list", "run", "report"))
     arguments.add_argument("case", nargs="*", help="one of those that list shows (all)")
     arguments.add_argument("--quick", action="store_true", help="little data, one round")
+    arguments.add_argument("--rounds", metavar="N", help="run every contestant N times")
     arguments.add_argument(
         "-o", "--output", type=Path, metavar="FOLDER", default=BUILD,
         help="the folder for records, or for the report and its plots (build/benchmarks)",
@@ -55,7 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if options.action == "report":
         return report.write(options.case or list(CASES), options.output)
-    return run(options.case, options.output, more, quick=options.quick)
+    rounds = ["--rounds", options.rounds] if options.rounds else []
+    return run(options.case, options.output, [*rounds, *more], quick=options.quick)
 
 
 def run(cases: list[str], output: Path, more: list[str], *, quick: bool) -> int:

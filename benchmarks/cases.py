@@ -62,6 +62,26 @@ SOME = ("--photos", "200", "--rounds", "1")
 FOUR_DECODERS = ("--only", "fastloader", "libjpeg-turbo alone", "Pillow", "pillow-simd")
 
 CASES: dict[str, Case] = {
+    "formats": Case(
+        "loaders with formats of their own, from the same JPEGs: FFCV, DALI, LitData and others",
+        ("formats",),
+        IMAGES_PER_S,
+        (
+            *SOME,
+            "--copies",
+            "1",
+            "--seconds",
+            "0.5",
+            "--no-install",
+            "--sets",
+            "256",
+            "--modes",
+            "jpeg",
+            "--views",
+            "random",
+        ),
+        much="790 photographs, twice",
+    ),
     "cursor": Case(
         "reading from PostgreSQL in one process, against psycopg2 and psycopg 3",
         ("postgres", "--part", "read"),
@@ -130,26 +150,6 @@ CASES: dict[str, Case] = {
         "SQLite to a loop: PyTorch's DataLoader, Hugging Face, Grain, SPDL, Ray Data, if installed",
         ("end_to_end", "--peers"),
         IMAGES_PER_S,
-    ),
-    "formats": Case(
-        "loaders with formats of their own, from the same JPEGs: FFCV, DALI, LitData and others",
-        ("formats",),
-        IMAGES_PER_S,
-        (
-            *SOME,
-            "--copies",
-            "1",
-            "--seconds",
-            "0.5",
-            "--no-install",
-            "--sets",
-            "256",
-            "--modes",
-            "jpeg",
-            "--views",
-            "random",
-        ),
-        much="790 photographs, twice",
     ),
     "ray": Case(
         "Ray Data on three nodes: fastloader.adapters.ray against read_sql and map_batches",
