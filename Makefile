@@ -239,8 +239,10 @@ $(VENV)/%.done: $(VENV)/created.done pyproject.toml $(EXTENSIONS)
 # PyTorch's build for CPUs, where the package index has one: the usual one brings gigabytes of CUDA.
 # Without it the tests of that adapter are skipped, and say so.
 TORCH ?= torch==2.13.0+cpu torchdata accelerate
+TORCHVISION ?= torchvision==0.28.0
 $(VENV)/torch.tried: $(VENV)/test.done
 	@tools/pip-install $(BIN)/python $(TORCH) 2>/dev/null || echo "No $(TORCH) to be had: its tests will be skipped"
+	@tools/pip-install $(BIN)/python --no-deps $(TORCHVISION) 2>/dev/null || echo "No $(TORCHVISION) either"
 	@touch $@
 
 clean:

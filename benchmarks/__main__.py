@@ -2,7 +2,8 @@
 
 list                      list the cases
 run [CASE...] [--quick]   run some or all. --quick runs those that can be quick, on little data, in
-                          a minute. --rounds N has each run its contestants N times. Each writes a record with all samples into build/benchmarks/.
+                          a minute. --rounds N has each run its contestants N times. Each writes a
+                          record with all samples into build/benchmarks/.
                           Arguments after -- are passed to the case: run scaling -- --db postgres
 report [CASE...]          make tables in Markdown and plots of the existing records
 """

@@ -211,6 +211,12 @@ CASES: dict[str, Case] = {
         IMAGES_PER_S,
         (*SOME, "--db", "sqlite"),
     ),
+    "transforms": Case(
+        "a function of yours on each row: albumentations, against other loaders; empty functions",
+        ("transforms",),
+        IMAGES_PER_S,
+        (*SOME, "--part", "augment", "--only", "fastloader"),
+    ),
     "labels": Case(
         "the labels in a batch of a sorted table, by shuffle_block",
         ("labels",),

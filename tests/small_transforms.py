@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,11 @@ def mixed(batch: Row, rng: np.random.Generator) -> Row:
     return batch
 
 
+def halved(batch: Row) -> None:
+    """Change the type of the images, and leave their axes."""
+    batch["image_data"] = batch["image_data"].astype(np.float32) / 2
+
+
 def drop_thirds(row: Row) -> Any:
     """Drop the rows whose number can be divided by three."""
     return DROP if row["label"] % 30 == 0 else None
@@ -45,6 +51,26 @@ def drop_thirds(row: Row) -> Any:
 
 def nothing(_row: Row) -> None:
     """Leave everything as it is."""
+
+
+def inverted(row: Row) -> None:
+    """Invert the image."""
+    row["image_data"] = 255 - row["image_data"]
+
+
+def to_tensor(row: Row) -> None:
+    """Make what most models take of the image."""
+    row["image_data"] = (row["image_data"] / np.float32(255)).transpose(2, 0, 1)
+
+
+def only_mean(row: Row) -> Row:
+    """Leave no image."""
+    return {"mean": row["image_data"].mean(), "label": row["label"]}
+
+
+def slow(_row: Row) -> None:
+    """Take longer than anything else."""
+    time.sleep(0.002)
 
 
 def fails(row: Row) -> None:

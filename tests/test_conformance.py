@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastloader import FastLoader
+from fastloader import FastLoader, per_batch, per_row
 
+from . import small_transforms as functions
 from .support import jpeg, simple_rows, table, unpacked
 from .tiers import few
 
@@ -40,6 +41,9 @@ CASES: dict[str, dict[str, Any]] = {
     "bfloat16": {"dtype": "bfloat16"},
     "crops and flips": {"fit": "random_crop", "flip": True, "seed": 3},
     "skip": {"on_error": "skip"},
+    "transform": {"transform": functions.jitter, "shuffle": True},
+    "transform that drops": {"transform": per_row(functions.drop_thirds, drops=True)},
+    "transform to float32": {"transform": per_batch(functions.halved)},
     "several image columns": {"image": ["image_data", "other"], "layout": {"other": "NCHW"}},
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
@@ -19,6 +20,7 @@ from fastloader import FastLoader, cli
 
 from .conftest import Either
 from .servers.cluster import free_ports
+from .small_scans import captions, clips, scans
 from .support import ROOT, jpeg, simple_rows, table
 from .tiers import few, full
 
@@ -63,6 +65,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "demo").mkdir()
     rows = [(key, image, key % 5) for key, image, _ in simple_rows(70)]
     table(tmp_path / "demo" / "pictures.sqlite", rows)
+    scans(tmp_path / "scans.db")
+    clips(tmp_path / "audio.db")
+    captions(tmp_path / "captions.db")
     for i in range(70):
         path = tmp_path / "photos" / f"label{i % 3}" / f"{i}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +80,8 @@ def is_installed(block: str) -> bool:
     """Whether what the block needs of the optional frameworks is there."""
     adapters = (
         r"^from (torch)\b|^import (torch)\b|iter_(torch)_batches|as_(jax)\(|(ray) import"
-        r"|^from (accelerate|torchdata)\b"
+        r"|^from (accelerate|torchdata|tokenizers|torchvision)\b"
+        r"|^import (albumentations|pydicom|soundfile)\b"
     )
     needed = re.findall(adapters, block, re.MULTILINE)
     return all(importlib.util.find_spec("".join(name)) for name in needed)
@@ -113,12 +119,17 @@ def test_the_python_of_a_document_runs(
     url = either.table(simple_rows(70))
     monkeypatch.setenv("FASTLOADER_URL", url)
     monkeypatch.setattr(logging.root, "handlers", [])
-    names: dict[str, Any] = {"model": model_of_the_documents(), "tf": tf}
+    # As in a script: its functions go to the workers by value.
+    names: dict[str, Any] = {"__name__": "__main__", "model": model_of_the_documents(), "tf": tf}
+    torchvision_names = f"{__package__}.torchvision_names"
     loaders: list[FastLoader] = []
     for block in blocks(document, "python"):
         if is_installed(block) and any(word in block for word in OF_A_PROCESS):
             in_a_process(block.replace(SERVER, url), folder)
         elif is_installed(block):
+            if "torchvision" in block:
+                importlib.import_module(torchvision_names)
+                monkeypatch.setenv("FASTLOADER_WORKER_IMPORTS", torchvision_names)
             # fit() says shuffle=True by itself, of which Keras warns that it means nothing here.
             text = block.replace(SERVER, url)
             exec(text.replace(".fit(", ".fit(shuffle=False, verbose=0, x="), names)

@@ -95,9 +95,17 @@ def slow_postgres(database: Database, _: Path) -> tuple[str, dict[str, Any]]:
     return database.table(simple_rows(60)), {"query": SLOW_POSTGRES, "label": ["label", "slept"]}
 
 
+def slow_transform(_: Database, tmp_path: Path) -> tuple[str, dict[str, Any]]:
+    def sleeps(_row: dict[str, Any]) -> None:
+        time.sleep(0.01)
+
+    return table(tmp_path / "t.db", simple_rows(60)), {"transform": sleeps}
+
+
 @pytest.mark.parametrize(
     ("case", "bottleneck"),
     [
+        (slow_transform, "transform"),
         (slow_consumer, "consumer"),
         (slow_decode, "decode"),
         (slow_sqlite, "source"),
@@ -125,6 +133,7 @@ def test_statistics_trace_and_log_name_the_bottleneck(
         "consumer": stats.slot_wait_s,
         "source": stats.source_wait_s,
         "decode": stats.decode_s,
+        "transform": stats.transform_s,
     }
     assert max(times, key=times.__getitem__) == bottleneck
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "INFO"]
@@ -136,7 +145,7 @@ def test_statistics_trace_and_log_name_the_bottleneck(
     seconds: dict[str, float] = defaultdict(float)
     for span in rows["worker 0"]:
         seconds[span["name"]] += span["dur"] / 1e6
-    stage = {"consumer": "slot_wait", "source": "source_wait", "decode": "decode"}[bottleneck]
+    stage = {"consumer": "slot_wait", "source": "source_wait"}.get(bottleneck, bottleneck)
     assert max(seconds, key=seconds.__getitem__) == stage
 
 
@@ -158,6 +167,11 @@ def test_statistics_trace_and_log_name_the_bottleneck(
         (Stages(decode_s=6, source_wait_s=2, consumer_s=2), 0, 4, ["decode", "80%", "workers=4"]),
         (Stages(decode_s=2, consumer_s=8), 0, 4, ["consumer-bound", "20%"]),
         (Stages(), 2, 2, ["decode-bound"]),
+        (
+            Stages(transform_s=6, decode_s=4, cpu_s=9.8), 2, 2,
+            ["transform-bound", "2.0 of 2 cores", "60% of their time in transform"],
+        ),
+        (Stages(transform_s=6, decode_s=2, consumer_s=2), 0, 4, ["transform-bound", "80%"]),
     ],
 )  # fmt: skip
 def test_the_advice_fits_the_stages(

@@ -104,10 +104,11 @@ class Preview:
             element = next(iter(loader))
             bad, config = dict(loader.bad_rows), loader.config
             classes = loader.classes
-        x, y = dict(element[0] if config.labels else element), dict[str, Any]()
-        if config.labels:
+            targets = [e.name for e in loader.delivery.crew.schema.entries if e.part == "y"]
+        x, y = dict(element[0] if targets else element), dict[str, Any]()
+        if targets:
             labels = element[1]
-            y = dict(labels) if isinstance(labels, dict) else {next(iter(config.labels)): labels}
+            y = dict(labels) if isinstance(labels, dict) else {targets[0]: labels}
         for part in (x, y):
             part |= {n: _named(part[n], classes[n]) for n in part if n in classes}
         parts = [x.pop(name).tolist() for name in config.keys]
@@ -116,7 +117,7 @@ class Preview:
         images = {
             name: (field, x.pop(name)[:count])
             for name, field in config.inputs.items()
-            if isinstance(field, Image)
+            if isinstance(field, Image) and _is_drawn(x.get(name))
         }
         captions = [
             f"{'BAD ' if key in bad else ''}{key}{label}"
@@ -161,15 +162,23 @@ def _side_by_side(images: Iterable[tuple[Image, NDArray[Any]]]) -> NDArray[np.ui
     return np.concatenate(padded, axis=2)
 
 
+def _is_drawn(images: Any) -> bool:
+    """Return whether these are images still, whatever a transform has made of them."""
+    shape: tuple[int, ...] = getattr(images, "shape", ())
+    return len(shape) == 4 and not {shape[-1], shape[1]}.isdisjoint((1, 3))
+
+
 def _levels(field: Image, images: NDArray[Any]) -> NDArray[np.uint8]:
     """Return (n, height, width, 3), whatever layout and dtype the images have."""
-    if field.layout == "NCHW":
+    if images.shape[-1] not in (1, 3):
         images = images.transpose(0, 2, 3, 1)
-    if field.dtype != "uint8":
+    if field.dtype == "uint8" and images.dtype.kind == "f" and images.max(initial=0) <= 1:
+        images = images * 255  # a transform has scaled them, as most do
+    elif field.dtype != "uint8":
         channels = images.shape[-1]
         mean, std = (np.array(its, np.float32)[:channels] for its in (field.mean, field.std))
         images = ((images.astype(np.float32) * std + mean) * 255).round().clip(0, 255)
-    return np.broadcast_to(images.astype(np.uint8), (*images.shape[:3], 3))
+    return np.broadcast_to(images.clip(0, 255).astype(np.uint8), (*images.shape[:3], 3))
 
 
 def _with_names(config: Config, options: dict[str, Any]) -> FastLoader:

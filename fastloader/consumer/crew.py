@@ -129,6 +129,8 @@ class Crew:
         config = self.config
         for note in found.notes:
             warnings.warn(note, FastloaderWarning, stacklevel=7)
+        if found.remark:
+            logger.debug("%s", found.remark)
         self.plan: Plan = Plan.of(config, found.rows)
         self.plan.check(config.place)
         self.schema = Schema(config, found.columns, found.key_dtype, found.outputs)

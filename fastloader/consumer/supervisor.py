@@ -152,8 +152,6 @@ class Supervisor(Gate):
     def _put_away(self, *, patient: bool = True) -> None:
         # The process may have been started while the others were told to end.
         self._process.kill(patient=patient)
-        self._process.take_output()
-        self._process.log_output()
         self._process.close()
         self._memory.close()
         if hasattr(self, "ring"):  # or configure() was never reached
@@ -309,7 +307,6 @@ class Supervisor(Gate):
         """Start a new process at the first batch that the old one had not announced."""
         self._process.kill()
         self._process.take_output()
-        self._process.log_output()
         self._timed_out = False
         Note(self.ring.note).leave()
         self._process.close()
@@ -317,6 +314,7 @@ class Supervisor(Gate):
             return
         with limits_named(f"start worker {self._worker} again"), standard_files_taken():
             process = self._started()
+        process.inherit_output(self._process)
         self._process = process
         self.ring.take_back()
         kept = self.ring.leased | self._inbox.slots

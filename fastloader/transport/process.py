@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from ..errors import ConfigError
+from ..system.printable import printable
 from .memory import create_memory
 from .messages import Record
 from .pipes import Channel, socket_pair
@@ -65,6 +66,7 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
+    "NO_ALBUMENTATIONS_UPDATE": "1",  # it would ask the package index at each import
     # Otherwise glibc returns the memory of each blob and image to the system and faults it in again
     # for the next one: 4 faults an image, 0.012 ms. glibc takes no larger first value.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
@@ -270,10 +272,14 @@ class Process:
         self._tail = (self._tail + data)[-LAST_WORDS_BYTES:]
         self._unlogged.append(data)
 
+    def inherit_output(self, other: Process) -> None:
+        """Have :meth:`log_output` also log what was taken from another process."""
+        self._unlogged.extend(other._unlogged)
+
     def log_output(self) -> None:
         """Log what was taken, at DEBUG. Hold no lock meanwhile: logging has its own."""
         while self._unlogged:
-            for line in _printable(self._unlogged.popleft()).splitlines():
+            for line in _text(self._unlogged.popleft()).splitlines():
                 if self._echoes and sys.stderr is not None:
                     print(f"{self._name}: {line}", file=sys.stderr)
                 else:
@@ -289,7 +295,7 @@ class Process:
     def last_words(self) -> str:
         """The end of what the process has written to stdout and stderr."""
         self.take_output()
-        return _printable(self._tail).strip()
+        return _text(self._tail).strip()
 
     def __del__(self) -> None:
         # The pipe closes now, so the process ends by itself. A finalizer must not wait for that.
@@ -318,10 +324,8 @@ def _check_interpreter() -> None:
     raise ConfigError(f"cannot start worker processes, because {problem}. Pass workers=0")
 
 
-def _printable(data: bytes) -> str:
-    """Return text without control characters: hostile images influence what decoders print."""
-    text = data.decode("utf-8", "replace")
-    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in text)
+def _text(data: bytes) -> str:
+    return printable(data.decode("utf-8", "replace"))
 
 
 def end(

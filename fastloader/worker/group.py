@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import ConfigError
+from ..system.printable import printable
 from ..transforms.sending import takes_rng, unpickled
 from ..transforms.step import DROP, Step
 from .views import Unfit
@@ -112,7 +113,7 @@ def explained(step: Step, error: BaseException) -> str:
     what = next((line for line in said if not line.startswith(" ")), "").partition("\n")[0]
     if len(text) > MOST_REASON:
         text = f"... {text[-MOST_REASON:]}"
-    return f"{step.name} raised {what[:MOST_REASON]}\n{text}"
+    return printable(f"{step.name} raised {what[:MOST_REASON]}\n{text}")
 
 
 def store(result: Values, given: Values, outputs: Sequence[Put], at: int) -> None:

@@ -257,6 +257,8 @@ class Trial:
                 raise self._useless(kept[0] if kept else 0, str(error)) from None
             part = old.part if old is not None else spec.part if spec is not None else "x"
             found[name] = Output(part, column)
+        if not found:
+            raise self._useless(0, "no entry is left")
         return tuple(found.values())
 
     def _column(

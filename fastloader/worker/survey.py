@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import resource
 import sys
+import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +43,8 @@ from ..transport.messages import AWAKE, ERROR, SURVEY, SURVEYED, Failure, Record
 from ..transport.pipes import Channel
 from ..transport.process import START_TIMEOUT_S, Process, end
 from ..transport.serial import pack, unpack
-from .probe import probe
+from .group import end_forks
+from .probe import SOME_ROWS, probe
 
 SOME_FILES = 16
 """The number of files that are looked at for their sizes."""
@@ -71,6 +74,8 @@ class Survey:
         The name for what is cached of the table in this state, if there is a cache.
     outputs
         What each group of functions of a transform leaves.
+    remark
+        What trying the transform has taken, for the log.
     """
 
     rows: int
@@ -82,6 +87,7 @@ class Survey:
     state: str = ""
     cache: str = ""
     outputs: tuple[tuple[Output, ...], ...] = ()
+    remark: str = ""
 
 
 def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
@@ -110,7 +116,7 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
             keys = _keys(config, source, memory)
             columns = tuple(_with_classes(config, source, source.label_columns(keys)))
             columns += tuple(_columns_of_files(config, source, keys, columns))
-            outputs = probe(config, source, keys, columns) if config.transform else ()
+            outputs, remark = _tried(config, source, keys, columns)
             state = source.state() if config.cache is not None else ""
             cache = name_of(config, keys, columns, state, outputs) if state else ""
             snapshot, identity = source.snapshot(), source.identity()
@@ -119,9 +125,26 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
             raise
     notes = tuple(str(note.message) for note in caught)
     found = Survey(
-        len(keys), dtype_name(keys.dtype), columns, snapshot, identity, notes, state, cache, outputs
-    )
+        len(keys), dtype_name(keys.dtype), columns, snapshot, identity, notes, state, cache,
+        outputs, remark,
+    )  # fmt: skip
     return found, keys, source
+
+
+def _tried(
+    config: Config, source: Source, keys: Keys, columns: Sequence[Column]
+) -> tuple[tuple[tuple[Output, ...], ...], str]:
+    """Return what a transform leaves, and a remark about what it needs, if there is one."""
+    if not config.transform:
+        return (), ""
+    start_s, start_kb = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    outputs = probe(config, source, keys, columns)
+    seconds = time.perf_counter() - start_s
+    more_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start_kb
+    return outputs, (
+        f"transform: importing what the functions use, and running them on up to {SOME_ROWS} rows, "
+        f"took {seconds:.1f} s and {more_kb / 1024:.0f} MB, as it will in each worker"
+    )
 
 
 def _with_classes(config: Config, source: Source, columns: Iterable[Column]) -> Iterator[Column]:
@@ -268,6 +291,8 @@ def serve(channel: Channel, memory: io.FileIO) -> None:
     record = channel.receive()
     assert record is not None
     config = unpack(record.payload, Config)
+    if config.transform:
+        end_forks()
     try:
         found, _keys, source = survey(config, memory)
     except Exception as error:

@@ -150,6 +150,7 @@ class Transformer:
         for at in rows:
             batch.bad[at] = reason
             batch.raised.add(at)
+            reason = reason.partition("\n")[0]  # one traceback is enough for a batch
 
 
 def _view(batch: Batch, entry: Entry) -> View:

@@ -12,11 +12,12 @@ from ...options.config import make_config
 from ...system.machine import cores
 from ..command import Outcome, add_loader_arguments, loader_options, plot_path, progress, table
 from ..database_files import check_output
-from .plot import BLUE, GREEN, GREY, ORANGE, check_plots, figure
+from .plot import BLUE, GREEN, GREY, ORANGE, PURPLE, check_plots, figure
 from .throughput import Measured, Spread, of_generator, of_loader
 
 STAGES = {
     "decode": "decodes and resizes",
+    "transform": "runs transform",
     "source_wait": "waits for rows of the database",
     "slot_wait": "waits for the consumer",
 }
@@ -27,8 +28,9 @@ class Bench:
 
     Both read the table alternately, several times: fastloader with the given options, and the
     generator that most people write, a cursor and Pillow in one process, which resizes the first
-    image column to the same size and can do nothing else. The consumer does nothing, so this is the
-    most that training could get. The first round is cold and does not count.
+    image column to the same size and can do nothing else, so it does not run --transform. The
+    consumer does nothing, so this is the most that training could get. The first round is cold and
+    does not count.
     """
 
     name = "bench"
@@ -139,6 +141,7 @@ class _Found:
         return [
             (words, getattr(self.stages, f"{stage}_s") / self.rows * 1000)
             for stage, words in STAGES.items()
+            if stage != "transform" or self.stages.transform_s
         ]
 
     def text(self, plot: Path | None) -> str:
@@ -183,7 +186,9 @@ class _Found:
             left.set_title(f"{self.ratio.median:.1f} times as many images per second")
             left.set_xlabel("images per second (line: lowest to highest)")
             at = 0.0
-            for (words, ms), color in zip(self._costs(), (BLUE, ORANGE, GREEN), strict=True):
+            colors = dict(zip(STAGES.values(), (BLUE, PURPLE, ORANGE, GREEN), strict=True))
+            for words, ms in self._costs():
+                color = colors[words]
                 right.barh([""], [ms], left=at, color=color, label=f"{words}: {ms:.2f} ms")
                 at += ms
             right.set_title("What a worker does with its time")

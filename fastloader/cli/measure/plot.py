@@ -9,7 +9,7 @@ from typing import Any
 
 from ..command import MACHINE, CommandError
 
-BLUE, ORANGE, GREY, GREEN = "#2563a8", "#d97b29", "#9aa0a6", "#4d9a5b"
+BLUE, ORANGE, GREY, GREEN, PURPLE = "#2563a8", "#d97b29", "#9aa0a6", "#4d9a5b", "#8a63b8"
 
 STYLE: dict[str, Any] = {
     "figure.dpi": 110,
