@@ -28,8 +28,10 @@ from fastloader import (
     RowError,
     SourceError,
     Text,
+    per_row,
 )
 
+from . import small_transforms as functions
 from .conftest import Either
 from .ray_rows import check_equal, in_order, loaded, rows_of
 from .servers.postgres import PASSWORD, Database, lock
@@ -79,6 +81,22 @@ def test_every_row_is_there_once_with_the_loaders_pixels(either: Either) -> None
     dataset = read(url, **SMALL)
     check_equal(rows_of(dataset), loaded(url, **SMALL))
     assert dataset.count() == 500
+
+
+def test_functions_of_rows_make_what_they_make_in_a_loader(either: Either) -> None:
+    url = either.table(simple_rows(100))
+    steps = [functions.jitter, functions.mean, per_row(functions.drop_thirds, drops=True)]
+    options: dict[str, Any] = {**SMALL, "transform": steps}
+    rows = read(url, **options).take_all()
+    found = {row["id"]: (row["image_data"].tobytes(), row["mean"]) for row in rows}
+    assert len(rows) == len(found) == 66
+    with FastLoader(url, **options, workers=0) as loader:
+        for x, _ in loader:
+            values = zip(x["id"].tolist(), x["image_data"], x["mean"].tolist(), strict=True)
+            assert all(found[key] == (image.tobytes(), mean) for key, image, mean in values)
+    with pytest.raises(ray.exceptions.RayTaskError) as caught:
+        read(url, **SMALL, transform=functions.fails).materialize()
+    assert "fails raised ValueError: no such label" in str(caught.value)
 
 
 def test_values_of_any_size_are_lists_text_and_bytes(either: Either) -> None:

@@ -105,6 +105,9 @@ def read(
     at the same path, a server at the same address. Password files and libpq's variables are those
     of each node; what the URL holds travels with the tasks.
 
+    A ``transform`` runs in the tasks. Functions of rows make what they make in a loader; those of
+    batches get the rows of a block.
+
     With ``consistency="snapshot"``, PostgreSQL's rows are those of the moment of this call, for as
     long as anything refers to the dataset. With ``on_error="skip"`` or ``"fill"``, bad rows are in
     the log of the tasks.
@@ -182,7 +185,8 @@ def _config(given: dict[str, Any]) -> Config:
 
 
 def _epochs_differ(config: Config) -> bool:
-    return config.shuffle or any(image.is_random for image in config.images)
+    is_random = bool(config.transform) or any(image.is_random for image in config.images)
+    return config.shuffle or is_random
 
 
 def _executions_are_counted() -> bool:

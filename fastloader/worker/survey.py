@@ -116,14 +116,18 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
             keys = _keys(config, source, memory)
             columns = tuple(_with_classes(config, source, source.label_columns(keys)))
             columns += tuple(_columns_of_files(config, source, keys, columns))
-            outputs, remark = _tried(config, source, keys, columns)
             state = source.state() if config.cache is not None else ""
-            cache = name_of(config, keys, columns, state, outputs) if state else ""
             snapshot, identity = source.snapshot(), source.identity()
         except BaseException:
             source.close()
             raise
     notes = tuple(str(note.message) for note in caught)
+    try:  # what a function warns of is no note of ours
+        outputs, remark = _tried(config, source, keys, columns)
+    except BaseException:
+        source.close()
+        raise
+    cache = name_of(config, keys, columns, state, outputs) if state else ""
     found = Survey(
         len(keys), dtype_name(keys.dtype), columns, snapshot, identity, notes, state, cache,
         outputs, remark,
