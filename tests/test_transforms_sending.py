@@ -16,7 +16,8 @@ from fastloader import DROP, ConfigError, FastLoader, per_row
 from fastloader.transforms.sending import pickled, unpickled
 
 from . import small_transforms as functions
-from .support import ROOT
+from .conftest import Either
+from .support import ROOT, simple_rows
 
 
 class Adder:
@@ -136,6 +137,30 @@ def test_a_module_that_only_this_process_finds_is_an_error_when_the_loader_is_ma
     monkeypatch.setattr(sys, "path", [path for path in sys.path if Path(path) != ROOT])
     with pytest.raises(ConfigError, match="a worker cannot load mean .ModuleNotFoundError"):
         FastLoader(small, workers=1, transform=per_row(functions.mean))
+
+
+def test_the_driver_of_the_database_is_imported_first(either: Either) -> None:
+    """TensorFlow's own copies of SQLite and TLS would get its calls otherwise."""
+
+    class Loaded:  # not of the module, whose import brings the drivers along
+        drivers = -1
+
+        def __setstate__(self, state: Any) -> None:
+            import sys
+
+            names = ("psycopg2", "fastloader.source.sqlite._sqlite")
+            self.drivers = sum(name in sys.modules for name in names)
+
+        def __getstate__(self) -> Any:
+            return {"x": 1}
+
+        def __call__(self, row: dict[str, Any]) -> None:
+            row["label"] = self.drivers
+
+    url = either.table(simple_rows(20))
+    with FastLoader(url, size=(8, 8), workers=1, transform=Loaded()) as loader:
+        for _, labels in loader:
+            assert labels.tolist() == [1] * 20
 
 
 def test_nothing_of_numpy_is_copied_to_find_the_parameters() -> None:

@@ -42,6 +42,18 @@ def open_source(
     return SQLiteSource(config, identity=identity)
 
 
+def import_driver(config: Config) -> None:
+    """Import the library of the database, before `worker_imports` or a transform import anything.
+
+    TensorFlow has copies of SQLite and of a TLS library. A driver that is imported after it would
+    call these.
+    """
+    if config.url.is_postgres:
+        from .postgres import source
+    else:
+        from .sqlite import source  # type: ignore[no-redef]  # noqa: F401
+
+
 def hold(config: Config) -> io.FileIO | None:
     """Return a descriptor that keeps the identity of a database file from passing to another file.
 

@@ -20,6 +20,7 @@ from ..observe.clock import Clock, Lap
 from ..options.config import Config
 from ..plan.keys import Keys, dtype_name
 from ..plan.order import Positions
+from ..source.opening import import_driver
 from ..source.protocol import Snapshot
 from ..transport.messages import Filled, Times
 from .assignment import Assignment
@@ -81,6 +82,7 @@ class Producer:
         outputs: Outputs = (),
         note: Note | None = None,
     ) -> None:
+        import_driver(config)
         schema = Schema(config, columns, dtype_name(keys.dtype), outputs)
         self._builder = BatchBuilder(config, schema)
         self._transformer: Transformer | None = None

@@ -34,7 +34,7 @@ from ..plan.order import spread
 from ..plan.plan import check_keys
 from ..plan.split import chosen, follows, numbers_of, without_numbers
 from ..source.files import FileReader
-from ..source.opening import open_source
+from ..source.opening import import_driver, open_source
 from ..source.protocol import Snapshot, Source
 from ..system.limits import explained
 from ..transport.child import run_child
@@ -108,6 +108,7 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
     SourceError, PlanError, ConfigError
         The table cannot be read or planned, or a module of ``worker_imports`` not imported.
     """
+    import_driver(config)
     import_all(config.worker_imports)  # here, so that errors show before there are workers
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
