@@ -150,6 +150,7 @@ def main() -> None:
     )
     arguments.set_defaults(name="labels")
     arguments.add_argument("-o", "--output", type=Path, metavar="FILE", help="draw it as a PNG")
+    arguments.add_argument("--rounds", help="no effect: it counts labels, and takes no times")
     arguments.add_argument(
         "--epochs", type=int, default=50, metavar="N", help="number of epochs (50)"
     )
