@@ -165,7 +165,7 @@ class Producer:
             batch = self._begin(slot, positions, fetched)
             if not self._decode(batch, cancelled):
                 return None
-            if self._transformer is not None:
+            if self._transformer is not None and self._transformer.before_cache:
                 self._transform(batch, positions[fetched], 0, self._transformer.before_cache)
             if self._complete(batch, positions, fetched):
                 break
