@@ -295,6 +295,8 @@ class Ring:
                 # Frees the pages even if a lease or a forked child has the ring mapped.
                 with contextlib.suppress(OSError, ValueError):  # closed beneath a signal handler
                     mapped.madvise(mmap.MADV_REMOVE, slot * size, size)
+        with contextlib.suppress(OSError, ValueError):
+            mapped.madvise(mmap.MADV_REMOVE, self.slots * size, mmap.PAGESIZE)  # the note
         self.forget()
 
     def forget(self) -> None:
