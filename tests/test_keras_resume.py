@@ -234,7 +234,7 @@ def test_what_cannot_be_resumed_is_an_error_before_training(small: str, tmp_path
         Resume(loader, tmp_path)
     with FastLoader(small, **OPTIONS, on_error="skip") as loader:
         Resume(loader, tmp_path)
-        with pytest.raises(ConfigError, match='pass save_freq="epoch" or on_error="fill"'):
+        with pytest.raises(ConfigError, match='pass save_freq="epoch", or leave'):
             Resume(loader, tmp_path, save_freq=4)
     with FastLoader(small, **OPTIONS, on_error="skip", shard=(0, 2)) as loader:
         Resume(loader, tmp_path, save_freq=4)  # all shards have the same number of steps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from fastloader import (
     Json,
     Number,
     Ragged,
+    RowError,
     Spec,
     Text,
     TransformError,
@@ -297,6 +299,19 @@ def test_a_row_on_which_a_function_fails_is_a_bad_row(small: str, workers: int) 
         if on_error == "fill":
             assert not images[5].any()
             assert labels[5] == 0
+
+
+def test_if_all_rows_are_bad_what_is_declared_counts(tmp_path: Path) -> None:
+    url = table(tmp_path / "t.db", [(key, b"", key) for key in range(20)])
+
+    def add(row: dict[str, Any]) -> None:
+        row["mean"] = row["image_data"].mean()
+
+    step = per_row(add, outputs={"mean": Spec("float32")})
+    found = batches(url, workers=1, transform=step, on_error="fill")
+    assert [x["mean"].dtype for x, _ in found] == [np.float32, np.float32]
+    with pytest.raises(RowError, match="empty image"):
+        batches(url, workers=1, transform=step)
 
 
 @both

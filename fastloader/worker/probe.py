@@ -57,7 +57,6 @@ def probe(
     ConfigError
         A function cannot be loaded, or what it returns is of no use.
     """
-    groups = groups_of(config.transform)
     some = keys[spread(len(keys), SOME_ROWS)]
     plain = replace(
         config, transform=(), cache=None, cache_transformed=False, on_error="skip",
@@ -68,7 +67,7 @@ def probe(
     level = tuple(Output(entry.part, entry.column) for entry in schema.entries)
     levels = []
     with _limited(config):
-        for group in groups:
+        for group in groups_of(config.transform):
             tried = Trial(config, group, level, key_values(some), key_numbers(some).tolist())
             kept, rows = tried.run(rows)
             level, some = tried.left(kept, rows), some[kept]
@@ -224,7 +223,8 @@ class Trial:
             raise TransformError(self._keys[at], str(error)) from None
 
     def _useless(self, at: int, why: str) -> ConfigError:
-        return ConfigError(f"transform: {self._group.names}, row with key {self._keys[at]}: {why}")
+        row = f", row with key {self._keys[at]}" if self._keys else ", no good row among the first"
+        return ConfigError(f"transform: {self._group.names}{row}: {why}")
 
     # ---- what is left ----------------------------------------------------------------------------
 

@@ -125,8 +125,9 @@ class Transformer:
         put: list[Put] = []
         for entry, view, is_same_place in self._outputs(batch, level):
             put.append((entry.name, view.put_rows, is_same_place and view.rows_stay))
-        for name, column in zip(self._keys, column_values(batch.keys), strict=False):
-            values[name] = np.array(column, object if isinstance(column[0], str) else np.int64)
+        if self._keys:
+            for name, column in zip(self._keys, column_values(batch.keys), strict=True):
+                values[name] = np.array(column, object if isinstance(column[0], str) else np.int64)
         self._draws.begin(batch.epoch, number, BATCH)
         self._note.enter(int(batch.positions[0]))
         try:
