@@ -97,6 +97,20 @@ def test_a_script_needs_no_guard_of_its_main_module(small: str, tmp_path: Path) 
     assert run(sys.executable, "-", folder=tmp_path, given=SCRIPT.format(url=small)) == "50000\n"
 
 
+def test_the_traceback_of_a_function_of_a_script_has_its_file_and_line(
+    small: str, tmp_path: Path
+) -> None:
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT.format(url=small).replace("label + SHIFT", "label.nothing"))
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 1
+    assert "shift raised AttributeError: 'numpy.int64' object has no attribute" in done.stderr
+    assert f'File "{script}", line 8, in helper' in done.stderr
+    assert "return label.nothing" in done.stderr.split("shift raised")[1]
+
+
 def test_a_notebook_can_define_it(small: str, tmp_path: Path) -> None:
     pytest.importorskip("IPython")
     script = tmp_path / "cells.ipy"

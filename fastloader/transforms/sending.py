@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
+from collections import ChainMap
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import CodeType
+from typing import Any, ClassVar
 
 from ..errors import ConfigError
+
+NO_FILE = "<dynamic-code>"
+"""What cloudpickle has in place of the name of a file."""
 
 
 def name_of(function: Any) -> str:
@@ -51,11 +57,22 @@ def unpickled(data: bytes) -> Callable[..., Any]:
 
 
 def _dumped(value: Any) -> bytes:
-    # Here, because most loaders have no transform.
-    import cloudpickle
+    import cloudpickle  # here, because most loaders have no transform
 
-    data: bytes = cloudpickle.dumps(value)
-    return data
+    reducers = cloudpickle.Pickler.dispatch_table
+
+    def with_file(code: CodeType) -> tuple[Any, ...]:
+        """Keep the name of the file, which cloudpickle leaves out, for tracebacks."""
+        make, arguments, *rest = reducers[CodeType](code)
+        named = tuple(code.co_filename if its == NO_FILE else its for its in arguments)
+        return make, named, *rest
+
+    class Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # mypy does not follow it
+        dispatch_table: ClassVar[Any] = ChainMap({CodeType: with_file}, reducers)
+
+    out = io.BytesIO()
+    Pickler(out).dump(value)
+    return out.getvalue()
 
 
 def _culprits(function: Any) -> Iterator[str]:
