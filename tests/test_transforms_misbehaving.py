@@ -289,20 +289,20 @@ def test_a_function_that_never_returns_is_ended_and_says_where_it_is(
     small: str, function: Callable[[Row], Any], deterministic: bool
 ) -> None:
     with FastLoader(
-        small, **{**OPTIONS, "max_restarts": 0}, transform=function, transform_timeout_s=1,
+        small, **{**OPTIONS, "max_restarts": 0}, transform=function, transform_timeout_s=5,
         deterministic=deterministic,
     ) as loader:  # fmt: skip
-        with pytest.raises(WorkerDied, match="ended after 1 s .transform_timeout_s") as caught:
+        with pytest.raises(WorkerDied, match="ended after 5 s .transform_timeout_s") as caught:
             list(loader)
         assert caught.value.key == 114
         assert f"in {function.__name__}" in caught.value.last_words
 
 
 def test_a_slow_function_is_left_alone(small: str) -> None:
-    def is_slow(row: Row) -> None:
-        time.sleep(0.03 if row["label"] < 500 else 0)
+    def is_slow(_row: Row) -> None:
+        time.sleep(0.1)
 
-    assert len(labels(small, is_slow, transform_timeout_s=1.5, max_restarts=0)) == 100
+    assert len(labels(small, is_slow, transform_timeout_s=5, max_restarts=0)) == 100
 
 
 @full
@@ -311,7 +311,7 @@ def test_one_that_hangs_on_the_rows_that_are_tried_is_ended(small: str) -> None:
         time.sleep(1000)
 
     with pytest.raises(SourceError, match=r"(?s)Timeout.*in hangs_at_once"):
-        FastLoader(small, **OPTIONS, transform=hangs_at_once, transform_timeout_s=1)
+        FastLoader(small, **OPTIONS, transform=hangs_at_once, transform_timeout_s=2)
 
 
 def test_a_worker_that_died_once_loses_no_row(small: str, tmp_path: Any) -> None:

@@ -66,12 +66,11 @@ def probe(
     some, rows = _decoded(plain, schema, source, some, columns)
     level = tuple(Output(entry.part, entry.column) for entry in schema.entries)
     levels = []
-    with _limited(config):
-        for group in groups_of(config.transform):
-            tried = Trial(config, group, level, key_values(some), key_numbers(some).tolist())
-            kept, rows = tried.run(rows)
-            level, some = tried.left(kept, rows), some[kept]
-            levels.append(level)
+    for group in groups_of(config.transform):
+        tried = Trial(config, group, level, key_values(some), key_numbers(some).tolist())
+        kept, rows = tried.run(rows)
+        level, some = tried.left(kept, rows), some[kept]
+        levels.append(level)
     return tuple(levels)
 
 
@@ -164,7 +163,8 @@ class Trial:
         for at, values in enumerate(rows):
             self._draws.begin(0, self._key_numbers[at], ROW)
             try:
-                result = self._group.call({**values, **self._key(at)}, self._draws.rng)
+                with _limited(self._config):
+                    result = self._group.call({**values, **self._key(at)}, self._draws.rng)
             except Failed as error:
                 self._give_up(at, error)
                 continue
@@ -191,7 +191,8 @@ class Trial:
             name: np.array([self._key(at)[name] for at in range(count)]) for name in self._key(0)
         }
         try:
-            result = self._group.call({**values, **keys}, self._draws.rng)
+            with _limited(self._config):
+                result = self._group.call({**values, **keys}, self._draws.rng)
         except Failed as error:
             self._give_up(0, error)
             return []
