@@ -61,7 +61,7 @@ def decoded(blob: Any) -> NDArray[np.uint8]:
     return pillow_pixels(bytes(blob))
 
 
-def torch_dataloader(path: str) -> Any:
+def torch_dataloader(path: str, rows: type[Rows] = Rows) -> Any:
     """Use PyTorch: a map-style dataset, worker processes, a collate function."""
     import torch
     from torch.utils.data import DataLoader
@@ -71,19 +71,19 @@ def torch_dataloader(path: str) -> Any:
         return torch.from_numpy(np.stack(images)), torch.tensor(labels)
 
     return DataLoader(
-        Rows(path),  # type: ignore[arg-type]
+        rows(path),  # type: ignore[arg-type]
         batch_size=BATCH, num_workers=cores(), collate_fn=collate, persistent_workers=True,
     )  # fmt: skip
 
 
-def grain(path: str) -> Any:
+def grain(path: str, rows: type[Rows] = Rows) -> Any:
     """Use Grain: a MapDataset, and worker processes."""
     from absl import flags
     from grain import MapDataset, MultiprocessingOptions
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS(["grain"])
-    dataset = MapDataset.source(Rows(path)).batch(BATCH)
+    dataset = MapDataset.source(rows(path)).batch(BATCH)
     return dataset.to_iter_dataset().mp_prefetch(MultiprocessingOptions(num_workers=cores()))
 
 

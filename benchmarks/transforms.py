@@ -14,6 +14,7 @@ import random
 import sqlite3
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from .measure import (
     spread,
     table,
 )
-from .peers import Rows
+from .peers import Rows, grain, torch_dataloader
 from .photos import SELECT, database, read_photos
 
 US = "fastloader"
@@ -94,30 +95,6 @@ def fastloader(path: str) -> Any:
     return FastLoader(path, size=SIZE, batch_size=BATCH, workers=cores(), transform=Augment())
 
 
-def torch_dataloader(path: str) -> Any:
-    import torch
-    from torch.utils.data import DataLoader
-
-    def collate(rows: list[tuple[NDArray[np.uint8], int]]) -> tuple[Any, Any]:
-        images, labels = zip(*rows, strict=True)
-        return torch.from_numpy(np.stack(images)), torch.tensor(labels)
-
-    return DataLoader(
-        Augmented(path),  # type: ignore[arg-type]
-        batch_size=BATCH, num_workers=cores(), collate_fn=collate, persistent_workers=True,
-    )  # fmt: skip
-
-
-def grain(path: str) -> Any:
-    from absl import flags
-    from grain import MapDataset, MultiprocessingOptions
-
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS(["grain"])
-    dataset = MapDataset.source(Augmented(path)).batch(BATCH)
-    return dataset.to_iter_dataset().mp_prefetch(MultiprocessingOptions(num_workers=cores()))
-
-
 def tf_data(path: str) -> Any:
     """TensorFlow reads, decodes and resizes, and calls the function under the GIL."""
     import tensorflow as tf
@@ -140,8 +117,8 @@ def tf_data(path: str) -> Any:
 
 CONTESTANTS: dict[str, Callable[[str], Any]] = {
     US: fastloader,
-    "torch-dataloader": torch_dataloader,
-    "grain": grain,
+    "torch-dataloader": partial(torch_dataloader, rows=Augmented),
+    "grain": partial(grain, rows=Augmented),
     "tf.data": tf_data,
 }
 

@@ -92,6 +92,10 @@ class Column:
         shown = f"name={self.name!r}, dtype={self.dtype!r}, shape={self.shape!r}"
         return f"Column({shown}{', classes=...' if self.classes else ''})"
 
+    def room(self, rows: int) -> tuple[int, ...]:
+        """Return the shape of an array with room for so many rows, or for their items."""
+        return (self.capacity(rows) if self.is_ragged else rows, *self.fixed_shape)
+
     def capacity(self, rows: int) -> int:
         """Return how many items of a ragged column there should be room for, for so many rows."""
         per_item = math.prod(self.fixed_shape)

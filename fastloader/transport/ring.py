@@ -132,8 +132,7 @@ class Layout:
         """Return the layout for batches with these columns."""
         places, end = {}, 0
         for column in columns:
-            rows = column.capacity(batch_size) if column.is_ragged else batch_size
-            arrays = {column.name: (column.numpy_dtype, (rows, *column.fixed_shape))}
+            arrays = {column.name: (column.numpy_dtype, column.room(batch_size))}
             if column.is_ragged:
                 arrays[column.name + OFFSETS] = (np.dtype(np.int64), (batch_size + 1,))
             for name, (dtype, shape) in arrays.items():

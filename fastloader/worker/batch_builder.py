@@ -11,7 +11,6 @@ import numpy as np
 
 from ..batches.schema import LEVEL, OFFSETS, Arrays, Schema, is_key, stored_image
 from ..errors import RowError, TransformError
-from ..fields.columns import Column
 from ..fields.image_decoder import ImageDecoder, StoredImages
 from ..fields.ragged_rows import RaggedRows
 from ..fields.scalars import store_texts
@@ -100,7 +99,7 @@ class BatchBuilder:
         self._fixed = [entry.slot for entry in entries if not entry.column.is_ragged]
         # Where entries are that a transform replaces.
         self._replaced = {
-            entry.slot: np.empty(_shape(entry.column, config.batch_size), entry.column.numpy_dtype)
+            entry.slot: np.empty(entry.column.room(config.batch_size), entry.column.numpy_dtype)
             for entry in entries
             if entry.slot.startswith(LEVEL)
         }
@@ -310,8 +309,3 @@ class BatchBuilder:
         for name, its in batch.ragged.items():
             if not is_key(name):
                 its.lengths[rows] = 0
-
-
-def _shape(column: Column, rows: int) -> tuple[int, ...]:
-    """Return the shape of an array with room for so many rows."""
-    return (column.capacity(rows) if column.is_ragged else rows, *column.fixed_shape)

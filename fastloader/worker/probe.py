@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..batches.schema import OFFSETS, Arrays, Output, Schema, is_key
+from ..batches.schema import Output, Schema
 from ..errors import ConfigError, TransformError
 from ..fields.columns import BYTES_OF, TEXT_DTYPE, Column
 from ..fields.ragged_rows import RaggedRows
@@ -24,8 +24,10 @@ from ..source.files import FileReader
 from ..source.protocol import Source
 from ..transforms.draws import BATCH, ROW, Draws
 from ..transforms.step import Spec
+from ..transport.ring import Layout
 from .batch_builder import BatchBuilder
 from .group import Failed, Group, Values, groups_of
+from .transformer import view_in
 from .views import Unfit, View, numbers, view_of
 
 SOME_ROWS = 8
@@ -92,11 +94,8 @@ def _decoded(
 ) -> tuple[Keys, list[Values]]:
     """Return the keys of those rows that are good, and the rows."""
     builder = BatchBuilder(config, schema)
-    slot: Arrays = {}
-    for column in schema.slot_columns:
-        room = column.capacity(len(keys)) if column.is_ragged else len(keys)
-        slot[column.name] = np.empty((room, *column.fixed_shape), column.numpy_dtype)
-        slot[column.name + OFFSETS] = np.empty(len(keys) + 1, np.int64)
+    layout = Layout.of(len(keys), schema.slot_columns)
+    slot = layout.arrays(np.empty(layout.slot_bytes, np.uint8))
     ranges = [(key, key) for key in key_values(keys)]
     batch = builder.begin(slot, keys, rows=len(keys), epoch=0, next_range=len(ranges))
     with closing(FileReader(config)) as files:
@@ -106,14 +105,7 @@ def _decoded(
                 offset = builder.add(batch, chunk, offset)
     builder.end_of_rows(batch)
     builder.condense(batch)
-    views = {
-        entry.name: view_of(
-            entry.column,
-            (batch.ragged if entry.column.is_ragged else batch.targets)[entry.slot],
-        )
-        for entry in schema.entries
-        if not is_key(entry.slot)
-    }
+    views = {entry.name: view_in(batch, entry) for entry in schema.entries}
     return batch.keys, [
         {name: view.row(at) for name, view in views.items()} for at in range(batch.at)
     ]
@@ -315,7 +307,5 @@ def _size(value: Any) -> int:
 
 def _room(column: Column, rows: int) -> View:
     """Return a view over memory for so many rows."""
-    if not column.is_ragged:
-        return view_of(column, np.empty((rows, *column.fixed_shape), column.numpy_dtype))
-    room = np.empty((column.capacity(rows), *column.fixed_shape), column.numpy_dtype)
-    return view_of(column, RaggedRows(column, room, rows))
+    room = np.empty(column.room(rows), column.numpy_dtype)
+    return view_of(column, RaggedRows(column, room, rows) if column.is_ragged else room)

@@ -90,7 +90,7 @@ class Transformer:
         # What a cache keeps must not depend on the epoch that it was made in.
         epoch = 0 if self._is_cached and level == 0 else batch.epoch
         get: list[tuple[str, Callable[[int], Any]]]
-        get = [(entry.name, _view(batch, entry).row) for entry in self._levels[level]]
+        get = [(entry.name, view_in(batch, entry).row) for entry in self._levels[level]]
         put: list[Put] = []
         for entry, view, is_same_place in self._outputs(batch, level):
             put.append((entry.name, view.put_row, is_same_place and view.row_stays))
@@ -121,7 +121,7 @@ class Transformer:
         count = batch.at
         if count == 0:
             return
-        values = {entry.name: _view(batch, entry).rows(count) for entry in self._levels[level]}
+        values = {entry.name: view_in(batch, entry).rows(count) for entry in self._levels[level]}
         put: list[Put] = []
         for entry, view, is_same_place in self._outputs(batch, level):
             put.append((entry.name, view.put_rows, is_same_place and view.rows_stay))
@@ -141,7 +141,7 @@ class Transformer:
         """Yield the entries that a group leaves, and whether they were there, in that place."""
         before = {entry.slot for entry in self._levels[level]}
         for entry in self._levels[level + 1]:
-            yield entry, _view(batch, entry), entry.slot in before
+            yield entry, view_in(batch, entry), entry.slot in before
 
     @staticmethod
     def _failed(batch: Batch, rows: Iterable[int], group: Group, error: Exception) -> None:
@@ -154,6 +154,7 @@ class Transformer:
             reason = reason.partition("\n")[0]  # one traceback is enough for a batch
 
 
-def _view(batch: Batch, entry: Entry) -> View:
+def view_in(batch: Batch, entry: Entry) -> View:
+    """Return the view of an entry of a batch."""
     target = batch.ragged if entry.column.is_ragged else batch.targets
     return view_of(entry.column, target[entry.slot])
