@@ -24,6 +24,7 @@ import numpy as np
 import psutil
 
 from fastloader.options.config import make_config
+from fastloader.plan.order import Uniform
 from fastloader.plan.plan import Plan, key_ranges
 from fastloader.source.opening import open_source
 from fastloader.source.postgres.source import PostgresSource
@@ -75,7 +76,8 @@ def run_one(url: str, order: str) -> Sample:
         keys = np.concatenate(list(source.keys()))
         columns = source.label_columns(keys)
         ended = _backend(source)
-    plan = Plan.of(config, len(keys))
+    order = Uniform(len(keys), config.shuffle, config.shuffle_block, config.seed)
+    plan = Plan.of(config, order)
     batches = range(len(plan))
 
     def epoch(source: Source, number: int) -> int:

@@ -217,6 +217,14 @@ CASES: dict[str, Case] = {
         IMAGES_PER_S,
         (*SOME, "--part", "augment", "--only", "fastloader"),
     ),
+    "sampling": Case(
+        "balanced and weighted sampling of classes of 100 to 1, against a shuffle",
+        ("sampling",),
+        IMAGES_PER_S,
+        (*SOME, "--copies", "2", "--rows", "100000"),
+        is_ours=True,
+        much="3160 photographs, a million rows of numbers",
+    ),
     "labels": Case(
         "the labels in a batch of a sorted table, by shuffle_block",
         ("labels",),

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fastloader.plan.order import Uniform
 from fastloader.plan.plan import Plan
 
 from .measure import BATCH, BUILD, Sample, report, table
@@ -26,9 +27,9 @@ ROWS = LABELS * ROWS_OF_EACH
 
 NO_SHUFFLE = "no shuffle"
 ORDERS: dict[str, dict[str, Any]] = {
-    "shuffle_block=1": {"shuffle": True, "shuffle_block": 1},
-    "shuffle_block=8": {"shuffle": True, "shuffle_block": 8},
-    "shuffle_block=64": {"shuffle": True, "shuffle_block": 64},
+    "shuffle_block=1": {"shuffle": True, "block": 1},
+    "shuffle_block=8": {"shuffle": True, "block": 8},
+    "shuffle_block=64": {"shuffle": True, "block": 64},
     NO_SHUFFLE: {},
 }
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#595959")
@@ -39,7 +40,7 @@ WIDTH_PX, HEIGHT_PX, DPI = 900, 330, 100
 
 def samples_of(order: dict[str, Any], epochs: int) -> Sample:
     """Return histograms over batches: distinct labels, and rows of the most frequent label."""
-    plan = Plan(ROWS, BATCH, drop_remainder=True, seed=0, **order)
+    plan = Plan(Uniform(ROWS, **order), BATCH, drop_remainder=True)
     distinct, most = [], []
     for epoch in range(epochs if order else 1):  # without shuffle all epochs are the same
         for batch in range(len(plan)):

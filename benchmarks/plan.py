@@ -58,9 +58,10 @@ def run_keys(path: str) -> Sample:
 
 
 def run_order(rows: int, block: int | None, batch_size: int = 64) -> Sample:
+    from fastloader.plan.order import Uniform
     from fastloader.plan.plan import Plan, key_ranges
 
-    plan = Plan(rows, batch_size, shuffle=block is not None, shuffle_block=block or 1)
+    plan = Plan(Uniform(rows, block is not None, block or 1), batch_size)
     keys = np.arange(3, 3 * rows + 3, 3)
     start, ranges = time.perf_counter(), 0
     batches = range(0, len(plan), max(1, len(plan) // 5000))

@@ -70,6 +70,7 @@ def run_loop(url: str, order: dict[str, Any], *, cold: bool) -> Sample:
 
 def run_read(url: str, order: dict[str, Any], *, cold: bool) -> Sample:
     from fastloader.options.config import make_config
+    from fastloader.plan.order import Uniform
     from fastloader.plan.plan import Plan, key_ranges
     from fastloader.source.opening import open_source
 
@@ -77,7 +78,8 @@ def run_read(url: str, order: dict[str, Any], *, cold: bool) -> Sample:
     with contextlib.closing(open_source(config)) as source:
         keys = np.concatenate(list(source.keys()))
         columns = source.label_columns(keys)
-    plan = Plan.of(config, len(keys))
+    order = Uniform(len(keys), config.shuffle, config.shuffle_block, config.seed)
+    plan = Plan.of(config, order)
 
     # A new source, because the first one may have kept what it has read.
     with contextlib.closing(open_source(config)) as source:

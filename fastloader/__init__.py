@@ -31,13 +31,16 @@ from .fields.text import Text
 from .loader import FastLoader
 from .observe.stats import Pictures, Stages, Stats
 from .options.config import Config
+from .options.sampling import Balanced, ClassBatch, Sampling, Weighted
 from .transforms.step import DROP, Spec, Step, per_batch, per_row
 
 __all__ = [
     "DROP",
     "Array",
+    "Balanced",
     "Bytes",
     "Category",
+    "ClassBatch",
     "ClosedError",
     "Column",
     "Config",
@@ -55,6 +58,7 @@ __all__ = [
     "PlanError",
     "Ragged",
     "RowError",
+    "Sampling",
     "SourceError",
     "Spec",
     "Stages",
@@ -65,6 +69,7 @@ __all__ = [
     "Text",
     "TransformError",
     "UsageError",
+    "Weighted",
     "WorkerDied",
     "WorkerError",
     "__version__",

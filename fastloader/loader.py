@@ -27,6 +27,7 @@ from .observe.stats import Stats
 from .options.config import Config, make_config
 from .options.given import UNSET, default, options_only
 from .options.kinds import Param
+from .options.sampling import Sampling
 from .options.table import PerColumn
 from .options.variables import warn_of_unknown_variables
 from .plan.keys import Key
@@ -133,8 +134,16 @@ class FastLoader(Frameworks, Foreign):
     shuffle_block : int, default 1
         Number of consecutive rows that stay together when shuffled. Larger blocks need fewer seeks
         where the table does not fit into memory.
+    sampling : "balanced", Balanced, Weighted, ClassBatch or None, default None
+        Which rows come more often than others: `"balanced"` has all classes of the label equally
+        often, `Weighted` takes the weights of rows from a column, and `ClassBatch` makes batches of
+        some classes with some rows of each. The order is random, as with `shuffle`. None has every
+        row once.
+    epoch_rows : int or None, default None
+        The number of rows in an epoch, of all shards together. The next epoch goes on where it
+        ends. None takes the number of rows in the table.
     seed : int, default 0
-        Seed of the random order, and of random crops and flips.
+        Seed of the random order, of sampling, and of random crops and flips.
     shard : (int, int), tf.distribute.InputContext, module or None, default (0, 1)
         This loader's part of each epoch as `(index, count)`: `(0, 8)` to `(7, 8)` on eight hosts.
         It can also be the object that knows: a `tf.distribute.InputContext`, or the module
@@ -287,6 +296,8 @@ class FastLoader(Frameworks, Foreign):
         transform_version: str | None = default(None),
         shuffle: bool = default(False),
         shuffle_block: int = default(1),
+        sampling: Sampling | Literal["balanced"] | None = default(None),
+        epoch_rows: int | None = default(None),
         seed: int = default(0),
         shard: Any = default((0, 1)),
         deterministic: bool = default(True),
@@ -462,13 +473,18 @@ class FastLoader(Frameworks, Foreign):
             )
         return self._delivery.progress.state(consumed, self._fingerprint())
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, elastic: bool = False) -> None:
         """Have the next iteration resume where :meth:`state_dict` was called.
 
         Parameters
         ----------
         state
             What :meth:`state_dict` returned, of this loader or of one with the same batches.
+        elastic
+            Also take the state of a loader with another `batch_size`, number of shards, or
+            `drop_remainder`. The rest of the epoch, those rows that no shard had delivered, comes
+            once, in the same order; it has its own number of batches, which the epochs after it do
+            not have. Give each shard the state of any shard that had come as far as the others.
 
         Raises
         ------
@@ -479,7 +495,7 @@ class FastLoader(Frameworks, Foreign):
         self._delivery.check_usable()
         here = self._fingerprint()
         with self._delivery.lock:
-            self._delivery.progress.load(state, here)
+            self._delivery.progress.load(state, here, elastic=elastic)
 
     def _fingerprint(self) -> dict[str, Any]:
         if self._print is None:

@@ -223,6 +223,10 @@ def test_an_error_names_an_option_as_it_is_typed(
         ("pass label=None. Or size=(2, 3)", "pass --label none. Or --size 2x3"),
         ("(strict=True makes them bad)", "(--strict 1 makes them bad)"),
         ('name it, e.g. label="n:int64"', "name it, e.g. --label n:int64"),
+        (
+            "sampling=ClassBatch(classes=8, each=4): x",
+            "--sampling 'ClassBatch(classes=8, each=4)': x",
+        ),
         ("image=['a', 'b c']; key= names it", "--image 'a,b c'; --key names it"),
         ("host=h dbname=d url=x /data/label=3/a.db", "host=h dbname=d url=x /data/label=3/a.db"),
         ("no\nLINE 1: WHERE label=3\n  ^", "no\nLINE 1: WHERE label=3\n  ^"),

@@ -36,6 +36,7 @@ FULL_ENVIRONMENT = {
     "FASTLOADER_MAX_RESTARTS": "0",
     "FASTLOADER_DROP_REMAINDER": "yes",
     "FASTLOADER_WITH_KEYS": "1",
+    "FASTLOADER_EPOCH_ROWS": "1000",
     "FASTLOADER_PREFETCH": "4",
     "FASTLOADER_MAX_PIXELS": "1000000",
     "FASTLOADER_MAX_BLOB_BYTES": "5000",
@@ -104,7 +105,7 @@ def test_every_option_has_a_variable() -> None:
         split_by="g", key="k", image="i",
         label=("a", "b:float32"), size=(96, 128), batch_size=8, workers=3, slots=5,
         on_error="fill", transform_timeout_s=7.5, max_restarts=0, drop_remainder=True,
-        with_keys=True, prefetch=4,
+        with_keys=True, prefetch=4, epoch_rows=1000,
         max_pixels=1_000_000, max_blob_bytes=5000, fetch_bytes=70000, consistency="latest",
         stall_timeout_s=2.5, reconnect_timeout_s=4.0, simd="portable", channels=1,
         fit="random_crop", crop_fraction=0.875, scale=(0.25, 1.0), ratio=(0.5, 2.0), flip=True,
@@ -123,6 +124,7 @@ def test_every_option_has_a_variable() -> None:
         *FULL_ENVIRONMENT,
         "FASTLOADER_FIELDS",
         "FASTLOADER_QUERY",
+        "FASTLOADER_SAMPLING",  # tests/test_sampling_plan.py
         "FASTLOADER_TRANSFORM",  # tests/test_transforms.py
         "FASTLOADER_CACHE_TRANSFORMED",
         "FASTLOADER_TRANSFORM_VERSION",

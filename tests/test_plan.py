@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastloader.errors import PlanError
-from fastloader.plan.order import Permutation, Shuffled
+from fastloader.plan.order import Permutation, Shuffled, Uniform
 from fastloader.plan.plan import Plan, check_keys, key_ranges
 
 sorted_keys = st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=200, unique=True).map(
@@ -46,7 +47,7 @@ def plans(draw: st.DrawFn) -> list[Plan]:
     batch_size, drop = draw(batch_sizes), draw(st.booleans())
     shuffle, block, seed = draw(st.booleans()), draw(st.integers(1, 800)), draw(seeds)
     return [
-        Plan(rows, batch_size, drop, shuffle, block, seed, (index, shards))
+        Plan(Uniform(rows, shuffle, block, seed), batch_size, drop, (index, shards))
         for index in range(shards)
     ]
 
@@ -87,7 +88,7 @@ def test_all_shards_have_as_many_batches_and_all_but_the_last_two_are_full(
 
 @given(row_counts, batch_sizes)
 def test_without_shuffling_rows_come_in_the_order_of_their_keys(rows: int, batch_size: int) -> None:
-    batches = rows_of(Plan(rows, batch_size), 3)
+    batches = rows_of(Plan(Uniform(rows), batch_size), 3)
     assert list(itertools.chain(*batches)) == list(range(rows))
     assert all(len(batch) == batch_size for batch in batches[:-1])
 
@@ -96,7 +97,7 @@ def test_without_shuffling_rows_come_in_the_order_of_their_keys(rows: int, batch
 def test_workers_share_the_batches_from_any_first_one(
     rows: int, batch_size: int, workers: int, first: int
 ) -> None:
-    plan = Plan(rows, batch_size)
+    plan = Plan(Uniform(rows), batch_size)
     shares = [list(plan.batches_of(worker, workers, first)) for worker in range(workers)]
     assert sorted(batch for share in shares for batch in share) == list(range(first, len(plan)))
     for worker, share in enumerate(shares):
@@ -118,7 +119,7 @@ def test_resuming_at_any_batch_gives_exactly_the_rest(
 def test_key_ranges_cover_the_rows_of_their_batch_in_its_order_and_no_other(
     keys: np.ndarray, shards: list[Plan], epoch: int
 ) -> None:
-    plan = Plan(len(keys), 7, False, True, shards[0].shuffle_block, shards[0].seed)
+    plan = Plan(replace(shards[0].order, table_rows=len(keys), shuffle=True), 7)
     for batch in range(len(plan)):
         positions = plan.positions(epoch, batch)
         ranges = key_ranges(keys, positions)
@@ -131,20 +132,20 @@ def test_key_ranges_cover_the_rows_of_their_batch_in_its_order_and_no_other(
 
 
 def test_too_few_rows_are_an_error_in_words() -> None:
-    Plan(8, 8, drop_remainder=True).check("t")
+    Plan(Uniform(8), 8, drop_remainder=True).check("t")
     with pytest.raises(PlanError, match="t: 3 rows are too few for 4 shards"):
-        Plan(3, 8, shard=(0, 4)).check("t")
+        Plan(Uniform(3), 8, shard=(0, 4)).check("t")
     with pytest.raises(PlanError, match="t: 7 rows do not fill a batch of 8, and drop_remainder"):
-        Plan(7, 8, drop_remainder=True).check("t")
+        Plan(Uniform(7), 8, drop_remainder=True).check("t")
     with pytest.raises(PlanError, match="a batch of 8 for each of 2 shards"):
-        Plan(15, 8, drop_remainder=True, shard=(1, 2)).check("t")
+        Plan(Uniform(15), 8, drop_remainder=True, shard=(1, 2)).check("t")
 
 
 # ---- order ---------------------------------------------------------------------------------------
 
 
 def order(rows: int, block: int, seed: int = 0, epoch: int = 0) -> list[int]:
-    return Shuffled(rows, block, seed, epoch)[0:rows].tolist()
+    return Shuffled(rows, block, seed, epoch)(np.arange(rows)).tolist()
 
 
 @given(st.integers(1, 3000), st.integers(1, 4000), seeds, epochs)
@@ -165,7 +166,7 @@ def test_the_order_of_an_epoch_is_what_it_was_in_every_version() -> None:
     """Or a training that was saved yesterday could not go on today."""
     assert order(12, 1, seed=7, epoch=3) == ORDER_OF_12
     assert order(12, 5, seed=2**64 - 1, epoch=0) == ORDER_OF_12_IN_BLOCKS
-    assert Shuffled(10**12, 8, 1, 2)[10**11 : 10**11 + 9].tolist() == ORDER_OF_MANY
+    assert Shuffled(10**12, 8, 1, 2)(np.arange(10**11, 10**11 + 9)).tolist() == ORDER_OF_MANY
 
 
 def test_orders_differ_between_epochs_and_seeds() -> None:

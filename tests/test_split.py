@@ -21,7 +21,7 @@ from fastloader.cli import main
 from fastloader.options.config import make_config
 from fastloader.options.split import split_limits
 from fastloader.plan.plan import key_ranges
-from fastloader.plan.split import chosen, follows, numbers_of, with_numbers, without_numbers
+from fastloader.plan.split import chosen, follows_in, numbers_of, with_numbers, without_numbers
 
 from .conftest import Either
 from .servers.postgres import Database
@@ -351,7 +351,7 @@ def test_fractions_cannot_decide(either: Either) -> None:
 
 def test_ranges_end_where_rows_of_other_splits_are_between() -> None:
     positions = np.array([0, 1, 4, 5, 6, 9])
-    keys, following = positions * 10, follows(positions)
+    keys, following = positions * 10, follows_in(positions)
     assert following.tolist() == [False, True, False, True, True, False]
     ranges = key_ranges(keys, np.arange(6), following)
     assert ranges == [(0, 10), (40, 60), (90, 90)]

@@ -94,7 +94,10 @@ def test_another_file_with_the_same_keys_is_noticed_and_the_same_file_elsewhere_
         ({"batch": 13}, "the state is damaged: batch 13, but an epoch has 13 batches"),
         ({"batch": -1}, "damaged: batch -1"),
         ({"epoch": "1"}, "damaged: epoch '1'"),
-        ({"format": 2}, "has format 2, and this version of fastloader reads format 1: load it"),
+        (
+            {"format": 3},
+            "has format 3, and this version of fastloader reads formats 1 and 2: load it",
+        ),
         ({"plan": None}, "this is not the state of a loader"),
     ],
 )

@@ -81,9 +81,9 @@ class Batches:
         """See :meth:`fastloader.FastLoader.state_dict`."""
         return self._loader.state_dict(consumed=consumed)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, elastic: bool = False) -> None:
         """See :meth:`fastloader.FastLoader.load_state_dict`."""
-        self._loader.load_state_dict(state)
+        self._loader.load_state_dict(state, elastic=elastic)
 
     def _arrays(self, batch: Any) -> Any:
         return jax.tree.map(self._array, self._columns, batch)

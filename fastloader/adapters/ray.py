@@ -28,12 +28,14 @@ from ..errors import ConfigError, FastloaderWarning, SourceError
 from ..fields.columns import BYTES_OF
 from ..fields.scalars import decoded_texts
 from ..options.config import Config, make_config
+from ..options.sampling import ClassBatch
 from ..options.variables import warn_of_unknown_variables
-from ..plan.keys import Keys
+from ..plan.order import Uniform
 from ..plan.plan import Plan
 from ..source.protocol import Source
-from ..transport.memory import create_memory, map_follows
+from ..transport.memory import create_memory
 from ..transport.ring import Layout
+from ..worker.planned import Planned, planned
 from ..worker.producer import Producer
 from ..worker.survey import Survey, survey
 
@@ -94,7 +96,8 @@ def read(
 
     Columns have the names of the table: the images, tensors of the shape and type that ``size``,
     ``channels``, ``layout`` and ``dtype`` ask for; the labels; the sample weights; and, with
-    ``with_keys``, the keys. Every row comes once. The pixels are those of a loader, bit by bit.
+    ``with_keys``, the keys. Every row comes once, unless ``sampling`` asks for others. The pixels
+    are those of a loader, bit by bit.
 
     Each execution of the dataset that reaches its end is an epoch. The next one has other random
     crops and flips, and with ``shuffle=True`` another order. With Ray's ``preserve_order`` that
@@ -150,7 +153,7 @@ def read(
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor: Any = ray.remote(num_cpus=0, scheduling_strategy=here)(Surveyor)
     surveyor = actor.remote()
-    found_ref, keys = surveyor.survey.options(num_returns=2).remote(config)
+    found_ref, planned_ref = surveyor.survey.options(num_returns=2).remote(config)
     try:
         found: Survey = ray.get(found_ref)
     except ray.exceptions.RayTaskError as error:
@@ -158,7 +161,7 @@ def read(
     for note in found.notes:
         warnings.warn(note, FastloaderWarning, stacklevel=2)
     holder = surveyor if found.snapshot is not None else None
-    table = Table(config, epoch, found, keys, holder)
+    table = Table(config, epoch, found, planned_ref, holder)
     blocks = override_num_blocks or table.automatic_blocks()
     # Ray 2.64 will no longer have this argument.
     remote = {} if ray_remote_args is None else {"ray_remote_args": ray_remote_args}
@@ -174,6 +177,8 @@ def _config(given: dict[str, Any]) -> Config:
             raise ConfigError(f"{name} is not for Ray: {instead}")
     warn_of_unknown_variables(stacklevel=3)
     config = make_config(given)
+    if isinstance(config.sampling, ClassBatch):
+        raise ConfigError("sampling=ClassBatch(...) is not for Ray, which makes the batches")
     for image in config.images:
         if image.dtype == "bfloat16":
             raise ConfigError(
@@ -186,7 +191,7 @@ def _config(given: dict[str, Any]) -> Config:
 
 def _epochs_differ(config: Config) -> bool:
     is_random = bool(config.transform) or any(image.is_random for image in config.images)
-    return config.shuffle or is_random
+    return config.shuffle or config.sampling is not None or is_random
 
 
 def _executions_are_counted() -> bool:
@@ -206,15 +211,15 @@ class Surveyor:
     It holds the snapshot for as long as anything has a handle of the actor.
     """
 
-    def survey(self, config: Config) -> tuple[Survey, tuple[Keys, Any]]:
-        """Return what was found, and the keys with which of them follow the one before."""
+    def survey(self, config: Config) -> tuple[Survey, Planned]:
+        """Return what was found, and what to plan with."""
         with create_memory("plan") as memory:
-            found, keys, source = survey(config, memory)
-            follows = map_follows(memory, found.key_dtype, found.rows)
+            found, _, source = survey(config, memory)
+            table = planned(config, found, memory)
         self._source: Source = source
         if found.snapshot is None:
             source.close()
-        return found, (keys, follows)
+        return found, table
 
 
 class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow it
@@ -228,20 +233,20 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
         The epoch of the first execution.
     found
         What the survey has found.
-    keys
+    table
         A reference to what :meth:`Surveyor.survey` returns beside what was found.
     holder
         The actor that holds the snapshot; None without a snapshot.
     """
 
     def __init__(
-        self, config: Config, epoch: int, found: Survey, keys: ray.ObjectRef, holder: Any
+        self, config: Config, epoch: int, found: Survey, table: ray.ObjectRef, holder: Any
     ) -> None:
         super().__init__()
         self._config = config
         self._epoch = epoch
         self._found = found
-        self._keys = keys
+        self._table = table
         self._holder = holder
         self._schema = schema = _schema(config, found)
         columns = [entry.column for entry in schema.entries]
@@ -266,9 +271,9 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
         self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
     ) -> list[ray.data.ReadTask]:
         """Return a task for each batch of a plan with about ``parallelism`` batches."""
-        rows = self._found.rows
+        rows = self._config.epoch_rows or self._found.rows
         config = replace(self._config, batch_size=-(-rows // parallelism))
-        plan = Plan.of(config, rows)
+        plan = Plan.of(config, Uniform(rows))  # only the numbers of rows are needed here
         # Without a context Ray only wants to know how many tasks there are. :func:`read` has warned
         # if a context has no counter.
         epoch = self._epoch + getattr(data_context, EXECUTION_COUNTER, 0)
@@ -277,7 +282,7 @@ class Table(ray.data.Datasource):  # type: ignore[misc]  # mypy does not follow 
         schema = _block(self._schema, nothing).schema
         tasks = []
         for batch in range(len(plan)):
-            task = Task(config, self._found, self._keys, self._holder, epoch, batch)
+            task = Task(config, self._found, self._table, self._holder, epoch, batch)
             numbers = plan.numbers(batch)
             count = numbers.stop - numbers.start
             metadata = BlockMetadata(
@@ -298,7 +303,7 @@ class Task:
         The configuration, with the rows of a block as ``batch_size``.
     found
         What the survey has found.
-    keys
+    table
         A reference to what :meth:`Surveyor.survey` returns beside what was found.
     holder
         The actor that holds the snapshot, which lives as long as the task refers to it.
@@ -308,7 +313,7 @@ class Task:
 
     config: Config
     found: Survey
-    keys: ray.ObjectRef
+    table: ray.ObjectRef
     holder: Any
     epoch: int
     batch: int
@@ -317,11 +322,11 @@ class Task:
         """Yield the block."""
         config, found = self.config, self.found
         _check_file(config)
-        keys, follows = ray.get(self.keys)
-        batches = len(Plan.of(config, len(keys)))
+        table: Planned = ray.get(self.table)
+        plan = replace(table.plan, batch_size=config.batch_size)
         producer = Producer(
-            config, keys, found.columns, snapshot=found.snapshot, identity=found.identity,
-            worker=self.batch, workers=batches, follows=follows, outputs=found.outputs,
+            config, table._replace(plan=plan), found.columns, snapshot=found.snapshot,
+            identity=found.identity, worker=self.batch, workers=len(plan), outputs=found.outputs,
         )  # fmt: skip
         schema = _schema(config, found)
         layout = Layout.of(config.batch_size, schema.slot_columns)

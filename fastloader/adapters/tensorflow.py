@@ -100,15 +100,15 @@ def as_dataset(loader: BatchSource, device: str | None = None) -> tf.data.Datase
     signature = output_signature(loader)
     parts = tf.nest.map_structure(_parts_of, signature)
     feeders = loader.config.workers or 1
-    whose = tf.TensorSpec((3,), tf.int64)
+    whose = tf.TensorSpec((len(Turn._fields) + 1,), tf.int64)
 
-    def begin() -> Iterator[tuple[int, int, int]]:
+    def begin() -> Iterator[tuple[int, ...]]:
         iteration = loader.delivery.begin(ahead=True)
         return ((*iteration.turn, (iteration.first + i) % feeders) for i in range(feeders))
 
     def batches(turn_and_feeder: Any) -> Iterator[Any]:
-        run, epoch, feeder = map(int, turn_and_feeder)
-        return loader.delivery.elements_of(Turn(run, epoch), feeder, _values)
+        *turn, feeder = map(int, turn_and_feeder)
+        return loader.delivery.elements_of(Turn(*turn), feeder, _values)
 
     def dataset_of(turn_and_feeder: Any) -> Any:
         made = tf.data.Dataset.from_generator(

@@ -159,9 +159,9 @@ class _Batches(torch.utils.data.IterableDataset):  # type: ignore[misc]  # mypy 
             consumed = self._loader.delivery.progress.handed
         return self._loader.state_dict(consumed=consumed)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, elastic: bool = False) -> None:
         """See :meth:`fastloader.FastLoader.load_state_dict`."""
-        self._loader.load_state_dict(state)
+        self._loader.load_state_dict(state, elastic=elastic)
 
     def __reduce__(self) -> NoReturn:
         raise CopyError(f"a FastLoader cannot be copied or sent to another process: {HOW}")

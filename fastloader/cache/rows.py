@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from ..options.config import Config
 from ..plan.order import Positions
 from ..source.opening import state_holds
 from .file import Cache, Place
+
+Where: TypeAlias = tuple[int, int, int]
+"""A batch: its epoch, the row that the epoch's batches begin after, and its number."""
 
 
 class CachedRows:
@@ -39,8 +43,8 @@ class CachedRows:
         self._config, self._state = config, place.state
         self._cache = Cache(place)
         self._lock = threading.Lock()
-        self._again: dict[tuple[int, int], NDArray[np.bool_]] = {}
-        self._failed = (-1, -1)  # the last batch that has to be made again
+        self._again: dict[Where, NDArray[np.bool_]] = {}
+        self._failed: Where = (-1, -1, -1)  # the last batch that has to be made again
         self.start()
 
     @property
@@ -52,11 +56,10 @@ class CachedRows:
         """Begin another run, but keep what :meth:`complete` has decided about a batch."""
         with self._lock:
             self._decided, self._again = self._again, {}
-            self._done = (-1, -1)  # the last batch that was completed
+            self._done: Where = (-1, -1, -1)  # the last batch that was completed
 
-    def missing(self, epoch: int, batch: int, positions: Positions) -> NDArray[np.bool_]:
+    def missing(self, where: Where, positions: Positions) -> NDArray[np.bool_]:
         """Return which of a batch's rows have to be fetched, (n,). Either thread may ask."""
-        where = (epoch, batch)
         with self._lock:
             if where <= self._done:  # complete, because no row had to be fetched
                 return np.zeros(len(positions), np.bool_)
@@ -69,8 +72,7 @@ class CachedRows:
 
     def complete(
         self,
-        epoch: int,
-        batch: int,
+        where: Where,
         positions: Positions,
         *,
         decoded: Sequence[int],
@@ -82,6 +84,8 @@ class CachedRows:
 
         Parameters
         ----------
+        where
+            The batch.
         positions
             The rows of the batch in the key column, (n,).
         decoded
@@ -116,7 +120,6 @@ class CachedRows:
         if holds:
             for at in set(decoded).difference(bad):
                 self._cache.store(positions[at], rows, ragged, at)
-        where = (epoch, batch)
         with self._lock:
             if wrong:
                 # The decoded rows are in the cache now, and need not be decoded again. But a disk

@@ -52,8 +52,8 @@ class Check:
         add_loader_arguments(
             parser,
             but=[
-                "batch_size", "on_error", "drop_remainder", "shuffle", "shuffle_block", "shard",
-                "deterministic", "with_keys", "prefetch",
+                "batch_size", "on_error", "drop_remainder", "shuffle", "shuffle_block", "sampling",
+                "epoch_rows", "shard", "deterministic", "with_keys", "prefetch",
             ],
             why="check reads every row once and lists the bad ones, whatever this option says",
         )  # fmt: skip
@@ -68,8 +68,8 @@ class Check:
             logger.setLevel(logging.ERROR)  # the report covers what it would say of single batches
         options = {
             **loader_options(arguments), "batch_size": BATCH_ROWS, "on_error": "fill",
-            "drop_remainder": False, "shuffle": False, "shard": (0, 1), "deterministic": False,
-            **NO_CACHE,
+            "drop_remainder": False, "shuffle": False, "sampling": None, "epoch_rows": None,
+            "shard": (0, 1), "deterministic": False, **NO_CACHE,
         }  # fmt: skip
         check_output(arguments.csv, make_config(options))
         with FastLoader(**options) as loader:

@@ -25,11 +25,12 @@ from ..options.config import Config, make_config
 from ..options.table import OPTIONS
 from ..plan.keys import Keys, dtypes_of, key_values
 from ..plan.order import spread
-from ..plan.plan import KeyRange, Plan, key_ranges
+from ..plan.plan import KeyRange, key_ranges
 from ..source.files import FileReader
 from ..source.protocol import Source
-from ..transport.memory import create_memory, map_follows
+from ..transport.memory import create_memory
 from ..transport.ring import Layout, automatic_slots
+from ..worker.planned import planned
 from ..worker.survey import survey
 from .command import DONE, FOUND, Outcome, add_loader_arguments, loader_options, size_text
 from .ingest.folder import FORMATS
@@ -72,12 +73,11 @@ class PlanCommand:
             found, keys, source = survey(config, memory)
             took_s = time.perf_counter() - start
             stack.callback(source.close)
-            plan = Plan.of(config, found.rows)
+            plan, _, follows = planned(config, found, memory)
             plan.check(config.place)
-            positions = plan.positions(0, 0)
-            follows = map_follows(memory, found.key_dtype, found.rows)
-            ranges = key_ranges(keys, positions, follows)
-            del follows
+            batches = len(plan)
+            ranges = key_ranges(keys, plan.positions(0, 0), follows)
+            del plan, follows  # views of the memory
             sample = Sample.of(config, source, keys, found.columns)
             server, explained = source.explain(ranges[:EXPLAINED_RANGES])
             schema = Schema(config, found.columns, found.key_dtype, found.outputs)
@@ -94,7 +94,7 @@ class PlanCommand:
                     "first": first, "last": last, "seconds": took_s},
             "labels": {c.name: [c.dtype, *c.shape] for c in found.columns},
             "sample": sample.data(found.rows),
-            "batches": len(plan),
+            "batches": batches,
             "batch_size": config.batch_size,
             "ranges_in_a_batch": len(ranges),
             "workers": config.workers,

@@ -87,6 +87,8 @@ class Preview:
             "deterministic": True,
         }  # fmt: skip
         config = make_config(options)
+        if config.sampling is not None:
+            options["sampling"] = config.sampling  # with its column, whatever labels are added
         if config.images:
             if arguments.output is None:
                 raise CommandError("name the file to draw the images in: -o sheet.png")

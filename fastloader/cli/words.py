@@ -20,7 +20,8 @@ EXAMPLES: Mapping[str, str] = {
     "sample_weight": "weight", "batch_size": "256", "drop_remainder": "1", "with_keys": "1",
     "on_error": "skip", "transform": "mypackage.augment:augment", "transform_timeout_s": "60",
     "cache_transformed": "1", "transform_version": "2", "shuffle": "1",
-    "shuffle_block": "8", "seed": "42", "shard": "0/8", "deterministic": "0", "workers": "4",
+    "shuffle_block": "8", "sampling": "balanced", "epoch_rows": "100000", "seed": "42",
+    "shard": "0/8", "deterministic": "0", "workers": "4",
     "slots": "16", "prefetch": "4", "max_restarts": "0",
     "worker_imports": "pillow_heif.HeifImagePlugin", "simd": "portable",
     "max_blob_bytes": "200000000", "fetch_bytes": "8388608", "consistency": "latest",
@@ -36,7 +37,7 @@ EXAMPLES: Mapping[str, str] = {
 
 _IN_PYTHON = re.compile(
     rf"(?:^|(?<=[\s(]))(?P<name>{'|'.join(EXAMPLES)})="
-    r"""(?P<value>"[^"]*"|'[^']*'|\([^)]*\)|\[[^]]*\]|(?:[^\s;:,)]*[^\s;:,).])?)"""
+    r"""(?P<value>[A-Z]\w*\([^)]*\)|"[^"]*"|'[^']*'|\([^)]*\)|\[[^]]*\]|(?:[^\s;:,)]*[^\s;:,).])?)"""
 )
 """An option as an argument in Python, in a message, with its value or without."""
 
@@ -59,8 +60,8 @@ def _argument(match: re.Match[str]) -> str:
     option, text = OPTIONS[match["name"]], match["value"]
     try:
         value = shlex.quote(_typed(option, ast.literal_eval(text)))
-    except (ValueError, SyntaxError):  # no value, or a sentence
-        value = text
+    except (ValueError, SyntaxError):  # a call, no value, or a sentence
+        value = shlex.quote(text) if text.endswith(")") else text
     return f"{option.argument} {value}".rstrip()
 
 

@@ -61,7 +61,7 @@ class BatchSource(Protocol):
     def state_dict(self, *, consumed: int | None = None) -> dict[str, Any]:
         """Return the state that resumes the loader."""
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], *, elastic: bool = False) -> None:
         """Resume from a state."""
 
     def stats(self) -> Stats:

@@ -25,10 +25,11 @@ from ..source.opening import hold
 from ..source.protocol import Source
 from ..system.descriptors import standard_files_taken
 from ..system.limits import limits_named
-from ..transport.memory import create_memory, map_follows, map_keys
+from ..transport.memory import create_memory, map_keys
 from ..transport.process import CLOSE_TIMEOUT_S, Process, end
 from ..transport.ring import Layout, automatic_slots
 from ..transport.serial import pack
+from ..worker.planned import planned
 from ..worker.producer import Producer
 from ..worker.survey import Survey, Surveyor, survey
 from ..worker.worker import Specification
@@ -60,6 +61,8 @@ class Crew:
         The keepers of the rings. Batch ``j`` comes from feeder ``j % len(feeders)``.
     budget
         The restarts of all workers.
+    rows
+        The number of rows of the table.
     """
 
     def __init__(self, config: Config) -> None:
@@ -78,7 +81,7 @@ class Crew:
                 self._memory = create_memory("plan")
                 found = self._start() if config.workers else self._start_in_process()
                 self._held = hold(self.config)
-            self._key_dtype = found.key_dtype
+            self._key_dtype, self.rows = found.key_dtype, found.rows
         except BaseException:
             self.close()
             raise
@@ -107,13 +110,12 @@ class Crew:
 
     def _start_in_process(self) -> Survey:
         assert self._memory is not None
-        found, keys, self._source = survey(self.config, self._memory)
+        found, _, self._source = survey(self.config, self._memory)
         layout, slots = self._arrange(found)
         place = self._cache(found)
         producer = Producer(
-            self.config, keys, found.columns, snapshot=found.snapshot, identity=found.identity,
-            place=place, follows=map_follows(self._memory, found.key_dtype, found.rows),
-            outputs=found.outputs,
+            self.config, planned(self.config, found, self._memory), found.columns,
+            snapshot=found.snapshot, identity=found.identity, place=place, outputs=found.outputs,
         )  # fmt: skip
         try:
             self.feeders.append(InProcess(producer, layout, slots))
@@ -131,7 +133,8 @@ class Crew:
             warnings.warn(note, FastloaderWarning, stacklevel=7)
         if found.remark:
             logger.debug("%s", found.remark)
-        self.plan: Plan = Plan.of(config, found.rows)
+        assert self._memory is not None
+        self.plan: Plan = planned(config, found, self._memory).plan
         self.plan.check(config.place)
         self.schema = Schema(config, found.columns, found.key_dtype, found.outputs)
         layout = Layout.of(config.batch_size, self.schema.slot_columns)
@@ -158,7 +161,7 @@ class Crew:
     def keys(self) -> Keys:
         """Return the keys of the table in its order, (rows,)."""
         assert self._memory is not None
-        return map_keys(self._memory, self._key_dtype, self.plan.rows)
+        return map_keys(self._memory, self._key_dtype, self.rows)
 
     # ---- the end ---------------------------------------------------------------------------------
 

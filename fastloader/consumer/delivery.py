@@ -123,7 +123,7 @@ class Delivery:
         """
         with self.lock:  # so that peek() sees the iteration together with its iterator
             iteration = self.begin(ahead=ahead, epoch=epoch)
-            batches: Iterable[int] = range(iteration.first, len(self.plan))
+            batches: Iterable[int] = range(iteration.first, len(iteration.plan))
             if not self.config.deterministic:
                 batches = self._as_they_come(iteration)
             elements = self._elements(
@@ -147,8 +147,8 @@ class Delivery:
         """
         iteration = self.progress.iteration
         if iteration is None or iteration.turn != turn:  # the first pull raises the error
-            iteration = Iteration(turn, 0)
-        batches = self.plan.batches_of(feeder, len(self.feeders), iteration.first)
+            iteration = Iteration(turn, 0, self.plan)
+        batches = iteration.plan.batches_of(feeder, len(self.feeders), iteration.first)
         return self._elements(
             iteration, batches, empty=True, row=f"consumer {feeder}", values=values
         )
@@ -236,7 +236,8 @@ class Delivery:
     def _as_they_come(self, iteration: Iteration) -> Iterator[int]:
         """Yield the numbers of an epoch's batches, each once its worker has made it."""
         feeders = range(len(self.feeders))
-        left = {f: [*self.plan.batches_of(f, len(feeders), iteration.first)][::-1] for f in feeders}
+        plan = iteration.plan
+        left = {f: [*plan.batches_of(f, len(feeders), iteration.first)][::-1] for f in feeders}
         while left := {feeder: batches for feeder, batches in left.items() if batches}:
             ready = [f for f in left if self.feeders[f].poll(iteration.turn, left[f][-1])]
             for feeder in ready:
@@ -296,7 +297,7 @@ class Delivery:
         a worker may have room for no more than one of its batches.
         """
         found: dict[int, Taken] = {}
-        for batch in range(first, len(self.plan)):
+        for batch in range(first, len(iteration.plan)):
             feeder = batch % len(self.feeders)
             if feeder in found and self.config.workers:
                 continue

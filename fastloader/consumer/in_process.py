@@ -60,7 +60,7 @@ class InProcess(Gate):
 
     def _peek(self, turn: Turn, batch: int) -> Taken | None:
         self._check(turn)
-        where = (*turn, batch)
+        where = (turn.run, turn.epoch, batch)
         is_made = self._made is not None and self._made[0] == where
         is_next = self._next is None or self._next[0] != turn.run or where >= self._next
         if not (is_made or is_next):
@@ -71,12 +71,12 @@ class InProcess(Gate):
 
     def _make(self, turn: Turn, batch: int) -> tuple[int, Filled]:
         """Return the slot that the batch is in and the rest of it, made now if it was not yet."""
-        where = (*turn, batch)
+        where = (turn.run, turn.epoch, batch)
         if self._made is not None and self._made[0] == where:
             return self._made[1:]
         self._made = None
         if self._next != where:
-            self._producer.start(turn.epoch, batch)
+            self._producer.start(turn.epoch, batch, first_row=turn.first_row)
         self._next = None
         self.ring.take_back()
         slot = next(s for s in range(self.ring.slots) if self.ring.is_the_workers(s))

@@ -5,7 +5,9 @@ It runs in the training process.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, StateError
@@ -14,8 +16,10 @@ from ..plan.keys import Keys, digest
 from ..plan.plan import Plan
 from ..transport.messages import Turn
 
-FORMAT = 1
-"""The format of a state. A state of any other format is refused."""
+logger = logging.getLogger("fastloader")
+
+FORMAT = 2
+"""The format of a state. Format 1 had no rows."""
 
 
 class Iteration(NamedTuple):
@@ -27,6 +31,8 @@ class Iteration(NamedTuple):
         Its epoch, and the run of iterations that it is part of.
     first
         Its first batch.
+    plan
+        The plan of its epoch.
     ahead
         Whether something pulls batches before the consumer wants them, as tf.data and Accelerate
         do.
@@ -34,7 +40,16 @@ class Iteration(NamedTuple):
 
     turn: Turn
     first: int
+    plan: Plan
     ahead: bool = False
+
+
+class _Batch(NamedTuple):
+    """A batch of the loader, by its epoch and the number of rows that batch 0 begins after."""
+
+    epoch: int = 0
+    batch: int = 0
+    first_row: int = 0
 
 
 class _Place(NamedTuple):
@@ -47,9 +62,9 @@ class _Place(NamedTuple):
     run
         The number of the run, and so of the count, that is under way.
     start
-        Epoch and batch that the count begins with.
+        The batch that the count begins with.
     next
-        Epoch and batch that the next iteration begins with.
+        The batch that the next iteration begins with.
     is_fresh
         Whether the next iteration begins a new count.
     before
@@ -68,8 +83,8 @@ class _Place(NamedTuple):
     """
 
     run: int = 0
-    start: tuple[int, int] = (0, 0)
-    next: tuple[int, int] = (0, 0)
+    start: _Batch = _Batch()
+    next: _Batch = _Batch()
     is_fresh: bool = True
     before: int = 0
     empty: list[int] = []  # noqa: RUF012 # never changed: a new count has a list of its own
@@ -113,7 +128,7 @@ class Progress:
     def under_way(self) -> Iteration | None:
         """The iteration under way; None if it has handed out its last batch."""
         here = self._place
-        if here.iteration is None or here.iteration.first + here.handed >= len(self._plan):
+        if here.iteration is None or here.iteration.first + here.handed >= len(here.iteration.plan):
             return None
         return here.iteration
 
@@ -135,8 +150,8 @@ class Progress:
             begins where the state says.
         """
         here = self._place
-        if epoch is not None and epoch != here.next[0]:
-            here = here._replace(next=(epoch, 0), is_fresh=True)
+        if epoch is not None and epoch != here.next.epoch:
+            here = here._replace(next=_Batch(epoch), is_fresh=True)
         if not here.is_fresh and here.iteration is not None:
             if not self._may_continue(here):
                 here = here._replace(is_fresh=True)
@@ -145,10 +160,14 @@ class Progress:
         if here.is_fresh:
             run = self._run_for(here)
             here = _Place(run, here.next, here.next, is_fresh=False, empty=[])
-        epoch, first = here.next
-        iteration = Iteration(Turn(here.run, epoch), first, ahead)
-        self._place = here._replace(next=(epoch + 1, 0), iteration=iteration, handed=0)
+        iteration = self._iteration(here.run, here.next, ahead=ahead)
+        following = _Batch(here.next.epoch + 1)
+        self._place = here._replace(next=following, iteration=iteration, handed=0)
         return iteration
+
+    def _iteration(self, run: int, begin: _Batch, *, ahead: bool = False) -> Iteration:
+        plan = self._plan.rest(begin.first_row)
+        return Iteration(Turn(run, begin.epoch, begin.first_row), begin.batch, plan, ahead)
 
     def prepare(self) -> Iteration:
         """Return what :meth:`begin` would begin now, and change nothing that anybody sees.
@@ -156,10 +175,9 @@ class Progress:
         :meth:`begin` then begins this run, unless the loader is sent elsewhere in between.
         """
         here = self._place
-        epoch, first = here.next
         if not here.is_fresh and here.iteration is not None and self._may_continue(here):
-            return Iteration(Turn(here.run, epoch), first)  # the run continues
-        prepared = Iteration(Turn(self._run_for(here), epoch), first)
+            return self._iteration(here.run, here.next)  # the run continues
+        prepared = self._iteration(self._run_for(here), here.next)
         self._place = here._replace(prepared=prepared)
         return prepared
 
@@ -170,8 +188,10 @@ class Progress:
     def _run_for(self, here: _Place) -> int:
         """Return the number of the run that begins at ``here.next``: the prepared one, or a new."""
         prepared = here.prepared
-        if prepared is not None and (prepared.turn.epoch, prepared.first) == here.next:
-            return prepared.turn.run
+        if prepared is not None:
+            turn = prepared.turn
+            if _Batch(turn.epoch, prepared.first, turn.first_row) == here.next:
+                return turn.run
         self._runs += 1
         return self._runs
 
@@ -207,7 +227,7 @@ class Progress:
             here.empty[empties:] = [number]
             empties += 1
         self._place = _Place(*here[:6], empties, iteration, handed)
-        return number, iteration.first + handed == len(self._plan)
+        return number, iteration.first + handed == len(iteration.plan)
 
     @property
     def handed(self) -> int:
@@ -242,13 +262,22 @@ class Progress:
                 f"since the loader was made, a state was loaded, an iteration was left early, or "
                 f"epoch() left the order of the epochs"
             )
-        epoch, batch = place.next if place.is_fresh else place.start
+        epoch, batch, first_row = place.next if place.is_fresh else place.start
         for number in sorted(place.empty[: place.empties]):  # the consumer has not counted these
             consumed += number <= consumed
-        epochs, batch = divmod(batch + consumed, len(self._plan))
-        return {"format": FORMAT, "epoch": epoch + epochs, "batch": batch, "plan": here}
+        batch += consumed
+        if first_row and batch >= len(self._plan.rest(first_row)):
+            epoch, batch, first_row = epoch + 1, batch - len(self._plan.rest(first_row)), 0
+        if not first_row:
+            epochs, batch = divmod(batch, len(self._plan))
+            epoch += epochs
+        rows = self._plan.rest(first_row).before(batch)
+        begun = {"first_row": first_row} if first_row else {}
+        return {
+            "format": FORMAT, "epoch": epoch, "batch": batch, "rows": rows, **begun, "plan": here,
+        }  # fmt: skip
 
-    def load(self, state: Mapping[str, Any], here: dict[str, Any]) -> None:
+    def load(self, state: Mapping[str, Any], here: dict[str, Any], *, elastic: bool) -> None:
         """Have the next iteration begin where a state says.
 
         See :meth:`fastloader.FastLoader.load_state_dict`.
@@ -259,28 +288,59 @@ class Progress:
             What :meth:`state` returned, perhaps of another loader.
         here
             The :func:`fingerprint` of this loader's plan.
+        elastic
+            Whether the loader may have other batches and shards than the one of the state.
         """
         try:
             found, epoch, batch = state["format"], state["epoch"], state["batch"]
-            saved = dict(state["plan"])
-        except (KeyError, TypeError, ValueError):
+            first_row, saved = state.get("first_row", 0), dict(state["plan"])
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise StateError(
                 "this is not the state of a loader: pass what state_dict() returned"
             ) from None
-        if found != FORMAT:
+        if found not in (1, FORMAT):
             raise StateError(
-                f"the state has format {found}, and this version of fastloader reads format "
+                f"the state has format {found}, and this version of fastloader reads formats 1 and "
                 f"{FORMAT}: load it with the version that saved it"
             )
-        check_same_plan(saved, here)
+        check_same_plan(saved, here, elastic=elastic)
         # Programs that keep states may have turned the integers into NumPy's.
         if not (hasattr(epoch, "__index__") and 0 <= epoch < 2**63):
             raise StateError(f"the state is damaged: epoch {epoch!r}")
-        if not (hasattr(batch, "__index__") and 0 <= batch < len(self._plan)):
-            raise StateError(
-                f"the state is damaged: batch {batch!r}, but an epoch has {len(self._plan)} batches"
+        if not (hasattr(first_row, "__index__") and 0 <= first_row < self._plan.order.rows):
+            raise StateError(f"the state is damaged: first_row {first_row!r}")
+        plan = self._plan
+        if elastic:
+            try:
+                batch_size, shards = int(saved["batch_size"]), int(saved["shard"][1])
+                drop_remainder = bool(saved["drop_remainder"])
+            except (KeyError, TypeError, ValueError, IndexError):
+                batch_size = shards = 0
+            if batch_size < 1 or shards < 1:
+                raise StateError("the state is damaged: its plan has no batches")
+            plan = replace(
+                plan, batch_size=batch_size, drop_remainder=drop_remainder, shard=(0, shards)
             )
-        self._place = self._place._replace(next=(int(epoch), int(batch)), is_fresh=True)
+        plan = plan.rest(int(first_row))
+        if not (hasattr(batch, "__index__") and 0 <= batch < len(plan)):
+            raise StateError(
+                f"the state is damaged: batch {batch!r}, but an epoch has {len(plan)} batches"
+            )
+        begin = _Batch(int(epoch), int(batch), int(first_row))
+        if elastic:
+            begin = self._elastic(begin, plan.before(int(batch)))
+        self._place = self._place._replace(next=begin, is_fresh=True)
+
+    def _elastic(self, begin: _Batch, rows: int) -> _Batch:
+        """Return where to begin after some rows of an epoch, with the batches of this loader."""
+        rest = self._plan.rest(rows)
+        if len(rest):
+            return _Batch(begin.epoch, 0, rows)
+        logger.warning(
+            "epoch %d: the last %d rows do not make a batch for each shard, and are left out",
+            begin.epoch, rest.rows,
+        )  # fmt: skip
+        return _Batch(begin.epoch + 1)
 
 
 def _handed(place: _Place) -> int:
@@ -297,32 +357,43 @@ def fingerprint(config: Config, plan: Plan, keys: Keys) -> dict[str, Any]:
         **({} if config.where is None else {"where": [config.where, *map(repr, config.params)]}),
         **({} if config.split is None else {"split": [config.split, config.split_by]}),
         "key": config.key if isinstance(config.key, str) else list(config.key),
-        "rows": plan.rows,
+        "rows": len(keys),
         "keys": digest(keys),
         "batch_size": plan.batch_size,
         "drop_remainder": plan.drop_remainder,
-        "shuffle": plan.shuffle,
-        "shuffle_block": plan.shuffle_block if plan.shuffle else 1,
-        "seed": plan.seed,
+        **plan.order.about(),
         "shard": list(plan.shard),
     }
 
 
-def check_same_plan(saved: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raise StateError, which names the difference, unless two fingerprints are equal."""
-    for name, value in here.items():
-        was = saved.get(name)
-        if was == value:
+OF_BATCHES = ("batch_size", "drop_remainder", "shard")
+"""What decides how the rows of an epoch are divided into batches, but not about their order."""
+
+
+def check_same_plan(
+    saved: Mapping[str, Any], here: Mapping[str, Any], *, elastic: bool = False
+) -> None:
+    """Raise StateError, which names the difference, unless two fingerprints are equal.
+
+    With ``elastic`` they may have other batches.
+    """
+    for name in dict.fromkeys([*here, *saved]):
+        was, value = saved.get(name), here.get(name)
+        if was == value or (elastic and name in OF_BATCHES):
             continue
         if name == "rows":
             what = f"the table had {was} rows when the state was saved, and has {value} now"
         elif name == "keys":
             what = "the table has other keys now than when the state was saved"
+        elif name in ("classes", "weights") and was is not None and value is not None:
+            what = f"rows have other {name} now than when the state was saved"
         else:
             what = f"the state was saved with {name}={was!r}, and this loader has {name}={value!r}"
         advice = (
             "resume with the table as it was, or start from the beginning"
-            if name in ("rows", "keys")
+            if name in ("rows", "keys", "classes", "weights")
             else "make the loader with the same options as then"
         )
+        if name in OF_BATCHES:
+            advice += ", or pass elastic=True to resume with other batches"
         raise StateError(f"{what}, so its batches are different: {advice}")

@@ -164,8 +164,8 @@ class Supervisor(Gate):
         was_sound, self._is_sound = self._is_sound, False
         self._turn = turn
         if turn.run != self._inbox.run:
-            self._free(self._inbox.begin(*turn, first_batch))
-            self._send(Record(messages.START, *turn, first_batch))
+            self._free(self._inbox.begin(turn.run, turn.epoch, first_batch))
+            self._start(turn.epoch, first_batch)
         self._is_sound = was_sound
 
     def _take(
@@ -319,7 +319,13 @@ class Supervisor(Gate):
         self.ring.take_back()
         kept = self.ring.leased | self._inbox.slots
         self._introduce(slot for slot in range(self.ring.slots) if slot not in kept)
-        self._send(Record(messages.START, self._turn.run, *self._inbox.expected))
+        self._start(*self._inbox.expected)
+
+    def _start(self, epoch: int, batch: int) -> None:
+        """Have the worker make the batches of the run from this one on."""
+        # Only the epoch that a run begins with can begin after some rows.
+        first_row = self._turn.first_row if epoch == self._turn.epoch else 0
+        self._send(Record(messages.START, self._turn.run, epoch, batch, first_row=first_row))
 
     def __repr__(self) -> str:
         state = "closed" if self._is_shut else f"process {self._process.pid}"

@@ -21,6 +21,7 @@ from ..fields.value import Value, ValueField
 from ..system.machine import cores
 from .given import check_names, given_only
 from .labels import split_label
+from .sampling import ClassBatch
 from .table import IMAGE_OPTIONS, OPTIONS, Options
 from .url import with_connect_timeout
 
@@ -231,8 +232,11 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
         values["workers"] = cores()
     if values.get("fields") is not None:
         _check_fields(values)
+    if isinstance(values.get("sampling"), ClassBatch):
+        _check_class_batch(values)
     config = Config(**values)
     _check_columns(config)
+    config = _with_sampling(config)
     _check_image_columns(config)
     _check_cache(config)
     _check_cache_transformed(config)
@@ -280,6 +284,39 @@ def _check_columns(config: Config) -> None:
         if config.with_keys and key in config.inputs:
             what = "a field" if config.fields is not None else "an image column"
             raise ConfigError(f"with_keys: the key column {key!r} is {what} too")
+
+
+def _check_class_batch(values: dict[str, Any]) -> None:
+    """Take the number of rows in a batch from the sampling."""
+    sampling: ClassBatch = values["sampling"]
+    if values.setdefault("batch_size", sampling.batch_size) != sampling.batch_size:
+        raise ConfigError(
+            f"batch_size={values['batch_size']} and sampling={sampling!r}, whose batches have "
+            f"{sampling.batch_size} rows: leave out batch_size"
+        )
+    OPTIONS["batch_size"].check(sampling.batch_size, source="sampling: classes x each")
+
+
+def _with_sampling(config: Config) -> Config:
+    """Return the options with the column that sampling depends on. Raises ConfigError."""
+    sampling = config.sampling
+    if sampling is None:
+        return config
+    if config.shuffle_block != 1:
+        raise ConfigError(
+            f"sampling and shuffle_block={config.shuffle_block} exclude each other: sampling "
+            f"chooses single rows. Leave out shuffle_block"
+        )
+    if sampling.column is not None:
+        return config
+    if len(config.labels) != 1:
+        there = "are several labels" if config.labels else "is no label"
+        raise ConfigError(
+            f"sampling={sampling!r} takes the classes of the label, and there {there}: name the "
+            f'column of the classes with column="..."'
+        )
+    (label,) = config.labels.values()
+    return replace(config, sampling=sampling.of(label.of_column))
 
 
 def _check_image_columns(config: Config) -> None:

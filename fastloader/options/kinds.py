@@ -26,6 +26,7 @@ from ..fields.every import kind_named
 from ..fields.field import Field
 from ..transforms.step import Step, per_row
 from .labels import TEXT, split_label
+from .sampling import check_sampling, parse_sampling
 from .split import SPLITS, split_limits
 from .url import parse_url
 
@@ -214,6 +215,14 @@ PARAMS = optional(
 )
 
 SPLIT = optional(Kind(_split))
+SAMPLING = optional(
+    Kind(
+        check_sampling,
+        '"balanced", Balanced, Weighted or ClassBatch',
+        parse_sampling,
+        "balanced, or a call such as 'Weighted(\"column\")'",
+    )
+)
 
 # ---- shards --------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from .kinds import (
     LABEL,
     MODULES,
     PARAMS,
+    SAMPLING,
     SHARD,
     SPLIT,
     TRANSFORM,
@@ -35,6 +36,7 @@ from .kinds import (
     WEIGHT,
     Param,
 )
+from .sampling import Sampling
 from .url import DatabaseUrl
 
 T = TypeVar("T")
@@ -217,8 +219,26 @@ class Options:
         "Number of consecutive rows that stay together when shuffled. Larger blocks need fewer "
         "seeks where the table does not fit into memory.",
     )
+    sampling: Sampling | None = ORDER.option(
+        None,
+        SAMPLING,
+        'Which rows come more often than others: `"balanced"` has all classes of the label equally '
+        "often, `Weighted` takes the weights of rows from a column, and `ClassBatch` makes batches "
+        "of some classes with some rows of each. The order is random, as with `shuffle`. None has "
+        "every row once.",
+        see="../guides/sampling.md",
+    )
+    epoch_rows: int | None = ORDER.option(
+        None,
+        kinds.optional(kinds.integer(1, 2**48)),
+        "The number of rows in an epoch, of all shards together. The next epoch goes on where it "
+        "ends. None takes the number of rows in the table.",
+        see="../guides/sampling.md#epochs-of-another-length",
+    )
     seed: int = ORDER.option(
-        0, kinds.integer(0, 2**64 - 1), "Seed of the random order, and of random crops and flips."
+        0,
+        kinds.integer(0, 2**64 - 1),
+        "Seed of the random order, of sampling, and of random crops and flips.",
     )
     shard: tuple[int, int] = ORDER.option(
         (0, 1),

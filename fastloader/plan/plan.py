@@ -5,16 +5,17 @@ Batch ``j`` does not depend on the number of workers. It belongs to worker ``j %
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from functools import lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PlanError
 from ..options.config import Config
+from ..options.sampling import ClassBatch
 from .keys import Key, Keys, key_parts, key_values, same
-from .order import Positions, Shuffled
+from .order import Order, Positions, Rows
 
 KeyRange = tuple[Key, Key]
 """The first and the last key of consecutive planned keys, both inclusive."""
@@ -52,7 +53,7 @@ def check_keys(keys: Keys, where: str) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """The batches of one shard in each epoch. All shards together deliver every row once.
+    """The batches of one shard in each epoch. All shards together deliver the rows of the order.
 
     A step is one batch of each shard, so all shards have the same number of batches. All steps but
     the last have ``batch_size`` rows per shard. The rows that remain for the last step are divided
@@ -62,38 +63,46 @@ class Plan:
 
     Attributes
     ----------
-    rows
-        The number of rows of the table. The plan works with positions in its sorted key column.
+    order
+        Which rows an epoch has.
     batch_size
         The number of rows in a batch of one shard.
     drop_remainder
         Leave out the rows that do not make a whole step.
-    shuffle
-        Deliver each epoch in another order, of blocks of ``shuffle_block`` rows.
-    seed
-        The seed of the order.
     shard
         The shard's index and the number of shards.
+    first_row
+        The number of rows of the order that were delivered before the first batch; see
+        :meth:`rest`.
     """
 
-    rows: int
+    order: Order
     batch_size: int
     drop_remainder: bool = False
-    shuffle: bool = False
-    shuffle_block: int = 1
-    seed: int = 0
     shard: tuple[int, int] = (0, 1)
+    first_row: int = 0
 
     @classmethod
-    def of(cls, config: Config, rows: int) -> Plan:
-        """Return the plan that the options ask for, for a table of so many rows."""
-        names = [field.name for field in fields(cls) if field.name != "rows"]
-        return cls(rows, **{name: getattr(config, name) for name in names})
+    def of(cls, config: Config, order: Order) -> Plan:
+        """Return the plan that the options ask for."""
+        whole_only = isinstance(config.sampling, ClassBatch)
+        return cls(order, config.batch_size, config.drop_remainder or whole_only, config.shard)
+
+    def rest(self, first_row: int) -> Plan:
+        """Return the plan of what is left of an epoch after its first rows."""
+        return replace(self, first_row=first_row)
+
+    @property
+    def rows(self) -> int:
+        """The number of rows that all shards deliver, apart from those that are left out."""
+        return self.order.rows - self.first_row
 
     def __len__(self) -> int:
         """Return the number of batches of the shard in an epoch."""
         whole, rest = divmod(self.rows, self.batch_size * self.shard[1])
         dropped = self.drop_remainder or (self.batch_size == 1 and self.shard[1] > 1)
+        if whole == 0 and rest < self.shard[1]:  # of the rest of an epoch
+            return 0
         return whole + (rest > 0 and not dropped)
 
     def check(self, where: str) -> None:
@@ -116,34 +125,39 @@ class Plan:
 
     def numbers(self, batch: int) -> slice:
         """Return which rows, by their numbers in the order of delivery, are in a batch."""
-        begin, rows = self._before(batch), self._before(batch + 1) - self._before(batch)
+        begin, rows = self.before(batch), self.before(batch + 1) - self.before(batch)
         index, shards = self.shard
         return slice(begin + rows * index // shards, begin + rows * (index + 1) // shards)
 
-    def _before(self, step: int) -> int:
-        """Return the number of rows in the steps before this one."""
+    def before(self, step: int) -> int:
+        """Return the number of rows of the epoch that all shards have delivered before a step."""
         whole = step * self.batch_size * self.shard[1]
         if whole > self.rows:
-            return self.rows
+            return self.order.rows
         is_last = self.rows - whole < self.batch_size * self.shard[1] and step < len(self)
-        return min(whole, self.rows - self.shard[1]) if is_last else whole
+        return self.first_row + (min(whole, self.rows - self.shard[1]) if is_last else whole)
+
+    def read(self, epoch: int, batches: Sequence[int]) -> list[Rows]:
+        """Return the rows of some batches. Many at a time take less time than one by one."""
+        numbers = [self.numbers(batch) for batch in batches]
+        if not numbers:
+            return []
+        rows = self.order(epoch, np.concatenate([np.arange(s.start, s.stop) for s in numbers]))
+        found, begin = [], 0
+        for some in numbers:
+            end = begin + some.stop - some.start
+            found.append(rows.at(slice(begin, end)))
+            begin = end
+        return found
 
     def positions(self, epoch: int, batch: int) -> Positions:
         """Return the positions of a batch's keys in the key column, in the order of delivery."""
-        numbers = self.numbers(batch)
-        if not self.shuffle:
-            return np.arange(numbers.start, numbers.stop)
-        return _shuffled(self.rows, self.shuffle_block, self.seed, epoch)[numbers]
+        return self.read(epoch, [batch])[0].positions
 
     def batches_of(self, worker: int, workers: int, first: int = 0) -> range:
         """Return the batches of one worker in ascending order, from batch ``first`` on."""
         skipped = max(0, -(-(first - worker) // workers))
         return range(worker + skipped * workers, len(self), workers)
-
-
-# A loader uses two orders at a time, because it fetches the next epoch while it decodes this one. A
-# process may have several loaders.
-_shuffled = lru_cache(maxsize=8)(Shuffled)
 
 
 def key_ranges(

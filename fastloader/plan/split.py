@@ -71,6 +71,6 @@ def chosen(numbers: NDArray[np.uint64], split: str) -> NDArray[np.int64]:
     return np.flatnonzero((numbers >= np.uint64(low)) & (numbers <= np.uint64(end - 1)))
 
 
-def follows(positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+def follows_in(positions: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return for each chosen row whether it is the next one in the table after the one before."""
     return np.asarray(np.diff(positions, prepend=-2) == 1)

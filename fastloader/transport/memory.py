@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import mmap
 import os
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,9 +35,12 @@ def write_keys(memory: io.FileIO, keys: Keys) -> None:
         data = data[memory.write(data) or 0 :]
 
 
-def write_follows(memory: io.FileIO, follows: NDArray[np.bool_]) -> None:
-    """Append which rows follow the one before in the table, after all keys of a split."""
-    write_keys(memory, follows)
+def write_array(memory: io.FileIO, array: NDArray[Any]) -> int:
+    """Append an array to the memory, and return where it begins, for :func:`map_array`."""
+    begin = -(-os.fstat(memory.fileno()).st_size // 8) * 8
+    memory.seek(begin)
+    write_keys(memory, array)
+    return begin
 
 
 def map_keys(memory: io.FileIO, dtype: str, rows: int) -> Keys:
@@ -46,10 +50,7 @@ def map_keys(memory: io.FileIO, dtype: str, rows: int) -> Keys:
     return np.frombuffer(mmap.mmap(memory.fileno(), 0, prot=mmap.PROT_READ), dtype, rows)
 
 
-def map_follows(memory: io.FileIO, dtype: str, rows: int) -> NDArray[np.bool_] | None:
-    """Return what :func:`write_follows` has written, (rows,), read-only; None if it has not."""
-    begin = rows * np.dtype(dtype).itemsize
-    if os.fstat(memory.fileno()).st_size < begin + rows or rows == 0:
-        return None
+def map_array(memory: io.FileIO, dtype: Any, count: int, begin: int) -> NDArray[Any]:
+    """Return what :func:`write_array` has written at ``begin``, (count,), read-only."""
     mapped = mmap.mmap(memory.fileno(), 0, prot=mmap.PROT_READ)
-    return np.frombuffer(mapped, np.bool_, rows, begin)
+    return np.frombuffer(mapped, dtype, count, begin)

@@ -36,6 +36,7 @@ class Record(NamedTuple):
     * FREE: slot.
     * START: run, the number of the run; epoch and batch, from which on the worker makes all of its
       batches, of this epoch and of those that follow. It drops whatever else it was doing.
+      first_row, the number of rows of this epoch that its batch 0 begins after.
     * AWAKE: the process that surveys has started. Its first record.
     * SURVEYED: payload, the Survey. The keys are in the plan's memory.
     * READY: run, epoch, batch, slot; payload, the rest of the batch as Filled; tail, the items that
@@ -51,6 +52,7 @@ class Record(NamedTuple):
     slot: int = 0
     payload: bytes = b""
     tail: bytes = b""
+    first_row: int = 0
 
 
 _BY_NAME: dict[str, type[FastloaderError]] = {
@@ -91,10 +93,21 @@ class Turn(NamedTuple):
 
     A run is a series of epochs, each of which began when all of the one before it had been handed
     out. A worker proceeds from one epoch of a run to the next by itself.
+
+    Attributes
+    ----------
+    run
+        The number of the run.
+    epoch
+        The epoch.
+    first_row
+        The number of rows of the epoch that its batch 0 begins after: 0, unless it is the rest of
+        an epoch that began with other batches.
     """
 
     run: int
     epoch: int
+    first_row: int = 0
 
 
 class Times(NamedTuple):

@@ -39,7 +39,7 @@ class Channel:
         kept, and leaves when something is sent or received the next time.
     """
 
-    _HEADER = struct.Struct("<HHIqqqIQ")
+    _HEADER = struct.Struct("<HHIqqqqIQ")
     _MAGIC = 0xFA57
 
     def __init__(self, end: _socket.socket, *, waits: bool = True) -> None:
@@ -68,7 +68,7 @@ class Channel:
     def _packed(self, record: Record) -> bytes:
         header = self._HEADER.pack(
             self._MAGIC, record.kind, record.slot, record.run, record.epoch, record.batch,
-            len(record.payload), len(record.tail),
+            record.first_row, len(record.payload), len(record.tail),
         )  # fmt: skip
         return header + record.payload + record.tail
 
@@ -141,7 +141,9 @@ class Channel:
         size = self._HEADER.size
         if len(self._buffer) < size:
             return None
-        magic, kind, slot, run, epoch, batch, *sizes = self._HEADER.unpack_from(self._buffer)
+        magic, kind, slot, run, epoch, batch, first_row, *sizes = self._HEADER.unpack_from(
+            self._buffer
+        )
         if magic != self._MAGIC:
             raise PipeBroken
         payload = size + sizes[0]
@@ -150,7 +152,7 @@ class Channel:
             return None
         parts = bytes(self._buffer[size:payload]), bytes(self._buffer[payload:end])
         del self._buffer[:end]
-        return Record(kind, run, epoch, batch, slot, *parts)
+        return Record(kind, run, epoch, batch, slot, *parts, first_row)
 
     def fileno(self) -> int:
         """Return the descriptor, which is readable when there is something to receive.

@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 from ..errors import ConfigError
 from ..fields.every import kind_named
 from ..fields.field import Field
+from ..options.sampling import Sampling, parse_sampling
 from ..options.url import DatabaseUrl
 
 T = TypeVar("T")
@@ -56,6 +57,8 @@ def _fields(record: object) -> dict[str, Any]:
     kind: Any = type(record)
     if kind is bytes:
         return {"hex": cast(bytes, record).hex()}
+    if isinstance(record, Sampling):
+        return {"sampling": repr(record)}
     if isinstance(record, Field):
         return {"field": kind.__name__, **record.options()}
     if not is_dataclass(record):
@@ -86,6 +89,8 @@ def _reader(hint: Any) -> Reader:
         return _row(DatabaseUrl, (str, str))
     if kind is Field:
         return _field
+    if kind is Sampling:
+        return lambda value: parse_sampling(_checked(str, _checked(dict, value).get("sampling")))
     if kind in _READERS:
         return _READERS[kind](kind, parts)
     if is_dataclass(kind):

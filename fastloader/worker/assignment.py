@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..cache.rows import CachedRows
-from ..options.config import Config
 from ..plan.keys import Keys
-from ..plan.order import Positions
+from ..plan.order import Positions, Rows
 from ..plan.plan import KeyRange, Plan, key_ranges
+from .planned import Planned
+
+STRETCH_ROWS = 4096
+"""Of so many rows the order is computed at a time: of 64 rows, calling NumPy takes most of the
+time. Larger stretches gain no more."""
 
 
 class Assignment:
@@ -19,33 +23,32 @@ class Assignment:
 
     Parameters
     ----------
-    config
-        The loader's options.
-    keys
-        The keys of the table in its order, (rows,).
+    planned
+        The rows of the table, and the plan of their batches.
     worker, workers
         Batch ``j`` belongs to worker ``j % workers``.
     cached
         The rows that need not be fetched, if there is a cache.
-    follows
-        Which rows follow the one before in the table; see :func:`~fastloader.plan.plan.key_ranges`.
     """
 
     def __init__(
-        self,
-        config: Config,
-        keys: Keys,
-        *,
-        worker: int,
-        workers: int,
-        cached: CachedRows | None,
-        follows: NDArray[np.bool_] | None = None,
+        self, planned: Planned, *, worker: int, workers: int, cached: CachedRows | None
     ) -> None:
-        self._follows = follows
-        self._plan = Plan.of(config, len(keys))
-        self._keys = keys
+        self._plan, self._keys, self._follows = planned
         self._worker, self._workers = worker, workers
         self._cached = cached
+        self._rest = (0, 0)  # an epoch that begins after some rows, and how many they are
+        self._in_stretch = max(1, STRETCH_ROWS // self._plan.batch_size)
+        self._stretch = lru_cache(maxsize=4)(self._stretch_of)
+
+    def start(self, epoch: int, first_row: int) -> None:
+        """Note that an epoch begins after its first rows."""
+        self._rest = (epoch, first_row)
+
+    def plan(self, epoch: int) -> Plan:
+        """Return the plan of an epoch."""
+        rest, first_row = self._rest
+        return self._plan.rest(first_row) if epoch == rest else self._plan
 
     def batches(self, epoch: int, first: int, last_epoch: int | None) -> Iterator[tuple[int, int]]:
         """Yield (epoch, batch) of what the worker makes, epoch after epoch.
@@ -57,30 +60,42 @@ class Assignment:
         last_epoch
             Where to stop; None for never.
         """
-        each = self._plan.batches_of(self._worker, self._workers)
-        while each and (last_epoch is None or epoch <= last_epoch):
+        while last_epoch is None or epoch <= last_epoch:
+            each = self.plan(epoch).batches_of(self._worker, self._workers)
+            if not each and epoch != self._rest[0]:
+                return
             yield from ((epoch, batch) for batch in each if batch >= first)
             epoch, first = epoch + 1, 0
 
     def following(self, epoch: int, batch: int) -> tuple[int, int]:
         """Return epoch and number of the worker's batch after this one."""
         batch += self._workers
-        return (epoch, batch) if batch < len(self._plan) else (epoch + 1, self._worker)
+        return (epoch, batch) if batch < len(self.plan(epoch)) else (epoch + 1, self._worker)
 
-    def rows(self, epoch: int, batch: int) -> tuple[Positions, Positions]:
+    def rows(self, epoch: int, batch: int) -> tuple[Rows, Positions]:
         """Return the rows of a batch and which of them have to be fetched.
 
         Returns
         -------
-        positions
-            Where the rows stand in the key column, (rows,), in the order of delivery.
+        rows
+            The rows, in the order of delivery.
         fetched
-            The places in ``positions`` of the rows that are not in the cache.
+            The places in ``rows`` of those that are not in the cache.
         """
-        positions = self._plan.positions(epoch, batch)
+        stretch, at = divmod((batch - self._worker) // self._workers, self._in_stretch)
+        first_row = self.plan(epoch).first_row
+        rows = self._stretch(epoch, first_row, stretch)[at]
         if self._cached is None:
-            return positions, np.arange(len(positions))
-        return positions, np.flatnonzero(self._cached.missing(epoch, batch, positions))
+            return rows, np.arange(len(rows.positions))
+        missing = self._cached.missing((epoch, first_row, batch), rows.positions)
+        return rows, np.flatnonzero(missing)
+
+    def _stretch_of(self, epoch: int, first_row: int, stretch: int) -> list[Rows]:
+        """Return the rows of some of the worker's batches."""
+        plan = self._plan.rest(first_row)
+        begin = stretch * self._in_stretch
+        batches = plan.batches_of(self._worker, self._workers)[begin : begin + self._in_stretch]
+        return plan.read(epoch, batches)
 
     def keys(self, positions: Positions) -> Keys:
         """Return the keys of rows."""
@@ -92,9 +107,9 @@ class Assignment:
 
     def ranges_from(self, epoch: int, first_batch: int) -> Iterator[KeyRange]:
         """Yield the key ranges to read in an epoch, from a batch on."""
-        for batch in self._plan.batches_of(self._worker, self._workers, first_batch):
-            positions, fetched = self.rows(epoch, batch)
-            yield from self.ranges(positions[fetched])
+        for batch in self.plan(epoch).batches_of(self._worker, self._workers, first_batch):
+            rows, fetched = self.rows(epoch, batch)
+            yield from self.ranges(rows.positions[fetched])
 
     def close(self) -> None:
         """Let go of the keys, and with them of the plan's memory."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..batches.schema import LEVEL, OFFSETS, Arrays, Schema, is_key, stored_image
 from ..errors import RowError, TransformError
@@ -18,7 +19,7 @@ from ..fields.value import ValueField
 from ..observe.stats import together
 from ..options.config import Config
 from ..plan.keys import Keys, array_equal, column_values, key_numbers, same
-from ..plan.order import Positions
+from ..plan.order import Draws, Positions, mixed
 from ..source.protocol import Chunk
 from ..transport.messages import Filled, by_key
 
@@ -34,7 +35,7 @@ class Batch:
     Attributes
     ----------
     epoch
-        Its epoch, which random crops and flips depend on.
+        Its epoch, which random crops and flips depend on, together with :meth:`numbers`.
     keys
         The keys of the rows to be added, in their order, (n,). Once cached rows are among them, the
         keys of all rows.
@@ -46,6 +47,8 @@ class Batch:
         The arrays to fill whose rows have a fixed size, by their names in a slot.
     ragged
         The rows of the other columns, by their names in a slot.
+    draws
+        The draws of the rows with these keys; see :class:`fastloader.plan.order.Rows`.
     at
         How many rows are done.
     bad, partial
@@ -70,6 +73,7 @@ class Batch:
     slot: Arrays
     targets: Arrays
     ragged: dict[str, RaggedRows]
+    draws: Draws | None = None
     at: int = 0
     bad: dict[int, str] = field(default_factory=dict)
     partial: dict[int, str] = field(default_factory=dict)
@@ -79,6 +83,11 @@ class Batch:
     cleared: list[int] = field(default_factory=list)
     positions: Positions = field(default_factory=lambda: np.empty(0, np.int64))
     filled: Filled = field(default_factory=lambda: Filled(0))
+
+    def numbers(self, rows: slice = slice(None)) -> NDArray[np.uint64]:  # a constant
+        """Return a number for some of the rows, uint64 (n,), of its key and its draw."""
+        numbers = key_numbers(self.keys[rows])
+        return numbers if self.draws is None else numbers ^ mixed(self.draws[rows])
 
 
 class BatchBuilder:
@@ -125,7 +134,16 @@ class BatchBuilder:
         if config.query is not None:
             self._gone += OF_A_QUERY
 
-    def begin(self, slot: Arrays, keys: Keys, *, rows: int, epoch: int, next_range: int) -> Batch:
+    def begin(
+        self,
+        slot: Arrays,
+        keys: Keys,
+        *,
+        rows: int,
+        epoch: int,
+        next_range: int,
+        draws: Draws | None = None,
+    ) -> Batch:
         """Return a batch without rows.
 
         Parameters
@@ -136,13 +154,15 @@ class BatchBuilder:
             The keys of the rows to add.
         rows
             How many rows the batch has, with those that come out of the cache.
+        draws
+            The draws of the rows to add.
         """
         slot = {**slot, **self._replaced} if self._replaced else slot
         targets = {name: slot[name] for name in self._fixed}
         for entry, its in self._stored.items():
             targets.update(zip(stored_image(entry), (its.images, its.seen), strict=True))
         ragged = {its.name: RaggedRows(its, slot[its.name], rows) for its in self._ragged}
-        return Batch(epoch, keys, next_range, slot, targets, ragged)
+        return Batch(epoch, keys, next_range, slot, targets, ragged, draws)
 
     def wants_rows(self, batch: Batch) -> bool:
         """Return whether rows are missing; with ``on_error="raise"``, no more after a bad one."""
@@ -191,8 +211,10 @@ class BatchBuilder:
             mask = targets[valid[0].slot] if valid else None
             for i, reason in taker.store(entry.column, values, target, at, mask).items():
                 batch.bad[at + i] = reason
-        keys = chunk.keys[rows]
-        numbers = key_numbers(keys) if self._is_random else np.zeros(len(keys), np.uint64)
+        count = rows.stop - rows.start
+        numbers = np.zeros(count, np.uint64)
+        if self._is_random:
+            numbers = batch.numbers(slice(at, at + count))
         for entry, column, decoder in self._decoders:
             images, seen = targets[entry.slot][at:], None
             if entry in self._stored:
@@ -206,27 +228,29 @@ class BatchBuilder:
             if rows.start <= row < rows.stop:
                 batch.bad[at + row - rows.start] = reason
 
-    def spread(self, batch: Batch, places: list[int], keys: Keys) -> None:
+    def spread(
+        self, batch: Batch, places: list[int], keys: Keys, draws: Draws | None = None
+    ) -> None:
         """Make room for cached rows between those that were added.
 
         Parameters
         ----------
         places
             The new position of each row that was added.
-        keys
-            The keys of all rows.
+        keys, draws
+            The keys and the draws of all rows.
         """
         batch.bad = {places[i]: reason for i, reason in batch.bad.items()}
         batch.partial = {places[i]: reason for i, reason in batch.partial.items()}
         batch.raised = {places[i] for i in batch.raised}
         for its in batch.ragged.values():
             its.spread(places)
-        batch.keys, batch.at = keys, len(keys)
+        batch.keys, batch.draws, batch.at = keys, draws, len(keys)
 
     def finish_images(self, batch: Batch) -> None:
         """Make the images of random columns out of what a cache keeps of them."""
         for entry, its in self._stored.items():
-            its.finish(batch.targets[entry.slot], key_numbers(batch.keys), batch.epoch)
+            its.finish(batch.targets[entry.slot], batch.numbers(), batch.epoch)
 
     def condense(self, batch: Batch) -> None:
         """Do with the bad rows what ``on_error`` asks for, and leave out those that were dropped.
@@ -261,6 +285,7 @@ class BatchBuilder:
             its.keep(kept)
         batch.cleared = np.searchsorted(kept, [i for i in batch.cleared if i not in gone]).tolist()
         batch.keys, batch.at = batch.keys[kept], len(kept)
+        batch.draws = None if batch.draws is None else batch.draws[kept]
         batch.positions = batch.positions[kept] if len(batch.positions) else batch.positions
 
     def settle(self, batch: Batch) -> Filled:

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..batches.schema import Arrays, Outputs, Schema
 from ..cache.file import Place
@@ -18,8 +17,8 @@ from ..cache.rows import CachedRows
 from ..fields.columns import Column
 from ..observe.clock import Clock, Lap
 from ..options.config import Config
-from ..plan.keys import Keys, dtype_name
-from ..plan.order import Positions
+from ..plan.keys import dtype_name
+from ..plan.order import Positions, Rows
 from ..source.opening import import_driver
 from ..source.protocol import Snapshot
 from ..transport.messages import Filled, Times
@@ -27,6 +26,7 @@ from .assignment import Assignment
 from .batch_builder import Batch, BatchBuilder
 from .fetcher import Fetcher
 from .note import Note
+from .planned import Planned
 from .read_ahead import ReadAhead
 from .transformer import Transformer
 
@@ -40,8 +40,8 @@ class Producer:
     ----------
     config
         The loader's options.
-    keys
-        The keys of the table in its order, (rows,).
+    planned
+        The rows of the table, and the plan of their batches.
     columns
         The label columns, as the survey has found them.
     snapshot
@@ -52,8 +52,6 @@ class Producer:
         Batches ``j`` with ``j % workers == worker`` are this producer's.
     place
         The place of the cache, if there is one.
-    follows
-        Which rows follow the one before in the table; see :func:`~fastloader.plan.plan.key_ranges`.
     outputs
         What a transform leaves, as the survey has found it.
     note
@@ -70,7 +68,7 @@ class Producer:
     def __init__(
         self,
         config: Config,
-        keys: Keys,
+        planned: Planned,
         columns: tuple[Column, ...],
         *,
         snapshot: Snapshot | None = None,
@@ -78,21 +76,18 @@ class Producer:
         worker: int = 0,
         workers: int = 1,
         place: Place | None = None,
-        follows: NDArray[np.bool_] | None = None,
         outputs: Outputs = (),
         note: Note | None = None,
     ) -> None:
         import_driver(config)
-        schema = Schema(config, columns, dtype_name(keys.dtype), outputs)
+        schema = Schema(config, columns, dtype_name(planned.keys.dtype), outputs)
         self._builder = BatchBuilder(config, schema)
         self._transformer: Transformer | None = None
         if config.transform:
             note = Note(np.zeros(2, np.int64)) if note is None else note
             self._transformer = Transformer(config, schema, self._builder, note)
         self._cached = None if place is None else CachedRows(config, place)
-        self._assignment = Assignment(
-            config, keys, worker=worker, workers=workers, cached=self._cached, follows=follows
-        )
+        self._assignment = Assignment(planned, worker=worker, workers=workers, cached=self._cached)
         self.clock = Clock(traced=config.trace is not None)
         self._fetcher = Fetcher(
             config, self._assignment, columns, snapshot=snapshot, identity=identity,
@@ -109,15 +104,26 @@ class Producer:
         # Without workers this is the process of the training, which does other things, too.
         self._cpu_s = time.process_time if config.workers else time.thread_time
 
-    def start(self, epoch: int, first_batch: int, *, last_epoch: int | None = None) -> None:
+    def start(
+        self,
+        epoch: int,
+        first_batch: int,
+        *,
+        first_row: int = 0,
+        last_epoch: int | None = None,
+    ) -> None:
         """Go to the first batch of an epoch at or after ``first_batch``, whatever was under way.
 
         Parameters
         ----------
+        first_row
+            The number of rows that the epoch's first batch begins after; see
+            :meth:`fastloader.plan.plan.Plan.rest`.
         last_epoch
             After it nothing is made; None to make batches without end.
         """
         self._last_epoch = last_epoch
+        self._assignment.start(epoch, first_row)
         if self._cached is not None:
             self._cached.start()
         self._batches = self._assignment.batches(epoch, first_batch, last_epoch)
@@ -161,16 +167,18 @@ class Producer:
             self._next_range = 0
         self.epoch, self.batch = following
         while True:
-            positions, fetched = self._assignment.rows(*following)
-            batch = self._begin(slot, positions, fetched)
+            rows, fetched = self._assignment.rows(*following)
+            positions = rows.positions
+            batch = self._begin(slot, rows, fetched)
             if not self._decode(batch, cancelled):
                 return None
             if self._transformer is not None and self._transformer.before_cache:
                 self._transform(batch, positions[fetched], 0, self._transformer.before_cache)
-            if self._complete(batch, positions, fetched):
+            if self._complete(batch, rows, fetched):
                 break
             # Rows that should be in the cache are not: again, without them.
-            self.start(*following, last_epoch=self._last_epoch)
+            first_row = self._assignment.plan(self.epoch).first_row
+            self.start(*following, first_row=first_row, last_epoch=self._last_epoch)
             next(self._batches)  # this one
         if self._transformer is not None:
             self._transform(batch, positions, self._transformer.before_cache)
@@ -179,12 +187,12 @@ class Producer:
         self._account(filled, cpu_start_s)
         return filled
 
-    def _begin(self, slot: Arrays, positions: Positions, fetched: Positions) -> Batch:
-        missing = positions[fetched]
-        self._next_range += len(self._assignment.ranges(missing))
+    def _begin(self, slot: Arrays, rows: Rows, fetched: Positions) -> Batch:
+        missing = rows.at(fetched)
+        self._next_range += len(self._assignment.ranges(missing.positions))
         return self._builder.begin(
-            slot, self._assignment.keys(missing), rows=len(positions), epoch=self.epoch,
-            next_range=self._next_range,
+            slot, self._assignment.keys(missing.positions), rows=len(rows.positions),
+            epoch=self.epoch, draws=missing.draws, next_range=self._next_range,
         )  # fmt: skip
 
     def _decode(self, batch: Batch, cancelled: Callable[[], bool]) -> bool:
@@ -208,17 +216,16 @@ class Producer:
         self._transformer.run(batch, positions, first, last)
         self.clock.enter("decode")
 
-    def _complete(self, batch: Batch, positions: Positions, fetched: Positions) -> bool:
+    def _complete(self, batch: Batch, rows: Rows, fetched: Positions) -> bool:
         """Have the cache put the other rows between them. Returns False if they are not there."""
         if self._cached is None or self._builder.has_failed(batch):
             return True
-        places = fetched.tolist()
-        self._builder.spread(batch, places, self._assignment.keys(positions))
+        places, positions = fetched.tolist(), rows.positions
+        self._builder.spread(batch, places, self._assignment.keys(positions), rows.draws)
         # Bad and partial rows are not kept: they are to be found and reported each time.
         bad = {*batch.bad, *batch.partial}
         if not self._cached.complete(
-            self.epoch,
-            self.batch,
+            (self.epoch, self._assignment.plan(self.epoch).first_row, self.batch),
             positions,
             decoded=places,
             targets=batch.targets,

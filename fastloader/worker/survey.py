@@ -16,15 +16,14 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..batches.schema import Output
 from ..cache.file import name_of
 from ..errors import ConfigError, PlanError, SourceError
-from ..fields.category import MOST_CLASSES, can_have_classes
 from ..fields.columns import Column
 from ..fields.imports import import_all
 from ..fields.values import BLOB
@@ -32,19 +31,20 @@ from ..options.config import Config
 from ..plan.keys import Keys, dtype_name, key_values
 from ..plan.order import spread
 from ..plan.plan import check_keys
-from ..plan.split import chosen, follows, numbers_of, without_numbers
+from ..plan.split import chosen, follows_in, numbers_of, without_numbers
 from ..source.files import FileReader
 from ..source.opening import import_driver, open_source
 from ..source.protocol import Snapshot, Source
 from ..system.limits import explained
 from ..transport.child import run_child
-from ..transport.memory import map_keys, write_follows, write_keys
+from ..transport.memory import map_array, map_keys, write_array, write_keys
 from ..transport.messages import AWAKE, ERROR, SURVEY, SURVEYED, Failure, Record
 from ..transport.pipes import Channel
 from ..transport.process import START_TIMEOUT_S, Process, end
 from ..transport.serial import pack, unpack
 from .group import end_forks
 from .probe import SOME_ROWS, probe
+from .sampled import NOT_SAMPLED, Sampled, sample, with_classes
 
 SOME_FILES = 16
 """The number of files that are looked at for their sizes."""
@@ -76,6 +76,10 @@ class Survey:
         What each group of functions of a transform leaves.
     remark
         What trying the transform has taken, for the log.
+    follows_at
+        Where the memory has which rows follow the one before in the table; 0 if all do.
+    sampled
+        What sampling depends on, if it is not uniform.
     """
 
     rows: int
@@ -88,6 +92,8 @@ class Survey:
     cache: str = ""
     outputs: tuple[tuple[Output, ...], ...] = ()
     remark: str = ""
+    follows_at: int = 0
+    sampled: Sampled = NOT_SAMPLED
 
 
 def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
@@ -114,11 +120,15 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
         warnings.simplefilter("always")
         source = open_source(config, who="survey")
         try:
-            keys = _keys(config, source, memory)
-            columns = tuple(_with_classes(config, source, source.label_columns(keys)))
+            keys, follows_at = _keys(config, source, memory)
+            columns = tuple(with_classes(config, source, source.label_columns(keys)))
             columns += tuple(_columns_of_files(config, source, keys, columns))
             state = source.state() if config.cache is not None else ""
             snapshot, identity = source.snapshot(), source.identity()
+            follows = None
+            if follows_at:
+                follows = map_array(memory, np.bool_, len(keys), follows_at)
+            sampled = sample(config, memory, keys, follows, snapshot=snapshot, identity=identity)
         except BaseException:
             source.close()
             raise
@@ -131,7 +141,7 @@ def survey(config: Config, memory: io.FileIO) -> tuple[Survey, Keys, Source]:
     cache = name_of(config, keys, columns, state, outputs) if state else ""
     found = Survey(
         len(keys), dtype_name(keys.dtype), columns, snapshot, identity, notes, state, cache,
-        outputs, remark,
+        outputs, remark, follows_at, sampled,
     )  # fmt: skip
     return found, keys, source
 
@@ -152,21 +162,6 @@ def _tried(
     )
 
 
-def _with_classes(config: Config, source: Source, columns: Iterable[Column]) -> Iterator[Column]:
-    """Yield the columns, those of categories with the classes of the table."""
-    for column in columns:
-        if column.name not in config.class_columns or not can_have_classes(column):
-            yield column
-            continue
-        classes = source.classes(column.name, MOST_CLASSES + 1)
-        if len(classes) > MOST_CLASSES:
-            raise ConfigError(
-                f"{config.place}: column {column.name!r} has more than {MOST_CLASSES} classes. "
-                f"Read it with Text or Number, or name the classes with classes="
-            )
-        yield replace(column, classes=tuple(classes))
-
-
 def _columns_of_files(
     config: Config, source: Source, keys: Keys, columns: Sequence[Column]
 ) -> Iterator[Column]:
@@ -184,8 +179,8 @@ def _columns_of_files(
         yield Column(name, "uint8", (0,), "raw").with_sizes(its)
 
 
-def _keys(config: Config, source: Source, memory: io.FileIO) -> Keys:
-    """Write the keys of the rows to load, and return them.
+def _keys(config: Config, source: Source, memory: io.FileIO) -> tuple[Keys, int]:
+    """Write the keys of the rows to load. Return them, and ``follows_at`` of the survey.
 
     Raises
     ------
@@ -200,10 +195,10 @@ def _keys(config: Config, source: Source, memory: io.FileIO) -> Keys:
         rows, dtype = rows + len(part), part.dtype
     keys = map_keys(memory, dtype_name(dtype), rows)
     _check(config, keys)
-    return keys
+    return keys, 0
 
 
-def _split_keys(config: Config, split: str, source: Source, memory: io.FileIO) -> Keys:
+def _split_keys(config: Config, split: str, source: Source, memory: io.FileIO) -> tuple[Keys, int]:
     """Write the keys of a split, and after them which of their rows follow the one before."""
     parts = [*source.keys()]
     keys = np.concatenate(parts) if parts else np.empty(0, np.int64)
@@ -216,8 +211,8 @@ def _split_keys(config: Config, split: str, source: Source, memory: io.FileIO) -
     if len(positions) == 0:
         raise PlanError(f"{config.place}: split={split!r} has none of {len(keys)} rows")
     write_keys(memory, keys[positions])
-    write_follows(memory, follows(positions))
-    return map_keys(memory, dtype_name(keys.dtype), len(positions))
+    follows_at = write_array(memory, follows_in(positions))
+    return map_keys(memory, dtype_name(keys.dtype), len(positions)), follows_at
 
 
 def _check(config: Config, keys: Keys) -> None:

@@ -72,7 +72,7 @@ class Transformer:
             The first group to run, and the one after the last; None for all that are left.
         """
         batch.positions = positions
-        number = int(key_numbers(batch.keys[:1])[0]) if len(batch.keys) else 0
+        number = int(batch.numbers(slice(1))[0]) if len(batch.keys) else 0
         with self._draws.borrowed():
             try:
                 for level, group in [*enumerate(self._groups)][first:last]:
@@ -87,8 +87,9 @@ class Transformer:
 
     def _rows(self, batch: Batch, level: int, group: Group) -> None:
         begin, note, rng = self._draws.begin, self._note, self._draws.rng
-        # What a cache keeps must not depend on the epoch that it was made in.
-        epoch = 0 if self._is_cached and level == 0 else batch.epoch
+        # What a cache keeps must not depend on the epoch or the draw that it was made in.
+        is_kept = self._is_cached and level == 0
+        epoch = 0 if is_kept else batch.epoch
         get: list[tuple[str, Callable[[int], Any]]]
         get = [(entry.name, view_in(batch, entry).row) for entry in self._levels[level]]
         put: list[Put] = []
@@ -97,7 +98,8 @@ class Transformer:
         if self._keys:
             keys = zip(self._keys, column_values(batch.keys), strict=True)
             get += [(name, column.__getitem__) for name, column in keys]
-        numbers, positions = key_numbers(batch.keys).tolist(), batch.positions.tolist()
+        numbers = (key_numbers(batch.keys) if is_kept else batch.numbers()).tolist()
+        positions = batch.positions.tolist()
         left_out = {*batch.bad, *batch.dropped, *batch.cleared}
         for at in range(batch.at):
             if at in left_out:

@@ -13,13 +13,13 @@ from ..options.config import Config
 from ..system.limits import explained
 from ..transport import messages
 from ..transport.child import on_end, run_child
-from ..transport.memory import map_follows, map_keys
 from ..transport.messages import Failure, Record
 from ..transport.pipes import Channel
 from ..transport.ring import Layout, Ring
 from ..transport.serial import pack, unpack
 from .group import end_forks
 from .note import Note
+from .planned import planned
 from .producer import Producer
 from .survey import Survey
 
@@ -72,14 +72,13 @@ class Worker:
         self._ring = Ring(memory, layout, spec.slots, allocate=False)
         self._producer = Producer(
             config,
-            map_keys(plan, found.key_dtype, found.rows),
+            planned(config, found, plan),
             found.columns,
             snapshot=found.snapshot,
             identity=found.identity,
             worker=spec.worker,
             workers=config.workers,
             place=spec.place,
-            follows=map_follows(plan, found.key_dtype, found.rows),
             outputs=found.outputs,
             note=Note(self._ring.note),
         )
@@ -110,7 +109,7 @@ class Worker:
             elif record.kind == messages.START:
                 self._run = record.run
                 self._working = True
-                self._producer.start(record.epoch, record.batch)
+                self._producer.start(record.epoch, record.batch, first_row=record.first_row)
             record = self._channel.receive(0)
 
     def _superseded(self, run: int) -> bool:
