@@ -69,7 +69,21 @@ class Frameworks:
 
         return tensorflow.as_dataset(self, device)
 
-    # ---- PyTorch and JAX -------------------------------------------------------------------------
+    # ---- Keras, PyTorch and JAX ------------------------------------------------------------------
+
+    def as_keras(self: BatchSource) -> Any:
+        """Return the batches for ``fit``, ``evaluate`` and ``predict`` of a Keras 3 model.
+
+        It works with the backends TensorFlow, PyTorch and JAX, of which the last two need no
+        TensorFlow. See :func:`fastloader.adapters.keras_batches.as_keras`.
+
+        Examples
+        --------
+        >>> history = model.fit(loader.as_keras(), epochs=2, verbose=0)
+        """
+        from .adapters import keras_batches
+
+        return keras_batches.as_keras(self)
 
     def as_torch(
         self: BatchSource, *, pin_memory: bool = False

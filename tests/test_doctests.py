@@ -27,12 +27,18 @@ MODULES = {
 }  # fmt: skip
 """Modules with examples, and what they need. Ray's are in its page, which takes a cluster."""
 
-NEEDS = {"as_dataset": "tensorflow", "output_": "tensorflow", "as_torch": "torch", "as_jax": "jax"}
+NEEDS = {
+    "as_dataset": "tensorflow",
+    "as_keras": "tensorflow",
+    "output_": "tensorflow",
+    "as_torch": "torch",
+    "as_jax": "jax",
+}
 
 EXPECTED = (
     "FastLoader", "FastLoader.epoch", "FastLoader.peek", "FastLoader.state_dict",
     "FastLoader.stats", "FastLoader.config", "FastLoader.columns", "FastLoader.bad_rows",
-    "Frameworks.as_dataset", "Frameworks.as_torch", "Frameworks.as_jax", "errors.RowError",
+    "Frameworks.as_dataset", "Frameworks.as_keras", "Frameworks.as_torch", "Frameworks.as_jax", "errors.RowError",
     "keras.Resume", "keras.Throughput", "prometheus.LoaderCollector",
 )  # fmt: skip
 

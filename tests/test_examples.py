@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Either
-from .support import ROOT, jpeg, simple_rows, table
+from .support import ROOT, jpeg, simple_rows, table, wait_until
 from .tiers import full
 
 EXAMPLES = ROOT / "docs" / "examples"
@@ -65,3 +66,19 @@ def test_an_example_writes_predictions_to_postgres(folder: Path, either: Either)
     url = either.table(simple_rows(70))
     done = run(folder, "predict_postgres.py", FASTLOADER_URL=url)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+@full
+def test_jax_that_is_killed_resumes_from_orbax_with_the_same_batches(tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "jax_orbax.py", tmp_path)
+    needs(tmp_path / "jax_orbax.py")
+    table(tmp_path / "photos.db", simple_rows(1500))
+    whole = run(tmp_path, "jax_orbax.py")
+    assert whole.stdout.startswith("564 steps"), whole.stderr
+    shutil.rmtree(tmp_path / "checkpoints")
+    with subprocess.Popen([sys.executable, "jax_orbax.py"], cwd=tmp_path) as process:
+        wait_until((tmp_path / "checkpoints" / "40").exists)
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    resumed = run(tmp_path, "jax_orbax.py")
+    assert resumed.stdout == whole.stdout, resumed.stderr

@@ -75,7 +75,7 @@ class Batches:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Any]:
-        return map(self._arrays, iter(self._loader))
+        return map(self.arrays_of, iter(self._loader))
 
     def state_dict(self, *, consumed: int | None = None) -> dict[str, Any]:
         """See :meth:`fastloader.FastLoader.state_dict`."""
@@ -85,7 +85,8 @@ class Batches:
         """See :meth:`fastloader.FastLoader.load_state_dict`."""
         self._loader.load_state_dict(state, elastic=elastic)
 
-    def _arrays(self, batch: Any) -> Any:
+    def arrays_of(self, batch: Any) -> Any:
+        """Return a batch of the loader as JAX arrays."""
         return jax.tree.map(self._array, self._columns, batch)
 
     def _array(self, column: Column, array: NDArray[Any] | Ragged) -> Any:
