@@ -1,4 +1,4 @@
-"""Train in JAX, and resume from the last checkpoint of Orbax: python jax_orbax.py"""
+"""Train in JAX, and resume from the last checkpoint of Orbax."""
 
 from pathlib import Path
 
