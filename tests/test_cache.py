@@ -666,8 +666,8 @@ def test_a_batch_that_is_done_is_not_decided_again(small: str, tmp_path: Path) -
         (feeder,) = loader.delivery.feeders
         cached = feeder._producer._cached  # type: ignore[attr-defined]
         positions = np.arange(8)
-        assert not cached.missing(0, 12, positions).any()
-        assert (0, 12) not in cached._decided
+        assert not cached.missing((0, 0, 12), positions).any()
+        assert (0, 0, 12) not in cached._decided
 
 
 def test_a_write_ahead_log_that_is_not_written_back_is_no_change(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ NEEDS = {
 EXPECTED = (
     "FastLoader", "FastLoader.epoch", "FastLoader.peek", "FastLoader.state_dict",
     "FastLoader.stats", "FastLoader.config", "FastLoader.columns", "FastLoader.bad_rows",
-    "Frameworks.as_dataset", "Frameworks.as_keras", "Frameworks.as_torch", "Frameworks.as_jax", "errors.RowError",
+    "Frameworks.as_dataset", "Frameworks.as_keras", "Frameworks.as_torch", "Frameworks.as_jax",
+    "errors.RowError",
     "keras.Resume", "keras.Throughput", "prometheus.LoaderCollector",
 )  # fmt: skip
 

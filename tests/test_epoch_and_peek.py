@@ -83,7 +83,7 @@ def test_epochs_in_their_order_are_one_run_of_the_workers(
     loader = make()
     for number in range(3):
         assert taken(loader.epoch(number)) == epochs[number]
-    assert loader.delivery.progress.iteration.turn == (1, 2)
+    assert loader.delivery.progress.iteration.turn == (1, 2, 0)
     places = [loader.state_dict(consumed=n) for n in (0, 7, 15)]
     assert [(place["epoch"], place["batch"]) for place in places] == [(0, 0), (1, 2), (3, 0)]
 

@@ -270,7 +270,7 @@ def test_a_weight_that_is_none_is_an_error_with_its_key(either: Either, value: o
     [
         (Balanced("nothing"), "no column 'nothing'"),
         (Balanced("weight"), "neither text nor integers"),
-        (Weighted("label"), "float64 is needed. Give it a value, or leave such rows out"),
+        (Weighted("label"), "holds text: use Text or Category, or cast it to a number"),
     ],
 )
 def test_columns_that_cannot_decide_are_errors_in_words(

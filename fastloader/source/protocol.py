@@ -193,6 +193,8 @@ def no_column(config: Config, column: str, there: Iterable[str]) -> SourceError:
         hint = "image= names the column of images"
         if column in config.path_columns:
             hint = 'Image("column", files=...) names the column of paths'
+    elif any(field.of_column == column for field in config.inputs.values()):
+        hint = "fields= names the columns of the inputs"
     elif any(field.of_column == column for field in config.weights.values()):
         hint = "sample_weight= names the column of weights"
     else:

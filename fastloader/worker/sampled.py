@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..batches.schema import Schema
-from ..errors import ConfigError, PlanError, RowError
+from ..errors import ConfigError, PlanError, RowError, SourceError
 from ..fields.category import MOST_CLASSES, Category, can_have_classes
 from ..fields.columns import Column
 from ..fields.number import Number
@@ -85,22 +85,24 @@ def sample(
     assert column is not None  # make_config has filled it in
     # A loader's own reading, of nothing but this column.
     is_weight = isinstance(sampling, Weighted)
-    field = Number(column, dtype="float64") if is_weight else Category(column)
+    field = Number(column) if is_weight else Category(column)
     narrow = replace(
         config, image=None, fields={column: field}, label=None, sample_weight=None, sampling=None,
         with_keys=False, transform=(), cache=None, cache_transformed=False, on_error="raise",
         batch_size=min(len(keys), BLOCK_ROWS),
     )  # fmt: skip
-    source = open_source(narrow, snapshot, who="survey of classes", identity=identity)
-    with contextlib.closing(source):
-        columns = tuple(with_classes(narrow, source, source.label_columns(keys)))
-        try:
+    try:
+        source = open_source(narrow, snapshot, who="survey of classes", identity=identity)
+        with contextlib.closing(source):
+            columns = tuple(with_classes(narrow, source, source.label_columns(keys)))
             values = _values(narrow, source, keys, follows, columns)
-        except RowError as error:
-            raise PlanError(
-                f"{config.place}: sampling={sampling!r}: the row with key {error.key}: "
-                f"{error.reason}. Give it a value, or leave such rows out with where="
-            ) from None
+    except RowError as error:
+        raise PlanError(
+            f"{config.place}: sampling={sampling!r}: the row with key {error.key}: "
+            f"{error.reason}. Give it a value, or leave such rows out with where="
+        ) from None
+    except (SourceError, ConfigError) as error:
+        raise type(error)(f"{error}. It is the column of sampling={sampling!r}") from None
     if is_weight:
         return _write_weights(config, memory, keys, values.astype(np.float64, copy=False))
     members, ends = grouped(values.astype(np.int64))
