@@ -1,13 +1,15 @@
 """Which tests run in which tier.
 
 ``make test`` runs some cases of each kind of test. ``.ci/run`` adds the tests that are marked
-``full``, and as many cases again. ``make test-full`` runs everything. The markers come from here:
+``full``, and a case with another PostgreSQL. ``make test-full`` runs everything. The markers come
+from here:
 
 * ``@full`` marks a single test, or a file by ``pytestmark = full``.
 * A parametrized test that makes files or needs a server starts processes, and these take most of
-  the time. Of its cases, one is in ``make test`` and another one is ``full``. The rest are marked
+  the time. Of its cases, one is in ``make test``, or in ``.ci/run`` if the test is ``full``; and if
+  there are several servers, one with another server is in ``.ci/run``. The rest are marked
   ``every``, which only ``make test-full`` runs. Which ones is a hash of their names, so that
-  together the tests go through all servers, databases and numbers of workers.
+  together the tests go through all databases and numbers of workers.
 * ``@few(3)`` takes three in place of one. Of a test without processes it leaves three in
   ``make test``, and makes the rest ``full``. ``@few(1, first="README")`` prefers the cases that
   have this in their name.
@@ -43,11 +45,11 @@ def mark_tiers(items: Iterable[pytest.Item]) -> None:
         cases.sort(key=_hash)
         cases.sort(key=lambda case: _is_other_server(case) or first not in case.nodeid)
         cases[count:] = sorted(cases[count:], key=_hash)
-        in_ci = count if cases[0].get_closest_marker("full") else 2 * count
+        others = [case for case in cases[count:] if _is_other_server(case)][:count]
         for case in cases[count:]:
             case.add_marker("full")
-        for case in cases[in_ci:] if starts_processes else ():
-            case.add_marker("every")
+            if starts_processes and case not in others:
+                case.add_marker("every")
 
 
 def _is_other_server(case: pytest.Item) -> bool:
