@@ -238,7 +238,7 @@ $(VENV)/%.done: $(VENV)/created.done pyproject.toml $(EXTENSIONS)
 
 # PyTorch's build for CPUs, where the package index has one: the usual one brings gigabytes of CUDA.
 # Without it the tests of that adapter are skipped, and say so.
-TORCH ?= torch==2.13.0+cpu torchdata accelerate
+TORCH ?= torch==2.13.0+cpu torchdata accelerate lightning==2.6.6 transformers==5.24.0
 TORCHVISION ?= torchvision==0.28.0
 $(VENV)/torch.tried: $(VENV)/test.done
 	@tools/pip-install $(BIN)/python $(TORCH) 2>/dev/null || echo "No $(TORCH) to be had: its tests will be skipped"

@@ -26,6 +26,13 @@ torch = pytest.importorskip("torch", reason="no PyTorch: its trainers are not te
 
 from torch.utils.data import DataLoader, IterableDataset  # noqa: E402
 
+try:  # as Lightning and transformers do
+    import torchvision  # noqa: F401
+except ImportError:
+    pass
+except RuntimeError:  # operator torchvision::nms does not exist
+    from . import torchvision_names  # noqa: F401
+
 from fastloader.adapters.torch import as_torch  # noqa: E402
 
 OPTIONS: dict[str, Any] = {"size": (8, 8), "batch_size": 8, "workers": 1, "seed": 3}
