@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
-from functools import lru_cache
+from dataclasses import replace
 
 import numpy as np
 
 from ..cache.rows import CachedRows
 from ..plan.keys import Keys
-from ..plan.order import Positions, Rows
+from ..plan.order import Positions, Rows, Uniform
 from ..plan.plan import KeyRange, Plan, key_ranges
 from .planned import Planned
 
@@ -39,7 +40,8 @@ class Assignment:
         self._cached = cached
         self._rest = (0, 0)  # an epoch that begins after some rows, and how many they are
         self._in_stretch = max(1, STRETCH_ROWS // self._plan.batch_size)
-        self._stretch = lru_cache(maxsize=4)(self._stretch_of)
+        self._lock = threading.Lock()
+        self._stretches: dict[tuple[int, int, int], list[Rows]] = {}
 
     def start(self, epoch: int, first_row: int) -> None:
         """Note that an epoch begins after its first rows."""
@@ -90,12 +92,19 @@ class Assignment:
         missing = self._cached.missing((epoch, first_row, batch), rows.positions)
         return rows, np.flatnonzero(missing)
 
-    def _stretch_of(self, epoch: int, first_row: int, stretch: int) -> list[Rows]:
+    def _stretch(self, epoch: int, first_row: int, stretch: int) -> list[Rows]:
         """Return the rows of some of the worker's batches."""
-        plan = self._plan.rest(first_row)
-        begin = stretch * self._in_stretch
-        batches = plan.batches_of(self._worker, self._workers)[begin : begin + self._in_stretch]
-        return plan.read(epoch, batches)
+        where = epoch, first_row, stretch
+        with self._lock:
+            if where not in self._stretches:
+                plan, begin = self._plan.rest(first_row), stretch * self._in_stretch
+                batches = plan.batches_of(self._worker, self._workers)
+                found = plan.read(epoch, batches[begin : begin + self._in_stretch])
+                # One for each thread is enough, unless one of them is about to begin an epoch.
+                for oldest in [*self._stretches][:-3]:
+                    del self._stretches[oldest]
+                self._stretches[where] = found
+            return self._stretches[where]
 
     def keys(self, positions: Positions) -> Keys:
         """Return the keys of rows."""
@@ -115,3 +124,4 @@ class Assignment:
         """Let go of the keys, and with them of the plan's memory."""
         self._keys = self._keys[:0].copy()
         self._follows = None
+        self._plan = replace(self._plan, order=Uniform(self._plan.order.rows))
