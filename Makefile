@@ -54,7 +54,7 @@ help:
 	@echo "make kernel               compile what was changed in csrc/ and the .pyx, in place"
 	@echo "make test-oldest          make test's suite with the oldest dependencies; test-newest"
 	@echo "make release              all that has to hold before a version is tagged"
-	@echo "make benchmarks           all figures of docs/benchmarks.md, which takes an hour"
+	@echo "make benchmarks           all figures of docs/benchmarks.md, which takes two to three hours"
 	@echo "make clean                remove what the others made"
 
 demo: $(VENV)/demo.done
