@@ -12,6 +12,7 @@ import pytest
 from fastloader import FastLoader, StateError
 
 from .support import simple_rows, table, worker_processes
+from .tiers import full
 
 OPTIONS: dict[str, Any] = {
     "size": (8, 8), "shuffle": True, "seed": 5, "fit": "random_crop", "flip": True,
@@ -146,6 +147,7 @@ def test_a_cache_serves_a_rest(small: str, tmp_path: Any, cache: str) -> None:
         assert begun + [row for batch in loader for row in rows_of(batch)] == whole
 
 
+@full
 def test_tensorflow_pytorch_and_jax_resume_a_rest(small: str, two_epochs: list[list[Row]]) -> None:
     pytest.importorskip("tensorflow")
     options = {**OPTIONS, "batch_size": 6, "workers": 2}
