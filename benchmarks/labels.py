@@ -135,11 +135,18 @@ def draw(samples: dict[str, Sample], path: Path) -> None:
         weight="bold",
     )
     figure.tight_layout(pad=0.6)
+    save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as a PNG of 64 colors, which are enough, in a third of the bytes."""
+    from matplotlib import pyplot
+
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=DPI)
     pyplot.close(figure)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(drawn) as image:  # 64 colors are enough, in a third of the bytes
+    with Image.open(drawn) as image:
         image.convert("RGB").quantize(64).save(path, "PNG", optimize=True)
 
 

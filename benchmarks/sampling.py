@@ -8,7 +8,6 @@ takes to be made. ``-o FILE.png`` draws how many rows of the rare class a batch 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sqlite3
 import tempfile
@@ -20,7 +19,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from fastloader.options.sampling import Balanced
 from fastloader.plan.order import Order, Uniform
@@ -29,6 +27,7 @@ from fastloader.plan.sampling import OfClasses, grouped
 from tests.servers.endings import ending_cleanly
 
 from .contestants import run
+from .labels import DPI, save
 from .measure import (
     BATCH,
     SIZE,
@@ -53,7 +52,7 @@ UNIFORM = "shuffle"
 PARTS = {"images": "images/s", "rows": "rows/s"}
 EPOCHS = 5
 COLORS = {"shuffle=True": "#595959", 'sampling="balanced"': "#0072b2"}
-WIDTH_PX, HEIGHT_PX, DPI = 900, 300, 100
+WIDTH_PX, HEIGHT_PX = 900, 300
 
 QUERY = f"""
 SELECT *, CASE label WHEN 1 THEN {RARE - 1}.0 ELSE 1.0 END AS weight FROM images
@@ -196,12 +195,7 @@ def draw(path: Path) -> None:
         weight="bold",
     )
     figure.tight_layout(pad=0.6)
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI)
-    pyplot.close(figure)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with Image.open(drawn) as image:
-        image.convert("RGB").quantize(64).save(path, "PNG", optimize=True)
+    save(figure, path)
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import Any
 
 try:
@@ -82,9 +81,9 @@ class Batches(DataAdapter):  # type: ignore[misc]  # Keras has no types
 
     def get_torch_dataloader(self) -> Iterator[Any]:
         """Return an iterator over the batches as PyTorch tensors, in the layout of the loader."""
-        from .torch import tensors_of
+        from .torch import as_they_lie
 
-        return self._epoch(partial(tensors_of, self._loader))
+        return self._epoch(as_they_lie(self._loader))
 
     def get_tf_dataset(self) -> Any:
         """Return the batches as a ``tf.data.Dataset``."""

@@ -88,13 +88,13 @@ def as_torch(loader: BatchSource, *, pin_memory: bool = False) -> torch.utils.da
     return _Batches(loader, pinned_rings(loader) if pin_memory else None)
 
 
-def tensors_of(loader: BatchSource, batch: Any) -> Any:
-    """Return a batch of the loader as tensors that alias the ring, with images as they lie there.
+def as_they_lie(loader: BatchSource) -> Callable[[Any], Any]:
+    """Return what makes a batch tensors that alias the ring, with images as they lie there.
 
     ``as_torch()`` has the channels of images in front of their height instead.
     """
     converters = loader.delivery.crew.schema.arranged(lambda _: _tensor)
-    return _converted(converters, batch, [])
+    return lambda batch: _converted(converters, batch, [])
 
 
 class _Batches(torch.utils.data.IterableDataset):  # type: ignore[misc]  # mypy does not follow it

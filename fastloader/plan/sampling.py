@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import PlanError
 from ..options.sampling import ClassBatch, Sampling, Weighted
+from .keys import digest
 from .order import Order, Positions, Rows, mixed, permuted, shuffled
 
 MOST = 2**62
@@ -85,7 +85,7 @@ class OfClasses:
         """Return what the order is a function of, apart from the keys, ready for JSON."""
         return {
             "sampling": repr(self.sampling),
-            "classes": _digest(self.members, self.ends),
+            "classes": digest(self.members) + digest(self.ends),
             "epoch_rows": self.rows,
             "seed": self.seed,
         }
@@ -135,7 +135,7 @@ class OfWeights:
         """Return what the order is a function of, apart from the keys, ready for JSON."""
         return {
             "sampling": repr(self.sampling),
-            "weights": _digest(self.ends),
+            "weights": digest(self.ends),
             "epoch_rows": self.rows,
             "seed": self.seed,
         }
@@ -158,13 +158,6 @@ def _fractions(key: NDArray[np.uint64], numbers: Positions) -> NDArray[np.float6
     with np.errstate(over="ignore"):
         raw = mixed(key + (numbers + 1).view(np.uint64) * GOLDEN)
     return (raw >> np.uint64(11)) * np.float64(2.0**-53)
-
-
-def _digest(*arrays: NDArray[Any]) -> str:
-    hashed = blake2b(digest_size=16)
-    for array in arrays:
-        hashed.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return hashed.hexdigest()
 
 
 # ---- what an order is made of --------------------------------------------------------------------

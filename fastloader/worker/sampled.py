@@ -183,10 +183,8 @@ def _values(
     """Return the values of the only field, one for each key, (n,). Raises RowError."""
     schema = Schema(config, columns, dtype_name(keys.dtype))
     (entry,) = schema.entries
-    builder, layout = (
-        BatchBuilder(config, schema),
-        Layout.of(config.batch_size, schema.slot_columns),
-    )
+    builder = BatchBuilder(config, schema)
+    layout = Layout.of(config.batch_size, schema.slot_columns)
     slot = layout.arrays(np.empty(layout.slot_bytes, np.uint8))
     blocks = [
         np.arange(begin, min(begin + config.batch_size, len(keys)))
