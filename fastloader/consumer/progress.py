@@ -359,9 +359,9 @@ def fingerprint(config: Config, plan: Plan, keys: Keys) -> dict[str, Any]:
         "key": config.key if isinstance(config.key, str) else list(config.key),
         "rows": len(keys),
         "keys": digest(keys),
+        **plan.order.about(),
         "batch_size": plan.batch_size,
         "drop_remainder": plan.drop_remainder,
-        **plan.order.about(),
         "shard": list(plan.shard),
     }
 
