@@ -29,6 +29,7 @@ from .fields.json import Json
 from .fields.number import Number
 from .fields.text import Text
 from .loader import FastLoader
+from .mixture import Mixture, mix
 from .observe.stats import Pictures, Stages, Stats
 from .options.config import Config
 from .options.sampling import Balanced, ClassBatch, Sampling, Weighted
@@ -53,6 +54,7 @@ __all__ = [
     "Field",
     "Image",
     "Json",
+    "Mixture",
     "Number",
     "Pictures",
     "PlanError",
@@ -73,6 +75,7 @@ __all__ = [
     "WorkerDied",
     "WorkerError",
     "__version__",
+    "mix",
     "per_batch",
     "per_row",
 ]

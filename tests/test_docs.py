@@ -62,6 +62,7 @@ def those_with(content: Callable[[Path], list[str]]) -> list[Any]:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make a user's folder: a database, the demo's, and images in subfolders."""
     table(tmp_path / "photos.db", simple_rows(70))
+    table(tmp_path / "archive.db", simple_rows(30))
     (tmp_path / "demo").mkdir()
     rows = [(key, image, key % 5) for key, image, _ in simple_rows(70)]
     table(tmp_path / "demo" / "pictures.sqlite", rows)

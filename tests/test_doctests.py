@@ -17,7 +17,8 @@ from fastloader import FastLoader
 from .support import simple_rows, table
 
 MODULES = {
-    "fastloader": None, "fastloader.loader": None, "fastloader.frameworks": None,
+    "fastloader": None, "fastloader.loader": None, "fastloader.base": None,
+    "fastloader.mixture": None, "fastloader.frameworks": None,
     "fastloader.errors": None,
     "fastloader.consumer.epoch": None, "fastloader.observe.stats": None,
     "fastloader.options.config": None, "fastloader.fields.columns": None,
@@ -36,10 +37,10 @@ NEEDS = {
 }
 
 EXPECTED = (
-    "FastLoader", "FastLoader.epoch", "FastLoader.peek", "FastLoader.state_dict",
-    "FastLoader.stats", "FastLoader.config", "FastLoader.columns", "FastLoader.bad_rows",
+    "FastLoader", "Loader.epoch", "Loader.peek", "Loader.state_dict",
+    "Loader.stats", "Loader.config", "Loader.columns", "Loader.bad_rows",
     "Frameworks.as_dataset", "Frameworks.as_keras", "Frameworks.as_torch", "Frameworks.as_jax",
-    "errors.RowError",
+    "errors.RowError", "mixture.mix",
     "keras.Resume", "keras.Throughput", "prometheus.LoaderCollector",
 )  # fmt: skip
 

@@ -99,7 +99,7 @@ def as_dataset(loader: BatchSource, device: str | None = None) -> tf.data.Datase
     tf = _tensorflow()
     signature = output_signature(loader)
     parts = tf.nest.map_structure(_parts_of, signature)
-    feeders = loader.config.workers or 1
+    feeders = len(loader.delivery.feeders)
     whose = tf.TensorSpec((len(Turn._fields) + 1,), tf.int64)
 
     def begin() -> Iterator[tuple[int, ...]]:

@@ -120,7 +120,7 @@ def pinned_rings(loader: BatchSource) -> Pinned:
                 "pin_memory=True is for copies to a GPU, and torch sees none (CUDA is not "
                 "available): leave it out"
             )
-        pinned = Pinned([feeder.ring for feeder in loader.delivery.feeders])
+        pinned = Pinned(loader.delivery.crew.rings)
         loader.delivery.crew.before_close(pinned.close)
         _all_pinned[loader] = pinned
     return _all_pinned[loader]

@@ -27,13 +27,13 @@ from ..system.descriptors import standard_files_taken
 from ..system.limits import limits_named
 from ..transport.memory import create_memory, map_keys
 from ..transport.process import CLOSE_TIMEOUT_S, Process, end
-from ..transport.ring import Layout, automatic_slots
+from ..transport.ring import Layout, Ring, automatic_slots
 from ..transport.serial import pack
 from ..worker.planned import planned
 from ..worker.producer import Producer
 from ..worker.survey import Survey, Surveyor, survey
 from ..worker.worker import Specification
-from .feeder import Feeder
+from .feeder import Keeper
 from .in_process import InProcess
 from .restarts import RestartBudget
 from .supervisor import Supervisor
@@ -65,10 +65,12 @@ class Crew:
         The number of rows of the table.
     """
 
+    is_mixture = False
+
     def __init__(self, config: Config) -> None:
         self.config = config
         self.budget = RestartBudget(config.max_restarts)
-        self.feeders: list[Feeder] = []
+        self.feeders: list[Keeper] = []
         self._surveyor: Surveyor | None = None
         self._source: Source | None = None
         self._cache_file: CacheFile | None = None
@@ -157,6 +159,11 @@ class Crew:
                 config.cache, file.place.kept, found.rows, file.place.row_bytes,
             )  # fmt: skip
         return file.place
+
+    @property
+    def rings(self) -> list[Ring]:
+        """The rings that batches lie in."""
+        return [feeder.ring for feeder in self.feeders]
 
     def keys(self) -> Keys:
         """Return the keys of the table in its order, (rows,)."""

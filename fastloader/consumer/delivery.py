@@ -14,7 +14,7 @@ import select
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any
 
 from ..batches.schema import Arrays, Entry, leaves_out_empty
@@ -23,10 +23,10 @@ from ..observe.clock import Clock, Lap
 from ..observe.stats import Stats
 from ..observe.trace import Trace
 from ..options.config import Config
+from ..plan.mixture import Portion
 from ..transport.messages import Turn
-from .crew import Crew
-from .feeder import Feeder, Taken
-from .progress import Iteration, Progress
+from .feeder import Feeder, Staff, Taken
+from .progress import At, Iteration, Progress
 from .tally import Tally
 
 logger = logging.getLogger("fastloader")
@@ -50,6 +50,8 @@ class Delivery:
     ----------
     config
         The options of the loader.
+    start
+        Makes the crew.
 
     Attributes
     ----------
@@ -69,16 +71,20 @@ class Delivery:
         Guards whatever changes ``progress`` and ``tally``.
     closed
         Whether the loader is closed.
+    is_part
+        Whether a mixture iterates the loader, instead of the user.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, start: Callable[[Config], Staff]) -> None:
         self._trace = _trace(config)
-        self.crew = crew = Crew(config)
+        self.crew: Staff = start(config)
+        crew = self.crew
         self.config = crew.config
         self._leaves_out_empty = leaves_out_empty(crew.config)
         self.plan, self.feeders = crew.plan, crew.feeders
         self._pid = os.getpid()
         self.closed = False
+        self.is_part = False
         self._closing: int | None = None  # the thread that is closing the loader
         self.lock = threading.RLock()
         self.progress = Progress(crew.plan)
@@ -87,6 +93,31 @@ class Delivery:
         self._over: Iteration | None = None  # an iteration that has come to its end before its time
 
     # ---- epochs ----------------------------------------------------------------------------------
+
+    def join(self, portion: Portion) -> None:
+        """Deliver a part of a mixture from now on, and nothing to anyone else.
+
+        Raises
+        ------
+        ConfigError
+            The loader is part of another mixture.
+        """
+        self.check_usable()
+        with self.lock:
+            self.check_alone()
+            self.is_part = True
+            self.plan = portion.plan(self.plan)
+            self.progress.join(portion)
+            for feeder in self.feeders:
+                feeder.join(portion)
+
+    def check_alone(self) -> None:
+        """Raise ConfigError if the loader is part of a mixture."""
+        if self.is_part:
+            raise ConfigError(
+                "this loader is part of a mixture, which iterates it: iterate the mixture, or make "
+                "another loader"
+            )
 
     def begin(self, *, ahead: bool, epoch: int | None = None) -> Iteration:
         """Begin the next epoch, or the rest of the one that a state was loaded for.
@@ -100,12 +131,21 @@ class Delivery:
         """
         self.check_usable()
         with self.lock:
-            iteration = self.progress.begin(ahead=ahead, epoch=epoch)
-            self.tally.begin(iteration.turn.epoch)
-            self.crew.budget.begin()
-            for feeder in self.feeders:
-                feeder.begin(iteration.turn, iteration.first)
-            return iteration
+            self.check_alone()
+            return self._begun(self.progress.begin(ahead=ahead, epoch=epoch))
+
+    def begin_part(self, at: At) -> Iteration:
+        """Begin an iteration of the mixture that the loader is in."""
+        self.check_usable()
+        with self.lock:
+            return self._begun(self.progress.begin(ahead=False, at=at))
+
+    def _begun(self, iteration: Iteration) -> Iteration:
+        self.tally.begin(iteration.turn.epoch)
+        self.crew.budget.begin()
+        for feeder in self.feeders:
+            feeder.begin(iteration.turn, iteration.first)
+        return iteration
 
     def iterate(self, *, ahead: bool, keep: object, epoch: int | None = None) -> Iterator[Any]:
         """Begin the next epoch and return an iterator over its batches.
@@ -196,7 +236,7 @@ class Delivery:
                 if self._trace is not None:  # the previous batch
                     self._trace.spans(row, clock.spans(), **about)
                 about["batch"] = batch
-                taken = [self._take(iteration, batch, lap)]
+                taken = [self.take(iteration, batch, lap)]
                 if taken[0].filled.rows or empty:
                     # Popped, or this frame would keep a lease on each batch until the next one.
                     yield self._element(taken.pop(), clock, values)
@@ -207,7 +247,14 @@ class Delivery:
             if self._trace is not None:
                 self._trace.spans(row, clock.spans(), **about)
 
-    def _take(self, iteration: Iteration, batch: int, lap: Lap) -> Taken:
+    def take(self, iteration: Iteration, batch: int, lap: Lap) -> Taken:
+        """Wait for a batch of an iteration, count it, and return it.
+
+        Parameters
+        ----------
+        lap
+            What the consumer has spent on the batch before.
+        """
         self.check_usable()
         worker = batch % len(self.feeders)
         try:
@@ -223,7 +270,8 @@ class Delivery:
             number, is_last = self.progress.hand_out(iteration, batch, is_seen)
             new, cut = self.tally.add(filled, number, time.perf_counter(), lap.end())
             line = self.tally.end_of_epoch() if is_last else ""
-        self.tally.report(batch, filled, new, cut)
+        if not self.crew.is_mixture:  # the loaders have reported it
+            self.tally.report(batch, filled, new, cut)
         if line:
             logger.info(line)
         if self._trace is not None:
@@ -264,6 +312,7 @@ class Delivery:
         while True:
             self.check_usable()
             with self.lock:
+                self.check_alone()
                 iteration, first = self._what_comes_next()
             with contextlib.suppress(SupersededError):  # an iteration began just now: that one
                 taken = self._peek(iteration, first)
@@ -315,7 +364,7 @@ class Delivery:
     def stats(self) -> Stats:
         """See :meth:`fastloader.FastLoader.stats`."""
         self.check_ours()
-        rings = [feeder.ring for feeder in self.feeders]
+        rings = self.crew.rings
         totals = self.tally.now()
         numbers: dict[str, Any] = {**totals.seconds, **totals.counts}
         return Stats(
@@ -329,7 +378,7 @@ class Delivery:
 
     def aliases(self, address: int) -> bool:
         """Return whether an address lies in a ring, so that what is there was not copied."""
-        return any(feeder.ring.contains(address) for feeder in self.feeders)
+        return any(ring.contains(address) for ring in self.crew.rings)
 
     # ---- the end ---------------------------------------------------------------------------------
 
@@ -381,7 +430,7 @@ def _trace(config: Config) -> Trace | None:
         ) from None
 
 
-def _wait_for_any(feeders: list[Feeder]) -> None:
+def _wait_for_any(feeders: Sequence[Feeder]) -> None:
     """Wait until one of the feeders may have something to say, for at most ``POLL_S``."""
     poll = select.poll()  # select.select() fails with descriptors from 1024 on
     for feeder in feeders:

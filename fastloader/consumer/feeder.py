@@ -1,15 +1,21 @@
-"""What a loader asks of the keeper of one ring.
+"""What a loader asks of those that make its batches.
 
-There are two keepers. :class:`fastloader.consumer.supervisor.Supervisor` has a worker process fill
-the ring; :class:`fastloader.consumer.in_process.InProcess` fills it in the thread that asks for a
-batch. Both live in the training process.
+A feeder gives out some of a loader's batches. There are two that keep a ring:
+:class:`fastloader.consumer.supervisor.Supervisor` has a worker process fill it, and
+:class:`fastloader.consumer.in_process.InProcess` fills it in the thread that asks for a batch. The
+feeder of a mixture, :class:`fastloader.consumer.mixed.Mixed`, takes batches from other loaders. All
+live in the training process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from ..batches.schema import Arrays
+from ..batches.schema import Arrays, Schema
+from ..options.config import Config
+from ..plan.mixture import Portion
+from ..plan.plan import Plan
 from ..transport.messages import Filled, Turn
 from ..transport.process import Process
 from ..transport.ring import Ring
@@ -31,22 +37,18 @@ class Taken(NamedTuple):
 
 
 class Feeder(Protocol):
-    """The keeper of one ring.
+    """Gives out some of the batches of a loader.
 
     Several threads may use it. A signal handler may call :meth:`stop` and :meth:`close`, whatever
     it has interrupted.
-
-    Attributes
-    ----------
-    ring
-        The ring that the keeper fills.
     """
-
-    ring: Ring
 
     @property
     def process(self) -> Process | None:
         """The process that fills the ring; None if this one does."""
+
+    def join(self, portion: Portion) -> None:
+        """Make a part of a mixture in all turns that begin from now on, for good."""
 
     def begin(self, turn: Turn, first_batch: int) -> None:
         """Prepare to give out the batches of an epoch, from the first one on.
@@ -104,3 +106,68 @@ class Feeder(Protocol):
         patient
             Wait for what is ending.
         """
+
+
+class Keeper(Feeder, Protocol):
+    """The keeper of one ring.
+
+    Attributes
+    ----------
+    ring
+        The ring that it fills.
+    """
+
+    ring: Ring
+
+
+class Budget(Protocol):
+    """The restarts of workers; see :class:`fastloader.consumer.restarts.RestartBudget`."""
+
+    @property
+    def total(self) -> int:
+        """Workers that were replaced so far."""
+
+    def begin(self) -> None:
+        """Begin an epoch, with the full budget."""
+
+
+class Staff(Protocol):
+    """Who makes the batches that a :class:`~fastloader.consumer.delivery.Delivery` hands out.
+
+    There are two: :class:`fastloader.consumer.crew.Crew`, which reads a table, and
+    :class:`fastloader.consumer.mixed.Mixers`.
+
+    Attributes
+    ----------
+    is_mixture
+        Whether batches are those of other loaders, which report what is wrong with them.
+    config
+        The options in force.
+    plan
+        The plan of this loader's shard.
+    schema
+        What a batch holds.
+    """
+
+    is_mixture: bool
+    config: Config
+    plan: Plan
+    schema: Schema
+
+    @property
+    def feeders(self) -> Sequence[Feeder]:
+        """Batch ``j`` comes from feeder ``j % len(feeders)``."""
+
+    @property
+    def budget(self) -> Budget:
+        """The restarts of all workers."""
+
+    @property
+    def rings(self) -> list[Ring]:
+        """The rings that batches lie in."""
+
+    def before_close(self, callback: Callable[[], None]) -> None:
+        """Have ``callback`` called on closing, while the rings still exist. It may run twice."""
+
+    def close(self, *, patient: bool = True) -> None:
+        """End the processes and release everything."""

@@ -12,6 +12,15 @@ from ..transport.messages import Turn
 T = TypeVar("T")
 
 
+def superseded(turn: Turn, current: Turn) -> SupersededError:
+    """Return the error for an iteration that has ended because a newer one has begun."""
+    return SupersededError(
+        f"this iteration (epoch {turn.epoch}) has ended because a newer one (epoch "
+        f"{current.epoch}) of the same loader has begun; a loader serves one at a time. For two at "
+        f"once, make two loaders"
+    )
+
+
 class Gate:
     """Base class of a keeper: lets in one thread at a time, and cleans up once nobody is inside.
 
@@ -32,11 +41,7 @@ class Gate:
         if self._is_shut:
             raise ClosedError(CLOSED)
         if turn != current:
-            raise SupersededError(
-                f"this iteration (epoch {turn.epoch}) has ended because a newer one (epoch "
-                f"{current.epoch}) of the same loader has begun; a loader serves one at a time. "
-                f"For two at once, make two loaders"
-            )
+            raise superseded(turn, current)
 
     def _run(self, what: Callable[[], T]) -> T:
         """Call ``what`` inside the gate and return what it returns."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from ..plan.mixture import Portion
 from ..system.limits import limits_named
 from ..transport.memory import create_memory
 from ..transport.messages import Filled, Turn
@@ -39,6 +40,10 @@ class InProcess(Gate):
         self._next: tuple[int, int, int] | None = None
         # A batch that was made for peek() and not taken yet: what it is, its slot, the rest of it.
         self._made: tuple[tuple[int, int, int], int, Filled] | None = None
+
+    def join(self, portion: Portion) -> None:
+        """See :meth:`fastloader.consumer.feeder.Feeder.join`."""
+        self._producer.join(portion)
 
     def begin(self, turn: Turn, first_batch: int) -> None:  # noqa: ARG002 # take() names the batch
         """See :meth:`fastloader.consumer.feeder.Feeder.begin`."""

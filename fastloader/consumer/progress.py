@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from ..errors import ConfigError, StateError
 from ..options.config import Config
 from ..plan.keys import Keys, digest
+from ..plan.mixture import Portion
 from ..plan.plan import Plan
 from ..transport.messages import Turn
 
@@ -44,7 +45,7 @@ class Iteration(NamedTuple):
     ahead: bool = False
 
 
-class _Batch(NamedTuple):
+class At(NamedTuple):
     """A batch of the loader, by its epoch and the number of rows that batch 0 begins after."""
 
     epoch: int = 0
@@ -83,8 +84,8 @@ class _Place(NamedTuple):
     """
 
     run: int = 0
-    start: _Batch = _Batch()
-    next: _Batch = _Batch()
+    start: At = At()
+    next: At = At()
     is_fresh: bool = True
     before: int = 0
     empty: list[int] = []  # noqa: RUF012 # never changed: a new count has a list of its own
@@ -138,7 +139,12 @@ class Progress:
         here = self._place
         return 0 if here.iteration is None else here.iteration.first + here.handed
 
-    def begin(self, *, ahead: bool, epoch: int | None = None) -> Iteration:
+    def join(self, portion: Portion) -> None:
+        """Go through the epochs of a mixture from now on."""
+        self._plan = portion.plan(self._plan)
+        self._place = self._place._replace(next=At(), is_fresh=True, prepared=None)
+
+    def begin(self, *, ahead: bool, epoch: int | None = None, at: At | None = None) -> Iteration:
         """Begin the next iteration.
 
         Parameters
@@ -148,10 +154,14 @@ class Progress:
         epoch
             The epoch to begin; None for the next one. If a state was loaded for this epoch, it
             begins where the state says.
+        at
+            Where to begin instead, whatever comes next.
         """
         here = self._place
-        if epoch is not None and epoch != here.next.epoch:
-            here = here._replace(next=_Batch(epoch), is_fresh=True)
+        if at is None and epoch is not None and epoch != here.next.epoch:
+            at = At(epoch)
+        if at is not None and at != here.next:
+            here = here._replace(next=at, is_fresh=True)
         if not here.is_fresh and here.iteration is not None:
             if not self._may_continue(here):
                 here = here._replace(is_fresh=True)
@@ -161,11 +171,11 @@ class Progress:
             run = self._run_for(here)
             here = _Place(run, here.next, here.next, is_fresh=False, empty=[])
         iteration = self._iteration(here.run, here.next, ahead=ahead)
-        following = _Batch(here.next.epoch + 1)
+        following = At(here.next.epoch + 1)
         self._place = here._replace(next=following, iteration=iteration, handed=0)
         return iteration
 
-    def _iteration(self, run: int, begin: _Batch, *, ahead: bool = False) -> Iteration:
+    def _iteration(self, run: int, begin: At, *, ahead: bool = False) -> Iteration:
         plan = self._plan.rest(begin.first_row)
         return Iteration(Turn(run, begin.epoch, begin.first_row), begin.batch, plan, ahead)
 
@@ -190,7 +200,7 @@ class Progress:
         prepared = here.prepared
         if prepared is not None:
             turn = prepared.turn
-            if _Batch(turn.epoch, prepared.first, turn.first_row) == here.next:
+            if At(turn.epoch, prepared.first, turn.first_row) == here.next:
                 return turn.run
         self._runs += 1
         return self._runs
@@ -326,21 +336,21 @@ class Progress:
             raise StateError(
                 f"the state is damaged: batch {batch!r}, but an epoch has {len(plan)} batches"
             )
-        begin = _Batch(int(epoch), int(batch), int(first_row))
+        begin = At(int(epoch), int(batch), int(first_row))
         if elastic:
             begin = self._elastic(begin, plan.before(int(batch)))
         self._place = self._place._replace(next=begin, is_fresh=True)
 
-    def _elastic(self, begin: _Batch, rows: int) -> _Batch:
+    def _elastic(self, begin: At, rows: int) -> At:
         """Return where to begin after some rows of an epoch, with the batches of this loader."""
         rest = self._plan.rest(rows)
         if len(rest):
-            return _Batch(begin.epoch, 0, rows)
+            return At(begin.epoch, 0, rows)
         logger.warning(
             "epoch %d: the last %d rows do not make a batch for each shard, and are left out",
             begin.epoch, rest.rows,
         )  # fmt: skip
-        return _Batch(begin.epoch + 1)
+        return At(begin.epoch + 1)
 
 
 def _handed(place: _Place) -> int:
@@ -377,6 +387,17 @@ def check_same_plan(
 
     With ``elastic`` they may have other batches.
     """
+    its, own = saved.get("loaders", ()), here.get("loaders", ())
+    if len(its) != len(own):
+        raise StateError(
+            f"the state is that of {_mixture_of(len(its))}, and this is {_mixture_of(len(own))}: "
+            f"resume with the same loaders as then"
+        )
+    for number, (was, now) in enumerate(zip(its, own, strict=True), 1):
+        try:
+            check_same_plan(was, now)
+        except StateError as error:
+            raise StateError(f"loader {number} of the mixture: {error}") from None
     for name in dict.fromkeys([*here, *saved]):
         was, value = saved.get(name), here.get(name)
         if was == value or (elastic and name in OF_BATCHES):
@@ -397,3 +418,7 @@ def check_same_plan(
         if name in OF_BATCHES:
             advice += ", or pass elastic=True to resume with other batches"
         raise StateError(f"{what}, so its batches are different: {advice}")
+
+
+def _mixture_of(loaders: int) -> str:
+    return f"a mixture of {loaders} loaders" if loaders else "a loader that is no mixture"

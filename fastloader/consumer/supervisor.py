@@ -16,6 +16,7 @@ from functools import partial
 from ..errors import FastloaderError, WorkerDied
 from ..options.config import Config
 from ..plan.keys import Key
+from ..plan.mixture import Portion
 from ..system.descriptors import standard_files_taken
 from ..system.limits import limits_named
 from ..transport import messages, pipes
@@ -23,6 +24,7 @@ from ..transport.memory import create_memory
 from ..transport.messages import Filled, Record, Turn
 from ..transport.process import CHECK_S, Process, end
 from ..transport.ring import Layout, Ring
+from ..transport.serial import pack
 from ..worker.note import Note
 from .feeder import Taken
 from .gate import Gate
@@ -76,6 +78,7 @@ class Supervisor(Gate):
         # worker is of no use any more and the next call replaces it.
         self._is_sound = True
         self._timed_out = False
+        self._portion = b""
         self._process = self._started()
 
     def configure(
@@ -112,6 +115,10 @@ class Supervisor(Gate):
     def process(self) -> Process:
         """The worker's process; another one once the worker has been replaced."""
         return self._process
+
+    def join(self, portion: Portion) -> None:
+        """See :meth:`fastloader.consumer.feeder.Feeder.join`."""
+        self._portion = pack(portion)
 
     def begin(self, turn: Turn, first_batch: int) -> None:
         """See :meth:`fastloader.consumer.feeder.Feeder.begin`."""
@@ -325,7 +332,8 @@ class Supervisor(Gate):
         """Have the worker make the batches of the run from this one on."""
         # Only the epoch that a run begins with can begin after some rows.
         first_row = self._turn.first_row if epoch == self._turn.epoch else 0
-        self._send(Record(messages.START, self._turn.run, epoch, batch, first_row=first_row))
+        start = Record(messages.START, self._turn.run, epoch, batch, first_row=first_row)
+        self._send(start._replace(payload=self._portion))
 
     def __repr__(self) -> str:
         state = "closed" if self._is_shut else f"process {self._process.pid}"

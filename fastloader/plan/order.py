@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -64,6 +64,9 @@ class Order(Protocol):
 
     def __call__(self, epoch: int, numbers: Positions) -> Rows:
         """Return the rows with these numbers, (n,), in the order of delivery."""
+
+    def with_rows(self, rows: int) -> Order:
+        """Return the order with this number of rows in an epoch."""
 
     def about(self) -> Mapping[str, Any]:
         """Return what the order is a function of, apart from the keys, ready for JSON."""
@@ -253,6 +256,10 @@ class Uniform:
         if not self.shuffle:
             return numbers
         return shuffled(self.table_rows, self.block, self.seed, turn % 2**64)(numbers)
+
+    def with_rows(self, rows: int) -> Uniform:
+        """Return the order with this number of rows in an epoch."""
+        return replace(self, epoch_rows=rows)
 
     def about(self) -> Mapping[str, Any]:
         """Return what the order is a function of, apart from the keys, ready for JSON."""

@@ -7,7 +7,7 @@ seed and the epoch, which is evaluated where it is needed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,10 @@ class OfClasses:
         with np.errstate(over="ignore"):
             return mixed(mixed(_seeded(self.seed) ^ turn.view(np.uint64)) + what.view(np.uint64))
 
+    def with_rows(self, rows: int) -> OfClasses:
+        """Return the order with this number of rows in an epoch."""
+        return replace(self, rows=rows)
+
     def about(self) -> Mapping[str, Any]:
         """Return what the order is a function of, apart from the keys, ready for JSON."""
         return {
@@ -130,6 +134,10 @@ class OfWeights:
             places = (order(numbers) + first) * (length / self.rows)
         places = np.minimum(places, np.nextafter(length, 0))
         return Rows(np.searchsorted(self.ends, places, "right"), numbers.view(np.uint64))
+
+    def with_rows(self, rows: int) -> OfWeights:
+        """Return the order with this number of rows in an epoch."""
+        return replace(self, rows=rows)
 
     def about(self) -> Mapping[str, Any]:
         """Return what the order is a function of, apart from the keys, ready for JSON."""

@@ -36,7 +36,8 @@ class Record(NamedTuple):
     * FREE: slot.
     * START: run, the number of the run; epoch and batch, from which on the worker makes all of its
       batches, of this epoch and of those that follow. It drops whatever else it was doing.
-      first_row, the number of rows of this epoch that its batch 0 begins after.
+      first_row, the number of rows of this epoch that its batch 0 begins after; payload, the
+      Portion of a mixture that the worker's loader is in, if it is in one.
     * AWAKE: the process that surveys has started. Its first record.
     * SURVEYED: payload, the Survey. The keys are in the plan's memory.
     * READY: run, epoch, batch, slot; payload, the rest of the batch as Filled; tail, the items that

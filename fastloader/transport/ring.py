@@ -323,11 +323,16 @@ def _items(data: memoryview, column: Column) -> NDArray[Any]:
     return whole.view(column.numpy_dtype).reshape(-1, *column.fixed_shape)
 
 
-def _copied(array: NDArray[Any]) -> NDArray[Any]:
-    """Return a copy that is aligned as a lease is, so that TensorFlow does not copy it again."""
-    buffer = np.empty(array.nbytes + ALIGNMENT, np.uint8)
+def aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return a new array that is aligned as a lease is, so that TensorFlow does not copy it."""
+    nbytes = dtype.itemsize * math.prod(shape)
+    buffer = np.empty(nbytes + ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % ALIGNMENT
-    copy = buffer[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    return buffer[start : start + nbytes].view(dtype).reshape(shape)
+
+
+def _copied(array: NDArray[Any]) -> NDArray[Any]:
+    copy = aligned(array.shape, array.dtype)
     np.copyto(copy, array)
     return copy
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..cache.rows import CachedRows
 from ..plan.keys import Keys
+from ..plan.mixture import Portion
 from ..plan.order import Positions, Rows, Uniform
 from ..plan.plan import KeyRange, Plan, key_ranges
 from .planned import Planned
@@ -41,7 +42,11 @@ class Assignment:
         self._rest = (0, 0)  # an epoch that begins after some rows, and how many they are
         self._in_stretch = max(1, STRETCH_ROWS // self._plan.batch_size)
         self._lock = threading.Lock()
-        self._stretches: dict[tuple[int, int, int], list[Rows]] = {}
+        self._stretches: dict[tuple[Plan, int, int], list[Rows]] = {}
+
+    def join(self, portion: Portion) -> None:
+        """Make a part of a mixture from now on. The next time changes nothing."""
+        self._plan = portion.plan(self._plan)
 
     def start(self, epoch: int, first_row: int) -> None:
         """Note that an epoch begins after its first rows."""
@@ -85,19 +90,19 @@ class Assignment:
             The places in ``rows`` of those that are not in the cache.
         """
         stretch, at = divmod((batch - self._worker) // self._workers, self._in_stretch)
-        first_row = self.plan(epoch).first_row
-        rows = self._stretch(epoch, first_row, stretch)[at]
+        plan = self.plan(epoch)
+        rows = self._stretch(plan, epoch, stretch)[at]
         if self._cached is None:
             return rows, np.arange(len(rows.positions))
-        missing = self._cached.missing((epoch, first_row, batch), rows.positions)
+        missing = self._cached.missing((epoch, plan.first_row, batch), rows.positions)
         return rows, np.flatnonzero(missing)
 
-    def _stretch(self, epoch: int, first_row: int, stretch: int) -> list[Rows]:
+    def _stretch(self, plan: Plan, epoch: int, stretch: int) -> list[Rows]:
         """Return the rows of some of the worker's batches."""
-        where = epoch, first_row, stretch
+        where = plan, epoch, stretch
         with self._lock:
             if where not in self._stretches:
-                plan, begin = self._plan.rest(first_row), stretch * self._in_stretch
+                begin = stretch * self._in_stretch
                 batches = plan.batches_of(self._worker, self._workers)
                 found = plan.read(epoch, batches[begin : begin + self._in_stretch])
                 # One for each thread is enough, unless one of them is about to begin an epoch.
@@ -124,4 +129,5 @@ class Assignment:
         """Let go of the keys, and with them of the plan's memory."""
         self._keys = self._keys[:0].copy()
         self._follows = None
+        self._stretches.clear()
         self._plan = replace(self._plan, order=Uniform(self._plan.order.rows))

@@ -18,6 +18,7 @@ from ..fields.columns import Column
 from ..observe.clock import Clock, Lap
 from ..options.config import Config
 from ..plan.keys import dtype_name
+from ..plan.mixture import Portion
 from ..plan.order import Positions, Rows
 from ..source.opening import import_driver
 from ..source.protocol import Snapshot
@@ -103,6 +104,10 @@ class Producer:
         self._lap = Lap(self.clock, self._fetcher.clock)
         # Without workers this is the process of the training, which does other things, too.
         self._cpu_s = time.process_time if config.workers else time.thread_time
+
+    def join(self, portion: Portion) -> None:
+        """Make a part of a mixture, from the next :meth:`start` on."""
+        self._assignment.join(portion)
 
     def start(
         self,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..batches.schema import Schema
 from ..cache.file import Place
 from ..options.config import Config
+from ..plan.mixture import Portion
 from ..system.limits import explained
 from ..transport import messages
 from ..transport.child import on_end, run_child
@@ -109,6 +110,8 @@ class Worker:
             elif record.kind == messages.START:
                 self._run = record.run
                 self._working = True
+                if record.payload:
+                    self._producer.join(unpack(record.payload, Portion))
                 self._producer.start(record.epoch, record.batch, first_row=record.first_row)
             record = self._channel.receive(0)
 
