@@ -35,7 +35,6 @@ class Loader(Frameworks, Foreign):
     """
 
     def __init__(self, delivery: Delivery) -> None:
-        self._print: dict[str, Any] | None = None  # the plan's fingerprint, once it was needed
         self._delivery = delivery
 
     # ---- iteration -----------------------------------------------------------------------------
@@ -166,7 +165,7 @@ class Loader(Frameworks, Foreign):
                 "with deterministic=False batches come in an order that cannot be resumed: pass "
                 "deterministic=True"
             )
-        return self._delivery.progress.state(consumed, self._fingerprint())
+        return self._delivery.state(consumed)
 
     def load_state_dict(self, state: Mapping[str, Any], *, elastic: bool = False) -> None:
         """Have the next iteration resume where :meth:`state_dict` was called.
@@ -187,19 +186,7 @@ class Loader(Frameworks, Foreign):
             The state is damaged, or belongs to a loader with other batches: other keys, seed,
             batch size, order, shard, or another table. The message says what is different.
         """
-        self._delivery.check_usable()
-        here = self._fingerprint()
-        with self._delivery.lock:
-            self._delivery.progress.load(state, here, elastic=elastic)
-
-    def _fingerprint(self) -> dict[str, Any]:
-        if self._print is None:
-            self._print = self._what_decides()
-        return dict(self._print)
-
-    def _what_decides(self) -> dict[str, Any]:
-        """Return everything that decides about the batches of an epoch, ready for JSON."""
-        raise NotImplementedError
+        self._delivery.load(state, elastic=elastic)
 
     # ---- options, columns, counts ----------------------------------------------------------------
 

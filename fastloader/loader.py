@@ -11,9 +11,9 @@ from typing import Any, Literal, TypeAlias
 from .base import Loader
 from .consumer.crew import Crew
 from .consumer.delivery import Delivery
-from .consumer.progress import fingerprint
+from .errors import ConfigError
 from .fields.field import Field
-from .options.config import Config, make_config
+from .options.config import make_config
 from .options.given import UNSET, default, options_only
 from .options.kinds import Param
 from .options.sampling import Sampling
@@ -168,6 +168,10 @@ class FastLoader(Loader):
     consistency : {"snapshot", "latest"}, default "snapshot"
         For PostgreSQL. With `"snapshot"` all epochs see the table as it was when the loader was
         made; with `"latest"` every fetch sees it as it is at that moment.
+    follow : {"epoch"} or None, default None
+        `"epoch"` looks at the table anew before each epoch, so that rows that were added since come
+        in the next one. None keeps the rows that were there when the loader was made, until you
+        call `refresh()`.
     stall_timeout_s : float, default 60.0
         For PostgreSQL. A server that sends nothing for this many seconds counts as lost.
     reconnect_timeout_s : float, default 30.0
@@ -301,6 +305,7 @@ class FastLoader(Loader):
         max_blob_bytes: int = default(64 << 20),
         fetch_bytes: int | None = default(None),
         consistency: Literal["snapshot", "latest"] = default("snapshot"),
+        follow: Literal["epoch"] | None = default(None),
         stall_timeout_s: float = default(60.0),
         reconnect_timeout_s: float = default(30.0),
         cache: str | os.PathLike[str] | None = default(None),
@@ -331,15 +336,46 @@ class FastLoader(Loader):
     ) -> None:
         given = {name: value for name, value in locals().items() if name not in HIDDEN}
         warn_of_unknown_variables(stacklevel=3)
-        super().__init__(Delivery(make_config(given), self._start))
+        super().__init__(Delivery(make_config(given), Crew))
 
-    def _start(self, config: Config) -> Crew:
-        self._crew = Crew(config)
-        return self._crew
+    def refresh(self, rows: int | None = None) -> int:
+        """Look at the table anew: the next epoch has the rows that are in it now.
 
-    def _what_decides(self) -> dict[str, Any]:
-        """See :meth:`fastloader.base.Loader._what_decides`."""
-        return fingerprint(self.config, self._crew.plan, self._crew.keys())
+        Call it between two epochs. An iteration that is under way ends with SupersededError at its
+        next pull. Workers start anew, and the snapshot of PostgreSQL that they had read from ends.
+        If it fails, for example because the database cannot be reached, the loader goes on with the
+        rows that it had. With ``follow="epoch"`` you need not call it.
+
+        Parameters
+        ----------
+        rows
+            Take only the first rows of the table, in the order of the keys. With several shards,
+            all must have the same rows: refresh one of them, send the number that it returns to
+            the others, and pass it there. None takes all rows.
+
+        Returns
+        -------
+        int
+            The number of rows of the table that epochs have from now on.
+
+        Raises
+        ------
+        PlanError
+            The table has no rows any more, or fewer than ``rows``.
+        ConfigError
+            A column has another type now, or another class; or the loader is part of a mixture.
+        SourceError
+            The table cannot be read.
+
+        Examples
+        --------
+        >>> with FastLoader("photos.db") as growing:
+        ...     growing.refresh()
+        70
+        """
+        if rows is not None and (isinstance(rows, bool) or not isinstance(rows, int) or rows < 1):
+            raise ConfigError(f"rows={rows!r} must be a number of rows, or None for all")
+        return self._delivery.refresh(rows)
 
     def _what(self) -> str:
         """See :meth:`fastloader.base.Loader._what`."""

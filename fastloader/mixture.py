@@ -9,7 +9,6 @@ from typing import Any, get_args
 from .base import Loader
 from .consumer.delivery import Delivery
 from .consumer.mixed import Mixers, common
-from .consumer.progress import OF_BATCHES
 from .errors import ConfigError
 from .loader import FastLoader
 from .options.sampling import ClassBatch
@@ -128,21 +127,6 @@ class Mixture(Loader):
                 'within="batch" can'
             )
         super().load_state_dict(state, elastic=elastic)
-
-    def _what_decides(self) -> dict[str, Any]:
-        """See :meth:`fastloader.base.Loader._what_decides`."""
-        plan, loaders = self.delivery.plan, []
-        for loader in self.loaders:
-            its = loader._fingerprint()
-            loaders.append({name: its[name] for name in its if name not in OF_BATCHES})
-        return {
-            "within": self._within,
-            "shares": list(self.shares),
-            "loaders": loaders,
-            "batch_size": plan.batch_size,
-            "drop_remainder": plan.drop_remainder,
-            "shard": list(plan.shard),
-        }
 
     @property
     def bad_rows(self) -> list[tuple[Key, str]]:

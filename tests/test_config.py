@@ -119,12 +119,15 @@ def test_every_option_has_a_variable() -> None:
     # Nor can there be a cache of what is read as it is.
     cached = make(environ={"FASTLOADER_CACHE": "kept", "FASTLOADER_CACHE_BYTES": "1000"})
     assert (cached.cache, cached.cache_bytes) == ("kept", 1000)
+    # Hosts with a shard cannot follow a table.
+    assert make(environ={"FASTLOADER_FOLLOW": "epoch"}).follow == "epoch"
     # A field says what an image is, in place of the image options.
     covered = {
         *FULL_ENVIRONMENT,
         "FASTLOADER_FIELDS",
         "FASTLOADER_QUERY",
         "FASTLOADER_SAMPLING",  # tests/test_sampling_plan.py
+        "FASTLOADER_FOLLOW",
         "FASTLOADER_TRANSFORM",  # tests/test_transforms.py
         "FASTLOADER_CACHE_TRANSFORMED",
         "FASTLOADER_TRANSFORM_VERSION",

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.exposition import generate_latest
 
 from fastloader import FastLoader
-from fastloader.adapters.prometheus import HELP, LoaderCollector
+from fastloader.adapters.prometheus import GAUGES, HELP, LoaderCollector
 from fastloader.observe.stats import Stages, Stats
 
 from .programs import in_a_fork
@@ -35,7 +35,7 @@ def test_a_scrape_shows_every_statistic_of_each_loader(small: str) -> None:
     counts = {f.name for f in dataclasses.fields(Stats)} - {
         f.name for f in dataclasses.fields(Stages)
     }
-    assert counts == {*HELP, "leased", "pictures"}
+    assert counts == {*HELP, *GAUGES, "pictures"}
 
 
 def test_a_loader_that_is_gone_is_left_out(small: str) -> None:

@@ -166,6 +166,11 @@ def _check(loader: BatchSource, sharding: Any, column: Column) -> None:
             'with on_error="skip", or a transform with drops=True, batches have any number of '
             "rows, which a sharding cannot divide: leave them out"
         )
+    if loader.config.follow is not None and not loader.config.drop_remainder:
+        raise ConfigError(
+            'with follow="epoch" the last batch has any number of rows, which a sharding cannot '
+            "divide: pass drop_remainder=True"
+        )
     plan = loader.delivery.plan
     # All batches but the last two have the same number of rows as the first.
     for batch in {0, max(0, len(plan) - 2), len(plan) - 1}:

@@ -24,7 +24,7 @@ except ImportError as error:
         f"'fastloader[tensorflow]'"
     ) from error
 
-from ..batches.schema import leaves_out_empty
+from ..batches.schema import has_known_length
 from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError, StateError
 
@@ -100,8 +100,8 @@ class Resume(_Counting):
     folder
         A folder for this training alone.
     save_freq
-        "epoch", or a number of batches. A number is refused with ``on_error="skip"``, where the
-        number of batches in an epoch is not known.
+        "epoch", or a number of batches. A number is refused with ``on_error="skip"`` and
+        ``follow="epoch"``, where the number of batches in an epoch is not known.
     delete_checkpoint
         Whether to delete what was saved when training is done.
 
@@ -129,11 +129,11 @@ class Resume(_Counting):
     ) -> None:
         if save_freq != "epoch" and not (isinstance(save_freq, int) and save_freq > 0):
             raise ConfigError(f'save_freq={save_freq!r} must be "epoch" or a number of batches')
-        if save_freq != "epoch" and leaves_out_empty(loader.config):
+        if save_freq != "epoch" and not has_known_length(loader.config):
             raise ConfigError(
                 f"save_freq={save_freq} cannot resume in the middle of an epoch, because "
-                f'on_error="skip" or a transform with drops=True leaves an unknown number of '
-                f'batches: pass save_freq="epoch", or leave them out'
+                f'on_error="skip", a transform with drops=True or follow="epoch" makes an unknown '
+                f'number of batches: pass save_freq="epoch", or leave them out'
             )
         loader.state_dict(consumed=0)  # raises ConfigError if the loader cannot be resumed
         super().__init__(loader)

@@ -23,7 +23,7 @@ except ImportError as error:
         f"as_torch() or as_jax() in a loop of your own, and please report this version"
     ) from error
 
-from ..batches.schema import leaves_out_empty
+from ..batches.schema import has_known_length
 from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError
 
@@ -101,8 +101,8 @@ class Batches(DataAdapter):  # type: ignore[misc]  # Keras has no types
 
     @property
     def num_batches(self) -> int | None:
-        """The number of batches in an epoch; None if some may be left out."""
-        return None if leaves_out_empty(self._loader.config) else len(self._loader)
+        """The number of batches in an epoch; None if it is not known."""
+        return len(self._loader) if has_known_length(self._loader.config) else None
 
     @property
     def batch_size(self) -> int:

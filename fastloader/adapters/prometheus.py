@@ -45,6 +45,11 @@ HELP = {
     "cached_rows": "Rows that came out of the cache.",
 }
 
+GAUGES = {
+    "leased": "Batches over the ring that the consumer holds.",
+    "rows_added": "Rows that the table has gained since the loader was made.",
+}
+
 
 class LoaderCollector(Collector):  # type: ignore[misc]  # prometheus_client may not be there
     """Collects the metrics of any number of loaders.
@@ -119,9 +124,8 @@ class LoaderCollector(Collector):  # type: ignore[misc]  # prometheus_client may
             for name, found in its.pictures.items():
                 pictures.add_metric([loader, name], found.decoded)
         yield pictures
-        leased = GaugeMetricFamily(
-            "fastloader_leased", "Batches over the ring that the consumer holds.", labels=["loader"]
-        )
-        for loader, its in stats.items():
-            leased.add_metric([loader], its.leased)
-        yield leased
+        for name, text in GAUGES.items():
+            gauge = GaugeMetricFamily(f"fastloader_{name}", text, labels=["loader"])
+            for loader, its in stats.items():
+                gauge.add_metric([loader], getattr(its, name))
+            yield gauge

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..batches.ragged import Ragged
-from ..batches.schema import Arrays, Entry, leaves_out_empty
+from ..batches.schema import Arrays, Entry, has_known_length, leaves_out_empty
 from ..consumer.batch_source import BatchSource
 from ..errors import ConfigError
 from ..fields.columns import BYTES_OF
@@ -72,10 +72,10 @@ def as_dataset(loader: BatchSource, device: str | None = None) -> tf.data.Datase
     Every iteration of the dataset begins a new epoch of the loader, in whatever state the last one
     was left. An iterator of the older epoch ends with SupersededError at its next pull.
 
-    The cardinality is known, except with ``on_error="skip"``, which may leave batches without rows;
-    those are left out. With a shard they are delivered, so that all hosts take the same number of
-    steps, and the cardinality is known. An epoch that is resumed in its middle has fewer batches
-    than the cardinality.
+    The cardinality is known, except with ``follow="epoch"``, and with ``on_error="skip"``, which
+    may leave batches without rows; those are left out. With a shard they are delivered, so that all
+    hosts take the same number of steps, and the cardinality is known. An epoch that is resumed in
+    its middle has fewer batches than the cardinality.
 
     Autotuning is off for the dataset and what is chained behind it; ``AUTOTUNE`` then means all
     cores. To turn it on, chain ``with_options``. The reason is the end of an epoch: TensorFlow 2.21
@@ -100,10 +100,17 @@ def as_dataset(loader: BatchSource, device: str | None = None) -> tf.data.Datase
     signature = output_signature(loader)
     parts = tf.nest.map_structure(_parts_of, signature)
     feeders = len(loader.delivery.feeders)
+    batches_known = len(loader)
     whose = tf.TensorSpec((len(Turn._fields) + 1,), tf.int64)
 
     def begin() -> Iterator[tuple[int, ...]]:
         iteration = loader.delivery.begin(ahead=True)
+        if has_known_length(loader.config) and len(iteration.plan) > batches_known:
+            raise ConfigError(
+                f"refresh() has found more rows since as_dataset() was called, and the dataset "
+                f"ends after {batches_known} batches: call as_dataset() after refresh(), or pass "
+                f'follow="epoch"'
+            )
         return ((*iteration.turn, (iteration.first + i) % feeders) for i in range(feeders))
 
     def batches(turn_and_feeder: Any) -> Iterator[Any]:
@@ -127,8 +134,8 @@ def as_dataset(loader: BatchSource, device: str | None = None) -> tf.data.Datase
     )
     if leaves_out_empty(loader.config):
         dataset = dataset.filter(lambda *batch: _rows(tf.nest.flatten(batch)[0]) > 0)
-    else:
-        dataset = _with_cardinality(dataset, len(loader))
+    elif has_known_length(loader.config):
+        dataset = _with_cardinality(dataset, batches_known)
     options = tf.data.Options()
     options.autotune.enabled = False
     if loader.config.shard[1] > 1:  # or a strategy that distributes the dataset divides it again

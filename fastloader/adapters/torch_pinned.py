@@ -114,6 +114,12 @@ def pinned_rings(loader: BatchSource) -> Pinned:
         CUDA is not available, or cannot pin the memory.
     """
     loader.delivery.check_usable()
+    if loader.config.follow is not None or not loader.delivery.crew.rings:
+        raise ConfigError(
+            "pin_memory=True pins the rings of a loader for good, and this one has others in each "
+            'epoch (follow="epoch"), or puts its batches together elsewhere (a mixture with '
+            'within="batch"): leave it out'
+        )
     if loader not in _all_pinned:
         if not torch.cuda.is_available():
             raise ConfigError(

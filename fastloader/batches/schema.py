@@ -291,6 +291,27 @@ def stored_image(entry: Entry) -> tuple[str, str]:
     return f":stored {entry.slot}", f":seen {entry.slot}"
 
 
+class Description(str):
+    """What an entry is, in words, without quotes in a structure."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def described(entry: Entry) -> Description:
+    """Return what an entry is, such as ``uint8 (n, 224, 224, 3) NHWC``."""
+    column, field = entry.column, entry.field
+    shape = "".join(f", {'?' if size is None else size}" for size in column.shape)
+    layout = f" {field.layout}" if isinstance(field, Image) else ""
+    classes = f" of classes {list(column.classes)}" if column.classes else ""
+    return Description(f"{column.dtype} (n{shape}){layout}{classes}")
+
+
+def has_known_length(config: Config) -> bool:
+    """Return whether every epoch has as many batches as ``len(loader)`` says now."""
+    return config.follow is None and not leaves_out_empty(config)
+
+
 def leaves_out_empty(config: Config) -> bool:
     """Return whether a batch is left out if all of its rows were dropped.
 

@@ -6,7 +6,6 @@ A kind knows nothing of particular options; whatever declares an option gives it
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -105,7 +104,7 @@ NAMES = Kind(_names, "str or list of str", split_names)
 def choice(*values: str) -> Kind:
     """Return the kind of strings that are one of ``values``."""
     quoted = [f'"{value}"' for value in values]
-    message = f"must be {', '.join(quoted[:-1])} or {quoted[-1]}"
+    message = f"must be {' or '.join(filter(None, [', '.join(quoted[:-1]), quoted[-1]]))}"
 
     def check(value: Any) -> str:
         if value not in values:
@@ -131,13 +130,16 @@ def integer(low: int, high: int, message: str = "") -> Kind:
     return Kind(check, "int", int, "an integer")
 
 
-def number(above: float, most: float, message: str) -> Kind:
-    """Return the kind of real numbers greater than ``above`` and up to ``most``."""
+def number(least: float, most: float, message: str, *, open_below: bool = False) -> Kind:
+    """Return the kind of real numbers from ``least``, or above it if ``open_below``, to ``most``.
+
+    The least one above 0 is no way to say this: in a thread of TensorFlow it equals 0.
+    """
 
     def check(value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(message)
-        if not above < value <= most:
+        if not least <= value <= most or (open_below and value == least):
             raise ValueError(message)
         return float(value)
 
@@ -151,8 +153,8 @@ def _channels(value: Any) -> int:
 
 
 CHANNELS = Kind(_channels, "{3, 1}", int, "3 or 1")
-FRACTION = number(0, 1, "must be more than 0 and up to 1")
-SECONDS = number(0, 1e6, "must be a number of seconds, more than 0")
+FRACTION = number(0, 1, "must be more than 0 and up to 1", open_below=True)
+SECONDS = number(0, 1e6, "must be a number of seconds, more than 0", open_below=True)
 
 
 def numbers(count: int, kind: Kind, message: str) -> Kind:
@@ -248,18 +250,18 @@ SHARES = interval(
     FRACTION, "must be (least, greatest) share of the image's area, more than 0 and up to 1"
 )
 PROPORTIONS = interval(
-    number(math.nextafter(1e-3, 0), 1e3, ""),
+    number(1e-3, 1e3, ""),
     "must be (least, greatest) width / height, from 0.001 to 1000",
 )
 MEAN = numbers(
     3,
-    number(math.nextafter(0, -1), 1, ""),
+    number(0, 1, ""),
     "must be a number, or one for each of red, green and blue, from 0 to 1: levels are divided by "
     "255 first",
 )
 STD = numbers(
     3,
-    number(math.nextafter(1e-6, 0), 1, ""),
+    number(1e-6, 1, ""),
     "must be a number, or one for each of red, green and blue, from 0.000001 to 1: levels are "
     "divided by 255 first",
 )

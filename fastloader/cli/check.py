@@ -53,7 +53,7 @@ class Check:
             parser,
             but=[
                 "batch_size", "on_error", "drop_remainder", "shuffle", "shuffle_block", "sampling",
-                "epoch_rows", "shard", "deterministic", "with_keys", "prefetch",
+                "epoch_rows", "shard", "deterministic", "with_keys", "prefetch", "follow",
             ],
             why="check reads every row once and lists the bad ones, whatever this option says",
         )  # fmt: skip
@@ -69,7 +69,7 @@ class Check:
         options = {
             **loader_options(arguments), "batch_size": BATCH_ROWS, "on_error": "fill",
             "drop_remainder": False, "shuffle": False, "sampling": None, "epoch_rows": None,
-            "shard": (0, 1), "deterministic": False, **NO_CACHE,
+            "shard": (0, 1), "deterministic": False, "follow": None, **NO_CACHE,
         }  # fmt: skip
         check_output(arguments.csv, make_config(options))
         with FastLoader(**options) as loader:

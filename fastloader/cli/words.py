@@ -25,6 +25,7 @@ EXAMPLES: Mapping[str, str] = {
     "slots": "16", "prefetch": "4", "max_restarts": "0",
     "worker_imports": "pillow_heif.HeifImagePlugin", "simd": "portable",
     "max_blob_bytes": "200000000", "fetch_bytes": "8388608", "consistency": "latest",
+    "follow": "epoch",
     "stall_timeout_s": "10", "reconnect_timeout_s": "120", "cache": "/data/cache",
     "cache_bytes": "20000000000", "trace": "trace.json", "size": "224x320", "channels": "1",
     "fit": "crop", "crop_fraction": "0.875", "scale": "0.25,1", "ratio": "0.5,2", "flip": "1",

@@ -9,17 +9,17 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..batches.schema import Schema
 from ..cache.create import CacheFile
 from ..cache.file import Place
-from ..errors import FastloaderWarning
+from ..errors import ConfigError, FastloaderWarning, PlanError
 from ..options.config import Config
-from ..plan.keys import Key, Keys, key_values
+from ..plan.keys import Key, Keys, digest, key_values
 from ..plan.plan import Plan
 from ..source.opening import hold
 from ..source.protocol import Source
@@ -35,6 +35,7 @@ from ..worker.survey import Survey, Surveyor, survey
 from ..worker.worker import Specification
 from .feeder import Keeper
 from .in_process import InProcess
+from .progress import fingerprint
 from .restarts import RestartBudget
 from .supervisor import Supervisor
 
@@ -48,6 +49,8 @@ class Crew:
     ----------
     config
         The options of the loader.
+    rows
+        How many rows of the table to load: the first ones, in the order of the keys. None for all.
 
     Attributes
     ----------
@@ -62,13 +65,14 @@ class Crew:
     budget
         The restarts of all workers.
     rows
-        The number of rows of the table.
+        The number of rows to load.
     """
 
     is_mixture = False
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, rows: int | None = None) -> None:
         self.config = config
+        self._first_rows = rows
         self.budget = RestartBudget(config.max_restarts)
         self.feeders: list[Keeper] = []
         self._surveyor: Surveyor | None = None
@@ -84,6 +88,7 @@ class Crew:
                 found = self._start() if config.workers else self._start_in_process()
                 self._held = hold(self.config)
             self._key_dtype, self.rows = found.key_dtype, found.rows
+            self._about: dict[str, Any] | None = None
         except BaseException:
             self.close()
             raise
@@ -99,7 +104,7 @@ class Crew:
         for worker in range(config.workers):
             supervisors.append(Supervisor(worker, config, memory, self.budget))
             self.feeders.append(supervisors[-1])
-        found = self._surveyor.survey(config)
+        found = self._first(self._surveyor.survey(config))
         layout, slots = self._arrange(found)
         place = self._cache(found)
         for worker, supervisor in enumerate(supervisors):
@@ -113,6 +118,7 @@ class Crew:
     def _start_in_process(self) -> Survey:
         assert self._memory is not None
         found, _, self._source = survey(self.config, self._memory)
+        found = self._first(found)
         layout, slots = self._arrange(found)
         place = self._cache(found)
         producer = Producer(
@@ -127,6 +133,18 @@ class Crew:
         if found.snapshot is None:
             self._source.close()
         return found
+
+    def _first(self, found: Survey) -> Survey:
+        """Return what was found of the rows to load."""
+        self._table_rows, rows = found.rows, self._first_rows
+        if rows is None or rows == found.rows:
+            return found
+        if rows > found.rows:
+            raise PlanError(
+                f"{self.config.place}: the table has {found.rows} rows, and refresh(rows={rows}) "
+                f"asks for more"
+            )
+        return replace(found, rows=rows, cache=found.cache and f"{found.cache}-{rows}")
 
     def _arrange(self, found: Survey) -> tuple[Layout, int]:
         """Plan the epochs. Return what a slot holds, and how many slots a ring has."""
@@ -170,7 +188,36 @@ class Crew:
         assert self._memory is not None
         return map_keys(self._memory, self._key_dtype, self.rows)
 
+    def about(self) -> dict[str, Any]:
+        """Return everything that decides about the batches of an epoch, ready for JSON."""
+        if self._about is None:
+            self._about = fingerprint(self.config, self.plan, self.keys())
+        return dict(self._about)
+
+    def began_with(self, state: Mapping[str, Any]) -> int | None:
+        """Return how many rows the table had as of a state, if they still are its first ones.
+
+        Parameters
+        ----------
+        state
+            What a :meth:`about` has returned; from an untrusted file.
+        """
+        rows, was = state.get("rows"), state.get("keys")
+        if not isinstance(rows, int) or not 0 < rows <= self._table_rows or rows == self.rows:
+            return None
+        assert self._memory is not None
+        keys = map_keys(self._memory, self._key_dtype, self._table_rows)[:rows]
+        return rows if digest(keys) == was else None
+
     # ---- the end ---------------------------------------------------------------------------------
+
+    def check_replaceable(self) -> None:
+        """Raise ConfigError if something else than the crew needs its rings."""
+        if self._before_close:
+            raise ConfigError(
+                "pin_memory=True has pinned the rings of this loader, which refresh() would "
+                "replace: make another loader, or leave out pin_memory"
+            )
 
     def before_close(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called on closing, while the rings still exist. It may run twice."""

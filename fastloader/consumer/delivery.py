@@ -14,10 +14,10 @@ import select
 import threading
 import time
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from ..batches.schema import Arrays, Entry, leaves_out_empty
+from ..batches.schema import Arrays, Entry, described, leaves_out_empty
 from ..errors import CLOSED, ClosedError, ConfigError, FastloaderError, SupersededError
 from ..observe.clock import Clock, Lap
 from ..observe.stats import Stats
@@ -25,8 +25,9 @@ from ..observe.trace import Trace
 from ..options.config import Config
 from ..plan.mixture import Portion
 from ..transport.messages import Turn
+from .crew import Crew
 from .feeder import Feeder, Staff, Taken
-from .progress import At, Iteration, Progress
+from .progress import OF_TABLE, At, Iteration, Progress, check_same_plan
 from .tally import Tally
 
 logger = logging.getLogger("fastloader")
@@ -38,6 +39,22 @@ POLL_S = 1.0
 """How long to wait for any worker before polling all of them again.
 
 A worker that sends something wakes the consumer at once, unless another thread has read it."""
+
+
+class Retired(NamedTuple):
+    """What the crews have counted that were replaced by others."""
+
+    leases: int = 0
+    copies: int = 0
+    restarts: int = 0
+
+    def plus(self, crew: Staff) -> Retired:
+        """Return the counts with those of another crew."""
+        return Retired(
+            self.leases + sum(ring.leases for ring in crew.rings),
+            self.copies + sum(ring.copies for ring in crew.rings),
+            self.restarts + crew.budget.total,
+        )
 
 
 class Delivery:
@@ -87,7 +104,10 @@ class Delivery:
         self.is_part = False
         self._closing: int | None = None  # the thread that is closing the loader
         self.lock = threading.RLock()
-        self.progress = Progress(crew.plan)
+        self.progress = Progress(crew.plan, crew.about)
+        self._retired = Retired()
+        self._is_up_to_date = True  # no epoch has begun since the table was read
+        self._rows_at_first = crew.rows
         self.tally = Tally(crew.config, self._trace)
         self._iterator: Callable[[], Generator[Any, None, None] | None] = lambda: None
         self._over: Iteration | None = None  # an iteration that has come to its end before its time
@@ -132,6 +152,7 @@ class Delivery:
         self.check_usable()
         with self.lock:
             self.check_alone()
+            self._keep_up(epoch)
             return self._begun(self.progress.begin(ahead=ahead, epoch=epoch))
 
     def begin_part(self, at: At) -> Iteration:
@@ -141,6 +162,7 @@ class Delivery:
             return self._begun(self.progress.begin(ahead=False, at=at))
 
     def _begun(self, iteration: Iteration) -> Iteration:
+        self._is_up_to_date = False
         self.tally.begin(iteration.turn.epoch)
         self.crew.budget.begin()
         for feeder in self.feeders:
@@ -197,6 +219,92 @@ class Delivery:
         """Have the next epoch begin a new count of batches; see :class:`Progress`."""
         with self.lock:
             self.progress.count_anew()
+
+    # ---- the table, later ------------------------------------------------------------------------
+
+    def refresh(self, rows: int | None) -> int:
+        """Go through the rows that are in the table now. Return how many there are.
+
+        See :meth:`fastloader.FastLoader.refresh`.
+        """
+        self.check_usable()
+        with self.lock:
+            self.check_alone()
+            self._renew(rows)
+            return self.crew.rows
+
+    def _keep_up(self, epoch: int | None) -> None:
+        """Look at the table anew if the loader follows it, and a whole epoch begins."""
+        if not (self.config.follow is None or self._is_up_to_date or self.progress.resumes(epoch)):
+            self._renew(None)
+
+    def _renew(self, rows: int | None) -> None:
+        """Replace the crew by another one, which reads the keys again."""
+        old = self.crew
+        assert isinstance(old, Crew)  # mixtures have no refresh(), nor do they follow
+        old.check_replaceable()
+        new = Crew(old.config, rows)
+        try:
+            self.check_usable()
+            was, now = (crew.schema.arranged(described) for crew in (old, new))
+            if was != now:
+                raise ConfigError(
+                    f"{self.config.place}: a batch would hold {now}, and held {was} before: ask "
+                    f"for types and classes in the options, or make another loader"
+                )
+        except BaseException:
+            new.close()
+            raise
+        self.progress.replan(new.plan, new.about)
+        self._retired = self._retired.plus(old)
+        self.crew, self.plan, self.feeders = new, new.plan, new.feeders
+        self._is_up_to_date = True
+        old.close()
+        if self.closed:  # meanwhile, by a signal handler
+            new.close()
+
+    # ---- states ----------------------------------------------------------------------------------
+
+    def state(self, consumed: int | None) -> dict[str, Any]:
+        """See :meth:`fastloader.FastLoader.state_dict`."""
+        return self.progress.state(consumed)
+
+    def load(self, state: Mapping[str, Any], *, elastic: bool) -> None:
+        """See :meth:`fastloader.FastLoader.load_state_dict`."""
+        self.check_usable()
+        with self.lock:
+            self.check_alone()
+            self.progress.load(self._as_of(state, elastic=elastic), elastic=elastic)
+
+    def _as_of(self, state: Any, *, elastic: bool) -> Any:
+        """Go back to the rows that the table had when a state was saved, if they are still there.
+
+        Returns
+        -------
+        dict
+            The state to load.
+        """
+        saved = state.get("plan") if isinstance(state, Mapping) else None
+        if not (isinstance(self.crew, Crew) and isinstance(saved, Mapping)):
+            return state
+        here = self.crew.about()
+        of_table = {name: saved[name] for name in OF_TABLE if name in saved and name in here}
+        if self.config.epoch_rows is not None:
+            of_table.pop("epoch_rows", None)
+        if self.config.follow is not None and state.get("batch") == state.get("first_row", 0) == 0:
+            # Nothing of the epoch was delivered, and it has the rows of now anyway.
+            return {**state, "plan": {**saved, **{name: here[name] for name in of_table}}}
+        rows = self.crew.began_with(saved)
+        if rows is not None:
+            check_same_plan(saved, {**here, **of_table}, elastic=elastic)  # before any change
+            more = self.crew.rows - rows
+            self._renew(rows)
+            logger.info(
+                "%s: %d rows that were added since the state was saved come %s",
+                self.config.place, more,
+                "in the next epoch" if self.config.follow else "after refresh()",
+            )  # fmt: skip
+        return state
 
     # ---- batches ---------------------------------------------------------------------------------
 
@@ -334,6 +442,7 @@ class Delivery:
             if iterator is not None and inspect.getgeneratorstate(iterator) != inspect.GEN_CLOSED:
                 in_order = self.config.deterministic
                 return iteration, self.progress.following if in_order else iteration.first
+        self._keep_up(None)
         iteration = self.progress.prepare()
         for feeder in self.feeders:
             feeder.begin(iteration.turn, iteration.first)
@@ -368,11 +477,12 @@ class Delivery:
         totals = self.tally.now()
         numbers: dict[str, Any] = {**totals.seconds, **totals.counts}
         return Stats(
-            leases=sum(ring.leases for ring in rings),
-            copies=sum(ring.copies for ring in rings),
+            leases=self._retired.leases + sum(ring.leases for ring in rings),
+            copies=self._retired.copies + sum(ring.copies for ring in rings),
             leased=sum(len(ring.leased) for ring in rings),
             pictures=dict(totals.pictures),
-            restarts=self.crew.budget.total,
+            restarts=self._retired.restarts + self.crew.budget.total,
+            rows_added=self.crew.rows - self._rows_at_first,
             **numbers,
         )
 

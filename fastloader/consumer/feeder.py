@@ -10,7 +10,7 @@ live in the training process.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ..batches.schema import Arrays, Schema
 from ..options.config import Config
@@ -155,6 +155,10 @@ class Staff(Protocol):
     schema: Schema
 
     @property
+    def rows(self) -> int:
+        """The number of rows to load."""
+
+    @property
     def feeders(self) -> Sequence[Feeder]:
         """Batch ``j`` comes from feeder ``j % len(feeders)``."""
 
@@ -165,6 +169,9 @@ class Staff(Protocol):
     @property
     def rings(self) -> list[Ring]:
         """The rings that batches lie in."""
+
+    def about(self) -> dict[str, Any]:
+        """Return everything that decides about the batches of an epoch, ready for JSON."""
 
     def before_close(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called on closing, while the rings still exist. It may run twice."""

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..batches.schema import OFFSETS, Arrays, Schema
+from ..batches.schema import OFFSETS, Arrays, Schema, described
 from ..errors import ConfigError
-from ..fields.image import Image
 from ..observe.clock import Clock, Lap
 from ..observe.stats import together
 from ..options.config import Config
@@ -26,7 +25,7 @@ from ..transport.ring import Ring, aligned
 from .delivery import Delivery
 from .feeder import Feeder, Taken
 from .gate import superseded
-from .progress import At, Iteration
+from .progress import OF_BATCHES, At, Iteration
 
 
 class Mixed:
@@ -224,7 +223,12 @@ class Mixers:
             delivery.join(portion)
         self.feeders: list[Feeder] = [Mixed(deliveries, portions, slots)]
         self.budget = _Restarts(deliveries)
-        self._within = portions[0].within
+        self._shares, self._within = portions[0].shares, portions[0].within
+
+    @property
+    def rows(self) -> int:
+        """The number of rows in an epoch."""
+        return self.plan.rows
 
     @property
     def rings(self) -> list[Ring]:
@@ -232,6 +236,21 @@ class Mixers:
         if self._within == "batch":
             return []
         return [ring for delivery in self._deliveries for ring in delivery.crew.rings]
+
+    def about(self) -> dict[str, Any]:
+        """Return everything that decides about the batches of an epoch, ready for JSON."""
+        loaders = []
+        for delivery in self._deliveries:
+            its = delivery.crew.about()
+            loaders.append({name: its[name] for name in its if name not in OF_BATCHES})
+        return {
+            "within": self._within,
+            "shares": list(self._shares),
+            "loaders": loaders,
+            "batch_size": self.plan.batch_size,
+            "drop_remainder": self.plan.drop_remainder,
+            "shard": list(self.plan.shard),
+        }
 
     def before_close(self, callback: Callable[[], None]) -> None:
         """Have ``callback`` called on closing, while the rings still exist. It may run twice."""
@@ -264,6 +283,11 @@ def common(deliveries: Sequence[Delivery]) -> Config:
                     f"loader 1 of the mixture has {name}={one!r}, and loader {number} has "
                     f"{name}={other!r}: give them the same"
                 )
+    if any(config.follow for config in configs):
+        raise ConfigError(
+            "the shares of a mixture are those of the rows that its loaders have: make them "
+            'without follow="epoch"'
+        )
     if not configs[0].deterministic:
         raise ConfigError(
             "a mixture has its batches in a fixed order: make its loaders with deterministic=True"
@@ -283,7 +307,7 @@ def _slots(deliveries: Sequence[Delivery]) -> list[list[str]]:
         The loaders deliver batches that differ in more than their rows.
     """
     schemas = [delivery.crew.schema for delivery in deliveries]
-    shown = [schema.arranged(_described) for schema in schemas]
+    shown = [schema.arranged(described) for schema in schemas]
     for number, its in enumerate(shown[1:], 2):
         if its != shown[0]:
             raise ConfigError(
@@ -296,21 +320,6 @@ def _slots(deliveries: Sequence[Delivery]) -> list[list[str]]:
         names = [(e.slot, e.slot + OFFSETS) if e.column.is_ragged else (e.slot,) for e in entries]
         found.append([name for both in names for name in both])
     return found
-
-
-class _Description(str):
-    """What an entry is, in words, without quotes in a structure."""
-
-    def __repr__(self) -> str:
-        return str(self)
-
-
-def _described(entry: Any) -> str:
-    column, field = entry.column, entry.field
-    shape = "".join(f", {'?' if size is None else size}" for size in column.shape)
-    layout = f" {field.layout}" if isinstance(field, Image) else ""
-    classes = f" of classes {list(column.classes)}" if column.classes else ""
-    return _Description(f"{column.dtype} (n{shape}){layout}{classes}")
 
 
 def _in_order(structure: Any, like: Any) -> list[Any]:

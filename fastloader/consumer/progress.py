@@ -6,7 +6,7 @@ It runs in the training process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -53,6 +53,30 @@ class At(NamedTuple):
     first_row: int = 0
 
 
+class _Past(NamedTuple):
+    """Epochs of a count that had another plan than those that followed.
+
+    Attributes
+    ----------
+    until
+        The number in the count of the first batch that is not among them.
+    origin, start
+        The first batch: its number in the count, and which one it is.
+    plan, about
+        Their plan, and its :func:`fingerprint`.
+    """
+
+    until: int
+    origin: int
+    start: At
+    plan: Plan
+    about: Mapping[str, Any]
+
+
+MOST_PAST = 8
+"""The number of older plans that a state can be asked for: more than any pipeline is ahead."""
+
+
 class _Place(NamedTuple):
     """Where a loader is.
 
@@ -60,6 +84,10 @@ class _Place(NamedTuple):
 
     Attributes
     ----------
+    plan
+        The plan of the next epochs.
+    about
+        Returns its :func:`fingerprint`.
     run
         The number of the run, and so of the count, that is under way.
     start
@@ -81,8 +109,14 @@ class _Place(NamedTuple):
         Batches of that iteration that were handed out so far.
     prepared
         The iteration that the feeders have begun to prepare, ahead of :meth:`Progress.begin`.
+    origin
+        The number in this count of the batch ``start``, if the epochs before it had another plan.
+    past
+        Those epochs.
     """
 
+    plan: Plan
+    about: Callable[[], dict[str, Any]]
     run: int = 0
     start: At = At()
     next: At = At()
@@ -93,6 +127,8 @@ class _Place(NamedTuple):
     iteration: Iteration | None = None
     handed: int = 0
     prepared: Iteration | None = None
+    origin: int = 0
+    past: tuple[_Past, ...] = ()
 
 
 class Progress:
@@ -106,11 +142,12 @@ class Progress:
     ----------
     plan
         The plan of the loader.
+    about
+        Returns its :func:`fingerprint`.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
-        self._place = _Place()
+    def __init__(self, plan: Plan, about: Callable[[], dict[str, Any]]) -> None:
+        self._place = _Place(plan, about)
         self._runs = 0  # the highest number of a run so far
 
     # ---- iterating -----------------------------------------------------------------------------
@@ -141,8 +178,26 @@ class Progress:
 
     def join(self, portion: Portion) -> None:
         """Go through the epochs of a mixture from now on."""
-        self._plan = portion.plan(self._plan)
-        self._place = self._place._replace(next=At(), is_fresh=True, prepared=None)
+        plan = portion.plan(self._place.plan)
+        self._place = self._place._replace(plan=plan, next=At(), is_fresh=True, prepared=None)
+
+    def replan(self, plan: Plan, about: Callable[[], dict[str, Any]]) -> None:
+        """Go through another table from the next iteration on, or through more rows of it."""
+        here = self._place
+        place = here._replace(plan=plan, about=about, prepared=None)
+        if here.is_fresh or here.iteration is None or not self._may_continue(here):
+            self._place = place._replace(is_fresh=True)
+            return
+        until = here.before + here.handed
+        past = _Past(until, here.origin, here.start, here.plan, here.about())
+        self._place = place._replace(
+            origin=until, start=here.next, past=(*here.past, past)[-MOST_PAST:]
+        )
+
+    def resumes(self, epoch: int | None) -> bool:
+        """Return whether an iteration that begins now has only the rest of its epoch."""
+        following = self._place.next
+        return epoch in (None, following.epoch) and following[1:] != (0, 0)
 
     def begin(self, *, ahead: bool, epoch: int | None = None, at: At | None = None) -> Iteration:
         """Begin the next iteration.
@@ -169,14 +224,16 @@ class Progress:
                 here = here._replace(before=here.before + here.handed)
         if here.is_fresh:
             run = self._run_for(here)
-            here = _Place(run, here.next, here.next, is_fresh=False, empty=[])
+            here = _Place(
+                here.plan, here.about, run, here.next, here.next, is_fresh=False, empty=[]
+            )
         iteration = self._iteration(here.run, here.next, ahead=ahead)
         following = At(here.next.epoch + 1)
         self._place = here._replace(next=following, iteration=iteration, handed=0)
         return iteration
 
     def _iteration(self, run: int, begin: At, *, ahead: bool = False) -> Iteration:
-        plan = self._plan.rest(begin.first_row)
+        plan = self._place.plan.rest(begin.first_row)
         return Iteration(Turn(run, begin.epoch, begin.first_row), begin.batch, plan, ahead)
 
     def prepare(self) -> Iteration:
@@ -236,7 +293,7 @@ class Progress:
             # An entry behind the first ``empties`` was written by a change that was interrupted.
             here.empty[empties:] = [number]
             empties += 1
-        self._place = _Place(*here[:6], empties, iteration, handed)
+        self._place = here._replace(empties=empties, handed=handed, prepared=None)
         return number, iteration.first + handed == len(iteration.plan)
 
     @property
@@ -246,15 +303,13 @@ class Progress:
 
     # ---- states --------------------------------------------------------------------------------
 
-    def state(self, consumed: int | None, here: dict[str, Any]) -> dict[str, Any]:
+    def state(self, consumed: int | None) -> dict[str, Any]:
         """Return the state after a number of batches. See :meth:`fastloader.FastLoader.state_dict`.
 
         Parameters
         ----------
         consumed
             The number of batches of this count that training has taken; None for all.
-        here
-            The :func:`fingerprint` of the plan.
         """
         place = self._place
         handed = _handed(place)
@@ -272,22 +327,35 @@ class Progress:
                 f"since the loader was made, a state was loaded, an iteration was left early, or "
                 f"epoch() left the order of the epochs"
             )
-        epoch, batch, first_row = place.next if place.is_fresh else place.start
         for number in sorted(place.empty[: place.empties]):  # the consumer has not counted these
             consumed += number <= consumed
-        batch += consumed
-        if first_row and batch >= len(self._plan.rest(first_row)):
-            epoch, batch, first_row = epoch + 1, batch - len(self._plan.rest(first_row)), 0
+        origin, start, plan = place.origin, place.start, place.plan
+        about: Mapping[str, Any] | None = None
+        if place.is_fresh:
+            origin, start = 0, place.next
+        for past in () if place.is_fresh else place.past[::-1]:
+            if consumed < past.until:
+                _, origin, start, plan, about = past
+        if consumed < origin:
+            raise ConfigError(
+                f"consumed={consumed} is a batch of an epoch that ended long ago, before the table "
+                f"was read again {len(place.past)} times: pass what training has taken by now"
+            )
+        epoch, batch, first_row = start
+        batch += consumed - origin
+        if first_row and batch >= len(plan.rest(first_row)):
+            epoch, batch, first_row = epoch + 1, batch - len(plan.rest(first_row)), 0
         if not first_row:
-            epochs, batch = divmod(batch, len(self._plan))
+            epochs, batch = divmod(batch, len(plan))
             epoch += epochs
-        rows = self._plan.rest(first_row).before(batch)
+        rows = plan.rest(first_row).before(batch)
         begun = {"first_row": first_row} if first_row else {}
+        about = place.about() if about is None else dict(about)
         return {
-            "format": FORMAT, "epoch": epoch, "batch": batch, "rows": rows, **begun, "plan": here,
+            "format": FORMAT, "epoch": epoch, "batch": batch, "rows": rows, **begun, "plan": about,
         }  # fmt: skip
 
-    def load(self, state: Mapping[str, Any], here: dict[str, Any], *, elastic: bool) -> None:
+    def load(self, state: Mapping[str, Any], *, elastic: bool) -> None:
         """Have the next iteration begin where a state says.
 
         See :meth:`fastloader.FastLoader.load_state_dict`.
@@ -296,8 +364,6 @@ class Progress:
         ----------
         state
             What :meth:`state` returned, perhaps of another loader.
-        here
-            The :func:`fingerprint` of this loader's plan.
         elastic
             Whether the loader may have other batches and shards than the one of the state.
         """
@@ -313,13 +379,13 @@ class Progress:
                 f"the state has format {found}, and this version of fastloader reads formats 1 and "
                 f"{FORMAT}: load it with the version that saved it"
             )
-        check_same_plan(saved, here, elastic=elastic)
+        check_same_plan(saved, self._place.about(), elastic=elastic)
         # Programs that keep states may have turned the integers into NumPy's.
         if not (hasattr(epoch, "__index__") and 0 <= epoch < 2**63):
             raise StateError(f"the state is damaged: epoch {epoch!r}")
-        if not (hasattr(first_row, "__index__") and 0 <= first_row < self._plan.order.rows):
+        if not (hasattr(first_row, "__index__") and 0 <= first_row < self._place.plan.order.rows):
             raise StateError(f"the state is damaged: first_row {first_row!r}")
-        plan = self._plan
+        plan = self._place.plan
         if elastic:
             try:
                 batch_size, shards = int(saved["batch_size"]), int(saved["shard"][1])
@@ -343,7 +409,7 @@ class Progress:
 
     def _elastic(self, begin: At, rows: int) -> At:
         """Return where to begin after some rows of an epoch, with the batches of this loader."""
-        rest = self._plan.rest(rows)
+        rest = self._place.plan.rest(rows)
         if len(rest):
             return At(begin.epoch, 0, rows)
         logger.warning(
@@ -375,6 +441,9 @@ def fingerprint(config: Config, plan: Plan, keys: Keys) -> dict[str, Any]:
         "shard": list(plan.shard),
     }
 
+
+OF_TABLE = ("rows", "keys", "classes", "weights", "epoch_rows")
+"""What depends on the rows of the table; ``epoch_rows`` only if the option is not given."""
 
 OF_BATCHES = ("batch_size", "drop_remainder", "shard")
 """What decides how the rows of an epoch are divided into batches, but not about their order."""

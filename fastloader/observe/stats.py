@@ -120,6 +120,9 @@ class Stats(Stages):
         The number of rows that a transform has dropped.
     passed_over
         The number of rows that appeared in a batch's key range after the keys had been read.
+    rows_added
+        The number of rows that the table has gained since the loader was made, as ``refresh()`` or
+        ``follow="epoch"`` has found. It is negative if rows were deleted.
     restarts
         The number of workers that died and were replaced.
     reconnects
@@ -141,6 +144,7 @@ class Stats(Stages):
     partial_rows: int = 0
     dropped_rows: int = 0
     passed_over: int = 0
+    rows_added: int = 0
     restarts: int = 0
     reconnects: int = 0
     cached_rows: int = 0

@@ -239,12 +239,29 @@ def make_config(arguments: Mapping[str, Any], environ: Mapping[str, str] = os.en
     config = _with_sampling(config)
     _check_image_columns(config)
     _check_cache(config)
+    _check_follow(config)
     _check_cache_transformed(config)
     _check_folders(config)
     if config.url.is_postgres:
         url = with_connect_timeout(config.url, config.stall_timeout_s, environ)
         config = replace(config, url=url)
     return config
+
+
+def _check_follow(config: Config) -> None:
+    if config.follow is None:
+        return
+    if config.shard[1] > 1:
+        raise ConfigError(
+            'with follow="epoch" the hosts would look at the table at different times and see '
+            "other rows: call refresh() on one of them, and refresh(rows=...) with what it returns "
+            "on the others"
+        )
+    if config.cache is not None:
+        raise ConfigError(
+            'a cache keeps the rows of a table that does not change, and follow="epoch" is for one '
+            "that does: leave out one of them"
+        )
 
 
 def _check_where(values: Mapping[str, Any]) -> None:

@@ -317,6 +317,14 @@ class Options:
         'made; with `"latest"` every fetch sees it as it is at that moment.',
         see="../guides/databases.md",
     )
+    follow: str | None = DATABASE.option(
+        None,
+        kinds.optional(kinds.choice("epoch")),
+        '`"epoch"` looks at the table anew before each epoch, so that rows that were added since '
+        "come in the next one. None keeps the rows that were there when the loader was made, until "
+        "you call `refresh()`.",
+        see="../guides/growing-tables.md",
+    )
     stall_timeout_s: float = DATABASE.option(
         60.0,
         kinds.SECONDS,

@@ -103,7 +103,22 @@ def array_equal(one: Keys, other: Keys) -> bool:
 
 
 def digest(keys: Keys) -> str:
-    """Return a short text that is different for other keys, and for the same in another order."""
+    """Return a short text that is different for other keys, and for the same in another order.
+
+    That of the first keys of a table is the same as when the table had no others.
+    """
+    keys = _narrow(keys)
     hashed = blake2b(dtype_name(keys.dtype).encode(), digest_size=16)
     hashed.update(np.ascontiguousarray(keys).view(np.uint8).data)
     return hashed.hexdigest()
+
+
+def _narrow(keys: Keys) -> Keys:
+    """Return keys whose texts take no more room than the longest of them needs."""
+    if all(dtype.kind != "S" for dtype in dtypes_of(keys.dtype)):
+        return keys
+    return together([
+        part.astype(f"S{max(1, np.strings.str_len(part).max(initial=0))}")
+        if part.dtype.kind == "S" else part
+        for part in key_parts(keys)
+    ])  # fmt: skip

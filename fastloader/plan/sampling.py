@@ -184,6 +184,13 @@ def grouped(classes: NDArray[np.int64]) -> tuple[Positions, Positions]:
     return members, np.cumsum(counts[counts > 0])
 
 
+def first_of_classes(members: Positions, ends: Positions, rows: int) -> tuple[Positions, Positions]:
+    """Return what :func:`grouped` returns for the first rows of the table alone."""
+    stays = members < rows
+    counts = np.concatenate(([0], np.cumsum(stays)))
+    return members[stays], np.unique(counts[ends][counts[ends] > 0])
+
+
 def cumulative(weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the cumulative sum of weights, (n,). Raises PlanError if nothing can be drawn."""
     with np.errstate(over="ignore"):

@@ -97,6 +97,7 @@ class Producer:
         self._ahead = ReadAhead(self._fetcher, self.clock, config.place)
         self._batches: Iterator[tuple[int, int]] = iter(())
         self._last_epoch: int | None = None
+        self._one_epoch = config.follow is not None  # the next one may have other rows
         self.epoch, self.batch = 0, 0
         self._next_range = 0  # the number of the next batch's first range in its epoch's read
         self._reconnects = 0
@@ -127,6 +128,8 @@ class Producer:
         last_epoch
             After it nothing is made; None to make batches without end.
         """
+        if self._one_epoch and last_epoch is None:
+            last_epoch = epoch
         self._last_epoch = last_epoch
         self._assignment.start(epoch, first_row)
         if self._cached is not None:

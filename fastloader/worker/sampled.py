@@ -20,7 +20,7 @@ from ..options.sampling import Weighted
 from ..plan.keys import Keys, dtype_name, key_values
 from ..plan.order import Order, Positions, Uniform
 from ..plan.plan import KeyRange, key_ranges
-from ..plan.sampling import OfWeights, cumulative, grouped, order_of_classes
+from ..plan.sampling import OfWeights, cumulative, first_of_classes, grouped, order_of_classes
 from ..source.opening import open_source
 from ..source.protocol import Snapshot, Source
 from ..transport.memory import map_array, write_array
@@ -43,11 +43,14 @@ class Sampled:
         Where each class ends.
     classes
         The number of classes.
+    rows
+        The number of rows in the table.
     """
 
     begin: int = 0
     ends: int = 0
     classes: int = 0
+    rows: int = 0
 
 
 NOT_SAMPLED = Sampled()
@@ -106,7 +109,8 @@ def sample(
     if is_weight:
         return _write_weights(config, memory, keys, values.astype(np.float64, copy=False))
     members, ends = grouped(values.astype(np.int64))
-    return Sampled(write_array(memory, members), write_array(memory, ends), len(ends))
+    begin, classes = write_array(memory, members), len(ends)
+    return Sampled(begin, write_array(memory, ends), classes, len(members))
 
 
 def order_of(config: Config, rows: int, found: Sampled, memory: io.FileIO) -> Order:
@@ -115,7 +119,7 @@ def order_of(config: Config, rows: int, found: Sampled, memory: io.FileIO) -> Or
     Parameters
     ----------
     rows
-        The number of rows of the table.
+        The number of rows to load: those of the table, or only the first ones.
     found
         What :func:`sample` has returned.
     memory
@@ -133,8 +137,10 @@ def order_of(config: Config, rows: int, found: Sampled, memory: io.FileIO) -> Or
     if isinstance(sampling, Weighted):
         weights = map_array(memory, np.float64, rows, found.begin)
         return OfWeights(weights, config.seed, epoch_rows, sampling)
-    members: Positions = map_array(memory, np.int64, rows, found.begin)
-    ends = map_array(memory, np.int64, found.classes, found.ends)
+    members: Positions = map_array(memory, np.int64, found.rows, found.begin)
+    ends: Positions = map_array(memory, np.int64, found.classes, found.ends)
+    if rows < found.rows:
+        members, ends = first_of_classes(members, ends, rows)
     return order_of_classes(
         sampling, members, ends, seed=config.seed, rows=epoch_rows, where=config.place
     )
