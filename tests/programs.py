@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -57,14 +57,19 @@ def in_a_fork(what: Callable[[], object]) -> None:
     assert found[1] == 0
 
 
-def on_hosts(commands: list[list[str]], environments: list[dict[str, str]]) -> list[Any]:
+def on_hosts(
+    commands: list[list[str]],
+    environments: list[dict[str, str]],
+    popens: Sequence[Callable[..., Any]] | None = None,
+) -> list[Any]:
     """Run processes at the same time, and return what each prints last, as JSON."""
+    popens = popens or [subprocess.Popen] * len(commands)
     processes = [
-        subprocess.Popen(
+        popen(
             [sys.executable, *command], cwd=ROOT, env={**os.environ, **environment}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
-        for command, environment in zip(commands, environments, strict=True)
+        for popen, command, environment in zip(popens, commands, environments, strict=True)
     ]  # fmt: skip
     try:
         found = []

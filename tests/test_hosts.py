@@ -81,7 +81,7 @@ TORCH = """
 import json, sys, torch, torch.distributed
 from fastloader import FastLoader
 rank, url, options = int(sys.argv[1]), sys.argv[3], json.loads(sys.argv[4])
-torch.distributed.init_process_group("gloo", f"file://{sys.argv[2]}", rank=rank, world_size=2)
+torch.distributed.init_process_group("gloo", sys.argv[2], rank=rank, world_size=2)
 with FastLoader(url, **options, workers=1, shard=torch.distributed) as loader:
     epochs = []
     for epoch in range(2):
@@ -105,7 +105,7 @@ def in_gloo_group(urls: list[str], folder: Path, **options: Any) -> list[list[li
     arguments = json.dumps({**OPTIONS, "shuffle": True, **options})
     return on_hosts(
         [
-            ["-c", TORCH, str(rank), str(folder / "group"), url, arguments]
+            ["-c", TORCH, str(rank), f"file://{folder / 'group'}", url, arguments]
             for rank, url in enumerate(urls)
         ],
         [{"GLOO_SOCKET_IFNAME": "lo"}] * 2,

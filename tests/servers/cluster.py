@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ SETTINGS = {
     "logging_collector": "off",
     "log_min_messages": "warning",
     "unix_socket_permissions": "0777",
+    "listen_addresses": "127.0.0.1",
 }
 
 
@@ -54,12 +55,19 @@ class Cluster:
     """A server with one database, ``postgres``, and one superuser, ``postgres``.
 
     bindir: of the PostgreSQL installation. folder: to be made; as root, its parent must be open to
-    everybody. standby_of: another cluster to be a hot standby of.
+    everybody. standby_of: another cluster to be a hot standby of. popen: what starts the server.
     """
 
     def __init__(
-        self, bindir: Path, folder: Path, *, standby_of: Cluster | None = None, **settings: str
+        self,
+        bindir: Path,
+        folder: Path,
+        *,
+        standby_of: Cluster | None = None,
+        popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
+        **settings: str,
     ) -> None:
+        self._popen = popen
         self.folder = folder
         self.bindir = bindir
         (self.port,) = free_ports(1)
@@ -77,7 +85,6 @@ class Cluster:
                       "-d", standby_of.dsn())  # fmt: skip
         lines = {**SETTINGS, **settings}
         lines |= {"port": str(self.port), "unix_socket_directories": str(folder)}
-        lines |= {"listen_addresses": "127.0.0.1"}
         with open(self.data / "postgresql.conf", "a", encoding="utf-8") as conf:
             conf.writelines(f"{name} = '{value}'\n" for name, value in lines.items())
 
@@ -98,7 +105,7 @@ class Cluster:
     def start(self) -> None:
         """Start the server, and return once it accepts connections."""
         with open(self.folder / "log", "ab") as log:
-            self._process = subprocess.Popen(
+            self._process = self._popen(
                 [self._bindir / "postgres", "-D", self.data],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, **self._as_user,
             )  # fmt: skip
