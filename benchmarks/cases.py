@@ -170,6 +170,13 @@ CASES: dict[str, Case] = {
         ("--part", "simulate"),
         is_ours=True,
     ),
+    "hosts": Case(
+        "real hosts on one PostgreSQL, over a network that is slow and loses packets, against the "
+        "simulation (needs root)",
+        ("hosts",),
+        Metric("rows_per_s", "rows/s"),
+        is_ours=True,
+    ),
     "memory": Case(
         "private memory of training process and worker, batch after batch",
         ("memory",),
