@@ -1,5 +1,7 @@
 """Balanced and weighted sampling of imbalanced classes, against a shuffle of the same table.
 
+Mixtures have the two halves of the table in equal shares, each with half of the workers.
+
 One row in 101 is of the rare class. ``images`` are photographs, which all workers decode.
 ``rows`` are a million rows of four numbers in batches of 4096, and how long the loader
 takes to be made. ``-o FILE.png`` draws how many rows of the rare class a batch has.
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastloader import FastLoader, Mixture, Number, mix
 from fastloader.options.sampling import Balanced
 from fastloader.plan.order import Order, Uniform
 from fastloader.plan.plan import Plan
@@ -74,26 +77,34 @@ def options_of(name: str) -> dict[str, Any]:
     }[name]  # fmt: skip
 
 
+MIXTURES = {"mixed in each batch": "batch", "mixed batches": "batches"}
 NAMES = {
     "images": (UNIFORM, "balanced", "weighted", "weighted, no replacement",
-               "2 classes x half a batch"),
-    "rows": (UNIFORM, "balanced", "weighted", "weighted, no replacement"),
+               "2 classes x half a batch", *MIXTURES),
+    "rows": (UNIFORM, "balanced", "weighted", "weighted, no replacement", *MIXTURES),
 }  # fmt: skip
 
 
-def one(part: str, name: str, path: str) -> Sample:
-    from fastloader import FastLoader, Number
+def loader_of(name: str, path: str, **options: Any) -> FastLoader | Mixture:
+    """Return the loader of a contestant."""
+    if name not in MIXTURES:
+        return FastLoader(path, workers=cores(), **options, **options_of(name))
+    with closing(sqlite3.connect(path)) as connection:
+        ((half,),) = connection.execute("SELECT max(id) / 2 FROM images")
+    loaders = [
+        FastLoader(path, workers=max(1, cores() // 2), shuffle=True, where=where, **options)
+        for where in (f"id <= {half}", f"id > {half}")
+    ]
+    return mix(dict.fromkeys(loaders, 1.0), within=MIXTURES[name])  # type: ignore[arg-type]
 
-    options: dict[str, Any] = {"workers": cores(), **options_of(name)}
+
+def one(part: str, name: str, path: str) -> Sample:
     if part == "images":
-        if "2 classes" not in name:
-            options["batch_size"] = BATCH
-        return run(FastLoader(path, size=SIZE, **options), 1)
+        batch = {} if "2 classes" in name else {"batch_size": BATCH}
+        return run(loader_of(name, path, size=SIZE, **batch), 1)
     fields = {column: Number() for column in "abcd"}
     start = time.perf_counter()
-    with FastLoader(
-        path, fields=fields, label="label", batch_size=ROWS_IN_BATCH, **options
-    ) as loader:
+    with loader_of(name, path, fields=fields, label="label", batch_size=ROWS_IN_BATCH) as loader:
         made_s = time.perf_counter() - start
         for _ in loader:
             pass

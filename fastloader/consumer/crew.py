@@ -34,8 +34,8 @@ from ..worker.producer import Producer
 from ..worker.survey import Survey, Surveyor, survey
 from ..worker.worker import Specification
 from .feeder import Keeper
+from .fingerprint import fingerprint
 from .in_process import InProcess
-from .progress import fingerprint
 from .restarts import RestartBudget
 from .supervisor import Supervisor
 
@@ -150,7 +150,7 @@ class Crew:
         """Plan the epochs. Return what a slot holds, and how many slots a ring has."""
         config = self.config
         for note in found.notes:
-            warnings.warn(note, FastloaderWarning, stacklevel=7)
+            warnings.warn(note, FastloaderWarning, stacklevel=8)
         if found.remark:
             logger.debug("%s", found.remark)
         assert self._memory is not None

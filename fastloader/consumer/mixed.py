@@ -24,8 +24,9 @@ from ..transport.process import Process
 from ..transport.ring import Ring, aligned
 from .delivery import Delivery
 from .feeder import Feeder, Taken
+from .fingerprint import OF_BATCHES
 from .gate import superseded
-from .progress import OF_BATCHES, At, Iteration
+from .progress import At, Iteration
 
 
 class Mixed:
