@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,11 +127,35 @@ def test_an_iteration_under_way_ends_and_its_batches_stay(growing: str) -> None:
         (x, _), before = (batch := next(batches)), rows_of(batch)
         add_to(growing, simple_rows(30)[20:])
         loader.refresh()
-        with pytest.raises(SupersededError):
+        with pytest.raises(SupersededError, match=r"refresh\(\) has read the table again"):
             next(batches)
         assert rows_of((x, None)) == before
         assert len(epoch_of(loader)) == 30
         assert loader.state_dict()["epoch"] == 2
+
+
+def test_a_thread_that_waits_for_a_batch_is_told(small: str) -> None:
+    with FastLoader(small, **{**OPTIONS, "slots": 2}, workers=1) as loader:
+        batches = iter(loader)
+        next(batches)
+        worker_processes()[0].suspend()
+        found: list[str] = []
+
+        def waits() -> None:
+            try:
+                for _ in batches:
+                    pass
+            except SupersededError as error:
+                found.append(str(error))
+
+        waiting = threading.Thread(target=waits)
+        waiting.start()
+        time.sleep(0.2)
+        loader.refresh()
+        waiting.join(60)
+        assert len(found) == 1
+        assert "refresh() has read the table again" in found[0]
+        assert len(epoch_of(loader)) == 100
 
 
 def test_the_first_rows_are_enough_so_that_hosts_agree(growing: str) -> None:

@@ -26,7 +26,7 @@ pytestmark = [
 OPTIONS = {"size": (16, 16), "batch_size": 8, "with_keys": True, "shuffle": True, "slots": 3}
 ROWS = 40
 
-TAKING = ("loader", "consumer", "batches", "observe", "system", "transport", "worker")
+TAKING = ("base", "consumer", "batches", "observe", "system", "transport", "worker")
 MAKING = ("consumer", "system", "transport", "worker")
 
 
@@ -102,7 +102,7 @@ def test_a_close_that_was_interrupted_is_finished_by_the_next_one(
     path: str, workers: int, step: int
 ) -> None:
     before, others = open_files(), psutil.Process().children()
-    for interrupter in each_place((*MAKING, "loader"), step=step):
+    for interrupter in each_place((*MAKING, "base"), step=step):
         loader = FastLoader(path, workers=workers, **OPTIONS)
         iterator = iter(loader)
         next(iterator)
@@ -112,6 +112,25 @@ def test_a_close_that_was_interrupted_is_finished_by_the_next_one(
         assert open_files() == before, interrupter.where
         assert psutil.Process().children() == others, interrupter.where
     assert interrupter.seen > 50
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of what is left to its finalizers
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@workers_and_steps((0, 3), (1, 31))
+def test_an_epoch_is_whole_after_a_refresh_that_was_interrupted(
+    path: str, workers: int, step: int, order: Callable[[int], list[int]]
+) -> None:
+    with FastLoader(path, workers=workers, **OPTIONS) as loader:
+        keys_of(loader)
+        for interrupter in each_place((*MAKING, "loader"), step=step):
+            interrupter.run(loader.refresh)
+            for _ in range(2):
+                keys = keys_of(loader)
+                epoch = loader.delivery.progress.iteration.turn.epoch
+                assert keys == order(epoch), interrupter.where
+            assert loader.state_dict()["epoch"] == epoch + 1
+        assert interrupter.seen > 100
+    gc.collect()
 
 
 @pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")  # of what is left to its finalizers

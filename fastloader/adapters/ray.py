@@ -62,6 +62,7 @@ NOT_HERE = {
     "max_restarts": "Ray runs failed tasks again; max_retries is one of its remote options",
     "shard": "Ray divides a dataset: dataset.streaming_split(hosts, equal=True)",
     "drop_remainder": "pass it where batches are made: drop_last=True",
+    "follow": "each read() reads the table as it is then",
     "trace": "Ray has a timeline of its own: dataset.stats(), ray timeline",
     "cache": "dataset.materialize() keeps the decoded rows in Ray's object store",
     "cache_bytes": "there is no cache",

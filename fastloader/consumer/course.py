@@ -183,13 +183,23 @@ class Course:
         except BaseException:
             new.close()
             raise
-        self.progress.replan(new.plan, new.about)
-        self._retired = self._retired.plus(old)
-        self.crew, self.plan, self.feeders = new, new.plan, new.feeders
-        self._is_up_to_date = True
-        old.close()
+        try:
+            self._switch(old, new)
+        except BaseException:  # Ctrl-C, which must not leave half of it
+            self._switch(old, new)
+            raise
         if self.closed:  # meanwhile, by a signal handler
             new.close()
+
+    def _switch(self, old: Staff, new: Staff) -> None:
+        """Go on with another crew. A second time changes nothing."""
+        if self.progress.plan is not new.plan:
+            self.progress.replan(new.plan, new.about)
+        if self.crew is not new:
+            retired = self._retired.plus(old)
+            self.crew, self.plan, self.feeders = new, new.plan, new.feeders
+            self._retired, self._is_up_to_date = retired, True
+        old.close()
 
     # ---- states ----------------------------------------------------------------------------------
 

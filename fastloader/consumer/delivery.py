@@ -24,6 +24,7 @@ from ..options.config import Config
 from ..transport.messages import Turn
 from .course import Course
 from .feeder import Feeder, Staff, Taken
+from .gate import NO_TURN, superseded
 from .progress import Iteration
 
 logger = logging.getLogger("fastloader")
@@ -165,7 +166,11 @@ class Delivery(Course):
         worker = batch % len(self.feeders)
         try:
             taken = self.feeders[worker].take(iteration.turn, batch)
-        except (SupersededError, ClosedError):
+        except ClosedError:
+            if self.closed:
+                raise
+            raise superseded(iteration.turn, NO_TURN) from None  # only the crew is gone
+        except SupersededError:
             raise
         except FastloaderError:
             self._over = iteration  # its worker makes no more batches of it

@@ -12,8 +12,17 @@ from ..transport.messages import Turn
 T = TypeVar("T")
 
 
+NO_TURN = Turn(0, -1)
+"""The turn of a keeper before its first one."""
+
+
 def superseded(turn: Turn, current: Turn) -> SupersededError:
     """Return the error for an iteration that has ended because a newer one has begun."""
+    if current == NO_TURN:
+        return SupersededError(
+            f"this iteration (epoch {turn.epoch}) has ended because refresh() has read the table "
+            f"again; iterate again"
+        )
     return SupersededError(
         f"this iteration (epoch {turn.epoch}) has ended because a newer one (epoch "
         f"{current.epoch}) of the same loader has begun; a loader serves one at a time. For two at "
@@ -33,7 +42,7 @@ class Gate:
         self._gate = threading.RLock()  # reentrant, for the signal handler
         self._is_inside = False
         self._is_shut = False
-        self._turn = Turn(0, -1)
+        self._turn = NO_TURN
 
     def _check(self, turn: Turn) -> None:
         """Raise the error that says why a turn has ended, if it has."""

@@ -25,7 +25,7 @@ from ..transport.ring import Ring, aligned
 from .delivery import Delivery
 from .feeder import Feeder, Taken
 from .fingerprint import OF_BATCHES
-from .gate import superseded
+from .gate import NO_TURN, superseded
 from .progress import At, Iteration
 
 
@@ -56,7 +56,7 @@ class Mixed:
         self._clocks = [Clock() for _ in deliveries]  # of the waits for each loader
         self._laps = [Lap(clock) for clock in self._clocks]
         # Replaced as a whole, so that takers need no lock.
-        self._begun: tuple[Turn, int, list[Iteration]] = (Turn(0, -1), 0, [])
+        self._begun: tuple[Turn, int, list[Iteration]] = (NO_TURN, 0, [])
 
     def begin(self, turn: Turn, first_batch: int) -> None:
         """See :meth:`fastloader.consumer.feeder.Feeder.begin`."""

@@ -157,6 +157,11 @@ class Progress:
         return self._place.iteration
 
     @property
+    def plan(self) -> Plan:
+        """The plan of the next epochs."""
+        return self._place.plan
+
+    @property
     def run(self) -> int:
         """The number of the run, and so of the count, that is under way."""
         return self._place.run
