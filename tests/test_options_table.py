@@ -50,7 +50,7 @@ def test_the_signature_shows_the_defaults_and_the_choices() -> None:
         else:
             assert shown == option.default_text, name
         if option.kind.type.startswith("{") and name != "dtype":
-            choices = option.kind.type.strip("{}").replace('"', "'")
+            choices = option.kind.type[1:].partition("}")[0].replace('"', "'")
             assert f"Literal[{choices}]" in str(SIGNATURE[name].annotation), name
     text = pydoc.render_doc(FastLoader, renderer=pydoc.plaintext)
     text = text.replace("'int'", "int").replace('"Literal', "Literal").replace(']" =', "] =")
