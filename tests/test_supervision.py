@@ -318,9 +318,12 @@ def test_neither_side_waits_for_room_in_the_pipe_while_the_other_one_does(path: 
         iter(loader)
         supervisor = loader.delivery.feeders[0]
         wait_until(lambda: supervisor.process.channel.wait(0))  # it sends, and nobody reads
-        for _ in range(3000):
+
+        def begins_in_vain() -> bool:
             iter(loader)
-        assert supervisor.process.channel._unsent
+            return bool(supervisor.process.channel._unsent)
+
+        wait_until(begins_in_vain)
         assert sum(len(labels) for _, labels in loader) == 64
         assert sum(len(labels) for _, labels in loader) == 64
         assert loader.stats().restarts == 0
