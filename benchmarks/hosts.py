@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
-from tests.network import Network, missing
-from tests.servers.cluster import Cluster, embedded_bindir
+from tests.network import Network, missing, server_on
+from tests.servers.cluster import Cluster
 
 from .measure import ROOT, Sample, parser, ratio, report, spread, table
 from .server_load import Load, simulated
@@ -94,30 +91,15 @@ def main() -> None:
     if missing():
         sys.exit(f"no hosts: {missing()}")
     samples: dict[str, list[Sample]] = {}
-    folder = Path(tempfile.mkdtemp(prefix="fastloader-host-"))
-    folder.chmod(0o755)
-    try:
-        with Network(max(HOSTS) + 1) as network:
-            address = network.hosts[0].address
-            server = Cluster(
-                embedded_bindir(), folder, popen=network.hosts[0].popen, listen_addresses=address
-            )
-            with (server.data / "pg_hba.conf").open("a") as rules:
-                rules.write("host all all 10.77.0.0/24 trust\n")
-            server.start()
-            try:
-                make_table(server)
-                for _ in range(options.rounds):
-                    for way, how in WAYS.items():
-                        network.change(bytes_per_s=BYTES_PER_S, **how)
-                        for hosts in HOSTS:
-                            url = server.url(host=address)
-                            sample = together(network, url, hosts, options.seconds)
-                            samples.setdefault(f"{hosts} hosts, {way}", []).append(sample)
-            finally:
-                server.stop(immediate=True)
-    finally:
-        shutil.rmtree(folder)
+    with Network(max(HOSTS) + 1) as network, server_on(network.hosts[0]) as server:
+        make_table(server)
+        url = server.url(host=network.hosts[0].address)
+        for _ in range(options.rounds):
+            for way, how in WAYS.items():
+                network.change(bytes_per_s=BYTES_PER_S, **how)
+                for hosts in HOSTS:
+                    sample = together(network, url, hosts, options.seconds)
+                    samples.setdefault(f"{hosts} hosts, {way}", []).append(sample)
     rows = []
     for hosts in HOSTS:
         load = Load(

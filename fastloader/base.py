@@ -165,7 +165,7 @@ class Loader(Frameworks, Foreign):
                 "with deterministic=False batches come in an order that cannot be resumed: pass "
                 "deterministic=True"
             )
-        return self._delivery.state(consumed)
+        return self._delivery.progress.state(consumed)
 
     def load_state_dict(self, state: Mapping[str, Any], *, elastic: bool = False) -> None:
         """Have the next iteration resume where :meth:`state_dict` was called.

@@ -80,6 +80,13 @@ def simple_rows(count: int, *, gap: int = 1) -> list[tuple[int, bytes, int]]:
 # ---- batches -------------------------------------------------------------------------------------
 
 
+def rows_of(batch: Any) -> list[tuple[Any, bytes]]:
+    """Return (key, pixels) of each row of a batch that was made with ``with_keys``."""
+    x, _ = batch
+    images = (image.tobytes() for image in x["image_data"])
+    return list(zip(x["id"].tolist(), images, strict=True))
+
+
 def parts_of(batch: Any, key: str = "id") -> tuple[Any, ...]:
     """Return ``(images, labels, ..., keys)`` of a batch that was made with ``with_keys``."""
     x, *rest = batch if isinstance(batch, (tuple, list)) else (batch,)

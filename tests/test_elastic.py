@@ -11,7 +11,7 @@ import pytest
 
 from fastloader import FastLoader, StateError
 
-from .support import simple_rows, table, worker_processes
+from .support import rows_of, simple_rows, table, worker_processes
 from .tiers import full
 
 OPTIONS: dict[str, Any] = {
@@ -20,12 +20,6 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 Row = tuple[int, bytes]
-
-
-def rows_of(batch: Any) -> list[Row]:
-    x, _ = batch
-    images = (image.tobytes() for image in x["image_data"])
-    return list(zip(x["id"].tolist(), images, strict=True))
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from fastloader import (
 
 from .conftest import Either
 from .servers.postgres import Database
-from .support import jpeg, simple_rows, table, wait_until, worker_processes
+from .support import jpeg, rows_of, simple_rows, table, wait_until, worker_processes
 from .tiers import few, full
 
 OPTIONS: dict[str, Any] = {
@@ -36,12 +36,6 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 Row = tuple[int, bytes]
-
-
-def rows_of(batch: Any) -> list[Row]:
-    x, _ = batch
-    images = (image.tobytes() for image in x["image_data"])
-    return list(zip(x["id"].tolist(), images, strict=True))
 
 
 def epoch_of(loader: Any) -> list[Row]:

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
-from .network import Host, Network, missing
+from .network import Host, Network, missing, server_on
 from .programs import on_hosts
-from .servers.cluster import Cluster, embedded_bindir
+from .servers.cluster import Cluster
 from .servers.postgres import Database
 from .support import ROOT, simple_rows
 from .test_hosts import KEYS, TORCH, check
@@ -43,22 +43,8 @@ def network() -> Iterator[Network]:
 @pytest.fixture(scope="module")
 def server(network: Network) -> Iterator[Cluster]:
     """Yield a server on the first host."""
-    folder = Path(tempfile.mkdtemp(prefix="fastloader-host-"))
-    folder.chmod(0o755)
-    host = network.hosts[0]
-    try:
-        cluster = Cluster(
-            embedded_bindir(), folder, popen=host.popen, listen_addresses=host.address
-        )
-        with (cluster.data / "pg_hba.conf").open("a") as rules:
-            rules.write("host all all 10.77.0.0/24 trust\n")
-        cluster.start()
-        try:
-            yield cluster
-        finally:
-            cluster.stop(immediate=True)
-    finally:
-        shutil.rmtree(folder)
+    with server_on(network.hosts[0]) as server:
+        yield server
 
 
 @pytest.fixture

@@ -104,11 +104,11 @@ class Course:
         self.check_usable()
         with self.lock:
             self.check_alone()
+            assert isinstance(self.crew, Crew)  # mix() takes no mixture
             self.is_part = True
             self.plan = portion.plan(self.plan)
             self.progress.join(portion)
-            for feeder in self.feeders:
-                feeder.join(portion)
+            self.crew.join(portion)
 
     def check_alone(self) -> None:
         """Raise ConfigError if the loader is part of a mixture."""
@@ -202,10 +202,6 @@ class Course:
         old.close()
 
     # ---- states ----------------------------------------------------------------------------------
-
-    def state(self, consumed: int | None) -> dict[str, Any]:
-        """See :meth:`fastloader.FastLoader.state_dict`."""
-        return self.progress.state(consumed)
 
     def load(self, state: Mapping[str, Any], *, elastic: bool) -> None:
         """See :meth:`fastloader.FastLoader.load_state_dict`."""

@@ -20,6 +20,7 @@ from ..cache.file import Place
 from ..errors import ConfigError, FastloaderWarning, PlanError
 from ..options.config import Config
 from ..plan.keys import Key, Keys, digest, key_values
+from ..plan.mixture import Portion
 from ..plan.plan import Plan
 from ..source.opening import hold
 from ..source.protocol import Source
@@ -177,6 +178,11 @@ class Crew:
                 config.cache, file.place.kept, found.rows, file.place.row_bytes,
             )  # fmt: skip
         return file.place
+
+    def join(self, portion: Portion) -> None:
+        """Make a part of a mixture from now on, for good."""
+        for keeper in self.feeders:
+            keeper.join(portion)
 
     @property
     def rings(self) -> list[Ring]:

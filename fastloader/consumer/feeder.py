@@ -47,9 +47,6 @@ class Feeder(Protocol):
     def process(self) -> Process | None:
         """The process that fills the ring; None if this one does."""
 
-    def join(self, portion: Portion) -> None:
-        """Make a part of a mixture in all turns that begin from now on, for good."""
-
     def begin(self, turn: Turn, first_batch: int) -> None:
         """Prepare to give out the batches of an epoch, from the first one on.
 
@@ -118,6 +115,9 @@ class Keeper(Feeder, Protocol):
     """
 
     ring: Ring
+
+    def join(self, portion: Portion) -> None:
+        """Make a part of a mixture in all turns that begin from now on, for good."""
 
 
 class Budget(Protocol):

@@ -42,7 +42,7 @@ class InProcess(Gate):
         self._made: tuple[tuple[int, int, int], int, Filled] | None = None
 
     def join(self, portion: Portion) -> None:
-        """See :meth:`fastloader.consumer.feeder.Feeder.join`."""
+        """See :meth:`fastloader.consumer.feeder.Keeper.join`."""
         self._producer.join(portion)
 
     def begin(self, turn: Turn, first_batch: int) -> None:  # noqa: ARG002 # take() names the batch

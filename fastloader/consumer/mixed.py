@@ -125,10 +125,6 @@ class Mixed:
         """Return -1: there is nothing to wait for."""
         return -1
 
-    def join(self, portion: Portion) -> None:  # noqa: ARG002
-        """Refuse: a mixture is no part of another one."""
-        raise ConfigError("a mixture cannot be part of another one: mix all loaders at once")
-
     def stop(self) -> None:
         """Do nothing: the loaders are told to end by :meth:`Mixers.close`."""
 

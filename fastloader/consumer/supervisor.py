@@ -117,7 +117,7 @@ class Supervisor(Gate):
         return self._process
 
     def join(self, portion: Portion) -> None:
-        """See :meth:`fastloader.consumer.feeder.Feeder.join`."""
+        """See :meth:`fastloader.consumer.feeder.Keeper.join`."""
         self._portion = pack(portion)
 
     def begin(self, turn: Turn, first_batch: int) -> None:

@@ -9,6 +9,6 @@ It needs root, or at least CAP_NET_ADMIN and CAP_SYS_ADMIN, and ``/dev/net/tun``
 the namespaces changes, and all of it is gone when the processes are.
 """
 
-from .hosts import Host, Network, missing
+from .hosts import Host, Network, missing, server_on
 
-__all__ = ["Host", "Network", "missing"]
+__all__ = ["Host", "Network", "missing", "server_on"]

@@ -5,13 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..servers.cluster import Cluster, embedded_bindir
 from ..support import ROOT
 
 TIMEOUT_S = 60
@@ -110,3 +114,23 @@ class Network:
         trace: TracebackType | None,
     ) -> None:
         self._undo.close()
+
+
+@contextlib.contextmanager
+def server_on(host: Host) -> Iterator[Cluster]:
+    """Yield a PostgreSQL server on a host, which lets all hosts in."""
+    folder = Path(tempfile.mkdtemp(prefix="fastloader-host-"))
+    folder.chmod(0o755)
+    try:
+        cluster = Cluster(
+            embedded_bindir(), folder, popen=host.popen, listen_addresses=host.address
+        )
+        with (cluster.data / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all 10.77.0.0/24 trust\n")
+        cluster.start()
+        try:
+            yield cluster
+        finally:
+            cluster.stop(immediate=True)
+    finally:
+        shutil.rmtree(folder)
