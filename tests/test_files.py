@@ -647,7 +647,9 @@ def test_a_file_that_changes_between_epochs_is_delivered_as_it_is_then(
     with FastLoader(url, fields=field(photos), workers=0) as loader:
         before = next(iter(loader))["photo"].copy()
         list(loader)
-        (photos / path_of(0)).write_bytes(jpeg(seed=50))
+        (photos / "new").write_bytes(jpeg(seed=50))
+        # By renaming: the loader may be reading the file for this epoch now.
+        os.replace(photos / "new", photos / path_of(0))
         list(loader)
         assert (next(iter(loader))["photo"] != before).any()
 
