@@ -17,6 +17,7 @@ from fastloader.options.config import make_config
 from fastloader.source.opening import open_source
 from fastloader.source.protocol import Source
 from fastloader.source.sqlite.file import connect
+from fastloader.source.sqlite.keys import TableKeys
 from fastloader.source.sqlite.table import SQLiteTable
 
 from .support import all_keys, simple_rows, table
@@ -144,7 +145,7 @@ def test_a_plain_query_is_read_once(tmp_path: Path, query: str) -> None:
     changed(path, "CREATE VIEW fl_query AS SELECT id, image_data, label FROM images")
     with contextlib.closing(connect(path).database) as database:
         config = make_config({"url": path, "query": query}, {})
-        assert not SQLiteTable(config, database, "t").depends_on_the_plan()
+        assert not TableKeys(SQLiteTable(config, database, "t")).depends_on_the_plan()
     source = opened(path, query=query)
     assert len(all_keys(source)) == 9 - ("WHERE" in query)
     source.close()

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import PlanError, SourceError
-from ...fields.not_images import POINTERS, kind_of, why_not_an_image
 from ...options.config import Config
 from ...options.labels import TEXT
 from ...plan.keys import Key, Keys, key_values, same
@@ -16,9 +15,9 @@ from ...plan.split import numbers_of
 from ..protocol import no_column, no_group, no_table
 from ..sql import as_subquery, identifier, row
 from ._libpq import QueryError, Result
+from .column_types import ColumnTypes
 from .condition import checked
-from .key_types import SETTINGS, cast_of, key_type
-from .label_types import TEXTS, label_cast, label_type
+from .key_types import SETTINGS
 from .literals import array_literal, literal
 from .types import (
     BYTEA,
@@ -28,10 +27,7 @@ from .types import (
     Bound,
     Query,
     Type,
-    decoding,
-    first_text,
     keys_of,
-    text,
 )
 
 VIEW = "selected_images"
@@ -115,21 +111,23 @@ class PostgresTable:
         for name in (*config.keys, *split, *config.blob_limits, *labels):
             if name not in there:
                 raise SourceError(f"{self.name}: {no_column(config, name, there)}")
-        self.key_types = [self._key_type(name, there[name], query) for name in config.keys]
+        types = ColumnTypes(
+            config, self.table, query, condition=self._condition, oids=there,
+            modifiers=self.modifiers,
+        )  # fmt: skip
+        self.key_types = [types.of_key(name) for name in config.keys]
         pairs = zip(self.key_types, self.keys, strict=True)
         self._keys_out = [kind.output.format(key) for kind, key in pairs]
         self.split_type: Type | None = None
         self._split_out: list[str] = []
         for name in split:
-            self.split_type = self._split_type(name, there[name], query)
+            self.split_type = types.of_split(name)
             self._split_out = [self.split_type.output.format(f"q.{identifier(name)}")]
         self.settings = SETTINGS if "::text" in str(self._keys_out + self._split_out) else ""
-        self._check_images(there, query)
-        self._check_paths(there, query)
+        types.check_images()
+        types.check_paths()
         self.image_oids = {name: there[name] for name in config.blob_limits}
-        self.label_types = {
-            name: self._label_type(name, dtype, there[name], query) for name, dtype in self.labels
-        }
+        self.label_types = {name: types.of_label(name, dtype) for name, dtype in self.labels}
 
     # ---- where -----------------------------------------------------------------------------------
 
@@ -158,65 +156,21 @@ class PostgresTable:
         names = [name for name, _ in result.columns]
         return dict(result.columns), dict(zip(names, result.modifiers, strict=True))
 
-    def _check_images(self, there: dict[str, int], query: Query) -> None:
-        """Raise SourceError if an image column has a type that cannot be used."""
-        for image in self.config.image_columns:
-            oid = there[image]
-            if oid not in (BYTEA, OID):
-                why = "images must be bytea, or the oids of large objects"
-                cast = "{}::bytea"
-                if oid in TEXTS:
-                    start = first_text(f"q.{identifier(image)}", f"{self.table} q", query)
-                    if kind_of(start) in POINTERS:
-                        words = why_not_an_image(start, image, is_postgres=True)
-                        raise SourceError(f"{self.name}: {words}")
-                    cast = decoding(start)
-                raise self._unusable(image, oid, why, cast, query)
+    # ---- SQL for keys ----------------------------------------------------------------------------
 
-    def _check_paths(self, there: dict[str, int], query: Query) -> None:
-        """Raise SourceError if a column of paths has a type that cannot be used."""
-        for path in self.config.path_columns:
-            found = label_type(there[path], query)
-            if found is None or found.wire not in (TEXT, BYTES):
-                why = "paths must be text, or bytea"
-                raise self._unusable(path, there[path], why, "{}::text", query)
+    @property
+    def keys_sql(self) -> str:
+        """The statement for all keys in their order, NULLs last.
 
-    def _label_type(self, name: str, dtype: str | None, oid: int, query: Query) -> Type:
-        """Return the type of a label column. Raises SourceError if it cannot be used."""
-        found = label_type(oid, query)
-        if found is None:
-            raise self._unusable(name, oid, "it cannot be a label", "", query)
-        if dtype is not None and (found.wire == TEXT) != (dtype == TEXT):
-            cast = "{}::text" if dtype == TEXT else "{}::float8"
-            raise self._unusable(name, oid, f"it is not {dtype}", cast, query)
-        return found
-
-    def _key_type(self, name: str, oid: int, query: Query) -> Type:
-        """Return the type of a key column. Raises SourceError if it cannot be a key."""
-        found = key_type(oid, self.modifiers[name], query)
-        if found is not None:
-            return found
-        kind = text(query(f"SELECT format_type({oid}, NULL)")[0].value(0, 0))
-        cast, can_be_indexed = cast_of(oid, kind, query)
-        advice = "No index serves this cast; a column that can be a key is faster"
-        if can_be_indexed:
-            advice = "Index the same expression"
-            if self.is_named:
-                columns = {key: identifier(key) for key in self.key_names}
-                columns[name] = f"({cast.format(identifier(name))})"
-                advice += f": CREATE UNIQUE INDEX ON {self.table} ({', '.join(columns.values())})"
-        why = "it cannot be a key"
-        raise SourceError(f"{self._unusable(name, oid, why, cast, query)}. {advice}")
-
-    def _split_type(self, column: str, oid: int, query: Query) -> Type:
-        """Return the type of the column of ``split_by``. Raises SourceError if it cannot be."""
-        found = key_type(oid, self.modifiers[column], query)
-        if found is not None and not found.is_loose:
-            return found
-        why = "equal values of that type may differ as text, so they cannot decide about a split"
-        if found is None:
-            why = "it cannot decide about a split"
-        raise self._unusable(column, oid, why, "{}::text", query)
+        If values of the key's type can be equal but differ as text, another column says whether
+        each key equals the one before it. The last one is that of ``split_by``.
+        """
+        again = ""
+        if self.is_loose:
+            before = (f"{key} = lag({key}) OVER (ORDER BY {self.order})" for key in self.keys)
+            again = f", {' AND '.join(before)}"
+        columns, numbers = ", ".join(self._keys_out), "".join(f", {out}" for out in self._split_out)
+        return f"SELECT {columns}{again}{numbers} FROM {self.rows} q ORDER BY {self.order}"
 
     def numbers(self, result: Result) -> NDArray[np.uint64]:
         """Return the numbers of rows of :attr:`keys_sql`, for the split. Raises PlanError."""
@@ -233,43 +187,6 @@ class PostgresTable:
         if kind.wire == TEXT and sizes.max(initial=0) > MOST_KEY_BYTES:
             raise no_group(self.name, column, f"holds more than {MOST_KEY_BYTES} bytes")
         return numbers_of(keys_of(result, at, [kind]))
-
-    def _unusable(self, column: str, oid: int, why: str, cast: str, query: Query) -> SourceError:
-        """Return the error for a column of the wrong type, with the query that casts it."""
-        found = query(f"SELECT format_type({oid}, NULL)")[0].value(0, 0) or b"?"
-        kind = found.decode("utf-8", "replace")
-        cast = cast or label_cast(kind, self.modifiers[column])
-        names = [*self.key_names, *self.config.blob_limits, *(name for name, _ in self.labels)]
-        columns = {name: identifier(name) for name in names}
-        columns[column] = f"{cast.format(identifier(column))} AS {identifier(column)}"
-        select = f"SELECT {', '.join(columns.values())} FROM {self.table}"
-        if not self.is_named:
-            select += " q"
-        advice = f"Cast it: query={select!r}"
-        if self._condition:  # which may need other columns, and parameters
-            cast_column, view = f"{column}_cast", f"{self.config.table}_cast"
-            advice = (
-                f"Cast it in a view and read its column {cast_column!r} with table={view!r}: "
-                f"CREATE VIEW {identifier(*view.split('.'))} AS SELECT *, "
-                f"{cast.format(identifier(column))} AS {identifier(cast_column)} FROM {self.table}"
-            )
-        return SourceError(f"{self.name}: column {column!r} has the type {kind}; {why}. {advice}")
-
-    # ---- SQL for keys ----------------------------------------------------------------------------
-
-    @property
-    def keys_sql(self) -> str:
-        """The statement for all keys in their order, NULLs last.
-
-        If values of the key's type can be equal but differ as text, another column says whether
-        each key equals the one before it. The last one is that of ``split_by``.
-        """
-        again = ""
-        if self.is_loose:
-            before = (f"{key} = lag({key}) OVER (ORDER BY {self.order})" for key in self.keys)
-            again = f", {' AND '.join(before)}"
-        columns, numbers = ", ".join(self._keys_out), "".join(f", {out}" for out in self._split_out)
-        return f"SELECT {columns}{again}{numbers} FROM {self.rows} q ORDER BY {self.order}"
 
     @property
     def is_loose(self) -> bool:

@@ -28,6 +28,7 @@ from .file import (
     words_of,
 )
 from .key_types import parameters, stored
+from .keys import TableKeys
 from .table import SQLiteTable
 from .types import label_column
 
@@ -99,7 +100,7 @@ class SQLiteSource:
 
     def _keys(self) -> Keys:
         with self._errors("read the keys"):
-            return self._table.keys()
+            return TableKeys(self._table).read()
 
     def label_columns(self, keys: Keys) -> tuple[Column, ...]:
         """Return the columns of :meth:`fastloader.source.protocol.Source.label_columns`."""
