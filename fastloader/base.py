@@ -14,7 +14,7 @@ from .batches.schema import is_key
 from .consumer.delivery import Delivery
 from .consumer.epoch import Epoch
 from .consumer.foreign import Foreign
-from .errors import ConfigError, CopyError
+from .errors import CopyError
 from .fields.columns import Column
 from .fields.image import Image
 from .frameworks import Frameworks
@@ -145,7 +145,8 @@ class Loader(Frameworks, Foreign):
         Raises
         ------
         ConfigError
-            ``consumed`` is more than were handed out, or the loader has ``deterministic=False``.
+            ``consumed`` is more than were handed out, or the loader has ``deterministic=False`` or
+            is part of a mixture.
 
         Examples
         --------
@@ -159,13 +160,7 @@ class Loader(Frameworks, Foreign):
         ...     print(len(labels))
         6
         """
-        self._delivery.check_usable()
-        if not self._delivery.config.deterministic:
-            raise ConfigError(
-                "with deterministic=False batches come in an order that cannot be resumed: pass "
-                "deterministic=True"
-            )
-        return self._delivery.progress.state(consumed)
+        return self._delivery.state(consumed)
 
     def load_state_dict(self, state: Mapping[str, Any], *, elastic: bool = False) -> None:
         """Have the next iteration resume where :meth:`state_dict` was called.

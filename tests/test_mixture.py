@@ -6,6 +6,7 @@ import itertools
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -422,7 +423,11 @@ def test_a_function_may_drop_rows_of_one_loader(two: tuple[str, str]) -> None:
 def test_the_loaders_belong_to_the_mixture(two: tuple[str, str]) -> None:
     with mixture(two, workers=1) as loader:
         one = loader.loaders[0]
-        for use in (one.__iter__, one, one.peek, one.as_jax().__iter__, one.epoch(0).__iter__):
+        resume = partial(one.load_state_dict, {})
+        for use in (
+            one.__iter__, one, one.peek, one.as_jax().__iter__, one.epoch(0).__iter__,
+            one.state_dict, resume,
+        ):  # fmt: skip
             with pytest.raises(ConfigError, match="part of a mixture"):
                 use()
         with pytest.raises(ConfigError, match="part of a mixture"):

@@ -19,7 +19,8 @@ from ..plan.mixture import Portion
 from .crew import Crew
 from .feeder import Staff
 from .fingerprint import OF_TABLE, check_same_plan
-from .progress import At, Iteration, Progress
+from .place import At, Iteration
+from .progress import Progress
 from .tally import Tally
 
 logger = logging.getLogger("fastloader")
@@ -114,8 +115,8 @@ class Course:
         """Raise ConfigError if the loader is part of a mixture."""
         if self.is_part:
             raise ConfigError(
-                "this loader is part of a mixture, which iterates it: iterate the mixture, or make "
-                "another loader"
+                "this loader is part of a mixture, which iterates it and has its state: use the "
+                "mixture, or make another loader"
             )
 
     def begin(self, *, ahead: bool, epoch: int | None = None) -> Iteration:
@@ -202,6 +203,17 @@ class Course:
         old.close()
 
     # ---- states ----------------------------------------------------------------------------------
+
+    def state(self, consumed: int | None) -> dict[str, Any]:
+        """See :meth:`fastloader.FastLoader.state_dict`. It takes no lock."""
+        self.check_usable()
+        self.check_alone()
+        if not self.config.deterministic:
+            raise ConfigError(
+                "with deterministic=False batches come in an order that cannot be resumed: pass "
+                "deterministic=True"
+            )
+        return self.progress.state(consumed)
 
     def load(self, state: Mapping[str, Any], *, elastic: bool) -> None:
         """See :meth:`fastloader.FastLoader.load_state_dict`."""

@@ -25,7 +25,7 @@ from ..transport.messages import Turn
 from .course import Course
 from .feeder import Feeder, Staff, Taken
 from .gate import NO_TURN, superseded
-from .progress import Iteration
+from .place import Iteration
 
 logger = logging.getLogger("fastloader")
 

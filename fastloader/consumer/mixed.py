@@ -26,7 +26,7 @@ from .delivery import Delivery
 from .feeder import Feeder, Taken
 from .fingerprint import OF_BATCHES
 from .gate import NO_TURN, superseded
-from .progress import At, Iteration
+from .place import At, Iteration
 
 
 class Mixed:

@@ -8,126 +8,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..errors import ConfigError, StateError
 from ..plan.mixture import Portion
 from ..plan.plan import Plan
 from ..transport.messages import Turn
 from .fingerprint import check_same_plan
+from .place import MOST_PAST, At, Iteration, Past, Place
 
 logger = logging.getLogger("fastloader")
 
 FORMAT = 2
 """The format of a state. Format 1 had no rows."""
-
-
-class Iteration(NamedTuple):
-    """One pass over an epoch, or over the rest of one.
-
-    Attributes
-    ----------
-    turn
-        Its epoch, and the run of iterations that it is part of.
-    first
-        Its first batch.
-    plan
-        The plan of its epoch.
-    ahead
-        Whether something pulls batches before the consumer wants them, as tf.data and Accelerate
-        do.
-    """
-
-    turn: Turn
-    first: int
-    plan: Plan
-    ahead: bool = False
-
-
-class At(NamedTuple):
-    """A batch of the loader, by its epoch and the number of rows that batch 0 begins after."""
-
-    epoch: int = 0
-    batch: int = 0
-    first_row: int = 0
-
-
-class _Past(NamedTuple):
-    """Epochs of a count that had another plan than those that followed.
-
-    Attributes
-    ----------
-    until
-        The number in the count of the first batch that is not among them.
-    origin, start
-        The first batch: its number in the count, and which one it is.
-    plan, about
-        Their plan, and its :func:`.fingerprint.fingerprint`.
-    """
-
-    until: int
-    origin: int
-    start: At
-    plan: Plan
-    about: Mapping[str, Any]
-
-
-MOST_PAST = 8
-"""The number of older plans that a state can be asked for: more than any pipeline is ahead."""
-
-
-class _Place(NamedTuple):
-    """Where a loader is.
-
-    Batches are counted over a run of iterations that each went to its end.
-
-    Attributes
-    ----------
-    plan
-        The plan of the next epochs.
-    about
-        Returns its :func:`.fingerprint.fingerprint`.
-    run
-        The number of the run, and so of the count, that is under way.
-    start
-        The batch that the count begins with.
-    next
-        The batch that the next iteration begins with.
-    is_fresh
-        Whether the next iteration begins a new count.
-    before
-        Batches of this count that earlier iterations have handed out.
-    empty
-        Numbers in this count of the batches that were left out. Only the first ``empties`` of them
-        are valid.
-    empties
-        How many batches of this count were left out.
-    iteration
-        The iteration under way.
-    handed
-        Batches of that iteration that were handed out so far.
-    prepared
-        The iteration that the feeders have begun to prepare, ahead of :meth:`Progress.begin`.
-    origin
-        The number in this count of the batch ``start``, if the epochs before it had another plan.
-    past
-        Those epochs.
-    """
-
-    plan: Plan
-    about: Callable[[], dict[str, Any]]
-    run: int = 0
-    start: At = At()
-    next: At = At()
-    is_fresh: bool = True
-    before: int = 0
-    empty: list[int] = []  # noqa: RUF012 # never changed: a new count has a list of its own
-    empties: int = 0
-    iteration: Iteration | None = None
-    handed: int = 0
-    prepared: Iteration | None = None
-    origin: int = 0
-    past: tuple[_Past, ...] = ()
 
 
 class Progress:
@@ -146,7 +39,7 @@ class Progress:
     """
 
     def __init__(self, plan: Plan, about: Callable[[], dict[str, Any]]) -> None:
-        self._place = _Place(plan, about)
+        self._place = Place(plan, about)
         self._runs = 0  # the highest number of a run so far
 
     # ---- iterating -----------------------------------------------------------------------------
@@ -193,7 +86,7 @@ class Progress:
             self._place = place._replace(is_fresh=True)
             return
         until = here.before + here.handed
-        past = _Past(until, here.origin, here.start, here.plan, here.about())
+        past = Past(until, here.origin, here.start, here.plan, here.about())
         self._place = place._replace(
             origin=until, start=here.next, past=(*here.past, past)[-MOST_PAST:]
         )
@@ -228,9 +121,7 @@ class Progress:
                 here = here._replace(before=here.before + here.handed)
         if here.is_fresh:
             run = self._run_for(here)
-            here = _Place(
-                here.plan, here.about, run, here.next, here.next, is_fresh=False, empty=[]
-            )
+            here = Place(here.plan, here.about, run, here.next, here.next, is_fresh=False, empty=[])
         iteration = self._iteration(here.run, here.next, ahead=ahead)
         following = At(here.next.epoch + 1)
         self._place = here._replace(next=following, iteration=iteration, handed=0)
@@ -252,11 +143,11 @@ class Progress:
         self._place = here._replace(prepared=prepared)
         return prepared
 
-    def _may_continue(self, here: _Place) -> bool:
+    def _may_continue(self, here: Place) -> bool:
         """Return whether the run can continue: its epoch is complete, and no newer run is there."""
         return self.under_way is None and here.run == self._runs
 
-    def _run_for(self, here: _Place) -> int:
+    def _run_for(self, here: Place) -> int:
         """Return the number of the run that begins at ``here.next``: the prepared one, or a new."""
         prepared = here.prepared
         if prepared is not None:
@@ -303,7 +194,7 @@ class Progress:
     @property
     def handed(self) -> int:
         """The number of batches in this count that the consumer got to see."""
-        return _handed(self._place)
+        return self._place.delivered
 
     # ---- states --------------------------------------------------------------------------------
 
@@ -316,7 +207,7 @@ class Progress:
             The number of batches of this count that training has taken; None for all.
         """
         place = self._place
-        handed = _handed(place)
+        handed = place.delivered
         if consumed is None:
             if handed and place.iteration is not None and place.iteration.ahead:
                 raise ConfigError(
@@ -421,9 +312,3 @@ class Progress:
             begin.epoch, rest.rows,
         )  # fmt: skip
         return At(begin.epoch + 1)
-
-
-def _handed(place: _Place) -> int:
-    if place.iteration is None or place.is_fresh:
-        return 0
-    return place.before + place.handed - place.empties
