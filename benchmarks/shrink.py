@@ -42,6 +42,7 @@ KINDS = ("sqlite", "postgres")
 PARTS = ("shrink", "epochs")
 US, SCRIPT = "fastloader shrink", "Pillow in a process pool"
 SIDE, QUALITY = 256, 90
+SECONDS = 2.0
 SMALL = f"images_{SIDE}"
 
 VIEWS: dict[str, dict[str, Any]] = {
@@ -127,7 +128,7 @@ def _drop(url: str) -> None:
 
 
 def epoch(table_name: str, view: str, url: str) -> Sample:
-    """Return the rate of the second epoch, with all cores."""
+    """Return the rate of the epochs after the first one that begin within 2 s, with all cores."""
     from fastloader import FastLoader
 
     options = {"batch_size": BATCH, "size": SIZE, "workers": cores(), "shuffle": True}
@@ -135,8 +136,9 @@ def epoch(table_name: str, view: str, url: str) -> Sample:
         for _ in loader:
             pass
         cpu, start, rows = cpu_seconds(), time.perf_counter(), 0
-        for _images, labels in loader:
-            rows += len(labels)
+        while time.perf_counter() - start < SECONDS:
+            for _images, labels in loader:
+                rows += len(labels)
         seconds, cpu_s = time.perf_counter() - start, cpu_seconds() - cpu
     return {"images_per_s": rows / seconds, "cpu_ms_per_image": cpu_s / rows * 1000}
 
