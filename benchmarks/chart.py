@@ -18,8 +18,8 @@ CHART = ROOT / "docs" / "_static" / "throughput.svg"
 
 TITLES = {
     "SQLite to a `tf.data` loop": "SQLite to a tf.data loop",
-    "SQLite to a loop, other loaders": "SQLite to a loop, other loaders (another day)",
-    "PostgreSQL to a `tf.data` loop": "PostgreSQL to a tf.data loop (another day)",
+    "SQLite to a loop, other loaders": "SQLite to a loop, other loaders",
+    "PostgreSQL to a `tf.data` loop": "PostgreSQL to a tf.data loop",
 }
 """The title of each group of bars, by the first cell of its table."""
 
