@@ -275,7 +275,7 @@ def test_programs_that_are_killed_while_they_fill_it_leave_no_wrong_row(tmp_path
             for worker in worker_processes(program.pid):
                 worker.kill()
             program.kill()
-            program.communicate(timeout=10)
+            program.communicate(timeout=60)
         with FastLoader(url, **{**OPTIONS, "cache": folder}) as loader:
             marks = np.fromfile(file_in(folder), np.uint8, 400)
             held.append(int(marks.sum()))

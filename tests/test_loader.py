@@ -217,13 +217,13 @@ import fastloader, os, time
 loader = fastloader.FastLoader({small!r}, workers=1)
 pid = loader.delivery.feeders[0].process.pid
 del loader
-deadline = time.monotonic() + 5
+deadline = time.monotonic() + 60
 while os.waitpid(pid, os.WNOHANG) == (0, 0):
     assert time.monotonic() < deadline
     time.sleep(0.01)
 """
     command = [sys.executable, "-W", "default", "-c", script]
-    run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    run = subprocess.run(command, check=False, capture_output=True, text=True, timeout=90)
     assert "ResourceWarning: unclosed <FastLoader sqlite:///" in run.stderr
     assert run.returncode == 0, run.stderr
 

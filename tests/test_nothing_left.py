@@ -70,7 +70,7 @@ def test_nothing_is_left_of_a_program(end: str, small: str, tmp_path: Path) -> N
         time.sleep(0.1)
     elif sent:
         program.send_signal(sent)
-    _, errors = program.communicate(timeout=20)
+    _, errors = program.communicate(timeout=60)
     assert program.returncode == expected, errors.decode()
     assert b"fastloader" not in errors.replace(b"KeyboardInterrupt", b""), errors.decode()
     wait_until(lambda: not any(is_worker(p) for p in workers if p.is_running()))

@@ -515,7 +515,7 @@ def pgbouncer(cluster: Cluster, mode: str) -> Iterator[int]:
             yield port
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def answers(port: int) -> bool:

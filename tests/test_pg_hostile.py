@@ -106,7 +106,7 @@ def hostile(answers: Answer) -> Iterator[str]:
             yield f"host=127.0.0.1 port={port} user=u dbname=d sslmode=disable gssencmode=disable"
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 

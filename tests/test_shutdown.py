@@ -147,7 +147,7 @@ for _ in iterator:
         proxy.stall()
         time.sleep(0.5)  # until all of them wait for it
         program.send_signal(sent)
-        program.communicate(timeout=20)
+        program.communicate(timeout=60)
         wait_until(lambda: not any(map(psutil.pid_exists, pids)))
 
 

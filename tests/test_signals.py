@@ -156,7 +156,7 @@ def test_a_program_that_is_interrupted_while_it_makes_a_loader_ends_of_that(path
     assert program.stdout.readline() == b"making\n"
     time.sleep(0.03)  # the processes are starting
     os.killpg(program.pid, signal.SIGINT)
-    _, errors = program.communicate(timeout=20)
+    _, errors = program.communicate(timeout=60)
     assert b"SourceError" not in errors
     if program.returncode:  # or it was quicker than the signal
         assert program.returncode == -signal.SIGINT, errors
