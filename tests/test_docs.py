@@ -158,6 +158,7 @@ def test_the_python_of_the_documents_has_the_types_that_the_package_says(tmp_pat
 
 
 @few(1, first="README")
+@pytest.mark.timeout(600)  # a document has up to twenty commands
 @pytest.mark.parametrize("either", ["postgres"], indirect=True)
 @pytest.mark.parametrize("document", those_with(commands))
 def test_the_commands_of_a_document_run(
@@ -180,7 +181,7 @@ def test_the_commands_of_a_document_run(
     ):
         script = script.replace(slow, fast)
     done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, timeout=200, check=False
+        ["bash", "-c", script], capture_output=True, text=True, timeout=500, check=False
     )
     assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
 

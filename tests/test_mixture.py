@@ -192,7 +192,7 @@ def test_whole_batches_are_handed_over_as_they_lie_in_a_ring(two: tuple[str, str
 def test_a_state_resumes_anywhere(two: tuple[str, str], within: str, workers: int) -> None:
     with mixture(two, within=within, workers=workers) as loader:
         whole = [batch for epoch in epochs_of(loader, 2) for batch in epoch]
-        for begun in (0, 1, 7, 15, 16, 21):
+        for begun in (0, 7, 16, 21):
             with mixture(two, within=within, workers=workers) as begins:
                 taken = iter(itertools.chain.from_iterable([begins, begins]))
                 found = [rows_of(next(taken)) for _ in range(begun)]

@@ -82,7 +82,7 @@ def contents(loader: FastLoader, epochs: int = 1) -> Iterator[tuple[Any, ...]]:
 # ---- the same rows, however they are read --------------------------------------------------------
 
 
-@few(4)
+@few(2)
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=repr)
 def test_batches_are_the_same_with_any_workers_databases_caches_and_shards(
     either: Either, sampling: Sampling
