@@ -259,7 +259,8 @@ def test_a_state_of_other_loaders_is_refused_with_the_number_of_the_loader(
 def test_dead_workers_of_each_loader_are_replaced(two: tuple[str, str], within: str) -> None:
     with mixture(two, within=within, workers=0) as loader:
         alone = epochs_of(loader, 2)
-    with mixture(two, within=within, workers=2) as loader:
+    # A death may be noticed in the next epoch, so one of them may have more than three.
+    with mixture(two, within=within, workers=2, max_restarts=10) as loader:
         found = []
         for _ in range(2):
             found.append([])
